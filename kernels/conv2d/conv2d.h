@@ -1,0 +1,108 @@
+#pragma once
+// 2-d convolution (cross-correlation), NHWC.
+//
+//   y[n,p,q,k] = bias[k] + residual[n,p,q,k]
+//              + sum over r, s, c of x[n, p*stride + r - pad_top, q*stride + s - pad_left, c] * w[k,r,s,c]
+//
+// in the order conv, residual, bias, which is what cuDNN can fuse. Reads outside the image are zero.
+//
+// Layouts: x, y, residual and their gradients [N, H, W, C] with a pitch (elements from one pixel to the
+// next, >= C; images follow each other without a gap); w [K, R, S, C] dense; bias [K].
+// The floor: 2*N*P*Q*K*R*S*C floating-point operations over the peak rate; a 3x3 layer of 32 channels or more
+// is bound by arithmetic, not by bytes.
+//
+// Bitwise: an image's result does not depend on the batch it is in, nor on the number of threads; weight
+// gradients are added over fixed pieces of the batch in a fixed order.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/runtime/context.h"
+#include "kernels/runtime/dtype.h"
+
+namespace ito::kernels {
+
+struct Conv2dShape {
+    std::int64_t batch = 0, height = 0, width = 0, in_channels = 0;
+    std::int64_t out_channels = 0, kernel_h = 1, kernel_w = 1, stride = 1;
+    std::int64_t pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
+
+    std::int64_t out_height() const { return (height + pad_top + pad_bottom - kernel_h) / stride + 1; }
+    std::int64_t out_width() const { return (width + pad_left + pad_right - kernel_w) / stride + 1; }
+    std::int64_t weight_elements() const { return out_channels * kernel_h * kernel_w * in_channels; }
+};
+
+/// Which form of the weights a packed buffer holds.
+enum class Conv2dPass : std::uint8_t { forward, backward_data };
+
+template <class T>
+struct Conv2dForward {
+    Conv2dShape shape;
+    const T* x = nullptr;
+    std::int64_t x_pitch = 0;
+    const T* weight = nullptr;
+    const void* packed = nullptr;  ///< from conv2d_pack(forward); null: packed into the workspace on the fly
+    const master_t<T>* bias = nullptr;  ///< may be null
+    const T* residual = nullptr;        ///< may be null
+    std::int64_t residual_pitch = 0;
+    T* y = nullptr;
+    std::int64_t y_pitch = 0;
+};
+
+template <class T>
+struct Conv2dBackwardData {
+    Conv2dShape shape;
+    const T* grad_y = nullptr;
+    std::int64_t grad_y_pitch = 0;
+    const T* weight = nullptr;
+    const void* packed = nullptr;  ///< from conv2d_pack(backward_data); null: packed on the fly
+    T* grad_x = nullptr;
+    std::int64_t grad_x_pitch = 0;
+    bool accumulate = false;  ///< add to grad_x instead of overwriting it
+};
+
+template <class T>
+struct Conv2dBackwardWeights {
+    Conv2dShape shape;
+    const T* x = nullptr;
+    std::int64_t x_pitch = 0;
+    const T* grad_y = nullptr;
+    std::int64_t grad_y_pitch = 0;
+    master_t<T>* grad_weight = nullptr;  ///< [K, R, S, C]; may be null
+    master_t<T>* grad_bias = nullptr;    ///< [K]; may be null
+    bool accumulate_weight = false;      ///< add to grad_weight instead of overwriting it
+    bool accumulate_bias = false;
+};
+
+/// Plain loops: the oracle. T = float or double.
+namespace ref {
+template <class T>
+void conv2d_forward(const Context&, const Conv2dForward<T>&);
+template <class T>
+void conv2d_backward_data(const Context&, const Conv2dBackwardData<T>&);
+template <class T>
+void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<T>&);
+}  // namespace ref
+
+/// float: oneDNN on fixed pieces of the batch. double: the plain loops.
+namespace cpu {
+void conv2d_forward(const Context&, const Conv2dForward<float>&);
+void conv2d_forward(const Context&, const Conv2dForward<double>&);
+void conv2d_backward_data(const Context&, const Conv2dBackwardData<float>&);
+void conv2d_backward_data(const Context&, const Conv2dBackwardData<double>&);
+void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<float>&);
+void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<double>&);
+
+/// Scratch that the launchers above need for `shape` (the largest over pointers and pitches).
+std::size_t conv2d_forward_workspace(const Conv2dShape& shape, DType type, int threads);
+std::size_t conv2d_backward_data_workspace(const Conv2dShape& shape, DType type, int threads);
+std::size_t conv2d_backward_weights_workspace(const Conv2dShape& shape, DType type, int threads);
+
+/// Bytes of the packed form of float32 weights for a pass; 0 where the plain form is used as it is.
+/// Depends on everything in `shape` but the batch.
+std::size_t conv2d_packed_bytes(const Context&, const Conv2dShape& shape, Conv2dPass pass);
+/// Packs once per change of the weights, so that every step of a sampling run reuses it.
+void conv2d_pack(const Context&, const Conv2dShape& shape, Conv2dPass pass, const float* weight, void* packed);
+}  // namespace cpu
+
+}  // namespace ito::kernels

@@ -1,0 +1,81 @@
+#pragma once
+// Elementwise arithmetic, copies and conversions over [rows, columns] with a pitch from row to row.
+//
+//   axpby:    y = alpha * (*scale) * a + beta * b      (b may be null; y may be a or b)
+//   multiply: y = a * b, or y += a * b
+//   copy:     y = convert(x) between any two of float32, float64, bfloat16, or from uint8/int64 to those
+//   fill:     y = value
+//
+// The floor: the bytes of every operand once.
+
+#include <cstdint>
+
+#include "kernels/runtime/context.h"
+#include "kernels/runtime/dtype.h"
+
+namespace ito::kernels {
+
+template <class T>
+struct Axpby {
+    std::int64_t rows = 0, columns = 0;
+    double alpha = 1, beta = 0;
+    const master_t<T>* scale = nullptr;  ///< one more factor of a, read when the kernel runs; null: 1
+    const T* a = nullptr;
+    std::int64_t a_pitch = 0;
+    const T* b = nullptr;
+    std::int64_t b_pitch = 0;
+    T* y = nullptr;
+    std::int64_t y_pitch = 0;
+};
+
+template <class T>
+struct Multiply {
+    std::int64_t rows = 0, columns = 0;
+    const T* a = nullptr;
+    std::int64_t a_pitch = 0;
+    const T* b = nullptr;
+    std::int64_t b_pitch = 0;
+    T* y = nullptr;
+    std::int64_t y_pitch = 0;
+    bool accumulate = false;
+};
+
+struct Copy {
+    std::int64_t rows = 0, columns = 0;
+    DType from = DType::float32, to = DType::float32;
+    const void* x = nullptr;
+    std::int64_t x_pitch = 0;
+    void* y = nullptr;
+    std::int64_t y_pitch = 0;
+};
+
+struct Fill {
+    std::int64_t rows = 0, columns = 0;
+    DType type = DType::float32;
+    double value = 0;
+    void* y = nullptr;
+    std::int64_t y_pitch = 0;
+};
+
+/// Plain loops: the oracle. T = float, double or bfloat16 (arithmetic in float32).
+namespace ref {
+template <class T>
+void axpby(const Context&, const Axpby<T>&);
+template <class T>
+void multiply(const Context&, const Multiply<T>&);
+void copy(const Context&, const Copy&);
+void fill(const Context&, const Fill&);
+}  // namespace ref
+
+namespace cpu {
+void axpby(const Context&, const Axpby<float>&);
+void axpby(const Context&, const Axpby<double>&);
+void axpby(const Context&, const Axpby<bfloat16>&);
+void multiply(const Context&, const Multiply<float>&);
+void multiply(const Context&, const Multiply<double>&);
+void multiply(const Context&, const Multiply<bfloat16>&);
+void copy(const Context&, const Copy&);
+void fill(const Context&, const Fill&);
+}  // namespace cpu
+
+}  // namespace ito::kernels

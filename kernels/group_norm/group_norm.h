@@ -1,0 +1,110 @@
+#pragma once
+// Group normalisation (Wu & He 2018) with what a diffusion U-Net puts around it, in one pass:
+//
+//   u = x + shift[n,c]                                  (time embedding, Ho et al. 2020; optional)
+//   z = (u - mean[n,g]) * rstd[n,g] * gamma[c] + beta[c]
+//   z = z * (1 + s[n,c]) + b[n,c]                       (scale-shift, Nichol & Dhariwal 2021; optional)
+//   a = silu ? z * sigmoid(z) : z
+//   y = a * mask / (1 - p)                              (dropout; optional)
+//
+// mean and variance over the H*W pixels and C/G channels of a group; rstd = 1 / sqrt(variance + eps).
+// The variance is taken in two passes, or as merged (mean, M2): E[u^2] - E[u]^2 cancels.
+//
+// x, y [N, pixels, C] with a pitch; gamma, beta [C]; shift [N, C] with a row pitch; scale_shift
+// [N, 2C]: s, then b, with a row pitch; mean, rstd [N, G] in the master type.
+// The mask is Philox word (sample n, element pixel*C + c) < keep_threshold(p): recomputed in backward.
+//
+// The floor, s bytes an element: forward 2s (read x, write y), backward 3s (read x and dy, write dx).
+// Backward recomputes z, the SiLU and the mask from x: nothing else is saved.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/runtime/context.h"
+#include "kernels/runtime/dtype.h"
+#include "kernels/runtime/philox.h"
+
+namespace ito::kernels {
+
+struct GroupNormShape {
+    std::int64_t batch = 0, pixels = 0, channels = 0, groups = 1;
+    std::int64_t group_channels() const { return channels / groups; }
+};
+
+template <class T>
+struct GroupNormForward {
+    GroupNormShape shape;
+    double eps = 1e-6;
+    const T* x = nullptr;
+    std::int64_t x_pitch = 0;
+    const master_t<T>* gamma = nullptr;
+    const master_t<T>* beta = nullptr;
+    const T* shift = nullptr;  ///< may be null
+    std::int64_t shift_pitch = 0;
+    const T* scale_shift = nullptr;  ///< may be null
+    std::int64_t scale_shift_pitch = 0;
+    bool silu = false;
+    float dropout = 0;  ///< drop probability p; 0: no dropout
+    PhiloxAddress mask;
+    T* y = nullptr;
+    std::int64_t y_pitch = 0;
+    master_t<T>* mean = nullptr;
+    master_t<T>* rstd = nullptr;
+};
+
+template <class T>
+struct GroupNormBackward {
+    GroupNormShape shape;
+    const T* x = nullptr;
+    std::int64_t x_pitch = 0;
+    const master_t<T>* gamma = nullptr;
+    const master_t<T>* beta = nullptr;
+    const T* shift = nullptr;
+    std::int64_t shift_pitch = 0;
+    const T* scale_shift = nullptr;
+    std::int64_t scale_shift_pitch = 0;
+    bool silu = false;
+    float dropout = 0;
+    PhiloxAddress mask;
+    const master_t<T>* mean = nullptr;
+    const master_t<T>* rstd = nullptr;
+    const T* grad_y = nullptr;
+    std::int64_t grad_y_pitch = 0;
+
+    // Outputs; each may be null, and each is overwritten unless its flag says "add".
+    T* grad_x = nullptr;
+    std::int64_t grad_x_pitch = 0;
+    bool accumulate_x = false;
+    master_t<T>* grad_gamma = nullptr;
+    bool accumulate_gamma = false;
+    master_t<T>* grad_beta = nullptr;
+    bool accumulate_beta = false;
+    T* grad_shift = nullptr;  ///< [N, C], with its own pitch
+    std::int64_t grad_shift_pitch = 0;
+    bool accumulate_shift = false;
+    T* grad_scale_shift = nullptr;  ///< [N, 2C], with its own pitch
+    std::int64_t grad_scale_shift_pitch = 0;
+    bool accumulate_scale_shift = false;
+};
+
+/// Plain loops: the oracle. T = float or double.
+namespace ref {
+template <class T>
+void group_norm_forward(const Context&, const GroupNormForward<T>&);
+template <class T>
+void group_norm_backward(const Context&, const GroupNormBackward<T>&);
+}  // namespace ref
+
+/// float: Highway, one image per piece (an image stays in the second-level cache between the passes).
+/// double: the plain loops.
+namespace cpu {
+void group_norm_forward(const Context&, const GroupNormForward<float>&);
+void group_norm_forward(const Context&, const GroupNormForward<double>&);
+void group_norm_backward(const Context&, const GroupNormBackward<float>&);
+void group_norm_backward(const Context&, const GroupNormBackward<double>&);
+
+std::size_t group_norm_forward_workspace(const GroupNormShape& shape, DType type, int threads);
+std::size_t group_norm_backward_workspace(const GroupNormShape& shape, DType type, int threads);
+}  // namespace cpu
+
+}  // namespace ito::kernels

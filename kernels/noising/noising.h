@@ -1,0 +1,51 @@
+#pragma once
+// The forward process in closed form (Ho et al. 2020, eq. 4), from bytes to network input in one launch:
+//
+//   x_t = signal[t] * x_0 + sigma[t] * eps,   signal = sqrt(abar), sigma = sqrt(1 - abar)
+//   x_0 = byte / 127.5 - 1 (uint8 source), mirrored left-right for half of the samples if `flip`
+//
+// eps is drawn in registers at Philox (noise; sample n, element) and never stored: the loss draws it again.
+// Flip of sample n: lowest bit of Philox word (Purpose::flip, sample n, step of `noise`, element 0).
+//
+// images [count, H, W, C] dense (uint8: the data set in memory, gathered by index); x_t [N, H, W, C] with
+// a pitch; t [N]; signal, sigma: tables over t. The floor: 1 byte read and s written an element.
+
+#include <cstdint>
+
+#include "kernels/runtime/context.h"
+#include "kernels/runtime/dtype.h"
+#include "kernels/runtime/philox.h"
+
+namespace ito::kernels {
+
+/// Source = std::uint8_t (normalised as above) or T (already in [-1, 1]).
+template <class T, class Source>
+struct Noising {
+    std::int64_t batch = 0, height = 0, width = 0, channels = 0;
+    const Source* images = nullptr;
+    const std::int64_t* index = nullptr;  ///< [N] which image each sample is; null: sample n is image n
+    bool flip = false;
+    const std::int64_t* t = nullptr;
+    const master_t<T>* signal = nullptr;
+    const master_t<T>* sigma = nullptr;
+    PhiloxAddress noise;
+    T* x_t = nullptr;
+    std::int64_t x_t_pitch = 0;
+    T* x_0 = nullptr;  ///< may be null: also write the (flipped, normalised) image, dense
+    T* eps = nullptr;  ///< may be null: also write the noise, dense
+};
+
+/// Plain loops: the oracle. T = float or double. Noise is Box-Muller in float32 for both.
+namespace ref {
+template <class T, class Source>
+void noising(const Context&, const Noising<T, Source>&);
+}
+
+namespace cpu {
+void noising(const Context&, const Noising<float, std::uint8_t>&);
+void noising(const Context&, const Noising<float, float>&);
+void noising(const Context&, const Noising<double, std::uint8_t>&);
+void noising(const Context&, const Noising<double, double>&);
+}  // namespace cpu
+
+}  // namespace ito::kernels

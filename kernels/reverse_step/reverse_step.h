@@ -1,0 +1,50 @@
+#pragma once
+// One ancestral step of the reverse process (Ho et al. 2020, algorithm 2 with x_0 clipped, eq. 7):
+//
+//   x0   = predict_x * x + predict_eps * eps            (eq. 15: x / sqrt(abar) - sqrt(1/abar - 1) * eps)
+//   x0   = clip(x0, -clip, clip)                        if clip > 0
+//   x   <- mean_x0 * x0 + mean_x * x + sigma * z
+//
+// z is the normal at Philox (noise; sample n, step, element); not drawn where sigma = 0.
+// x [N, pixels, C] dense, updated in place, always in float32 (float64 for the oracle): the state of a chain
+// of hundreds of steps; eps with a pitch. The floor: read and write x, read eps: 8 + s bytes an element.
+
+#include <cstdint>
+
+#include "kernels/runtime/context.h"
+#include "kernels/runtime/dtype.h"
+#include "kernels/runtime/philox.h"
+
+namespace ito::kernels {
+
+/// What changes from step to step, read through a pointer when the kernel runs. Computed in float64.
+struct ReverseStepCoefficients {
+    double predict_x = 1, predict_eps = 0;  ///< 1 / sqrt(abar_t), -sqrt(1 / abar_t - 1)
+    double mean_x0 = 0, mean_x = 1;         ///< posterior mean, eq. 7
+    double sigma = 0;
+    double clip = 0;  ///< 0: no clipping
+};
+
+template <class T>
+struct ReverseStep {
+    std::int64_t batch = 0, pixels = 0, channels = 0;
+    const ReverseStepCoefficients* coefficients = nullptr;
+    PhiloxAddress noise;
+    const T* eps = nullptr;
+    std::int64_t eps_pitch = 0;
+    master_t<T>* x = nullptr;
+    master_t<T>* x0 = nullptr;  ///< may be null: also write the (clipped) estimate of x_0, dense
+};
+
+/// Plain loops: the oracle. T = float or double.
+namespace ref {
+template <class T>
+void reverse_step(const Context&, const ReverseStep<T>&);
+}
+
+namespace cpu {
+void reverse_step(const Context&, const ReverseStep<float>&);
+void reverse_step(const Context&, const ReverseStep<double>&);
+}  // namespace cpu
+
+}  // namespace ito::kernels

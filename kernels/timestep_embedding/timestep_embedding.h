@@ -1,0 +1,38 @@
+#pragma once
+// Sinusoidal embedding of the timestep (Vaswani et al. 2017; Ho et al. 2020):
+//
+//   angle[n,i] = t[n] * exp(-ln(max_period) * i / (half - freq_shift)),  i in [0, half), half = dim / 2
+//   y[n] = [sin(angle), cos(angle)], or [cos, sin] if flip_sin_to_cos; a last zero if dim is odd
+//
+// freq_shift 1 and sin first is Ho et al.; freq_shift 0 and cos first is diffusers' default.
+// t [N]; y [N, dim] dense. Angles are taken in float64: t * 1 reaches 999, where float32 sine loses digits.
+
+#include <cstdint>
+
+#include "kernels/runtime/context.h"
+#include "kernels/runtime/dtype.h"
+
+namespace ito::kernels {
+
+template <class T>
+struct TimestepEmbedding {
+    std::int64_t batch = 0, dim = 0;
+    const std::int64_t* t = nullptr;
+    bool flip_sin_to_cos = false;
+    double freq_shift = 1;
+    double max_period = 10000;
+    T* y = nullptr;
+};
+
+/// Plain loops: the oracle. T = float or double.
+namespace ref {
+template <class T>
+void timestep_embedding(const Context&, const TimestepEmbedding<T>&);
+}
+
+namespace cpu {
+void timestep_embedding(const Context&, const TimestepEmbedding<float>&);
+void timestep_embedding(const Context&, const TimestepEmbedding<double>&);
+}  // namespace cpu
+
+}  // namespace ito::kernels

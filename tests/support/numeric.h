@@ -1,0 +1,111 @@
+#pragma once
+// What numeric tests share: inputs that are hard to get right (non-zero mean, pitched, surrounded by guards),
+// poisoned outputs, and the two errors that every kernel is held to.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <random>
+#include <vector>
+
+namespace ito::testing {
+
+/// A [rows, columns] matrix with a pitch inside a buffer whose every other element is NaN. Reading a gap or
+/// running over an edge makes a NaN or trips `gaps_untouched`.
+template <class T>
+class Pitched {
+  public:
+    static constexpr std::int64_t guard = 64;
+
+    Pitched(std::int64_t rows, std::int64_t columns, std::int64_t pitch)
+        : rows_(rows), columns_(columns), pitch_(pitch),
+          storage_(static_cast<std::size_t>(2 * guard + rows * pitch), poison()) {}
+
+    static T poison() { return std::numeric_limits<T>::quiet_NaN(); }
+
+    /// Normal values around `mean`: a non-zero mean shows cancellation.
+    Pitched& fill_normal(std::uint64_t seed, double mean = 0.7, double stddev = 1.3) {
+        std::mt19937_64 engine(seed);
+        std::normal_distribution<double> normal(mean, stddev);
+        for (std::int64_t r = 0; r < rows_; ++r)
+            for (std::int64_t c = 0; c < columns_; ++c) at(r, c) = static_cast<T>(normal(engine));
+        return *this;
+    }
+
+    /// The same values in another type (for the float64 oracle), dense or with this pitch.
+    template <class U>
+    Pitched<U> as(std::int64_t pitch = 0) const {
+        Pitched<U> copy(rows_, columns_, pitch ? pitch : pitch_);
+        for (std::int64_t r = 0; r < rows_; ++r)
+            for (std::int64_t c = 0; c < columns_; ++c) copy.at(r, c) = static_cast<U>(at(r, c));
+        return copy;
+    }
+
+    T* data() { return storage_.data() + guard; }
+    const T* data() const { return storage_.data() + guard; }
+    T& at(std::int64_t r, std::int64_t c) { return data()[r * pitch_ + c]; }
+    const T& at(std::int64_t r, std::int64_t c) const { return data()[r * pitch_ + c]; }
+    std::int64_t rows() const { return rows_; }
+    std::int64_t columns() const { return columns_; }
+    std::int64_t pitch() const { return pitch_; }
+
+    /// True if nothing outside the matrix (gaps between rows, guards) was written.
+    bool gaps_untouched() const {
+        for (std::int64_t i = -guard; i < rows_ * pitch_ + guard; ++i) {
+            const bool inside = i >= 0 && i < rows_ * pitch_ && i % pitch_ < columns_;
+            if (!inside && !std::isnan(static_cast<double>(data()[i]))) return false;
+        }
+        return true;
+    }
+
+  private:
+    std::int64_t rows_, columns_, pitch_;
+    std::vector<T> storage_;
+};
+
+/// ||a - b|| / ||b||, b the oracle. NaN in either makes it NaN (which fails every comparison).
+template <class A, class B>
+double relative_l2(const Pitched<A>& a, const Pitched<B>& b) {
+    double difference = 0, norm = 0;
+    for (std::int64_t r = 0; r < b.rows(); ++r)
+        for (std::int64_t c = 0; c < b.columns(); ++c) {
+            const double x = static_cast<double>(a.at(r, c)), y = static_cast<double>(b.at(r, c));
+            difference += (x - y) * (x - y);
+            norm += y * y;
+        }
+    return std::sqrt(difference / std::max(norm, 1e-300));
+}
+
+/// Largest |a - b| over the root mean square of b.
+template <class A, class B>
+double worst_error(const Pitched<A>& a, const Pitched<B>& b) {
+    double worst = 0, norm = 0;
+    for (std::int64_t r = 0; r < b.rows(); ++r)
+        for (std::int64_t c = 0; c < b.columns(); ++c) {
+            const double x = static_cast<double>(a.at(r, c)), y = static_cast<double>(b.at(r, c));
+            if (std::isnan(x) || std::isnan(y)) return std::numeric_limits<double>::quiet_NaN();
+            worst = std::max(worst, std::abs(x - y));
+            norm += y * y;
+        }
+    return worst / std::sqrt(std::max(norm / static_cast<double>(b.rows() * b.columns()), 1e-300));
+}
+
+/// Holds `a` against the oracle `b`: relative L2 within `l2`, worst element within `worst`, no gap written.
+template <class A, class B>
+void expect_close(const Pitched<A>& a, const Pitched<B>& b, double l2, double worst) {
+    EXPECT_LE(relative_l2(a, b), l2);
+    EXPECT_LE(worst_error(a, b), worst);
+    EXPECT_TRUE(a.gaps_untouched()) << "wrote outside its rows";
+}
+
+template <class T>
+bool bitwise_equal(const Pitched<T>& a, const Pitched<T>& b) {
+    for (std::int64_t r = 0; r < b.rows(); ++r)
+        for (std::int64_t c = 0; c < b.columns(); ++c)
+            if (a.at(r, c) != b.at(r, c)) return false;
+    return true;
+}
+
+}  // namespace ito::testing
