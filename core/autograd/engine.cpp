@@ -1,0 +1,113 @@
+#include "core/autograd/engine.h"
+
+#include <algorithm>
+#include <unordered_map>
+#include <vector>
+
+#include "core/autograd/node.h"
+
+namespace ito::autograd {
+
+class Engine {
+  public:
+    void run(const Tensor& root, const Tensor& gradient) {
+        const auto& start = root.impl().node;
+        discover(start);
+        states_.at(start.get()).target.gradient = {gradient, false};
+        ready_.push_back(start);
+        while (!ready_.empty()) {
+            // The most recently recorded op first: the same order every time, and the one that frees most.
+            const auto latest = std::max_element(ready_.begin(), ready_.end(), [](const auto& a, const auto& b) {
+                return a->sequence() < b->sequence();
+            });
+            const auto node = *latest;
+            ready_.erase(latest);
+            process(*node);
+        }
+    }
+
+  private:
+    struct State {
+        GradientSlot::Target target;
+        int dependencies = 0;
+    };
+
+    /// Finds every node below `start` and counts how many consumers each waits for.
+    void discover(const std::shared_ptr<Node>& start) {
+        std::vector<Node*> stack{start.get()};
+        add(*start);
+        while (!stack.empty()) {
+            Node* node = stack.back();
+            stack.pop_back();
+            require(!node->released_,
+                    "backward: the graph was already consumed at {} (what it saved is released after the first "
+                    "backward); run the forward pass again",
+                    node->name());
+            for (const auto& edge : node->edges_) {
+                if (!edge.node) continue;
+                if (add(*edge.node)) stack.push_back(edge.node.get());
+                ++states_.at(edge.node.get()).dependencies;
+            }
+        }
+    }
+
+    bool add(Node& node) {
+        const auto [state, added] = states_.try_emplace(&node);
+        if (added) {
+            auto& target = state->second.target;
+            target.shape = node.shape_;
+            target.dtype = node.dtype_;
+            target.device = node.device_;
+        }
+        return added;
+    }
+
+    void process(Node& node) {
+        auto& state = states_.at(&node);
+        Gradient gradient = std::move(state.target.gradient);
+        state.target.gradient = {};
+        // No gradient arrives when every consumer ignored this input; then nothing below gets one from here.
+        if (gradient.value) {
+            std::vector<GradientSlot> slots;
+            slots.reserve(node.edges_.size());
+            for (const auto& edge : node.edges_) {
+                if (edge.node) slots.emplace_back(&states_.at(edge.node.get()).target);
+                else if (edge.leaf) slots.emplace_back(edge.leaf);
+                else slots.emplace_back();
+            }
+            node.backward(std::move(gradient), slots);
+            if (anomaly_mode()) {
+                for (auto& slot : slots)
+                    if (slot.accumulates()) check_anomaly(node.name(), "gradient", slot.buffer());
+            }
+        }
+        node.release();
+        node.released_ = true;
+        for (const auto& edge : node.edges_) {
+            if (edge.node && --states_.at(edge.node.get()).dependencies == 0) ready_.push_back(edge.node);
+        }
+    }
+
+    std::unordered_map<Node*, State> states_;
+    std::vector<std::shared_ptr<Node>> ready_;
+};
+
+void backward(const Tensor& root, const Tensor& gradient) {
+    require(root.requires_grad(), "backward: no input of this tensor requires a gradient (or it was made under no-grad)");
+    Tensor seed = gradient;
+    if (!seed) {
+        require(root.numel() == 1, "backward: the tensor has shape {}; only one element can be differentiated without "
+                "a gradient to start from", to_string(root.shape()));
+        seed = Tensor::full(root.shape(), 1, root.dtype(), root.device());
+    }
+    require(seed.shape() == root.shape() && seed.dtype() == root.dtype(), "backward: gradient is {} {}, tensor {} {}",
+            name_of(seed.dtype()), to_string(seed.shape()), name_of(root.dtype()), to_string(root.shape()));
+    const NoGrad no_grad;
+    if (root.is_leaf()) {
+        GradientSlot(root.handle()).give({seed, false});
+        return;
+    }
+    Engine().run(root, seed);
+}
+
+}  // namespace ito::autograd

@@ -1,0 +1,66 @@
+#include "core/autograd/gradient_check.h"
+
+#include <cmath>
+
+#include "core/autograd/engine.h"
+#include "core/autograd/node.h"
+#include "core/ops/random.h"
+
+namespace ito::autograd {
+namespace {
+
+double weighted_sum(const Tensor& values, const std::vector<double>& weights) {
+    const auto v = values.to_vector<double>();
+    double sum = 0;
+    for (std::size_t i = 0; i < v.size(); ++i) sum += v[i] * weights[i];
+    return sum;
+}
+
+}  // namespace
+
+GradientCheck check_gradients(const std::function<Tensor(const std::vector<Tensor>&)>& fn,
+                              const std::vector<Tensor>& inputs, const GradientCheckOptions& options) {
+    for (const auto& input : inputs) {
+        require(input.dtype() == DType::float64 && input.is_leaf() && input.is_contiguous(),
+                "check_gradients: inputs must be dense float64 leaves");
+        Tensor(input).zero_grad();
+    }
+    const Tensor output = fn(inputs);
+    Tensor weights = Tensor::empty(output.shape().empty() ? Shape{1} : output.shape(), DType::float64);
+    ops::fill_uniform(weights, {.seed = 7, .purpose = kernels::Purpose::test}, -1, 1);
+    weights = weights.view(output.shape());
+    backward(output, weights);
+    const auto w = weights.to_vector<double>();
+
+    GradientCheck result;
+    const NoGrad no_grad;
+    for (std::size_t k = 0; k < inputs.size(); ++k) {
+        const Tensor& input = inputs[k];
+        if (!input.requires_grad()) continue;
+        const Tensor grad = input.grad();
+        require(grad.defined(), "check_gradients: input {} got no gradient", k);
+        const auto analytic = grad.to_vector<double>();
+        const std::int64_t count = input.numel();
+        const std::int64_t stride = std::max<std::int64_t>(1, count / options.elements_per_input);
+        for (std::int64_t i = 0; i < count; i += stride) {
+            double& element = input.data<double>()[i];
+            const double before = element;
+            element = before + options.step;
+            const double above = weighted_sum(fn(inputs), w);
+            element = before - options.step;
+            const double below = weighted_sum(fn(inputs), w);
+            element = before;
+            const double numeric = (above - below) / (2 * options.step);
+            const double error = std::abs(analytic[static_cast<std::size_t>(i)] - numeric) / std::max(1.0, std::abs(numeric));
+            if (!(error <= result.worst)) {
+                result.worst = error;
+                result.message = fmt::format("input {} element {}: backward says {}, central differences say {}", k, i,
+                                             analytic[static_cast<std::size_t>(i)], numeric);
+            }
+        }
+    }
+    result.passed = result.worst <= options.tolerance;
+    return result;
+}
+
+}  // namespace ito::autograd

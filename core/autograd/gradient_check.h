@@ -1,0 +1,29 @@
+#pragma once
+// Backward against central differences in float64.
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace ito::autograd {
+
+struct GradientCheck {
+    bool passed = true;
+    double worst = 0;     ///< largest |analytic - numeric| / max(1, |numeric|)
+    std::string message;  ///< names the input and element of the worst deviation
+};
+
+struct GradientCheckOptions {
+    double step = 1e-5;
+    double tolerance = 1e-6;
+    std::int64_t elements_per_input = 64;  ///< larger inputs are sampled at that many spread elements
+};
+
+/// Checks d (sum of w * fn(inputs)) / d inputs, w fixed pseudo-random weights (a plain sum would miss every
+/// error that a constant gradient hides). Inputs must be float64 leaves that require gradients.
+GradientCheck check_gradients(const std::function<Tensor(const std::vector<Tensor>&)>& fn,
+                              const std::vector<Tensor>& inputs, const GradientCheckOptions& options = {});
+
+}  // namespace ito::autograd

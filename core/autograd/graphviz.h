@@ -1,0 +1,13 @@
+#pragma once
+
+#include <string>
+
+#include "core/tensor.h"
+
+namespace ito::autograd {
+
+/// The recorded graph below `root` in Graphviz's dot language: one box per op with its output shape, one
+/// ellipse per leaf. Render with `dot -Tsvg`.
+std::string to_dot(const Tensor& root);
+
+}  // namespace ito::autograd

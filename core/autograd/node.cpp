@@ -1,0 +1,136 @@
+#include "core/autograd/node.h"
+
+#include <cmath>
+#include <deque>
+
+namespace ito::autograd {
+namespace {
+
+thread_local bool enabled = true;
+thread_local std::uint64_t next_sequence = 0;
+bool anomaly = false;
+
+/// Nodes whose last owner is gone, destroyed one after another: a chain of ten thousand ops must not
+/// recurse ten thousand destructors deep.
+struct Graveyard {
+    std::deque<std::shared_ptr<Node>> nodes;
+    bool digging = false;
+};
+thread_local Graveyard* graveyard = nullptr;
+
+}  // namespace
+
+Node::~Node() {
+    Graveyard local;
+    const bool outermost = graveyard == nullptr;
+    if (outermost) graveyard = &local;
+    for (auto& edge : edges_) {
+        if (edge.node && edge.node.use_count() == 1) graveyard->nodes.push_back(std::move(edge.node));
+    }
+    if (!outermost) return;
+    while (!local.nodes.empty()) {
+        const auto node = std::move(local.nodes.front());
+        local.nodes.pop_front();
+    }
+    graveyard = nullptr;
+}
+
+GradientSlot::Mode GradientSlot::mode() const {
+    if (target_) return target_->gradient.value ? Mode::accumulate : Mode::overwrite;
+    if (leaf_) return leaf_->grad && !leaf_->grad_stale ? Mode::accumulate : Mode::overwrite;
+    return Mode::ignore;
+}
+
+Tensor GradientSlot::buffer() {
+    if (target_) {
+        auto& gradient = target_->gradient;
+        if (!gradient.value) {
+            gradient = {Tensor::empty(target_->shape, target_->dtype, target_->device), true};
+        } else if (!gradient.owned) {
+            gradient = {gradient.value.clone(), true};
+        }
+        return gradient.value;
+    }
+    require(leaf_ != nullptr, "gradient slot: buffer() of a gradient that nobody wants");
+    if (!leaf_->grad) leaf_->grad = Tensor::empty(leaf_->shape, leaf_->dtype, leaf_->storage->device());
+    leaf_->grad_stale = false;
+    return leaf_->grad;
+}
+
+void GradientSlot::give(Gradient gradient) {
+    switch (mode()) {
+        case Mode::ignore: return;
+        case Mode::accumulate: buffer().add_(gradient.value); return;
+        case Mode::overwrite:
+            if (target_) {
+                if (gradient.value.shape() != target_->shape) gradient.value = gradient.value.view(target_->shape);
+                target_->gradient = std::move(gradient);
+            } else {
+                buffer().copy_(gradient.value);  // a leaf's gradient stays where it is: in the flat buffer
+            }
+    }
+}
+
+Saved::Saved(const Tensor& tensor) {
+    if (!tensor) return;
+    tensor_ = tensor.detach();
+    version_ = tensor.version();
+}
+
+const Tensor& Saved::get(const char* op) const {
+    if (tensor_) {
+        require(tensor_.version() == version_,
+                "{}: a tensor of shape {} that backward needs was changed in place: it was saved at version {} and is "
+                "at version {} now; clone it before changing it",
+                op, to_string(tensor_.shape()), version_, tensor_.version());
+    }
+    return tensor_;
+}
+
+bool grad_enabled() { return enabled; }
+NoGrad::NoGrad() : before_(enabled) { enabled = false; }
+NoGrad::~NoGrad() { enabled = before_; }
+EnableGrad::EnableGrad() : before_(enabled) { enabled = true; }
+EnableGrad::~EnableGrad() { enabled = before_; }
+
+void set_anomaly_mode(bool on) { anomaly = on; }
+bool anomaly_mode() { return anomaly; }
+
+void check_anomaly(const char* op, const char* what, const Tensor& tensor) {
+    if (!tensor || tensor.dtype() == DType::uint8 || tensor.dtype() == DType::int64) return;
+    const auto values = tensor.to(DType::float64).to_vector<double>();
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        require(std::isfinite(values[i]), "anomaly: {} made {} at element {} of its {} (shape {})", op, values[i], i,
+                what, to_string(tensor.shape()));
+    }
+}
+
+bool recording(std::span<const Tensor> inputs) {
+    if (!enabled) return false;
+    for (const auto& input : inputs)
+        if (input.requires_grad()) return true;
+    return false;
+}
+
+bool recording(std::initializer_list<Tensor> inputs) { return recording(std::span(inputs.begin(), inputs.size())); }
+
+void attach(const std::shared_ptr<Node>& node, Tensor& output, std::span<const Tensor> inputs) {
+    node->edges_.reserve(inputs.size());
+    for (const auto& input : inputs) {
+        Node::Edge edge;
+        if (input && input.impl().node) edge.node = input.impl().node;
+        else if (input && input.impl().requires_grad) edge.leaf = input.handle();
+        node->edges_.push_back(std::move(edge));
+    }
+    node->sequence_ = ++next_sequence;
+    node->shape_ = output.shape();
+    node->dtype_ = output.dtype();
+    node->device_ = output.device();
+    output.impl().node = node;
+}
+
+void attach(const std::shared_ptr<Node>& node, Tensor& output, std::initializer_list<Tensor> inputs) {
+    attach(node, output, std::span(inputs.begin(), inputs.size()));
+}
+
+}  // namespace ito::autograd

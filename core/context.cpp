@@ -1,0 +1,63 @@
+#include "core/context.h"
+
+#include <omp.h>
+
+#include <memory>
+
+#include "core/allocator.h"
+#include "core/error.h"
+#include "kernels/runtime/plan_cache.h"
+
+namespace ito {
+namespace {
+
+class CpuContext {
+  public:
+    CpuContext() : allocator_(Allocator::of(Device::cpu())) {
+        context_.plans = &plans_;
+        context_.threads = omp_get_num_procs();
+    }
+    ~CpuContext() { release(); }
+    CpuContext(const CpuContext&) = delete;
+    CpuContext& operator=(const CpuContext&) = delete;
+
+    const kernels::Context& reserve(std::size_t bytes) {
+        if (bytes > context_.workspace.size()) {
+            release();
+            context_.workspace = {allocator_->allocate(bytes), bytes};
+        }
+        return context_;
+    }
+
+    kernels::Context context_;
+
+  private:
+    void release() {
+        if (!context_.workspace.empty()) allocator_->deallocate(context_.workspace.data());
+        context_.workspace = {};
+    }
+
+    std::shared_ptr<Allocator> allocator_;
+    kernels::PlanCache plans_;
+};
+
+CpuContext& cpu_context() {
+    static CpuContext context;
+    return context;
+}
+
+}  // namespace
+
+const kernels::Context& context_of(Device device, std::size_t workspace_bytes) {
+    require(device.is_cpu(), "this build of ito cannot compute on {}", to_string(device));
+    return cpu_context().reserve(workspace_bytes);
+}
+
+void set_threads(int threads) {
+    require(threads >= 1 && threads <= 1024, "threads: {} is out of range; expected 1 to 1024", threads);
+    cpu_context().context_.threads = threads;
+}
+
+int threads() { return cpu_context().context_.threads; }
+
+}  // namespace ito

@@ -1,0 +1,19 @@
+#pragma once
+// The execution context of each device: workspace, plan cache, number of threads.
+
+#include <cstddef>
+
+#include "core/device.h"
+#include "kernels/runtime/context.h"
+
+namespace ito {
+
+/// The context that ops on `device` run with, its workspace at least `workspace_bytes` long. The workspace is
+/// shared by all ops (each has finished with it when it returns) and only ever grows.
+const kernels::Context& context_of(Device device, std::size_t workspace_bytes = 0);
+
+/// CPU threads that kernels use; at first all that the process may run on. Results do not depend on it.
+void set_threads(int threads);
+int threads();
+
+}  // namespace ito

@@ -1,0 +1,28 @@
+#pragma once
+// Where a tensor lives and where its kernels run, chosen at run time.
+
+#include <string>
+#include <string_view>
+
+namespace ito {
+
+struct Device {
+    enum class Kind { cpu, cuda };
+    Kind kind = Kind::cpu;
+    int index = 0;
+
+    static Device cpu() { return {}; }
+    static Device cuda(int index = 0) { return {Kind::cuda, index}; }
+
+    /// "cpu", "cuda", "cuda:1", or "auto": CUDA when this build has it and a usable device answers, else the
+    /// CPU. Throws Error for anything else, and for a device that is not there.
+    static Device parse(std::string_view text);
+
+    bool is_cpu() const { return kind == Kind::cpu; }
+    bool is_cuda() const { return kind == Kind::cuda; }
+    bool operator==(const Device&) const = default;
+};
+
+std::string to_string(const Device& device);
+
+}  // namespace ito

@@ -1,0 +1,133 @@
+#include "core/ops/conv2d.h"
+
+#include "core/autograd/node.h"
+#include "core/context.h"
+#include "core/dispatch.h"
+#include "kernels/conv2d/conv2d.h"
+
+namespace ito::ops {
+namespace {
+
+using autograd::Gradient;
+using autograd::GradientSlot;
+using autograd::Saved;
+using kernels::Conv2dPass;
+using kernels::Conv2dShape;
+
+/// Weights in the form that the fast path of `pass` wants. Kept with the weights while nothing is recorded
+/// (sampling: the same weights at every step); packed again inside the kernel otherwise, since a training
+/// step uses each form once and a copy of all weights would only cost memory.
+Tensor packed_weight(const Tensor& weight, const Conv2dShape& shape, Conv2dPass pass) {
+    if (autograd::grad_enabled() || !weight.device().is_cpu() || weight.dtype() != DType::float32) return {};
+    const auto& context = context_of(weight.device());
+    const std::size_t bytes = kernels::cpu::conv2d_packed_bytes(context, shape, pass);
+    if (bytes == 0) return {};
+    const auto key = fmt::format("conv2d {} {}x{} stride {} pad {} {} {} {}", static_cast<int>(pass), shape.height,
+                                 shape.width, shape.stride, shape.pad_top, shape.pad_left, shape.pad_bottom,
+                                 shape.pad_right);
+    return weight.derived(key, bytes, [&](const Tensor& packed) {
+        kernels::cpu::conv2d_pack(context, shape, pass, weight.data<float>(), packed.raw());
+    });
+}
+
+struct Conv2dNode final : autograd::Node {
+    Conv2dShape geometry;
+    Saved x, weight;
+
+    const char* name() const override { return "Conv2d"; }
+
+    void backward(Gradient gradient, std::span<GradientSlot> inputs) override {
+        dispatch_float(name(), dtype(), [&]<class T>() { backward_as<T>(gradient, inputs); });
+        inputs[3].give(std::move(gradient));  // the residual's gradient is the output's
+    }
+
+    template <class T>
+    void backward_as(const Gradient& gradient, std::span<GradientSlot> inputs) {
+        const Tensor dy = gradient.value.has_rows() ? gradient.value : gradient.value.contiguous();
+        const Tensor& input = x.get(name());
+        const Tensor& w = weight.get(name());
+        const Device device = dy.device();
+        if (inputs[1].wanted() || inputs[2].wanted()) {
+            kernels::Conv2dBackwardWeights<T> args{.shape = geometry, .x = input.data<T>(),
+                                                   .x_pitch = input.rows().pitch, .grad_y = dy.data<T>(),
+                                                   .grad_y_pitch = dy.rows().pitch};
+            if (inputs[1].wanted()) {
+                args.accumulate_weight = inputs[1].accumulates();
+                args.grad_weight = inputs[1].buffer().template data<kernels::master_t<T>>();
+            }
+            if (inputs[2].wanted()) {
+                args.accumulate_bias = inputs[2].accumulates();
+                args.grad_bias = inputs[2].buffer().template data<kernels::master_t<T>>();
+            }
+            const auto bytes =
+                ITO_LAUNCH(device, conv2d_backward_weights_workspace, geometry, dtype_of<T>, threads());
+            ITO_LAUNCH(device, conv2d_backward_weights, context_of(device, bytes), args);
+        }
+        if (inputs[0].wanted()) {
+            const bool accumulate = inputs[0].accumulates();
+            const Tensor dx = inputs[0].buffer();
+            const auto bytes = ITO_LAUNCH(device, conv2d_backward_data_workspace, geometry, dtype_of<T>, threads());
+            ITO_LAUNCH(device, conv2d_backward_data, context_of(device, bytes),
+                       kernels::Conv2dBackwardData<T>{.shape = geometry, .grad_y = dy.data<T>(),
+                                                      .grad_y_pitch = dy.rows().pitch, .weight = w.data<T>(),
+                                                      .grad_x = dx.data<T>(), .grad_x_pitch = dx.rows().pitch,
+                                                      .accumulate = accumulate});
+        }
+    }
+
+    void release() override { x = {}, weight = {}; }
+};
+
+}  // namespace
+
+Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options,
+              const Tensor& residual) {
+    require(x.rank() == 4, "conv2d: input must be [N, H, W, C], its shape is {}", to_string(x.shape()));
+    require(weight.rank() == 4, "conv2d: weight must be [Cout, kh, kw, Cin], its shape is {}",
+            to_string(weight.shape()));
+    require(weight.dim(3) == x.dim(3), "conv2d: weight expects {} input channels, input has {} (shape {})",
+            weight.dim(3), x.dim(3), to_string(x.shape()));
+    require(weight.is_contiguous(), "conv2d: weight must be contiguous");
+    require(x.dtype() == weight.dtype(), "conv2d: input is {}, weight is {}", name_of(x.dtype()),
+            name_of(weight.dtype()));
+    require(!bias || bias.shape() == Shape{weight.dim(0)}, "conv2d: bias must have shape [{}], it has {}",
+            weight.dim(0), bias ? to_string(bias.shape()) : "");
+    require(options.stride >= 1, "conv2d: stride must be at least 1, it is {}", options.stride);
+    const Conv2dShape shape{.batch = x.dim(0), .height = x.dim(1), .width = x.dim(2), .in_channels = x.dim(3),
+                            .out_channels = weight.dim(0), .kernel_h = weight.dim(1), .kernel_w = weight.dim(2),
+                            .stride = options.stride, .pad_top = options.pad_top, .pad_left = options.pad_left,
+                            .pad_bottom = options.pad_bottom, .pad_right = options.pad_right};
+    require(shape.height + shape.pad_top + shape.pad_bottom >= shape.kernel_h &&
+                shape.width + shape.pad_left + shape.pad_right >= shape.kernel_w,
+            "conv2d: the {}x{} kernel does not fit the padded image (shape {})", shape.kernel_h, shape.kernel_w,
+            to_string(x.shape()));
+    const Shape out{shape.batch, shape.out_height(), shape.out_width(), shape.out_channels};
+    require(!residual || residual.shape() == out, "conv2d: residual must have shape {}, it has {}", to_string(out),
+            residual ? to_string(residual.shape()) : "");
+
+    const Tensor input = x.has_rows() ? x : x.contiguous();
+    Tensor y = Tensor::empty(out, x.dtype(), x.device());
+    dispatch_float("conv2d", x.dtype(), [&]<class T>() {
+        const Tensor packed = packed_weight(weight, shape, Conv2dPass::forward);
+        kernels::Conv2dForward<T> args{.shape = shape, .x = input.data<T>(), .x_pitch = input.rows().pitch,
+                                       .weight = weight.data<T>(), .packed = packed ? packed.raw() : nullptr,
+                                       .y = y.data<T>(), .y_pitch = y.rows().pitch};
+        if (bias) args.bias = bias.data<kernels::master_t<T>>();
+        const Tensor add = residual && !residual.has_rows() ? residual.contiguous() : residual;
+        if (add) {
+            args.residual = add.data<T>();
+            args.residual_pitch = add.rows().pitch;
+        }
+        const auto bytes = ITO_LAUNCH(x.device(), conv2d_forward_workspace, shape, x.dtype(), threads());
+        ITO_LAUNCH(x.device(), conv2d_forward, context_of(x.device(), bytes), args);
+    });
+    return autograd::record("conv2d", y, {x, weight, bias, residual}, [&] {
+        auto node = std::make_shared<Conv2dNode>();
+        node->geometry = shape;
+        node->x = Saved(input);
+        node->weight = Saved(weight);
+        return node;
+    });
+}
+
+}  // namespace ito::ops

@@ -1,0 +1,105 @@
+#include "core/ops/linear.h"
+
+#include "core/autograd/node.h"
+#include "core/context.h"
+#include "core/dispatch.h"
+#include "kernels/linear/linear.h"
+
+namespace ito::ops {
+namespace {
+
+using autograd::Gradient;
+using autograd::GradientSlot;
+using autograd::Saved;
+using kernels::LinearShape;
+
+struct LinearNode final : autograd::Node {
+    LinearShape geometry;
+    Saved x, weight;
+
+    const char* name() const override { return "Linear"; }
+
+    void backward(Gradient gradient, std::span<GradientSlot> inputs) override {
+        dispatch_float(name(), dtype(), [&]<class T>() { backward_as<T>(gradient, inputs); });
+        inputs[3].give(std::move(gradient));  // the residual's gradient is the output's
+    }
+
+    template <class T>
+    void backward_as(const Gradient& gradient, std::span<GradientSlot> inputs) {
+        using Master = kernels::master_t<T>;
+        const Tensor dy = gradient.value.has_rows() ? gradient.value : gradient.value.contiguous();
+        const Tensor& input = x.get(name());
+        const Tensor& w = weight.get(name());
+        const Device device = dy.device();
+        if (inputs[1].wanted() || inputs[2].wanted()) {
+            kernels::LinearBackwardWeights<T> args{.shape = geometry, .x = input.data<T>(),
+                                                   .x_pitch = input.rows().pitch, .grad_y = dy.data<T>(),
+                                                   .grad_y_pitch = dy.rows().pitch};
+            if (inputs[1].wanted()) {
+                args.accumulate_weight = inputs[1].accumulates();
+                args.grad_weight = inputs[1].buffer().template data<Master>();
+            }
+            if (inputs[2].wanted()) {
+                args.accumulate_bias = inputs[2].accumulates();
+                args.grad_bias = inputs[2].buffer().template data<Master>();
+            }
+            const auto bytes =
+                ITO_LAUNCH(device, linear_backward_weights_workspace, geometry, dtype_of<T>, threads());
+            ITO_LAUNCH(device, linear_backward_weights, context_of(device, bytes), args);
+        }
+        if (inputs[0].wanted()) {
+            const bool accumulate = inputs[0].accumulates();
+            const Tensor dx = inputs[0].buffer();
+            const auto bytes = ITO_LAUNCH(device, linear_backward_data_workspace, geometry, dtype_of<T>, threads());
+            ITO_LAUNCH(device, linear_backward_data, context_of(device, bytes),
+                       kernels::LinearBackwardData<T>{.shape = geometry, .grad_y = dy.data<T>(),
+                                                      .grad_y_pitch = dy.rows().pitch, .weight = w.data<T>(),
+                                                      .grad_x = dx.data<T>(), .grad_x_pitch = dx.rows().pitch,
+                                                      .accumulate = accumulate});
+        }
+    }
+
+    void release() override { x = {}, weight = {}; }
+};
+
+}  // namespace
+
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& residual) {
+    require(weight.rank() == 2, "linear: weight must be [out, in], its shape is {}", to_string(weight.shape()));
+    require(x.rank() >= 1 && x.dim(-1) == weight.dim(1), "linear: weight expects {} input features, input has shape {}",
+            weight.dim(1), to_string(x.shape()));
+    require(weight.is_contiguous(), "linear: weight must be contiguous");
+    require(x.dtype() == weight.dtype(), "linear: input is {}, weight is {}", name_of(x.dtype()),
+            name_of(weight.dtype()));
+    require(!bias || bias.shape() == Shape{weight.dim(0)}, "linear: bias must have shape [{}], it has {}",
+            weight.dim(0), bias ? to_string(bias.shape()) : "");
+    Shape out = x.shape();
+    out.back() = weight.dim(0);
+    require(!residual || residual.shape() == out, "linear: residual must have shape {}, it has {}", to_string(out),
+            residual ? to_string(residual.shape()) : "");
+
+    const Tensor input = x.has_rows() ? x : x.contiguous();
+    const LinearShape shape{.rows = input.rows().rows, .in_features = weight.dim(1), .out_features = weight.dim(0)};
+    Tensor y = Tensor::empty(out, x.dtype(), x.device());
+    dispatch_float("linear", x.dtype(), [&]<class T>() {
+        kernels::LinearForward<T> args{.shape = shape, .x = input.data<T>(), .x_pitch = input.rows().pitch,
+                                       .weight = weight.data<T>(), .y = y.data<T>(), .y_pitch = y.rows().pitch};
+        if (bias) args.bias = bias.data<kernels::master_t<T>>();
+        const Tensor add = residual && !residual.has_rows() ? residual.contiguous() : residual;
+        if (add) {
+            args.residual = add.data<T>();
+            args.residual_pitch = add.rows().pitch;
+        }
+        const auto bytes = ITO_LAUNCH(x.device(), linear_forward_workspace, shape, x.dtype(), threads());
+        ITO_LAUNCH(x.device(), linear_forward, context_of(x.device(), bytes), args);
+    });
+    return autograd::record("linear", y, {x, weight, bias, residual}, [&] {
+        auto node = std::make_shared<LinearNode>();
+        node->geometry = shape;
+        node->x = Saved(input);
+        node->weight = Saved(weight);
+        return node;
+    });
+}
+
+}  // namespace ito::ops

@@ -1,0 +1,85 @@
+#include "core/ops/mse_loss.h"
+
+#include "core/autograd/node.h"
+#include "core/context.h"
+#include "core/dispatch.h"
+#include "kernels/elementwise/elementwise.h"
+#include "kernels/mse_loss/mse_loss.h"
+
+namespace ito::ops {
+namespace {
+
+using autograd::Gradient;
+using autograd::GradientSlot;
+
+struct MseLossNode final : autograd::Node {
+    Tensor grad;  // d loss / d prediction, made in the same pass as the loss
+
+    const char* name() const override { return "MseLoss"; }
+
+    void backward(Gradient gradient, std::span<GradientSlot> inputs) override {
+        if (!inputs[0].wanted()) return;
+        dispatch_float(name(), dtype(), [&]<class T>() {
+            const Rows rows = grad.rows();
+            ITO_LAUNCH(device(), axpby, context_of(device()),
+                       kernels::Axpby<T>{.rows = rows.rows, .columns = rows.columns,
+                                         .scale = gradient.value.data<kernels::master_t<T>>(), .a = grad.data<T>(),
+                                         .a_pitch = rows.pitch, .y = grad.data<T>(), .y_pitch = rows.pitch});
+        });
+        inputs[0].give({std::move(grad), true});
+    }
+
+    void release() override { grad = {}; }
+};
+
+MseLoss launch(const Tensor& prediction, const Tensor& target, const kernels::PhiloxAddress& noise,
+               const Tensor& weight) {
+    require(prediction.rank() >= 2 && prediction.numel() > 0, "mse_loss: prediction must be [N, ..., C], its shape is {}",
+            to_string(prediction.shape()));
+    const std::int64_t batch = prediction.dim(0), channels = prediction.dim(-1);
+    require(!weight || weight.shape() == Shape{batch}, "mse_loss: weight must have shape [{}], it has {}", batch,
+            weight ? to_string(weight.shape()) : "");
+    const Tensor input = prediction.has_rows() ? prediction : prediction.contiguous();
+    const bool record = autograd::recording({prediction});
+    MseLoss result;
+    Tensor grad;
+    dispatch_float("mse_loss", prediction.dtype(), [&]<class T>() {
+        using Master = kernels::master_t<T>;
+        result.loss = Tensor::empty({}, dtype_of<Master>, prediction.device());
+        result.per_sample = Tensor::empty({batch}, dtype_of<Master>, prediction.device());
+        kernels::MseLoss<T> args{.batch = batch, .pixels = prediction.numel() / (batch * channels),
+                                 .channels = channels, .prediction = input.data<T>(),
+                                 .prediction_pitch = input.rows().pitch, .noise = noise,
+                                 .per_sample = result.per_sample.data<Master>(), .loss = result.loss.data<Master>()};
+        if (target) args.target = target.data<T>();
+        if (weight) args.weight = weight.data<Master>();
+        if (record) {
+            grad = Tensor::like(prediction);
+            args.grad = grad.data<T>();
+            args.grad_pitch = grad.rows().pitch;
+        }
+        ITO_LAUNCH(prediction.device(), mse_loss, context_of(prediction.device()), args);
+    });
+    result.loss = autograd::record("mse_loss", result.loss, {prediction}, [&] {
+        auto node = std::make_shared<MseLossNode>();
+        node->grad = grad;
+        return node;
+    });
+    return result;
+}
+
+}  // namespace
+
+MseLoss mse_loss(const Tensor& prediction, const Tensor& target, const Tensor& weight) {
+    require(prediction.shape() == target.shape() && prediction.dtype() == target.dtype(),
+            "mse_loss: prediction is {} {}, target {} {}", name_of(prediction.dtype()), to_string(prediction.shape()),
+            name_of(target.dtype()), to_string(target.shape()));
+    require(!target.requires_grad(), "mse_loss: the target is not differentiated; detach() it");
+    return launch(prediction, target.contiguous(), {}, weight);
+}
+
+MseLoss mse_loss(const Tensor& prediction, const kernels::PhiloxAddress& noise, const Tensor& weight) {
+    return launch(prediction, {}, noise, weight);
+}
+
+}  // namespace ito::ops

@@ -1,0 +1,21 @@
+#pragma once
+// The forward process in closed form; the kernel's contract is kernels/noising/noising.h.
+
+#include "core/tensor.h"
+#include "kernels/runtime/philox.h"
+
+namespace ito::ops {
+
+struct NoisingInput {
+    Tensor images;  ///< [count, H, W, C]: uint8 (normalised to [-1, 1] here), or the result's dtype
+    Tensor index;   ///< [N] int64, which image each sample is; undefined: sample n is image n
+    bool flip = false;
+    Tensor t;              ///< [N] int64
+    Tensor signal, sigma;  ///< [T] float32: sqrt(abar_t) and sqrt(1 - abar_t)
+    kernels::PhiloxAddress noise;
+};
+
+/// x_t = signal[t] * x_0 + sigma[t] * eps -> [N, H, W, C] float32. Throws if an index or a t is out of range.
+Tensor noising(const NoisingInput& input);
+
+}  // namespace ito::ops

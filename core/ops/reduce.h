@@ -1,0 +1,15 @@
+#pragma once
+// Sums; the kernels' contract is kernels/reduce/reduce.h.
+
+#include "core/tensor.h"
+
+namespace ito::ops {
+
+/// Sum and mean of all elements, a tensor of shape [] in the dtype of x.
+Tensor sum(const Tensor& x);
+Tensor mean(const Tensor& x);
+
+/// Sum of squares in float64, without a gradient: the global gradient norm is its root.
+double sum_squares(const Tensor& x);
+
+}  // namespace ito::ops

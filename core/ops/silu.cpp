@@ -1,0 +1,53 @@
+#include "core/ops/silu.h"
+
+#include "core/autograd/node.h"
+#include "core/context.h"
+#include "core/dispatch.h"
+#include "kernels/silu/silu.h"
+
+namespace ito::ops {
+namespace {
+
+struct SiluNode final : autograd::Node {
+    autograd::Saved x;
+
+    const char* name() const override { return "Silu"; }
+
+    void backward(autograd::Gradient gradient, std::span<autograd::GradientSlot> inputs) override {
+        if (!inputs[0].wanted()) return;
+        dispatch_float(name(), dtype(), [&]<class T>() {
+            const Tensor dy = gradient.value.has_rows() ? gradient.value : gradient.value.contiguous();
+            const Tensor& input = x.get(name());
+            const bool accumulate = inputs[0].accumulates();
+            const Tensor dx = inputs[0].buffer();
+            ITO_LAUNCH(dy.device(), silu_backward, context_of(dy.device()),
+                       kernels::SiluBackward<T>{.rows = dy.rows().rows, .columns = dy.rows().columns,
+                                                .x = input.data<T>(), .x_pitch = input.rows().pitch,
+                                                .grad_y = dy.data<T>(), .grad_y_pitch = dy.rows().pitch,
+                                                .grad_x = dx.data<T>(), .grad_x_pitch = dx.rows().pitch,
+                                                .accumulate = accumulate});
+        });
+    }
+
+    void release() override { x = {}; }
+};
+
+}  // namespace
+
+Tensor silu(const Tensor& x) {
+    const Tensor input = x.has_rows() ? x : x.contiguous();
+    Tensor y = Tensor::like(x);
+    dispatch_float("silu", x.dtype(), [&]<class T>() {
+        ITO_LAUNCH(x.device(), silu_forward, context_of(x.device()),
+                   kernels::SiluForward<T>{.rows = y.rows().rows, .columns = y.rows().columns, .x = input.data<T>(),
+                                           .x_pitch = input.rows().pitch, .y = y.data<T>(),
+                                           .y_pitch = y.rows().pitch});
+    });
+    return autograd::record("silu", y, {x}, [&] {
+        auto node = std::make_shared<SiluNode>();
+        node->x = autograd::Saved(input);
+        return node;
+    });
+}
+
+}  // namespace ito::ops
