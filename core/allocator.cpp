@@ -61,14 +61,19 @@ std::shared_ptr<Allocator> Allocator::of(Device device) {
     return allocator;
 }
 
-void Allocator::insert_free(Blocks::iterator block) { free_.emplace(block->second.bytes, block->first); }
-void Allocator::erase_free(Blocks::iterator block) { free_.erase({block->second.bytes, block->first}); }
+void Allocator::insert_free(Blocks::iterator block) {
+    free_.emplace(block->second.bytes, block->first);
+}
+void Allocator::erase_free(Blocks::iterator block) {
+    free_.erase({block->second.bytes, block->first});
+}
 
 Allocator::Blocks::iterator Allocator::grow(std::size_t bytes) {
     const std::size_t size = round_up(std::max(bytes, slab_minimum), huge_page);
     // One huge page more than needed, so that an aligned start can be cut out.
     void* raw = mmap(nullptr, size + huge_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    require(raw != MAP_FAILED, "out of memory: {} MiB more are needed, {} MiB are in use; use a smaller batch or model",
+    require(raw != MAP_FAILED,
+            "out of memory: {} MiB more are needed, {} MiB are in use; use a smaller batch or model",
             size >> 20, stats_.in_use >> 20);
     auto* begin = static_cast<std::byte*>(raw);
     auto* data = reinterpret_cast<std::byte*>(round_up(reinterpret_cast<std::uintptr_t>(raw), huge_page));
@@ -92,7 +97,8 @@ std::byte* Allocator::allocate(std::size_t bytes) {
     auto block = fit == free_.end() ? grow(size) : blocks_.find(fit->second);
     erase_free(block);
     if (block->second.bytes > size) {
-        const auto rest = blocks_.emplace(block->first + size, Block{block->second.bytes - size, true, false, 0}).first;
+        const auto rest =
+            blocks_.emplace(block->first + size, Block{block->second.bytes - size, true, false, 0}).first;
         insert_free(rest);
         block->second.bytes = size;
     }
@@ -124,15 +130,18 @@ void Allocator::deallocate(std::byte* data) noexcept {
     if constexpr (red_zone > 0) {
         ITO_UNPOISON(block->first, block->second.bytes);
         const std::size_t used = red_zone + block->second.requested;
-        if (!zone_intact(block->first, red_zone) || !zone_intact(block->first + used, block->second.bytes - used)) {
-            std::fprintf(stderr, "ito: memory outside a tensor of %zu bytes was overwritten\n", block->second.requested);
+        if (!zone_intact(block->first, red_zone) ||
+            !zone_intact(block->first + used, block->second.bytes - used)) {
+            std::fprintf(stderr, "ito: memory outside a tensor of %zu bytes was overwritten\n",
+                         block->second.requested);
             std::abort();
         }
     }
     ITO_POISON(block->first, block->second.bytes);
     stats_.in_use -= block->second.bytes;
     block->second.free = true;
-    if (auto next = std::next(block); next != blocks_.end() && next->second.free && !next->second.slab_start) {
+    if (auto next = std::next(block);
+        next != blocks_.end() && next->second.free && !next->second.slab_start) {
         erase_free(next);
         block->second.bytes += next->second.bytes;
         blocks_.erase(next);

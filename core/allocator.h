@@ -4,7 +4,8 @@
 // pages runs at a fifth of the speed).
 //
 // With ITO_RED_ZONES every block lies between two zones that nobody may write, fresh memory is filled with
-// NaNs, and freed memory is poisoned for AddressSanitizer; a damaged zone is reported when the block is freed.
+// NaNs, and freed memory is poisoned for AddressSanitizer; a damaged zone is reported when the block is
+// freed.
 
 #include <cstddef>
 #include <cstdint>
@@ -48,7 +49,7 @@ class Allocator {
     struct Block {
         std::size_t bytes = 0;
         bool free = true;
-        bool slab_start = false;   ///< never merged with the block before it
+        bool slab_start = false;  ///< never merged with the block before it
         std::size_t requested = 0;
     };
     using Blocks = std::map<std::byte*, Block>;

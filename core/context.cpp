@@ -58,6 +58,8 @@ void set_threads(int threads) {
     cpu_context().context_.threads = threads;
 }
 
-int threads() { return cpu_context().context_.threads; }
+int threads() {
+    return cpu_context().context_.threads;
+}
 
 }  // namespace ito

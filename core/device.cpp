@@ -12,15 +12,16 @@ Device Device::parse(std::string_view text) {
         int index = 0;
         if (const auto digits = text.substr(std::min<std::size_t>(5, text.size())); !digits.empty()) {
             for (const char c : digits) {
-                require(c >= '0' && c <= '9' && digits.size() < 5, "device '{}': expected cuda:N with N a number", text);
+                require(c >= '0' && c <= '9' && digits.size() < 5,
+                        "device '{}': expected cuda:N with N a number", text);
                 index = index * 10 + (c - '0');
             }
         } else {
             require(text == "cuda", "device '{}': expected cuda:N with N a number", text);
         }
         require(built_with_cuda, "device '{}': this build of ito has no CUDA; use --device cpu", text);
-        require(index < cuda_device_count(), "device '{}': {} CUDA devices answer here; use --device cpu", text,
-                cuda_device_count());
+        require(index < cuda_device_count(), "device '{}': {} CUDA devices answer here; use --device cpu",
+                text, cuda_device_count());
         return cuda(index);
     }
     fail("device '{}': expected auto, cpu, cuda or cuda:N", text);

@@ -7,8 +7,9 @@
 
 /// Calls kernels::<back end of `device`>::launcher(arguments...).
 #if ITO_CUDA
-#define ITO_LAUNCH(device, launcher, ...) \
-    ((device).is_cuda() ? ::ito::kernels::cuda::launcher(__VA_ARGS__) : ::ito::kernels::cpu::launcher(__VA_ARGS__))
+#define ITO_LAUNCH(device, launcher, ...)                             \
+    ((device).is_cuda() ? ::ito::kernels::cuda::launcher(__VA_ARGS__) \
+                        : ::ito::kernels::cpu::launcher(__VA_ARGS__))
 #else
 #define ITO_LAUNCH(device, launcher, ...) ::ito::kernels::cpu::launcher(__VA_ARGS__)
 #endif
@@ -21,16 +22,22 @@ inline constexpr bool built_with_cuda = true;
 int cuda_device_count();
 #else
 inline constexpr bool built_with_cuda = false;
-constexpr int cuda_device_count() { return 0; }
+constexpr int cuda_device_count() {
+    return 0;
+}
 #endif
 
 /// Calls body.template operator()<T>() with T = float or double, whichever `type` is.
 template <class Body>
 decltype(auto) dispatch_float(const char* op, DType type, Body&& body) {
     switch (type) {
-        case DType::float32: return body.template operator()<float>();
-        case DType::float64: return body.template operator()<double>();
-        default: fail("{}: computes in float32 or float64, its input is {}; convert it with to()", op, name_of(type));
+        case DType::float32:
+            return body.template operator()<float>();
+        case DType::float64:
+            return body.template operator()<double>();
+        default:
+            fail("{}: computes in float32 or float64, its input is {}; convert it with to()", op,
+                 name_of(type));
     }
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// The one exception type of the project. A message names the op or file, the value found, what was expected and
-// what to do: "conv2d: weight expects 64 input channels, input has 32 (shape [8, 28, 28, 32])".
+// The one exception type of the project. A message names the op or file, the value found, what was expected
+// and what to do: "conv2d: weight expects 64 input channels, input has 32 (shape [8, 28, 28, 32])".
 
 #include <fmt/format.h>
 
@@ -22,7 +22,8 @@ template <class... Args>
 /// Throws unless `condition`. The arguments are formatted only on failure.
 template <class... Args>
 void require(bool condition, fmt::format_string<Args...> format, Args&&... args) {
-    if (!condition) [[unlikely]] fail(format, std::forward<Args>(args)...);
+    if (!condition) [[unlikely]]
+        fail(format, std::forward<Args>(args)...);
 }
 
 }  // namespace ito

@@ -9,8 +9,12 @@ RandomScope::RandomScope(const RandomStream& stream) : stream_(stream), outer_(c
     current_stream = &stream_;
 }
 
-RandomScope::~RandomScope() { current_stream = outer_; }
+RandomScope::~RandomScope() {
+    current_stream = outer_;
+}
 
-const RandomStream* RandomScope::current() { return current_stream; }
+const RandomStream* RandomScope::current() {
+    return current_stream;
+}
 
 }  // namespace ito

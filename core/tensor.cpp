@@ -10,7 +10,9 @@
 
 namespace ito {
 
-std::string to_string(const Shape& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+std::string to_string(const Shape& shape) {
+    return fmt::format("[{}]", fmt::join(shape, ", "));
+}
 
 std::int64_t numel(const Shape& shape) {
     std::int64_t count = 1;
@@ -73,7 +75,9 @@ Tensor Tensor::empty(const Shape& shape, DType type, Device device) {
     return Tensor(std::move(impl));
 }
 
-Tensor Tensor::zeros(const Shape& shape, DType type, Device device) { return full(shape, 0, type, device); }
+Tensor Tensor::zeros(const Shape& shape, DType type, Device device) {
+    return full(shape, 0, type, device);
+}
 
 Tensor Tensor::full(const Shape& shape, double value, DType type, Device device) {
     Tensor tensor = empty(shape, type, device);
@@ -98,7 +102,7 @@ std::vector<T> Tensor::to_vector() const {
     return values;
 }
 
-#define ITO_INSTANTIATE(T)                                              \
+#define ITO_INSTANTIATE(T)                                                     \
     template Tensor Tensor::from<T>(std::span<const T>, const Shape&, Device); \
     template std::vector<T> Tensor::to_vector<T>() const;
 ITO_INSTANTIATE(float)
@@ -123,7 +127,9 @@ bool Tensor::is_contiguous() const {
     return true;
 }
 
-bool Tensor::has_rows() const { return row_pitch(shape(), strides()) >= 0; }
+bool Tensor::has_rows() const {
+    return row_pitch(shape(), strides()) >= 0;
+}
 
 Rows Tensor::rows() const {
     const std::int64_t columns = shape().empty() ? 1 : shape().back();
@@ -153,12 +159,13 @@ Tensor Tensor::view_of(Shape shape, Shape strides, std::int64_t offset) const {
 }
 
 Tensor Tensor::view(const Shape& target) const {
-    require(ito::numel(target) == numel(), "tensor: shape {} has {} elements, {} has {}", to_string(shape()), numel(),
-            to_string(target), ito::numel(target));
+    require(ito::numel(target) == numel(), "tensor: shape {} has {} elements, {} has {}", to_string(shape()),
+            numel(), to_string(target), ito::numel(target));
     if (is_contiguous()) return view_of(target, dense_strides(target), impl().offset);
     // Rows a pitch apart keep that form under any new split of the leading dimensions.
     const bool keeps_rows = has_rows() && !target.empty() && target.back() == shape().back();
-    require(keeps_rows, "tensor: shape {} with strides {} cannot be seen as {} without a copy; call contiguous()",
+    require(keeps_rows,
+            "tensor: shape {} with strides {} cannot be seen as {} without a copy; call contiguous()",
             to_string(shape()), to_string(strides()), to_string(target));
     Shape strides = dense_strides(target);
     const std::int64_t pitch = rows().pitch;
@@ -168,15 +175,18 @@ Tensor Tensor::view(const Shape& target) const {
 
 Tensor Tensor::slice(std::int64_t axis, std::int64_t start, std::int64_t length) const {
     const std::int64_t size = dim(axis);
-    require(start >= 0 && length >= 0 && start + length <= size, "tensor: slice [{}, {}) of dimension {} of shape {}",
-            start, start + length, axis, to_string(shape()));
+    require(start >= 0 && length >= 0 && start + length <= size,
+            "tensor: slice [{}, {}) of dimension {} of shape {}", start, start + length, axis,
+            to_string(shape()));
     const auto index = static_cast<std::size_t>(axis < 0 ? axis + rank() : axis);
     Shape shape = this->shape();
     shape[index] = length;
     return view_of(std::move(shape), strides(), impl().offset + start * strides()[index]);
 }
 
-Tensor Tensor::detach() const { return view_of(shape(), strides(), impl().offset); }
+Tensor Tensor::detach() const {
+    return view_of(shape(), strides(), impl().offset);
+}
 
 Tensor Tensor::clone() const {
     Tensor copy = like(*this);
@@ -184,7 +194,9 @@ Tensor Tensor::clone() const {
     return copy;
 }
 
-Tensor Tensor::contiguous() const { return is_contiguous() ? *this : clone(); }
+Tensor Tensor::contiguous() const {
+    return is_contiguous() ? *this : clone();
+}
 
 Tensor Tensor::to(DType type) const {
     if (type == dtype()) return *this;
@@ -193,7 +205,9 @@ Tensor Tensor::to(DType type) const {
     return copy;
 }
 
-bool Tensor::same_memory(const Tensor& other) const { return raw() == other.raw(); }
+bool Tensor::same_memory(const Tensor& other) const {
+    return raw() == other.raw();
+}
 
 namespace {
 
@@ -218,8 +232,14 @@ Tensor& Tensor::copy_(const Tensor& source) {
     for_each_rows(*this, source, [](const Tensor& to, const Tensor& from) {
         const Rows x = from.rows(), y = to.rows();
         ITO_LAUNCH(to.device(), copy, context_of(to.device()),
-                   {.rows = y.rows, .columns = y.columns, .from = from.dtype(), .to = to.dtype(), .x = from.raw(),
-                    .x_pitch = x.pitch, .y = to.raw(), .y_pitch = y.pitch});
+                   {.rows = y.rows,
+                    .columns = y.columns,
+                    .from = from.dtype(),
+                    .to = to.dtype(),
+                    .x = from.raw(),
+                    .x_pitch = x.pitch,
+                    .y = to.raw(),
+                    .y_pitch = y.pitch});
     });
     bump_version();
     return *this;
@@ -229,7 +249,11 @@ Tensor& Tensor::fill_(double value) {
     for_each_rows(*this, *this, [&](const Tensor& to, const Tensor&) {
         const Rows y = to.rows();
         ITO_LAUNCH(to.device(), fill, context_of(to.device()),
-                   {.rows = y.rows, .columns = y.columns, .type = to.dtype(), .value = value, .y = to.raw(),
+                   {.rows = y.rows,
+                    .columns = y.columns,
+                    .type = to.dtype(),
+                    .value = value,
+                    .y = to.raw(),
                     .y_pitch = y.pitch});
     });
     bump_version();
@@ -242,9 +266,16 @@ Tensor& Tensor::add_(const Tensor& other, double alpha) {
     for_each_rows(*this, other, [&](const Tensor& y, const Tensor& x) {
         dispatch_floating("add_", y.dtype(), [&]<class T>() {
             ITO_LAUNCH(y.device(), axpby, context_of(y.device()),
-                       kernels::Axpby<T>{.rows = y.rows().rows, .columns = y.rows().columns, .alpha = alpha,
-                                         .beta = 1, .a = x.data<T>(), .a_pitch = x.rows().pitch, .b = y.data<T>(),
-                                         .b_pitch = y.rows().pitch, .y = y.data<T>(), .y_pitch = y.rows().pitch});
+                       kernels::Axpby<T>{.rows = y.rows().rows,
+                                         .columns = y.rows().columns,
+                                         .alpha = alpha,
+                                         .beta = 1,
+                                         .a = x.data<T>(),
+                                         .a_pitch = x.rows().pitch,
+                                         .b = y.data<T>(),
+                                         .b_pitch = y.rows().pitch,
+                                         .y = y.data<T>(),
+                                         .y_pitch = y.rows().pitch});
         });
     });
     bump_version();
@@ -255,8 +286,12 @@ Tensor& Tensor::scale_(double factor) {
     for_each_rows(*this, *this, [&](const Tensor& y, const Tensor&) {
         dispatch_floating("scale_", y.dtype(), [&]<class T>() {
             ITO_LAUNCH(y.device(), axpby, context_of(y.device()),
-                       kernels::Axpby<T>{.rows = y.rows().rows, .columns = y.rows().columns, .alpha = factor,
-                                         .a = y.data<T>(), .a_pitch = y.rows().pitch, .y = y.data<T>(),
+                       kernels::Axpby<T>{.rows = y.rows().rows,
+                                         .columns = y.rows().columns,
+                                         .alpha = factor,
+                                         .a = y.data<T>(),
+                                         .a_pitch = y.rows().pitch,
+                                         .y = y.data<T>(),
                                          .y_pitch = y.rows().pitch});
         });
     });
@@ -282,17 +317,24 @@ Tensor Tensor::grad() const {
 }
 
 void Tensor::set_grad(const Tensor& buffer) {
-    require(buffer.shape() == shape() && buffer.dtype() == dtype(), "set_grad: buffer is {} {}, tensor is {} {}",
-            name_of(buffer.dtype()), to_string(buffer.shape()), name_of(dtype()), to_string(shape()));
+    require(buffer.shape() == shape() && buffer.dtype() == dtype(),
+            "set_grad: buffer is {} {}, tensor is {} {}", name_of(buffer.dtype()), to_string(buffer.shape()),
+            name_of(dtype()), to_string(shape()));
     impl().grad = buffer;
     impl().grad_stale = false;
 }
 
-void Tensor::zero_grad() { impl().grad_stale = true; }
+void Tensor::zero_grad() {
+    impl().grad_stale = true;
+}
 
-void Tensor::backward() const { autograd::backward(*this); }
+void Tensor::backward() const {
+    autograd::backward(*this);
+}
 
-const char* Tensor::op_name() const { return impl().node ? impl().node->name() : "leaf"; }
+const char* Tensor::op_name() const {
+    return impl().node ? impl().node->name() : "leaf";
+}
 
 Tensor Tensor::derived(const std::string& key, std::size_t bytes,
                        const std::function<void(const Tensor&)>& make) const {
@@ -309,6 +351,8 @@ Tensor Tensor::derived(const std::string& key, std::size_t bytes,
     return found->buffer;
 }
 
-void Tensor::release_derived() const { impl().derived.clear(); }
+void Tensor::release_derived() const {
+    impl().derived.clear();
+}
 
 }  // namespace ito

@@ -74,30 +74,28 @@ class Tensor {
         return from(std::span<const T>(values), shape, device);
     }
 
-    // --- what it is -----------------------------------------------------------------------------------------
+    // --- what it is
+    // -----------------------------------------------------------------------------------------
     bool defined() const { return impl_ != nullptr; }
     explicit operator bool() const { return defined(); }
-    const Shape& shape() const { return impl().shape; }
+    const Shape& shape() const;
     /// Size of a dimension; negative counts from the end.
     std::int64_t dim(std::int64_t axis) const;
-    std::int64_t rank() const { return static_cast<std::int64_t>(impl().shape.size()); }
-    std::int64_t numel() const { return ito::numel(impl().shape); }
-    const Shape& strides() const { return impl().strides; }
-    DType dtype() const { return impl().dtype; }
-    Device device() const { return impl().storage->device(); }
+    std::int64_t rank() const;
+    std::int64_t numel() const;
+    const Shape& strides() const;
+    DType dtype() const;
+    Device device() const;
     bool is_contiguous() const;
     /// See Rows. Throws Error if the leading dimensions do not collapse into evenly spaced rows.
     Rows rows() const;
     bool has_rows() const;
 
-    // --- its elements ---------------------------------------------------------------------------------------
+    // --- its elements
+    // ---------------------------------------------------------------------------------------
     /// Pointer to the first element; T must be the dtype's type.
     template <class T>
-    T* data() const {
-        require(dtype_of<T> == dtype(), "tensor: asked for {} elements of a {} tensor", name_of(dtype_of<T>),
-                name_of(dtype()));
-        return static_cast<T*>(raw());
-    }
+    T* data() const;
     void* raw() const;
     /// Copies to the host, row-major.
     template <class T>
@@ -105,7 +103,8 @@ class Tensor {
     /// The value of a one-element tensor of any dtype.
     double item() const;
 
-    // --- views and copies, not recorded (the differentiable ones are in core/ops/view.h) ------------------------
+    // --- views and copies, not recorded (the differentiable ones are in core/ops/view.h)
+    // ------------------------
     /// The same elements under another shape; throws if the strides do not allow it without a copy.
     Tensor view(const Shape& shape) const;
     /// Elements [start, start + length) of a dimension.
@@ -114,24 +113,26 @@ class Tensor {
     Tensor contiguous() const;  ///< itself if dense, else a dense copy
     Tensor to(DType type) const;
 
-    // --- changing it in place; each bumps the version -----------------------------------------------------------
+    // --- changing it in place; each bumps the version
+    // -----------------------------------------------------------
     Tensor& fill_(double value);
-    Tensor& copy_(const Tensor& source);               ///< converts the dtype
+    Tensor& copy_(const Tensor& source);                  ///< converts the dtype
     Tensor& add_(const Tensor& other, double alpha = 1);  ///< *this += alpha * other
     Tensor& scale_(double factor);
 
-    std::uint64_t version() const { return impl().storage->version(); }
+    std::uint64_t version() const;
     /// To be called after writing through data().
-    void bump_version() { impl().storage->bump_version(); }
-    const std::shared_ptr<Storage>& storage() const { return impl().storage; }
+    void bump_version();
+    const std::shared_ptr<Storage>& storage() const;
     /// True if both view the same first element of the same storage.
     bool same_memory(const Tensor& other) const;
 
-    // --- autograd ------------------------------------------------------------------------------------------------
+    // --- autograd
+    // ------------------------------------------------------------------------------------------------
     /// A leaf whose gradient backward() is to compute. Only for floating tensors that no op made.
     Tensor& requires_grad_(bool value = true);
-    bool requires_grad() const { return impl_ && (impl_->requires_grad || impl_->node); }
-    bool is_leaf() const { return !impl().node; }
+    bool requires_grad() const;
+    bool is_leaf() const;
     /// The same elements outside of the graph.
     Tensor detach() const;
     /// A leaf's gradient: undefined before the first backward(); zeros after zero_grad().
@@ -145,10 +146,12 @@ class Tensor {
     /// The op that made it, for errors and dumps: "GroupNorm", or "leaf".
     const char* op_name() const;
 
-    // --- derived data ----------------------------------------------------------------------------------------------
+    // --- derived data
+    // ----------------------------------------------------------------------------------------------
     /// A buffer computed from this tensor's values (packed or transformed weights), kept until the values
     /// change: `make` fills it when there is none under `key` for the present version.
-    Tensor derived(const std::string& key, std::size_t bytes, const std::function<void(const Tensor&)>& make) const;
+    Tensor derived(const std::string& key, std::size_t bytes,
+                   const std::function<void(const Tensor&)>& make) const;
     void release_derived() const;
 
     struct Impl;
@@ -184,6 +187,47 @@ struct Tensor::Impl {
 inline Tensor::Impl& Tensor::impl() const {
     require(impl_ != nullptr, "tensor: used before it was given a value");
     return *impl_;
+}
+
+inline const Shape& Tensor::shape() const {
+    return impl().shape;
+}
+inline std::int64_t Tensor::rank() const {
+    return static_cast<std::int64_t>(impl().shape.size());
+}
+inline std::int64_t Tensor::numel() const {
+    return ito::numel(impl().shape);
+}
+inline const Shape& Tensor::strides() const {
+    return impl().strides;
+}
+inline DType Tensor::dtype() const {
+    return impl().dtype;
+}
+inline Device Tensor::device() const {
+    return impl().storage->device();
+}
+inline std::uint64_t Tensor::version() const {
+    return impl().storage->version();
+}
+inline const std::shared_ptr<Storage>& Tensor::storage() const {
+    return impl().storage;
+}
+inline bool Tensor::requires_grad() const {
+    return impl_ && (impl_->requires_grad || impl_->node);
+}
+inline bool Tensor::is_leaf() const {
+    return !impl().node;
+}
+inline void Tensor::bump_version() {
+    impl().storage->bump_version();
+}
+
+template <class T>
+T* Tensor::data() const {
+    require(dtype_of<T> == dtype(), "tensor: asked for {} elements of a {} tensor", name_of(dtype_of<T>),
+            name_of(dtype()));
+    return static_cast<T*>(raw());
 }
 
 }  // namespace ito

@@ -30,7 +30,8 @@ struct CheckpointNode final : Node {
             if (stream) scope.emplace(*stream);
             output = fn(leaves);
         }
-        require(output.shape() == shape(), "checkpoint: the function returned shape {} at first and {} when run again",
+        require(output.shape() == shape(),
+                "checkpoint: the function returned shape {} at first and {} when run again",
                 to_string(shape()), to_string(output.shape()));
         if (!output.requires_grad()) return;
         autograd::backward(output, gradient.value);

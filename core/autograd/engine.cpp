@@ -17,9 +17,9 @@ class Engine {
         ready_.push_back(start);
         while (!ready_.empty()) {
             // The most recently recorded op first: the same order every time, and the one that frees most.
-            const auto latest = std::max_element(ready_.begin(), ready_.end(), [](const auto& a, const auto& b) {
-                return a->sequence() < b->sequence();
-            });
+            const auto latest =
+                std::max_element(ready_.begin(), ready_.end(),
+                                 [](const auto& a, const auto& b) { return a->sequence() < b->sequence(); });
             const auto node = *latest;
             ready_.erase(latest);
             process(*node);
@@ -39,10 +39,11 @@ class Engine {
         while (!stack.empty()) {
             Node* node = stack.back();
             stack.pop_back();
-            require(!node->released_,
-                    "backward: the graph was already consumed at {} (what it saved is released after the first "
-                    "backward); run the forward pass again",
-                    node->name());
+            require(
+                !node->released_,
+                "backward: the graph was already consumed at {} (what it saved is released after the first "
+                "backward); run the forward pass again",
+                node->name());
             for (const auto& edge : node->edges_) {
                 if (!edge.node) continue;
                 if (add(*edge.node)) stack.push_back(edge.node.get());
@@ -71,9 +72,12 @@ class Engine {
             std::vector<GradientSlot> slots;
             slots.reserve(node.edges_.size());
             for (const auto& edge : node.edges_) {
-                if (edge.node) slots.emplace_back(&states_.at(edge.node.get()).target);
-                else if (edge.leaf) slots.emplace_back(edge.leaf);
-                else slots.emplace_back();
+                if (edge.node)
+                    slots.emplace_back(&states_.at(edge.node.get()).target);
+                else if (edge.leaf)
+                    slots.emplace_back(edge.leaf);
+                else
+                    slots.emplace_back();
             }
             node.backward(std::move(gradient), slots);
             if (anomaly_mode()) {
@@ -93,15 +97,19 @@ class Engine {
 };
 
 void backward(const Tensor& root, const Tensor& gradient) {
-    require(root.requires_grad(), "backward: no input of this tensor requires a gradient (or it was made under no-grad)");
+    require(root.requires_grad(),
+            "backward: no input of this tensor requires a gradient (or it was made under no-grad)");
     Tensor seed = gradient;
     if (!seed) {
-        require(root.numel() == 1, "backward: the tensor has shape {}; only one element can be differentiated without "
-                "a gradient to start from", to_string(root.shape()));
+        require(root.numel() == 1,
+                "backward: the tensor has shape {}; only one element can be differentiated without "
+                "a gradient to start from",
+                to_string(root.shape()));
         seed = Tensor::full(root.shape(), 1, root.dtype(), root.device());
     }
-    require(seed.shape() == root.shape() && seed.dtype() == root.dtype(), "backward: gradient is {} {}, tensor {} {}",
-            name_of(seed.dtype()), to_string(seed.shape()), name_of(root.dtype()), to_string(root.shape()));
+    require(seed.shape() == root.shape() && seed.dtype() == root.dtype(),
+            "backward: gradient is {} {}, tensor {} {}", name_of(seed.dtype()), to_string(seed.shape()),
+            name_of(root.dtype()), to_string(root.shape()));
     const NoGrad no_grad;
     if (root.is_leaf()) {
         GradientSlot(root.handle()).give({seed, false});

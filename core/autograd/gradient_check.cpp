@@ -51,11 +51,13 @@ GradientCheck check_gradients(const std::function<Tensor(const std::vector<Tenso
             const double below = weighted_sum(fn(inputs), w);
             element = before;
             const double numeric = (above - below) / (2 * options.step);
-            const double error = std::abs(analytic[static_cast<std::size_t>(i)] - numeric) / std::max(1.0, std::abs(numeric));
+            const double error =
+                std::abs(analytic[static_cast<std::size_t>(i)] - numeric) / std::max(1.0, std::abs(numeric));
             if (!(error <= result.worst)) {
                 result.worst = error;
-                result.message = fmt::format("input {} element {}: backward says {}, central differences say {}", k, i,
-                                             analytic[static_cast<std::size_t>(i)], numeric);
+                result.message =
+                    fmt::format("input {} element {}: backward says {}, central differences say {}", k, i,
+                                analytic[static_cast<std::size_t>(i)], numeric);
             }
         }
     }

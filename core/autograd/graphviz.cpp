@@ -14,8 +14,8 @@ std::string to_dot(const Tensor& root) {
     const auto leaf = [&](const Tensor::Impl* tensor) {
         const auto [id, added] = ids.try_emplace(tensor, ids.size());
         if (added)
-            dot += fmt::format("  n{} [label=\"{} {}\", shape=ellipse];\n", id->second, name_of(tensor->dtype),
-                               to_string(tensor->shape));
+            dot += fmt::format("  n{} [label=\"{} {}\", shape=ellipse];\n", id->second,
+                               name_of(tensor->dtype), to_string(tensor->shape));
         return id->second;
     };
     const auto op = [&](const Node* node) {
@@ -27,8 +27,10 @@ std::string to_dot(const Tensor& root) {
         }
         return id->second;
     };
-    if (root.is_leaf()) leaf(root.handle().get());
-    else op(root.impl().node.get());
+    if (root.is_leaf())
+        leaf(root.handle().get());
+    else
+        op(root.impl().node.get());
     while (!stack.empty()) {
         const Node* node = stack.back();
         stack.pop_back();

@@ -59,11 +59,15 @@ Tensor GradientSlot::buffer() {
 
 void GradientSlot::give(Gradient gradient) {
     switch (mode()) {
-        case Mode::ignore: return;
-        case Mode::accumulate: buffer().add_(gradient.value); return;
+        case Mode::ignore:
+            return;
+        case Mode::accumulate:
+            buffer().add_(gradient.value);
+            return;
         case Mode::overwrite:
             if (target_) {
-                if (gradient.value.shape() != target_->shape) gradient.value = gradient.value.view(target_->shape);
+                if (gradient.value.shape() != target_->shape)
+                    gradient.value = gradient.value.view(target_->shape);
                 target_->gradient = std::move(gradient);
             } else {
                 buffer().copy_(gradient.value);  // a leaf's gradient stays where it is: in the flat buffer
@@ -80,28 +84,43 @@ Saved::Saved(const Tensor& tensor) {
 const Tensor& Saved::get(const char* op) const {
     if (tensor_) {
         require(tensor_.version() == version_,
-                "{}: a tensor of shape {} that backward needs was changed in place: it was saved at version {} and is "
+                "{}: a tensor of shape {} that backward needs was changed in place: it was saved at version "
+                "{} and is "
                 "at version {} now; clone it before changing it",
                 op, to_string(tensor_.shape()), version_, tensor_.version());
     }
     return tensor_;
 }
 
-bool grad_enabled() { return enabled; }
-NoGrad::NoGrad() : before_(enabled) { enabled = false; }
-NoGrad::~NoGrad() { enabled = before_; }
-EnableGrad::EnableGrad() : before_(enabled) { enabled = true; }
-EnableGrad::~EnableGrad() { enabled = before_; }
+bool grad_enabled() {
+    return enabled;
+}
+NoGrad::NoGrad() : before_(enabled) {
+    enabled = false;
+}
+NoGrad::~NoGrad() {
+    enabled = before_;
+}
+EnableGrad::EnableGrad() : before_(enabled) {
+    enabled = true;
+}
+EnableGrad::~EnableGrad() {
+    enabled = before_;
+}
 
-void set_anomaly_mode(bool on) { anomaly = on; }
-bool anomaly_mode() { return anomaly; }
+void set_anomaly_mode(bool on) {
+    anomaly = on;
+}
+bool anomaly_mode() {
+    return anomaly;
+}
 
 void check_anomaly(const char* op, const char* what, const Tensor& tensor) {
     if (!tensor || tensor.dtype() == DType::uint8 || tensor.dtype() == DType::int64) return;
     const auto values = tensor.to(DType::float64).to_vector<double>();
     for (std::size_t i = 0; i < values.size(); ++i) {
-        require(std::isfinite(values[i]), "anomaly: {} made {} at element {} of its {} (shape {})", op, values[i], i,
-                what, to_string(tensor.shape()));
+        require(std::isfinite(values[i]), "anomaly: {} made {} at element {} of its {} (shape {})", op,
+                values[i], i, what, to_string(tensor.shape()));
     }
 }
 
@@ -112,14 +131,18 @@ bool recording(std::span<const Tensor> inputs) {
     return false;
 }
 
-bool recording(std::initializer_list<Tensor> inputs) { return recording(std::span(inputs.begin(), inputs.size())); }
+bool recording(std::initializer_list<Tensor> inputs) {
+    return recording(std::span(inputs.begin(), inputs.size()));
+}
 
 void attach(const std::shared_ptr<Node>& node, Tensor& output, std::span<const Tensor> inputs) {
     node->edges_.reserve(inputs.size());
     for (const auto& input : inputs) {
         Node::Edge edge;
-        if (input && input.impl().node) edge.node = input.impl().node;
-        else if (input && input.impl().requires_grad) edge.leaf = input.handle();
+        if (input && input.impl().node)
+            edge.node = input.impl().node;
+        else if (input && input.impl().requires_grad)
+            edge.leaf = input.handle();
         node->edges_.push_back(std::move(edge));
     }
     node->sequence_ = ++next_sequence;

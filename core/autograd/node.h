@@ -101,9 +101,9 @@ class Node {
     friend void attach(const std::shared_ptr<Node>&, Tensor&, std::span<const Tensor>);
     friend class Engine;
 
-    std::vector<Edge> edges_;      // one per input, in the order of backward's slots
-    std::uint64_t sequence_ = 0;   // order of recording; backward runs in the opposite order
-    Shape shape_;                  // of the output
+    std::vector<Edge> edges_;     // one per input, in the order of backward's slots
+    std::uint64_t sequence_ = 0;  // order of recording; backward runs in the opposite order
+    Shape shape_;                 // of the output
     DType dtype_ = DType::float32;
     Device device_;
     bool released_ = false;

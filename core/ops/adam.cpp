@@ -8,15 +8,23 @@ namespace ito::ops {
 void adam(AdamState& state, const AdamOptions& options, const kernels::AdamStep& step) {
     const Tensor& p = state.param;
     for (const auto& [what, tensor] : {std::pair{"grad", &state.grad}, {"m", &state.m}, {"v", &state.v}}) {
-        require(tensor->shape() == p.shape() && tensor->is_contiguous(), "adam: {} has shape {}, the parameters have {}",
-                what, to_string(tensor->shape()), to_string(p.shape()));
+        require(tensor->shape() == p.shape() && tensor->is_contiguous(),
+                "adam: {} has shape {}, the parameters have {}", what, to_string(tensor->shape()),
+                to_string(p.shape()));
     }
     dispatch_float("adam", p.dtype(), [&]<class T>() {
         ITO_LAUNCH(p.device(), adam, context_of(p.device()),
-                   kernels::Adam<T>{.count = p.numel(), .beta1 = options.beta1, .beta2 = options.beta2,
-                                    .eps = options.eps, .weight_decay = options.weight_decay,
-                                    .decoupled = options.decoupled, .step = &step, .param = p.data<T>(),
-                                    .grad = state.grad.data<T>(), .m = state.m.data<T>(), .v = state.v.data<T>(),
+                   kernels::Adam<T>{.count = p.numel(),
+                                    .beta1 = options.beta1,
+                                    .beta2 = options.beta2,
+                                    .eps = options.eps,
+                                    .weight_decay = options.weight_decay,
+                                    .decoupled = options.decoupled,
+                                    .step = &step,
+                                    .param = p.data<T>(),
+                                    .grad = state.grad.data<T>(),
+                                    .m = state.m.data<T>(),
+                                    .v = state.v.data<T>(),
                                     .ema = state.ema ? state.ema.data<T>() : nullptr});
     });
     for (auto* changed : {&state.param, &state.m, &state.v, &state.ema})

@@ -15,7 +15,9 @@ using autograd::GradientSlot;
 using autograd::Saved;
 using kernels::AttentionShape;
 
-double scale_of(const AttentionShape& shape) { return 1 / std::sqrt(static_cast<double>(shape.head_dim)); }
+double scale_of(const AttentionShape& shape) {
+    return 1 / std::sqrt(static_cast<double>(shape.head_dim));
+}
 
 struct AttentionNode final : autograd::Node {
     AttentionShape geometry;
@@ -32,16 +34,25 @@ struct AttentionNode final : autograd::Node {
             const std::int64_t channels = geometry.heads * geometry.head_dim;
             const bool accumulate = inputs[0].accumulates();
             const Tensor d = inputs[0].buffer();
-            const auto bytes = ITO_LAUNCH(dy.device(), attention_backward_workspace, geometry, dtype_of<T>, threads());
+            const auto bytes =
+                ITO_LAUNCH(dy.device(), attention_backward_workspace, geometry, dtype_of<T>, threads());
             ITO_LAUNCH(dy.device(), attention_backward, context_of(dy.device(), bytes),
-                       kernels::AttentionBackward<T>{
-                           .shape = geometry, .scale = scale_of(geometry), .q = in.data<T>(),
-                           .k = in.data<T>() + channels, .v = in.data<T>() + 2 * channels,
-                           .qkv_pitch = in.rows().pitch, .o = out.data<T>(), .o_pitch = out.rows().pitch,
-                           .lse = lse.data<kernels::master_t<T>>(), .grad_o = dy.data<T>(),
-                           .grad_o_pitch = dy.rows().pitch, .grad_q = d.data<T>(), .grad_k = d.data<T>() + channels,
-                           .grad_v = d.data<T>() + 2 * channels, .grad_qkv_pitch = d.rows().pitch,
-                           .accumulate = accumulate});
+                       kernels::AttentionBackward<T>{.shape = geometry,
+                                                     .scale = scale_of(geometry),
+                                                     .q = in.data<T>(),
+                                                     .k = in.data<T>() + channels,
+                                                     .v = in.data<T>() + 2 * channels,
+                                                     .qkv_pitch = in.rows().pitch,
+                                                     .o = out.data<T>(),
+                                                     .o_pitch = out.rows().pitch,
+                                                     .lse = lse.data<kernels::master_t<T>>(),
+                                                     .grad_o = dy.data<T>(),
+                                                     .grad_o_pitch = dy.rows().pitch,
+                                                     .grad_q = d.data<T>(),
+                                                     .grad_k = d.data<T>() + channels,
+                                                     .grad_v = d.data<T>() + 2 * channels,
+                                                     .grad_qkv_pitch = d.rows().pitch,
+                                                     .accumulate = accumulate});
         });
     }
 
@@ -54,19 +65,25 @@ Tensor attention(const Tensor& qkv, std::int64_t heads) {
     require(qkv.rank() == 3 && qkv.dim(2) % 3 == 0, "attention: input must be [N, T, 3C], its shape is {}",
             to_string(qkv.shape()));
     const std::int64_t channels = qkv.dim(2) / 3;
-    require(heads >= 1 && channels % heads == 0, "attention: {} channels cannot be cut into {} heads of equal size",
-            channels, heads);
-    const AttentionShape shape{.batch = qkv.dim(0), .tokens = qkv.dim(1), .heads = heads, .head_dim = channels / heads};
+    require(heads >= 1 && channels % heads == 0,
+            "attention: {} channels cannot be cut into {} heads of equal size", channels, heads);
+    const AttentionShape shape{
+        .batch = qkv.dim(0), .tokens = qkv.dim(1), .heads = heads, .head_dim = channels / heads};
     const Tensor input = qkv.has_rows() ? qkv : qkv.contiguous();
     Tensor y = Tensor::empty({shape.batch, shape.tokens, channels}, qkv.dtype(), qkv.device()), lse;
     dispatch_float("attention", qkv.dtype(), [&]<class T>() {
         lse = Tensor::empty({shape.batch, heads, shape.tokens}, dtype_of<kernels::master_t<T>>, qkv.device());
         const auto bytes = ITO_LAUNCH(y.device(), attention_forward_workspace, shape, y.dtype(), threads());
         ITO_LAUNCH(y.device(), attention_forward, context_of(y.device(), bytes),
-                   kernels::AttentionForward<T>{
-                       .shape = shape, .scale = scale_of(shape), .q = input.data<T>(), .k = input.data<T>() + channels,
-                       .v = input.data<T>() + 2 * channels, .qkv_pitch = input.rows().pitch, .o = y.data<T>(),
-                       .o_pitch = y.rows().pitch, .lse = lse.data<kernels::master_t<T>>()});
+                   kernels::AttentionForward<T>{.shape = shape,
+                                                .scale = scale_of(shape),
+                                                .q = input.data<T>(),
+                                                .k = input.data<T>() + channels,
+                                                .v = input.data<T>() + 2 * channels,
+                                                .qkv_pitch = input.rows().pitch,
+                                                .o = y.data<T>(),
+                                                .o_pitch = y.rows().pitch,
+                                                .lse = lse.data<kernels::master_t<T>>()});
     });
     return autograd::record("attention", y, {qkv}, [&] {
         auto node = std::make_shared<AttentionNode>();

@@ -22,9 +22,9 @@ Tensor packed_weight(const Tensor& weight, const Conv2dShape& shape, Conv2dPass 
     const auto& context = context_of(weight.device());
     const std::size_t bytes = kernels::cpu::conv2d_packed_bytes(context, shape, pass);
     if (bytes == 0) return {};
-    const auto key = fmt::format("conv2d {} {}x{} stride {} pad {} {} {} {}", static_cast<int>(pass), shape.height,
-                                 shape.width, shape.stride, shape.pad_top, shape.pad_left, shape.pad_bottom,
-                                 shape.pad_right);
+    const auto key = fmt::format("conv2d {} {}x{} stride {} pad {} {} {} {}", static_cast<int>(pass),
+                                 shape.height, shape.width, shape.stride, shape.pad_top, shape.pad_left,
+                                 shape.pad_bottom, shape.pad_right);
     return weight.derived(key, bytes, [&](const Tensor& packed) {
         kernels::cpu::conv2d_pack(context, shape, pass, weight.data<float>(), packed.raw());
     });
@@ -48,8 +48,10 @@ struct Conv2dNode final : autograd::Node {
         const Tensor& w = weight.get(name());
         const Device device = dy.device();
         if (inputs[1].wanted() || inputs[2].wanted()) {
-            kernels::Conv2dBackwardWeights<T> args{.shape = geometry, .x = input.data<T>(),
-                                                   .x_pitch = input.rows().pitch, .grad_y = dy.data<T>(),
+            kernels::Conv2dBackwardWeights<T> args{.shape = geometry,
+                                                   .x = input.data<T>(),
+                                                   .x_pitch = input.rows().pitch,
+                                                   .grad_y = dy.data<T>(),
                                                    .grad_y_pitch = dy.rows().pitch};
             if (inputs[1].wanted()) {
                 args.accumulate_weight = inputs[1].accumulates();
@@ -66,11 +68,15 @@ struct Conv2dNode final : autograd::Node {
         if (inputs[0].wanted()) {
             const bool accumulate = inputs[0].accumulates();
             const Tensor dx = inputs[0].buffer();
-            const auto bytes = ITO_LAUNCH(device, conv2d_backward_data_workspace, geometry, dtype_of<T>, threads());
+            const auto bytes =
+                ITO_LAUNCH(device, conv2d_backward_data_workspace, geometry, dtype_of<T>, threads());
             ITO_LAUNCH(device, conv2d_backward_data, context_of(device, bytes),
-                       kernels::Conv2dBackwardData<T>{.shape = geometry, .grad_y = dy.data<T>(),
-                                                      .grad_y_pitch = dy.rows().pitch, .weight = w.data<T>(),
-                                                      .grad_x = dx.data<T>(), .grad_x_pitch = dx.rows().pitch,
+                       kernels::Conv2dBackwardData<T>{.shape = geometry,
+                                                      .grad_y = dy.data<T>(),
+                                                      .grad_y_pitch = dy.rows().pitch,
+                                                      .weight = w.data<T>(),
+                                                      .grad_x = dx.data<T>(),
+                                                      .grad_x_pitch = dx.rows().pitch,
                                                       .accumulate = accumulate});
         }
     }
@@ -93,25 +99,37 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
     require(!bias || bias.shape() == Shape{weight.dim(0)}, "conv2d: bias must have shape [{}], it has {}",
             weight.dim(0), bias ? to_string(bias.shape()) : "");
     require(options.stride >= 1, "conv2d: stride must be at least 1, it is {}", options.stride);
-    const Conv2dShape shape{.batch = x.dim(0), .height = x.dim(1), .width = x.dim(2), .in_channels = x.dim(3),
-                            .out_channels = weight.dim(0), .kernel_h = weight.dim(1), .kernel_w = weight.dim(2),
-                            .stride = options.stride, .pad_top = options.pad_top, .pad_left = options.pad_left,
-                            .pad_bottom = options.pad_bottom, .pad_right = options.pad_right};
+    const Conv2dShape shape{.batch = x.dim(0),
+                            .height = x.dim(1),
+                            .width = x.dim(2),
+                            .in_channels = x.dim(3),
+                            .out_channels = weight.dim(0),
+                            .kernel_h = weight.dim(1),
+                            .kernel_w = weight.dim(2),
+                            .stride = options.stride,
+                            .pad_top = options.pad_top,
+                            .pad_left = options.pad_left,
+                            .pad_bottom = options.pad_bottom,
+                            .pad_right = options.pad_right};
     require(shape.height + shape.pad_top + shape.pad_bottom >= shape.kernel_h &&
                 shape.width + shape.pad_left + shape.pad_right >= shape.kernel_w,
-            "conv2d: the {}x{} kernel does not fit the padded image (shape {})", shape.kernel_h, shape.kernel_w,
-            to_string(x.shape()));
+            "conv2d: the {}x{} kernel does not fit the padded image (shape {})", shape.kernel_h,
+            shape.kernel_w, to_string(x.shape()));
     const Shape out{shape.batch, shape.out_height(), shape.out_width(), shape.out_channels};
-    require(!residual || residual.shape() == out, "conv2d: residual must have shape {}, it has {}", to_string(out),
-            residual ? to_string(residual.shape()) : "");
+    require(!residual || residual.shape() == out, "conv2d: residual must have shape {}, it has {}",
+            to_string(out), residual ? to_string(residual.shape()) : "");
 
     const Tensor input = x.has_rows() ? x : x.contiguous();
     Tensor y = Tensor::empty(out, x.dtype(), x.device());
     dispatch_float("conv2d", x.dtype(), [&]<class T>() {
         const Tensor packed = packed_weight(weight, shape, Conv2dPass::forward);
-        kernels::Conv2dForward<T> args{.shape = shape, .x = input.data<T>(), .x_pitch = input.rows().pitch,
-                                       .weight = weight.data<T>(), .packed = packed ? packed.raw() : nullptr,
-                                       .y = y.data<T>(), .y_pitch = y.rows().pitch};
+        kernels::Conv2dForward<T> args{.shape = shape,
+                                       .x = input.data<T>(),
+                                       .x_pitch = input.rows().pitch,
+                                       .weight = weight.data<T>(),
+                                       .packed = packed ? packed.raw() : nullptr,
+                                       .y = y.data<T>(),
+                                       .y_pitch = y.rows().pitch};
         if (bias) args.bias = bias.data<kernels::master_t<T>>();
         const Tensor add = residual && !residual.has_rows() ? residual.contiguous() : residual;
         if (add) {

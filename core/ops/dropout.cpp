@@ -8,14 +8,21 @@
 namespace ito::ops {
 namespace {
 
-void launch(const Tensor& x, const Tensor& y, float probability, const kernels::PhiloxAddress& mask, bool accumulate) {
+void launch(const Tensor& x, const Tensor& y, float probability, const kernels::PhiloxAddress& mask,
+            bool accumulate) {
     const std::int64_t batch = x.dim(0), channels = x.dim(-1);
     dispatch_float("dropout", x.dtype(), [&]<class T>() {
         ITO_LAUNCH(x.device(), dropout, context_of(x.device()),
-                   kernels::Dropout<T>{.batch = batch, .pixels = x.numel() ? x.numel() / (batch * channels) : 0,
-                                       .channels = channels, .probability = probability, .mask = mask,
-                                       .x = x.data<T>(), .x_pitch = x.rows().pitch, .y = y.data<T>(),
-                                       .y_pitch = y.rows().pitch, .accumulate = accumulate});
+                   kernels::Dropout<T>{.batch = batch,
+                                       .pixels = x.numel() ? x.numel() / (batch * channels) : 0,
+                                       .channels = channels,
+                                       .probability = probability,
+                                       .mask = mask,
+                                       .x = x.data<T>(),
+                                       .x_pitch = x.rows().pitch,
+                                       .y = y.data<T>(),
+                                       .y_pitch = y.rows().pitch,
+                                       .accumulate = accumulate});
     });
 }
 

@@ -12,13 +12,20 @@ using autograd::Gradient;
 using autograd::GradientSlot;
 using autograd::Saved;
 
-Tensor as_rows(const Tensor& x) { return !x || x.has_rows() ? x : x.contiguous(); }
+Tensor as_rows(const Tensor& x) {
+    return !x || x.has_rows() ? x : x.contiguous();
+}
 
 /// y = alpha * a + beta * b; `b` may be undefined, and y may be a or b.
 void launch_axpby(double alpha, const Tensor& a, double beta, const Tensor& b, const Tensor& y) {
     dispatch_floating("axpby", y.dtype(), [&]<class T>() {
-        kernels::Axpby<T> args{.rows = y.rows().rows, .columns = y.rows().columns, .alpha = alpha, .beta = beta,
-                               .a = a.data<T>(), .a_pitch = a.rows().pitch, .y = y.data<T>(),
+        kernels::Axpby<T> args{.rows = y.rows().rows,
+                               .columns = y.rows().columns,
+                               .alpha = alpha,
+                               .beta = beta,
+                               .a = a.data<T>(),
+                               .a_pitch = a.rows().pitch,
+                               .y = y.data<T>(),
                                .y_pitch = y.rows().pitch};
         if (b) {
             args.b = b.data<T>();
@@ -31,9 +38,15 @@ void launch_axpby(double alpha, const Tensor& a, double beta, const Tensor& b, c
 void launch_multiply(const Tensor& a, const Tensor& b, const Tensor& y, bool accumulate) {
     dispatch_floating("multiply", y.dtype(), [&]<class T>() {
         ITO_LAUNCH(y.device(), multiply, context_of(y.device()),
-                   kernels::Multiply<T>{.rows = y.rows().rows, .columns = y.rows().columns, .a = a.data<T>(),
-                                        .a_pitch = a.rows().pitch, .b = b.data<T>(), .b_pitch = b.rows().pitch,
-                                        .y = y.data<T>(), .y_pitch = y.rows().pitch, .accumulate = accumulate});
+                   kernels::Multiply<T>{.rows = y.rows().rows,
+                                        .columns = y.rows().columns,
+                                        .a = a.data<T>(),
+                                        .a_pitch = a.rows().pitch,
+                                        .b = b.data<T>(),
+                                        .b_pitch = b.rows().pitch,
+                                        .y = y.data<T>(),
+                                        .y_pitch = y.rows().pitch,
+                                        .accumulate = accumulate});
     });
 }
 
@@ -89,8 +102,10 @@ struct ScaleNode final : autograd::Node {
 };
 
 void require_equal(const char* op, const Tensor& a, const Tensor& b) {
-    require(a.shape() == b.shape(), "{}: shapes {} and {} differ", op, to_string(a.shape()), to_string(b.shape()));
-    require(a.dtype() == b.dtype(), "{}: dtypes {} and {} differ", op, name_of(a.dtype()), name_of(b.dtype()));
+    require(a.shape() == b.shape(), "{}: shapes {} and {} differ", op, to_string(a.shape()),
+            to_string(b.shape()));
+    require(a.dtype() == b.dtype(), "{}: dtypes {} and {} differ", op, name_of(a.dtype()),
+            name_of(b.dtype()));
 }
 
 }  // namespace
@@ -107,8 +122,12 @@ Tensor axpby(double alpha, const Tensor& a, double beta, const Tensor& b) {
     });
 }
 
-Tensor add(const Tensor& a, const Tensor& b) { return axpby(1, a, 1, b); }
-Tensor subtract(const Tensor& a, const Tensor& b) { return axpby(1, a, -1, b); }
+Tensor add(const Tensor& a, const Tensor& b) {
+    return axpby(1, a, 1, b);
+}
+Tensor subtract(const Tensor& a, const Tensor& b) {
+    return axpby(1, a, -1, b);
+}
 
 Tensor multiply(const Tensor& a, const Tensor& b) {
     require_equal("multiply", a, b);

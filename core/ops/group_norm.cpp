@@ -30,11 +30,18 @@ struct GroupNormNode final : autograd::Node {
         using Master = kernels::master_t<T>;
         const Tensor dy = gradient.value.has_rows() ? gradient.value : gradient.value.contiguous();
         const Tensor& input = x.get(name());
-        kernels::GroupNormBackward<T> args{
-            .shape = geometry, .x = input.data<T>(), .x_pitch = input.rows().pitch,
-            .gamma = gamma.get(name()).template data<Master>(), .beta = beta.get(name()).template data<Master>(),
-            .silu = options.silu, .dropout = options.dropout, .mask = options.mask, .mean = mean.data<Master>(),
-            .rstd = rstd.data<Master>(), .grad_y = dy.data<T>(), .grad_y_pitch = dy.rows().pitch};
+        kernels::GroupNormBackward<T> args{.shape = geometry,
+                                           .x = input.data<T>(),
+                                           .x_pitch = input.rows().pitch,
+                                           .gamma = gamma.get(name()).template data<Master>(),
+                                           .beta = beta.get(name()).template data<Master>(),
+                                           .silu = options.silu,
+                                           .dropout = options.dropout,
+                                           .mask = options.mask,
+                                           .mean = mean.data<Master>(),
+                                           .rstd = rstd.data<Master>(),
+                                           .grad_y = dy.data<T>(),
+                                           .grad_y_pitch = dy.rows().pitch};
         if (const Tensor& s = shift.get(name())) {
             args.shift = s.data<T>();
             args.shift_pitch = s.rows().pitch;
@@ -71,7 +78,8 @@ struct GroupNormNode final : autograd::Node {
             args.grad_scale_shift = dscale_shift.data<T>();
             args.grad_scale_shift_pitch = dscale_shift.rows().pitch;
         }
-        const auto bytes = ITO_LAUNCH(dy.device(), group_norm_backward_workspace, geometry, dtype_of<T>, threads());
+        const auto bytes =
+            ITO_LAUNCH(dy.device(), group_norm_backward_workspace, geometry, dtype_of<T>, threads());
         ITO_LAUNCH(dy.device(), group_norm_backward, context_of(dy.device(), bytes), args);
     }
 
@@ -90,30 +98,41 @@ Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, cons
     require(options.groups >= 1 && channels % options.groups == 0,
             "group_norm: {} channels cannot be cut into {} groups of equal size", channels, options.groups);
     for (const auto& [what, tensor] : {std::pair{"gamma", &gamma}, {"beta", &beta}}) {
-        require(tensor->shape() == Shape{channels}, "group_norm: {} must have shape [{}], it has {}", what, channels,
-                to_string(tensor->shape()));
+        require(tensor->shape() == Shape{channels}, "group_norm: {} must have shape [{}], it has {}", what,
+                channels, to_string(tensor->shape()));
     }
-    require(!shift || shift.shape() == Shape{batch, channels}, "group_norm: shift must have shape [{}, {}], it has {}",
-            batch, channels, shift ? to_string(shift.shape()) : "");
+    require(!shift || shift.shape() == Shape{batch, channels},
+            "group_norm: shift must have shape [{}, {}], it has {}", batch, channels,
+            shift ? to_string(shift.shape()) : "");
     require(!scale_shift || scale_shift.shape() == Shape{batch, 2 * channels},
             "group_norm: scale_shift must have shape [{}, {}], it has {}", batch, 2 * channels,
             scale_shift ? to_string(scale_shift.shape()) : "");
-    require(options.dropout >= 0 && options.dropout < 1, "group_norm: dropout {} is out of range; expected [0, 1)",
-            options.dropout);
+    require(options.dropout >= 0 && options.dropout < 1,
+            "group_norm: dropout {} is out of range; expected [0, 1)", options.dropout);
 
     const Tensor input = x.has_rows() ? x : x.contiguous();
-    const GroupNormShape shape{.batch = batch, .pixels = batch && channels ? x.numel() / (batch * channels) : 0,
-                               .channels = channels, .groups = options.groups};
+    const GroupNormShape shape{.batch = batch,
+                               .pixels = batch && channels ? x.numel() / (batch * channels) : 0,
+                               .channels = channels,
+                               .groups = options.groups};
     Tensor y = Tensor::like(x), mean, rstd;
     dispatch_float("group_norm", x.dtype(), [&]<class T>() {
         using Master = kernels::master_t<T>;
         mean = Tensor::empty({batch, options.groups}, dtype_of<Master>, x.device());
         rstd = Tensor::like(mean);
-        kernels::GroupNormForward<T> args{
-            .shape = shape, .eps = options.eps, .x = input.data<T>(), .x_pitch = input.rows().pitch,
-            .gamma = gamma.data<Master>(), .beta = beta.data<Master>(), .silu = options.silu,
-            .dropout = options.dropout, .mask = options.mask, .y = y.data<T>(), .y_pitch = y.rows().pitch,
-            .mean = mean.data<Master>(), .rstd = rstd.data<Master>()};
+        kernels::GroupNormForward<T> args{.shape = shape,
+                                          .eps = options.eps,
+                                          .x = input.data<T>(),
+                                          .x_pitch = input.rows().pitch,
+                                          .gamma = gamma.data<Master>(),
+                                          .beta = beta.data<Master>(),
+                                          .silu = options.silu,
+                                          .dropout = options.dropout,
+                                          .mask = options.mask,
+                                          .y = y.data<T>(),
+                                          .y_pitch = y.rows().pitch,
+                                          .mean = mean.data<Master>(),
+                                          .rstd = rstd.data<Master>()};
         if (shift) {
             args.shift = shift.data<T>();
             args.shift_pitch = shift.rows().pitch;

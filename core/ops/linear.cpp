@@ -32,8 +32,10 @@ struct LinearNode final : autograd::Node {
         const Tensor& w = weight.get(name());
         const Device device = dy.device();
         if (inputs[1].wanted() || inputs[2].wanted()) {
-            kernels::LinearBackwardWeights<T> args{.shape = geometry, .x = input.data<T>(),
-                                                   .x_pitch = input.rows().pitch, .grad_y = dy.data<T>(),
+            kernels::LinearBackwardWeights<T> args{.shape = geometry,
+                                                   .x = input.data<T>(),
+                                                   .x_pitch = input.rows().pitch,
+                                                   .grad_y = dy.data<T>(),
                                                    .grad_y_pitch = dy.rows().pitch};
             if (inputs[1].wanted()) {
                 args.accumulate_weight = inputs[1].accumulates();
@@ -50,11 +52,15 @@ struct LinearNode final : autograd::Node {
         if (inputs[0].wanted()) {
             const bool accumulate = inputs[0].accumulates();
             const Tensor dx = inputs[0].buffer();
-            const auto bytes = ITO_LAUNCH(device, linear_backward_data_workspace, geometry, dtype_of<T>, threads());
+            const auto bytes =
+                ITO_LAUNCH(device, linear_backward_data_workspace, geometry, dtype_of<T>, threads());
             ITO_LAUNCH(device, linear_backward_data, context_of(device, bytes),
-                       kernels::LinearBackwardData<T>{.shape = geometry, .grad_y = dy.data<T>(),
-                                                      .grad_y_pitch = dy.rows().pitch, .weight = w.data<T>(),
-                                                      .grad_x = dx.data<T>(), .grad_x_pitch = dx.rows().pitch,
+                       kernels::LinearBackwardData<T>{.shape = geometry,
+                                                      .grad_y = dy.data<T>(),
+                                                      .grad_y_pitch = dy.rows().pitch,
+                                                      .weight = w.data<T>(),
+                                                      .grad_x = dx.data<T>(),
+                                                      .grad_x_pitch = dx.rows().pitch,
                                                       .accumulate = accumulate});
         }
     }
@@ -65,9 +71,11 @@ struct LinearNode final : autograd::Node {
 }  // namespace
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& residual) {
-    require(weight.rank() == 2, "linear: weight must be [out, in], its shape is {}", to_string(weight.shape()));
-    require(x.rank() >= 1 && x.dim(-1) == weight.dim(1), "linear: weight expects {} input features, input has shape {}",
-            weight.dim(1), to_string(x.shape()));
+    require(weight.rank() == 2, "linear: weight must be [out, in], its shape is {}",
+            to_string(weight.shape()));
+    require(x.rank() >= 1 && x.dim(-1) == weight.dim(1),
+            "linear: weight expects {} input features, input has shape {}", weight.dim(1),
+            to_string(x.shape()));
     require(weight.is_contiguous(), "linear: weight must be contiguous");
     require(x.dtype() == weight.dtype(), "linear: input is {}, weight is {}", name_of(x.dtype()),
             name_of(weight.dtype()));
@@ -75,15 +83,20 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
             weight.dim(0), bias ? to_string(bias.shape()) : "");
     Shape out = x.shape();
     out.back() = weight.dim(0);
-    require(!residual || residual.shape() == out, "linear: residual must have shape {}, it has {}", to_string(out),
-            residual ? to_string(residual.shape()) : "");
+    require(!residual || residual.shape() == out, "linear: residual must have shape {}, it has {}",
+            to_string(out), residual ? to_string(residual.shape()) : "");
 
     const Tensor input = x.has_rows() ? x : x.contiguous();
-    const LinearShape shape{.rows = input.rows().rows, .in_features = weight.dim(1), .out_features = weight.dim(0)};
+    const LinearShape shape{
+        .rows = input.rows().rows, .in_features = weight.dim(1), .out_features = weight.dim(0)};
     Tensor y = Tensor::empty(out, x.dtype(), x.device());
     dispatch_float("linear", x.dtype(), [&]<class T>() {
-        kernels::LinearForward<T> args{.shape = shape, .x = input.data<T>(), .x_pitch = input.rows().pitch,
-                                       .weight = weight.data<T>(), .y = y.data<T>(), .y_pitch = y.rows().pitch};
+        kernels::LinearForward<T> args{.shape = shape,
+                                       .x = input.data<T>(),
+                                       .x_pitch = input.rows().pitch,
+                                       .weight = weight.data<T>(),
+                                       .y = y.data<T>(),
+                                       .y_pitch = y.rows().pitch};
         if (bias) args.bias = bias.data<kernels::master_t<T>>();
         const Tensor add = residual && !residual.has_rows() ? residual.contiguous() : residual;
         if (add) {

@@ -22,9 +22,13 @@ struct MseLossNode final : autograd::Node {
         dispatch_float(name(), dtype(), [&]<class T>() {
             const Rows rows = grad.rows();
             ITO_LAUNCH(device(), axpby, context_of(device()),
-                       kernels::Axpby<T>{.rows = rows.rows, .columns = rows.columns,
-                                         .scale = gradient.value.data<kernels::master_t<T>>(), .a = grad.data<T>(),
-                                         .a_pitch = rows.pitch, .y = grad.data<T>(), .y_pitch = rows.pitch});
+                       kernels::Axpby<T>{.rows = rows.rows,
+                                         .columns = rows.columns,
+                                         .scale = gradient.value.data<kernels::master_t<T>>(),
+                                         .a = grad.data<T>(),
+                                         .a_pitch = rows.pitch,
+                                         .y = grad.data<T>(),
+                                         .y_pitch = rows.pitch});
         });
         inputs[0].give({std::move(grad), true});
     }
@@ -34,11 +38,11 @@ struct MseLossNode final : autograd::Node {
 
 MseLoss launch(const Tensor& prediction, const Tensor& target, const kernels::PhiloxAddress& noise,
                const Tensor& weight) {
-    require(prediction.rank() >= 2 && prediction.numel() > 0, "mse_loss: prediction must be [N, ..., C], its shape is {}",
-            to_string(prediction.shape()));
+    require(prediction.rank() >= 2 && prediction.numel() > 0,
+            "mse_loss: prediction must be [N, ..., C], its shape is {}", to_string(prediction.shape()));
     const std::int64_t batch = prediction.dim(0), channels = prediction.dim(-1);
-    require(!weight || weight.shape() == Shape{batch}, "mse_loss: weight must have shape [{}], it has {}", batch,
-            weight ? to_string(weight.shape()) : "");
+    require(!weight || weight.shape() == Shape{batch}, "mse_loss: weight must have shape [{}], it has {}",
+            batch, weight ? to_string(weight.shape()) : "");
     const Tensor input = prediction.has_rows() ? prediction : prediction.contiguous();
     const bool record = autograd::recording({prediction});
     MseLoss result;
@@ -47,10 +51,14 @@ MseLoss launch(const Tensor& prediction, const Tensor& target, const kernels::Ph
         using Master = kernels::master_t<T>;
         result.loss = Tensor::empty({}, dtype_of<Master>, prediction.device());
         result.per_sample = Tensor::empty({batch}, dtype_of<Master>, prediction.device());
-        kernels::MseLoss<T> args{.batch = batch, .pixels = prediction.numel() / (batch * channels),
-                                 .channels = channels, .prediction = input.data<T>(),
-                                 .prediction_pitch = input.rows().pitch, .noise = noise,
-                                 .per_sample = result.per_sample.data<Master>(), .loss = result.loss.data<Master>()};
+        kernels::MseLoss<T> args{.batch = batch,
+                                 .pixels = prediction.numel() / (batch * channels),
+                                 .channels = channels,
+                                 .prediction = input.data<T>(),
+                                 .prediction_pitch = input.rows().pitch,
+                                 .noise = noise,
+                                 .per_sample = result.per_sample.data<Master>(),
+                                 .loss = result.loss.data<Master>()};
         if (target) args.target = target.data<T>();
         if (weight) args.weight = weight.data<Master>();
         if (record) {
@@ -72,8 +80,8 @@ MseLoss launch(const Tensor& prediction, const Tensor& target, const kernels::Ph
 
 MseLoss mse_loss(const Tensor& prediction, const Tensor& target, const Tensor& weight) {
     require(prediction.shape() == target.shape() && prediction.dtype() == target.dtype(),
-            "mse_loss: prediction is {} {}, target {} {}", name_of(prediction.dtype()), to_string(prediction.shape()),
-            name_of(target.dtype()), to_string(target.shape()));
+            "mse_loss: prediction is {} {}, target {} {}", name_of(prediction.dtype()),
+            to_string(prediction.shape()), name_of(target.dtype()), to_string(target.shape()));
     require(!target.requires_grad(), "mse_loss: the target is not differentiated; detach() it");
     return launch(prediction, target.contiguous(), {}, weight);
 }

@@ -11,8 +11,8 @@ struct MseLoss {
     Tensor per_sample;  ///< [N]: each sample's own loss
 };
 
-/// mean over samples of weight[n] * mean((prediction[n] - target[n])^2). prediction [N, ..., C]; target of the
-/// same shape; weight [N] or undefined.
+/// mean over samples of weight[n] * mean((prediction[n] - target[n])^2). prediction [N, ..., C]; target of
+/// the same shape; weight [N] or undefined.
 MseLoss mse_loss(const Tensor& prediction, const Tensor& target, const Tensor& weight = {});
 
 /// The same against the noise drawn at `noise`, which is drawn again instead of being read (L_simple, Ho et

@@ -7,16 +7,16 @@
 namespace ito::ops {
 
 Tensor noising(const NoisingInput& in) {
-    require(in.images.rank() == 4 && in.images.is_contiguous(), "noising: images must be dense [N, H, W, C], shape is {}",
-            to_string(in.images.shape()));
+    require(in.images.rank() == 4 && in.images.is_contiguous(),
+            "noising: images must be dense [N, H, W, C], shape is {}", to_string(in.images.shape()));
     require(in.t.rank() == 1 && in.t.is_contiguous(), "noising: t must be [N], its shape is {}",
             to_string(in.t.shape()));
     require(in.signal.shape() == in.sigma.shape() && in.signal.rank() == 1,
-            "noising: signal and sigma must be tables over t, their shapes are {} and {}", to_string(in.signal.shape()),
-            to_string(in.sigma.shape()));
+            "noising: signal and sigma must be tables over t, their shapes are {} and {}",
+            to_string(in.signal.shape()), to_string(in.sigma.shape()));
     const std::int64_t batch = in.t.dim(0), count = in.images.dim(0), steps = in.signal.dim(0);
-    require(!in.index || in.index.shape() == in.t.shape(), "noising: {} timesteps, but index has shape {}", batch,
-            in.index ? to_string(in.index.shape()) : "");
+    require(!in.index || in.index.shape() == in.t.shape(), "noising: {} timesteps, but index has shape {}",
+            batch, in.index ? to_string(in.index.shape()) : "");
     require(in.index || count >= batch, "noising: {} timesteps for {} images", batch, count);
     if (in.t.device().is_cpu()) {
         for (std::int64_t n = 0; n < batch; ++n) {
@@ -30,17 +30,26 @@ Tensor noising(const NoisingInput& in) {
     Tensor x_t = Tensor::empty({batch, in.images.dim(1), in.images.dim(2), in.images.dim(3)}, DType::float32,
                                in.images.device());
     const auto launch = [&]<class Source>(const Source* images) {
-        ITO_LAUNCH(x_t.device(), noising, context_of(x_t.device()),
-                   kernels::Noising<float, Source>{
-                       .batch = batch, .height = in.images.dim(1), .width = in.images.dim(2),
-                       .channels = in.images.dim(3), .images = images,
-                       .index = in.index ? in.index.data<std::int64_t>() : nullptr, .flip = in.flip,
-                       .t = in.t.data<std::int64_t>(), .signal = in.signal.data<float>(),
-                       .sigma = in.sigma.data<float>(), .noise = in.noise, .x_t = x_t.data<float>(),
-                       .x_t_pitch = x_t.rows().pitch});
+        ITO_LAUNCH(
+            x_t.device(), noising, context_of(x_t.device()),
+            kernels::Noising<float, Source>{.batch = batch,
+                                            .height = in.images.dim(1),
+                                            .width = in.images.dim(2),
+                                            .channels = in.images.dim(3),
+                                            .images = images,
+                                            .index = in.index ? in.index.data<std::int64_t>() : nullptr,
+                                            .flip = in.flip,
+                                            .t = in.t.data<std::int64_t>(),
+                                            .signal = in.signal.data<float>(),
+                                            .sigma = in.sigma.data<float>(),
+                                            .noise = in.noise,
+                                            .x_t = x_t.data<float>(),
+                                            .x_t_pitch = x_t.rows().pitch});
     };
-    if (in.images.dtype() == DType::uint8) launch(in.images.data<std::uint8_t>());
-    else launch(in.images.data<float>());
+    if (in.images.dtype() == DType::uint8)
+        launch(in.images.data<std::uint8_t>());
+    else
+        launch(in.images.data<float>());
     return x_t;
 }
 

@@ -8,8 +8,8 @@ namespace ito::ops {
 namespace {
 
 std::int64_t samples_of(const char* op, const Tensor& x) {
-    require(x.rank() >= 1 && x.is_contiguous(), "{}: the tensor must be dense with a first dimension, its shape is {}",
-            op, to_string(x.shape()));
+    require(x.rank() >= 1 && x.is_contiguous(),
+            "{}: the tensor must be dense with a first dimension, its shape is {}", op, to_string(x.shape()));
     return x.dim(0);
 }
 
@@ -19,8 +19,12 @@ void fill_normal(Tensor& x, const kernels::PhiloxAddress& address, double mean, 
     const auto samples = samples_of("fill_normal", x);
     dispatch_float("fill_normal", x.dtype(), [&]<class T>() {
         ITO_LAUNCH(x.device(), random_normal, context_of(x.device()),
-                   kernels::RandomFill<T>{.samples = samples, .elements = samples ? x.numel() / samples : 0,
-                                          .address = address, .a = mean, .b = stddev, .y = x.data<T>()});
+                   kernels::RandomFill<T>{.samples = samples,
+                                          .elements = samples ? x.numel() / samples : 0,
+                                          .address = address,
+                                          .a = mean,
+                                          .b = stddev,
+                                          .y = x.data<T>()});
     });
     x.bump_version();
 }
@@ -29,8 +33,12 @@ void fill_uniform(Tensor& x, const kernels::PhiloxAddress& address, double low, 
     const auto samples = samples_of("fill_uniform", x);
     dispatch_float("fill_uniform", x.dtype(), [&]<class T>() {
         ITO_LAUNCH(x.device(), random_uniform, context_of(x.device()),
-                   kernels::RandomFill<T>{.samples = samples, .elements = samples ? x.numel() / samples : 0,
-                                          .address = address, .a = low, .b = high, .y = x.data<T>()});
+                   kernels::RandomFill<T>{.samples = samples,
+                                          .elements = samples ? x.numel() / samples : 0,
+                                          .address = address,
+                                          .a = low,
+                                          .b = high,
+                                          .y = x.data<T>()});
     });
     x.bump_version();
 }
@@ -39,8 +47,11 @@ void fill_integers(Tensor& x, const kernels::PhiloxAddress& address, std::int64_
     const auto samples = samples_of("fill_integers", x);
     require(bound >= 1 && bound < (std::int64_t{1} << 32), "fill_integers: bound {} is out of range", bound);
     ITO_LAUNCH(x.device(), random_integers, context_of(x.device()),
-               {.samples = samples, .elements = samples ? x.numel() / samples : 0, .address = address,
-                .bound = bound, .y = x.data<std::int64_t>()});
+               {.samples = samples,
+                .elements = samples ? x.numel() / samples : 0,
+                .address = address,
+                .bound = bound,
+                .y = x.data<std::int64_t>()});
     x.bump_version();
 }
 

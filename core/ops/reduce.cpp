@@ -26,13 +26,17 @@ enum class Kind { sum, squares };
 double reduce(const Tensor& x, Kind kind) {
     const Tensor input = x.has_rows() ? x : x.contiguous();
     double result = 0;
-    const auto& context =
-        context_of(x.device(), ITO_LAUNCH(x.device(), reduce_workspace, input.numel()));
+    const auto& context = context_of(x.device(), ITO_LAUNCH(x.device(), reduce_workspace, input.numel()));
     dispatch_float("reduce", x.dtype(), [&]<class T>() {
-        const kernels::Reduce<T> args{.rows = input.rows().rows, .columns = input.rows().columns,
-                                      .x = input.data<T>(), .x_pitch = input.rows().pitch, .out = &result};
-        if (kind == Kind::sum) ITO_LAUNCH(x.device(), sum, context, args);
-        else ITO_LAUNCH(x.device(), sum_squares, context, args);
+        const kernels::Reduce<T> args{.rows = input.rows().rows,
+                                      .columns = input.rows().columns,
+                                      .x = input.data<T>(),
+                                      .x_pitch = input.rows().pitch,
+                                      .out = &result};
+        if (kind == Kind::sum)
+            ITO_LAUNCH(x.device(), sum, context, args);
+        else
+            ITO_LAUNCH(x.device(), sum_squares, context, args);
     });
     return result;
 }
@@ -49,13 +53,17 @@ Tensor scaled_sum(const Tensor& x, double factor) {
 
 }  // namespace
 
-Tensor sum(const Tensor& x) { return scaled_sum(x, 1); }
+Tensor sum(const Tensor& x) {
+    return scaled_sum(x, 1);
+}
 
 Tensor mean(const Tensor& x) {
     require(x.numel() > 0, "mean: the tensor has no elements (shape {})", to_string(x.shape()));
     return scaled_sum(x, 1 / static_cast<double>(x.numel()));
 }
 
-double sum_squares(const Tensor& x) { return reduce(x, Kind::squares); }
+double sum_squares(const Tensor& x) {
+    return reduce(x, Kind::squares);
+}
 
 }  // namespace ito::ops

@@ -21,10 +21,14 @@ struct SiluNode final : autograd::Node {
             const bool accumulate = inputs[0].accumulates();
             const Tensor dx = inputs[0].buffer();
             ITO_LAUNCH(dy.device(), silu_backward, context_of(dy.device()),
-                       kernels::SiluBackward<T>{.rows = dy.rows().rows, .columns = dy.rows().columns,
-                                                .x = input.data<T>(), .x_pitch = input.rows().pitch,
-                                                .grad_y = dy.data<T>(), .grad_y_pitch = dy.rows().pitch,
-                                                .grad_x = dx.data<T>(), .grad_x_pitch = dx.rows().pitch,
+                       kernels::SiluBackward<T>{.rows = dy.rows().rows,
+                                                .columns = dy.rows().columns,
+                                                .x = input.data<T>(),
+                                                .x_pitch = input.rows().pitch,
+                                                .grad_y = dy.data<T>(),
+                                                .grad_y_pitch = dy.rows().pitch,
+                                                .grad_x = dx.data<T>(),
+                                                .grad_x_pitch = dx.rows().pitch,
                                                 .accumulate = accumulate});
         });
     }
@@ -39,8 +43,11 @@ Tensor silu(const Tensor& x) {
     Tensor y = Tensor::like(x);
     dispatch_float("silu", x.dtype(), [&]<class T>() {
         ITO_LAUNCH(x.device(), silu_forward, context_of(x.device()),
-                   kernels::SiluForward<T>{.rows = y.rows().rows, .columns = y.rows().columns, .x = input.data<T>(),
-                                           .x_pitch = input.rows().pitch, .y = y.data<T>(),
+                   kernels::SiluForward<T>{.rows = y.rows().rows,
+                                           .columns = y.rows().columns,
+                                           .x = input.data<T>(),
+                                           .x_pitch = input.rows().pitch,
+                                           .y = y.data<T>(),
                                            .y_pitch = y.rows().pitch});
     });
     return autograd::record("silu", y, {x}, [&] {

@@ -20,10 +20,15 @@ struct UpsampleNode final : autograd::Node {
             const bool accumulate = inputs[0].accumulates();
             const Tensor dx = inputs[0].buffer();
             ITO_LAUNCH(dy.device(), upsample_backward, context_of(dy.device()),
-                       kernels::UpsampleBackward<T>{.batch = input[0], .height = input[1], .width = input[2],
-                                                    .channels = input[3], .grad_y = dy.data<T>(),
-                                                    .grad_y_pitch = dy.rows().pitch, .grad_x = dx.data<T>(),
-                                                    .grad_x_pitch = dx.rows().pitch, .accumulate = accumulate});
+                       kernels::UpsampleBackward<T>{.batch = input[0],
+                                                    .height = input[1],
+                                                    .width = input[2],
+                                                    .channels = input[3],
+                                                    .grad_y = dy.data<T>(),
+                                                    .grad_y_pitch = dy.rows().pitch,
+                                                    .grad_x = dx.data<T>(),
+                                                    .grad_x_pitch = dx.rows().pitch,
+                                                    .accumulate = accumulate});
         });
     }
 
@@ -38,9 +43,13 @@ Tensor upsample_nearest(const Tensor& x) {
     Tensor y = Tensor::empty({x.dim(0), 2 * x.dim(1), 2 * x.dim(2), x.dim(3)}, x.dtype(), x.device());
     dispatch_float("upsample", x.dtype(), [&]<class T>() {
         ITO_LAUNCH(x.device(), upsample_forward, context_of(x.device()),
-                   kernels::UpsampleForward<T>{.batch = x.dim(0), .height = x.dim(1), .width = x.dim(2),
-                                               .channels = x.dim(3), .x = input.data<T>(),
-                                               .x_pitch = input.rows().pitch, .y = y.data<T>(),
+                   kernels::UpsampleForward<T>{.batch = x.dim(0),
+                                               .height = x.dim(1),
+                                               .width = x.dim(2),
+                                               .channels = x.dim(3),
+                                               .x = input.data<T>(),
+                                               .x_pitch = input.rows().pitch,
+                                               .y = y.data<T>(),
                                                .y_pitch = y.rows().pitch});
     });
     return autograd::record("upsample", y, {x}, [&] {

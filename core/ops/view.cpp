@@ -14,8 +14,8 @@ struct ReshapeNode final : autograd::Node {
     const char* name() const override { return "Reshape"; }
     void backward(Gradient gradient, std::span<GradientSlot> inputs) override {
         if (!inputs[0].wanted()) return;
-        const bool keeps = gradient.value.is_contiguous() ||
-                           (gradient.value.has_rows() && !input.empty() && input.back() == gradient.value.dim(-1));
+        const bool keeps = gradient.value.is_contiguous() || (gradient.value.has_rows() && !input.empty() &&
+                                                              input.back() == gradient.value.dim(-1));
         if (!keeps) gradient = {gradient.value.contiguous(), true};
         gradient.value = gradient.value.view(input);
         inputs[0].give(std::move(gradient));

@@ -102,7 +102,8 @@ std::size_t conv2d_backward_weights_workspace(const Conv2dShape& shape, DType ty
 /// Depends on everything in `shape` but the batch.
 std::size_t conv2d_packed_bytes(const Context&, const Conv2dShape& shape, Conv2dPass pass);
 /// Packs once per change of the weights, so that every step of a sampling run reuses it.
-void conv2d_pack(const Context&, const Conv2dShape& shape, Conv2dPass pass, const float* weight, void* packed);
+void conv2d_pack(const Context&, const Conv2dShape& shape, Conv2dPass pass, const float* weight,
+                 void* packed);
 }  // namespace cpu
 
 }  // namespace ito::kernels

@@ -24,30 +24,38 @@ struct bfloat16 {
             bits = static_cast<std::uint16_t>((word + 0x7fffu + ((word >> 16) & 1u)) >> 16);
         }
     }
-    explicit operator float() const {
-        return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
-    }
+    explicit operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
 };
 
 /// Bytes of one element.
 constexpr std::size_t size_of(DType type) {
     switch (type) {
-        case DType::float32: return 4;
-        case DType::float64: return 8;
-        case DType::bfloat16: return 2;
-        case DType::uint8: return 1;
-        case DType::int64: return 8;
+        case DType::float32:
+            return 4;
+        case DType::float64:
+            return 8;
+        case DType::bfloat16:
+            return 2;
+        case DType::uint8:
+            return 1;
+        case DType::int64:
+            return 8;
     }
     return 0;
 }
 
 constexpr const char* name_of(DType type) {
     switch (type) {
-        case DType::float32: return "float32";
-        case DType::float64: return "float64";
-        case DType::bfloat16: return "bfloat16";
-        case DType::uint8: return "uint8";
-        case DType::int64: return "int64";
+        case DType::float32:
+            return "float32";
+        case DType::float64:
+            return "float64";
+        case DType::bfloat16:
+            return "bfloat16";
+        case DType::uint8:
+            return "uint8";
+        case DType::int64:
+            return "int64";
     }
     return "?";
 }
@@ -55,15 +63,25 @@ constexpr const char* name_of(DType type) {
 template <class T>
 struct DTypeOf;
 template <>
-struct DTypeOf<float> { static constexpr DType value = DType::float32; };
+struct DTypeOf<float> {
+    static constexpr DType value = DType::float32;
+};
 template <>
-struct DTypeOf<double> { static constexpr DType value = DType::float64; };
+struct DTypeOf<double> {
+    static constexpr DType value = DType::float64;
+};
 template <>
-struct DTypeOf<bfloat16> { static constexpr DType value = DType::bfloat16; };
+struct DTypeOf<bfloat16> {
+    static constexpr DType value = DType::bfloat16;
+};
 template <>
-struct DTypeOf<std::uint8_t> { static constexpr DType value = DType::uint8; };
+struct DTypeOf<std::uint8_t> {
+    static constexpr DType value = DType::uint8;
+};
 template <>
-struct DTypeOf<std::int64_t> { static constexpr DType value = DType::int64; };
+struct DTypeOf<std::int64_t> {
+    static constexpr DType value = DType::int64;
+};
 
 template <class T>
 inline constexpr DType dtype_of = DTypeOf<T>::value;
@@ -73,9 +91,13 @@ namespace kernels {
 /// The type that parameters, statistics and weight gradients have beside activations of type T:
 /// double beside double (oracles, gradient checks), float beside everything else.
 template <class T>
-struct MasterType { using type = float; };
+struct MasterType {
+    using type = float;
+};
 template <>
-struct MasterType<double> { using type = double; };
+struct MasterType<double> {
+    using type = double;
+};
 template <class T>
 using master_t = typename MasterType<T>::type;
 

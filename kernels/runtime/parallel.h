@@ -55,7 +55,9 @@ inline Range piece_range(std::int64_t count, std::int64_t size, std::int64_t ind
     return {begin, std::min(begin + size, count)};
 }
 
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+    return (a + b - 1) / b;
+}
 
 /// Elements that one piece of an elementwise kernel covers: large enough to hide the cost of handing it
 /// out (16 Ki floats take about 5 us), small enough to share a CIFAR-sized activation among 16 threads.

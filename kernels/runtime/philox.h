@@ -50,8 +50,8 @@ struct PhiloxAddress {
 };
 
 constexpr std::uint64_t philox_subsequence(Purpose purpose, std::uint32_t layer, std::uint64_t sample) {
-    return (static_cast<std::uint64_t>(purpose) << 60) | (static_cast<std::uint64_t>(layer & 0xfffffu) << 40) |
-           (sample & 0xffffffffffull);
+    return (static_cast<std::uint64_t>(purpose) << 60) |
+           (static_cast<std::uint64_t>(layer & 0xfffffu) << 40) | (sample & 0xffffffffffull);
 }
 
 constexpr std::uint64_t philox_offset(std::uint64_t step, std::uint64_t element) {
@@ -63,7 +63,9 @@ constexpr std::uint64_t philox_subsequence(const PhiloxAddress& address, std::ui
     return philox_subsequence(address.purpose, address.layer, address.first_sample + sample);
 }
 
-inline std::uint64_t philox_step(const PhiloxAddress& address) { return address.step ? *address.step : 0; }
+inline std::uint64_t philox_step(const PhiloxAddress& address) {
+    return address.step ? *address.step : 0;
+}
 
 /// The four 32-bit words of block `block` = offset / 4.
 constexpr std::array<std::uint32_t, 4> philox_block(std::uint64_t seed, std::uint64_t subsequence,
@@ -99,7 +101,8 @@ constexpr float uniform_of(std::uint32_t word) {
 /// Two normals of two words, as curand's Box-Muller: (s sin v, s cos v), s = sqrt(-2 log u).
 inline std::array<float, 2> box_muller(std::uint32_t a, std::uint32_t b) {
     const float u = uniform_of(a);
-    const float v = static_cast<float>(b) * (2.3283064e-10f * 6.2831855f) + (2.3283064e-10f * 6.2831855f / 2.0f);
+    const float v =
+        static_cast<float>(b) * (2.3283064e-10f * 6.2831855f) + (2.3283064e-10f * 6.2831855f / 2.0f);
     const float s = std::sqrt(-2.0f * std::log(u));
     return {s * std::sin(v), s * std::cos(v)};
 }

@@ -20,7 +20,9 @@ class Pitched {
     static constexpr std::int64_t guard = 64;
 
     Pitched(std::int64_t rows, std::int64_t columns, std::int64_t pitch)
-        : rows_(rows), columns_(columns), pitch_(pitch),
+        : rows_(rows),
+          columns_(columns),
+          pitch_(pitch),
           storage_(static_cast<std::size_t>(2 * guard + rows * pitch), poison()) {}
 
     static T poison() { return std::numeric_limits<T>::quiet_NaN(); }
