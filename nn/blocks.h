@@ -1,0 +1,83 @@
+#pragma once
+// The blocks a diffusion U-Net is made of (Ho et al. 2020), with diffusers' parameter names.
+
+#include "nn/layers.h"
+
+namespace ito::nn {
+
+/// Sinusoidal embedding of the timestep, then Linear, SiLU, Linear.
+class TimeEmbedding : public Module {
+  public:
+    TimeEmbedding(std::int64_t channels, std::int64_t out_features, bool flip_sin_to_cos, double freq_shift);
+    /// t [N] int64 -> [N, out_features].
+    Tensor forward(const Tensor& t) const;
+
+  private:
+    std::int64_t channels_;
+    bool flip_sin_to_cos_;
+    double freq_shift_;
+    std::shared_ptr<Linear> linear_1_, linear_2_;
+};
+
+struct ResidualBlockConfig {
+    std::int64_t in_channels = 0, out_channels = 0, time_features = 0;
+    std::int64_t groups = 32;
+    double eps = 1e-6;
+    float dropout = 0;
+    std::uint32_t dropout_layer = 0;
+    bool scale_shift =
+        false;  ///< the time embedding scales and shifts after norm2 instead of shifting before it
+};
+
+/// GN, SiLU, conv 3x3, time embedding, GN, SiLU, dropout, conv 3x3 (zero at first), plus the input (through a
+/// 1x1 convolution if the channel count changes).
+class ResidualBlock : public Module {
+  public:
+    explicit ResidualBlock(const ResidualBlockConfig& config);
+    /// x [N, H, W, Cin], time [N, time_features] (already through SiLU) -> [N, H, W, Cout].
+    Tensor forward(const Tensor& x, const Tensor& time) const;
+
+  private:
+    ResidualBlockConfig config_;
+    std::shared_ptr<GroupNorm> norm1_, norm2_;
+    std::shared_ptr<Conv2d> conv1_, conv2_, conv_shortcut_;
+    std::shared_ptr<Linear> time_emb_proj_;
+};
+
+/// GN, one fused projection to queries, keys and values, attention, projection (zero at first), plus the
+/// input.
+class AttentionBlock : public Module {
+  public:
+    AttentionBlock(std::int64_t channels, std::int64_t heads, std::int64_t groups, double eps);
+    /// x [N, H, W, C] -> the same shape.
+    Tensor forward(const Tensor& x) const;
+
+  private:
+    std::int64_t heads_;
+    std::shared_ptr<GroupNorm> group_norm_;
+    Tensor qkv_weight_, qkv_bias_;
+    std::shared_ptr<Linear> to_out_;
+};
+
+/// Convolution with stride 2. asymmetric: zero padding on the right and bottom only (Ho et al.; diffusers'
+/// downsample_padding 0), else on all sides.
+class Downsample : public Module {
+  public:
+    Downsample(std::int64_t channels, bool asymmetric);
+    Tensor forward(const Tensor& x) const { return conv_->forward(x); }
+
+  private:
+    std::shared_ptr<Conv2d> conv_;
+};
+
+/// Nearest-neighbour upsampling by 2, then a 3x3 convolution.
+class Upsample : public Module {
+  public:
+    explicit Upsample(std::int64_t channels);
+    Tensor forward(const Tensor& x) const;
+
+  private:
+    std::shared_ptr<Conv2d> conv_;
+};
+
+}  // namespace ito::nn

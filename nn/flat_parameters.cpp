@@ -1,0 +1,101 @@
+#include "nn/flat_parameters.h"
+
+#include <utility>
+
+namespace ito::nn {
+namespace {
+
+constexpr std::int64_t alignment = 16;  // elements: 64 bytes of float32
+
+}  // namespace
+
+FlatParameters::FlatParameters(Module& module) : parameters_(module.parameters()) {
+    require(!parameters_.empty(), "FlatParameters: the module has no parameters");
+    const DType type = parameters_.front().tensor.dtype();
+    const Device device = parameters_.front().tensor.device();
+    std::int64_t total = 0;
+    for (const auto& parameter : parameters_) {
+        require(parameter.tensor.dtype() == type && parameter.tensor.device() == device,
+                "FlatParameters: {} is {} on {}, the others are {} on {}", parameter.name,
+                name_of(parameter.tensor.dtype()), to_string(parameter.tensor.device()), name_of(type),
+                to_string(device));
+        offsets_.push_back(total);
+        total += (parameter.tensor.numel() + alignment - 1) / alignment * alignment;
+    }
+    values_ = Tensor::zeros({total}, type, device);
+    gradients_ = Tensor::zeros({total}, type, device);
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+        Tensor& tensor = parameters_[i].tensor;
+        Tensor view = values_.slice(0, offsets_[i], tensor.numel()).view(tensor.shape());
+        view.copy_(tensor);
+        auto& impl = tensor.impl();
+        impl.storage = view.impl().storage;
+        impl.offset = view.impl().offset;
+        impl.strides = view.impl().strides;
+        tensor.set_grad(gradients_.slice(0, offsets_[i], tensor.numel()).view(tensor.shape()));
+    }
+}
+
+const Tensor& FlatParameters::gradients() {
+    for (auto& parameter : parameters_) parameter.tensor.grad();  // fills stale ones with zeros
+    return gradients_;
+}
+
+void FlatParameters::zero_grad() {
+    for (auto& parameter : parameters_) parameter.tensor.zero_grad();
+}
+
+std::vector<NamedTensor> FlatParameters::named_views(const Tensor& flat) const {
+    require(flat.shape() == values_.shape(),
+            "FlatParameters: a buffer of shape {} does not have the layout of {}", to_string(flat.shape()),
+            to_string(values_.shape()));
+    std::vector<NamedTensor> views;
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+        const auto& parameter = parameters_[i];
+        const Tensor whole =
+            flat.slice(0, offsets_[i], parameter.tensor.numel()).view(parameter.tensor.shape());
+        if (parameter.parts.empty()) {
+            views.push_back({parameter.name, whole});
+            continue;
+        }
+        const auto length = whole.dim(0) / static_cast<std::int64_t>(parameter.parts.size());
+        for (std::size_t k = 0; k < parameter.parts.size(); ++k) {
+            views.push_back(
+                {parameter.parts[k], whole.slice(0, static_cast<std::int64_t>(k) * length, length)});
+        }
+    }
+    return views;
+}
+
+void FlatParameters::release_derived() {
+    for (auto& parameter : parameters_) parameter.tensor.release_derived();
+}
+
+FlatParameters::Swap::Swap(FlatParameters& parameters, Tensor& other)
+    : parameters_(parameters), other_(other) {
+    require(other.shape() == parameters.values_.shape(), "FlatParameters: cannot swap with shape {}",
+            to_string(other.shape()));
+    exchange();
+}
+
+FlatParameters::Swap::~Swap() {
+    exchange();
+}
+
+void FlatParameters::Swap::exchange() {
+    // In pieces, so that the exchange needs next to no memory.
+    constexpr std::int64_t piece = std::int64_t{1} << 20;
+    Tensor& values = parameters_.values_;
+    const std::int64_t total = values.numel();
+    Tensor scratch = Tensor::empty({std::min(piece, total)}, values.dtype(), values.device());
+    for (std::int64_t begin = 0; begin < total; begin += piece) {
+        const std::int64_t length = std::min(piece, total - begin);
+        Tensor a = values.slice(0, begin, length), b = other_.slice(0, begin, length),
+               s = scratch.slice(0, 0, length);
+        s.copy_(a);
+        a.copy_(b);
+        b.copy_(s);
+    }
+}
+
+}  // namespace ito::nn

@@ -1,0 +1,28 @@
+#pragma once
+// Learning rate over training.
+
+#include <cstdint>
+#include <string_view>
+
+namespace ito::nn {
+
+enum class LrDecay {
+    constant,
+    linear,  ///< straight to 0 at the last step
+    cosine,  ///< half a cosine to 0 at the last step
+};
+
+/// "constant", "linear" or "cosine"; throws Error for anything else.
+LrDecay parse_lr_decay(std::string_view text);
+
+struct LrSchedule {
+    double peak = 1e-3;
+    LrDecay decay = LrDecay::constant;
+    std::int64_t warmup = 0;  ///< steps that rise linearly to the peak
+    std::int64_t total = 1;   ///< steps of the whole training
+
+    /// Learning rate of step 0, 1, ..., total - 1.
+    double at(std::int64_t step) const;
+};
+
+}  // namespace ito::nn

@@ -1,0 +1,91 @@
+#pragma once
+// Module: a part of a network with named parameters and sub-modules.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace ito::nn {
+
+/// How a parameter is filled before training; see initialize() in nn/init.h.
+struct Init {
+    enum class Kind {
+        zeros,
+        ones,
+        glorot_uniform,  ///< uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010)
+        he_normal,       ///< normal with variance 2 / fan_in (He et al. 2015)
+        normal,          ///< normal with standard deviation `stddev`
+    };
+    Kind kind = Kind::zeros;
+    double stddev = 1;
+
+    static Init zeros() { return {}; }
+    static Init ones() { return {Kind::ones}; }
+    static Init glorot_uniform() { return {Kind::glorot_uniform}; }
+    static Init he_normal() { return {Kind::he_normal}; }
+    static Init normal(double stddev) { return {Kind::normal, stddev}; }
+};
+
+struct Parameter {
+    std::string name;  ///< full, e.g. "down_blocks.0.resnets.1.conv1.weight"
+    Tensor tensor;
+    Init init;
+    /// Names of equal parts along the first dimension, when one tensor holds what files know as several
+    /// (the fused query, key and value projection); empty otherwise.
+    std::vector<std::string> parts;
+};
+
+struct NamedTensor {
+    std::string name;
+    Tensor tensor;
+};
+
+class Module {
+  public:
+    Module() = default;
+    virtual ~Module() = default;
+    Module(const Module&) = delete;
+    Module& operator=(const Module&) = delete;
+
+    /// All parameters of this module and those below, in order of registration.
+    std::vector<Parameter> parameters() const;
+    /// The same as files know them: one entry per name, views where parts are fused.
+    std::vector<NamedTensor> named_parameters() const;
+    /// Tensors that are saved but not trained.
+    std::vector<NamedTensor> named_buffers() const;
+    std::int64_t parameter_count() const;
+
+    /// Dropout draws masks while training and does nothing while evaluating (the state at first: training).
+    void train(bool on = true);
+    void eval() { train(false); }
+    bool training() const { return training_; }
+
+    /// Calls visit(full name, module) for this module (name "") and all below.
+    void visit(const std::function<void(const std::string&, const Module&)>& visit) const;
+
+  protected:
+    /// A new leaf that requires gradients, its elements undefined until initialize() or a file fills them.
+    Tensor add_parameter(std::string name, const Shape& shape, Init init,
+                         std::vector<std::string> parts = {});
+    Tensor add_buffer(std::string name, Tensor buffer);
+    template <class M>
+    std::shared_ptr<M> add_module(std::string name, std::shared_ptr<M> module) {
+        children_.emplace_back(std::move(name), module);
+        return module;
+    }
+
+  private:
+    void visit(const std::string& prefix,
+               const std::function<void(const std::string&, const Module&)>& visit) const;
+
+    std::vector<Parameter> parameters_;
+    std::vector<NamedTensor> buffers_;
+    std::vector<std::pair<std::string, std::shared_ptr<Module>>> children_;
+    bool training_ = true;
+};
+
+}  // namespace ito::nn
