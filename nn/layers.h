@@ -41,7 +41,7 @@ class GroupNorm : public Module {
         bool silu = false;
         float dropout = 0;  ///< applied only while training
         std::uint32_t dropout_layer = 0;
-        Tensor shift, scale_shift;
+        Tensor shift = {}, scale_shift = {};
     };
     Tensor forward(const Tensor& x, const Fused& fused) const;
     Tensor forward(const Tensor& x) const { return forward(x, {}); }

@@ -12,7 +12,7 @@ struct GroupNormOptions {
     double eps = 1e-6;
     bool silu = false;
     float dropout = 0;            ///< drop probability; 0 when evaluating
-    kernels::PhiloxAddress mask;  ///< where the dropout mask is drawn, read only if dropout > 0
+    kernels::PhiloxAddress mask = {};  ///< where the dropout mask is drawn, read only if dropout > 0
 };
 
 /// x [N, ..., C], gamma and beta [C]; shift [N, C] (added before the statistics) and scale_shift [N, 2C]
