@@ -93,10 +93,11 @@ void conv2d_backward_data(const Context&, const Conv2dBackwardData<double>&);
 void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<float>&);
 void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<double>&);
 
-/// Scratch that the launchers above need for `shape` (the largest over pointers and pitches).
-std::size_t conv2d_forward_workspace(const Conv2dShape& shape, DType type, int threads);
-std::size_t conv2d_backward_data_workspace(const Conv2dShape& shape, DType type, int threads);
-std::size_t conv2d_backward_weights_workspace(const Conv2dShape& shape, DType type, int threads);
+/// Bytes of scratch that the launchers above need for `shape` with context.threads workers, whatever the pitches
+/// and optional pointers.
+std::size_t conv2d_forward_workspace(const Context&, const Conv2dShape& shape, DType type);
+std::size_t conv2d_backward_data_workspace(const Context&, const Conv2dShape& shape, DType type);
+std::size_t conv2d_backward_weights_workspace(const Context&, const Conv2dShape& shape, DType type);
 
 /// Bytes of the packed form of float32 weights for a pass; 0 where the plain form is used as it is.
 /// Depends on everything in `shape` but the batch.

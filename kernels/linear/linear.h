@@ -77,9 +77,11 @@ void linear_backward_data(const Context&, const LinearBackwardData<double>&);
 void linear_backward_weights(const Context&, const LinearBackwardWeights<float>&);
 void linear_backward_weights(const Context&, const LinearBackwardWeights<double>&);
 
-std::size_t linear_forward_workspace(const LinearShape& shape, DType type, int threads);
-std::size_t linear_backward_data_workspace(const LinearShape& shape, DType type, int threads);
-std::size_t linear_backward_weights_workspace(const LinearShape& shape, DType type, int threads);
+/// Bytes of scratch that the launchers above need for `shape` with context.threads workers, whatever the pitches
+/// and optional pointers.
+std::size_t linear_forward_workspace(const Context&, const LinearShape& shape, DType type);
+std::size_t linear_backward_data_workspace(const Context&, const LinearShape& shape, DType type);
+std::size_t linear_backward_weights_workspace(const Context&, const LinearShape& shape, DType type);
 }  // namespace cpu
 
 }  // namespace ito::kernels

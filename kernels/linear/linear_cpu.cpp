@@ -1,0 +1,295 @@
+// float32 linear layer by oneDNN. Forward and backward-data multiply a fixed number of rows at a time by a
+// primitive made for that number, the last rows padded with zeros, so that a row's bits do not depend on how
+// many there are. oneDNN is fastest with weights [reduced, produced]: backward-data has them so, forward
+// transposes them first.
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/linear/linear.h"
+#include "kernels/runtime/column_sums.h"
+#include "kernels/runtime/onednn.h"
+#include "kernels/runtime/parallel.h"
+#include "kernels/runtime/workspace.h"
+
+namespace ito::kernels::cpu {
+namespace {
+
+using Layout = dnnl::memory::desc;
+
+Layout matrix(std::int64_t rows, std::int64_t columns) {
+    return Layout({rows, columns}, dnnl::memory::data_type::f32, dnnl::memory::format_tag::ab);
+}
+
+/// Rows of one product. Few enough that a single row (a time embedding while sampling) does not cost many
+/// times its work, enough (2 Mi multiplications where the layer is small) to hide the cost of a call.
+std::int64_t rows_of_product(const LinearShape& shape) {
+    const std::int64_t weights = std::max<std::int64_t>(shape.in_features * shape.out_features, 1);
+    std::int64_t rows = 16;
+    while (rows < 256 && rows * weights < (std::int64_t{1} << 21)) rows *= 2;
+    return rows;
+}
+
+/// Products that one task of parallel_for runs: about 16 Mi multiplications.
+std::int64_t rows_of_task(const LinearShape& shape) {
+    const std::int64_t rows = rows_of_product(shape);
+    const std::int64_t product = rows * std::max<std::int64_t>(shape.in_features * shape.out_features, 1);
+    return rows * std::max<std::int64_t>((std::int64_t{1} << 24) / product, 1);
+}
+
+struct ProductKey {
+    std::int64_t rows, in, out;
+};
+
+/// [rows, in] x [in, out], all dense.
+struct ProductPlan {
+    explicit ProductPlan(const ProductKey& key)
+        : engine(cpu_engine()),
+          x(matrix(key.rows, key.in)),
+          weight(matrix(key.in, key.out)),
+          y(matrix(key.rows, key.out)),
+          description({x, weight, y}, user_scratchpad(), engine),
+          primitive(description),
+          scratchpad(description.scratchpad_desc()) {}
+
+    dnnl::engine engine;
+    Layout x, weight, y;
+    dnnl::matmul::primitive_desc description;
+    dnnl::matmul primitive;
+    Layout scratchpad;
+};
+
+struct ProductScratch {
+    ProductScratch(WorkspaceCarver& carver, const ProductPlan& plan, int workers)
+        : x(carver, plan.x.get_size() / sizeof(float), workers),
+          y(carver, plan.y.get_size() / sizeof(float), workers),
+          scratchpad(carver, plan.scratchpad.get_size(), workers) {}
+
+    PerWorker<float> x, y;
+    PerWorker<std::byte> scratchpad;
+};
+
+/// y = x W (+ bias) (+ addend), any of the last two null; `addend` may be y itself.
+struct Product {
+    const float* x;
+    std::int64_t x_pitch;
+    const float* weight;  ///< [in, out]
+    const float* bias;
+    const float* addend;
+    std::int64_t addend_pitch;
+    float* y;
+    std::int64_t y_pitch;
+};
+
+void multiply(const ProductPlan& plan, const ProductScratch& scratch, const Product& args,
+              const ProductKey& key, Range rows, int worker) {
+    const std::int64_t present = rows.end - rows.begin;
+    const float* x = args.x + rows.begin * args.x_pitch;
+    float* y = args.y + rows.begin * args.y_pitch;
+    if (args.x_pitch != key.in || present < key.rows) {
+        float* dense = scratch.x[worker];
+        for (std::int64_t m = 0; m < present; ++m)
+            std::memcpy(dense + m * key.in, x + m * args.x_pitch,
+                        static_cast<std::size_t>(key.in) * sizeof(float));
+        std::fill_n(dense + present * key.in, (key.rows - present) * key.in, 0.0f);
+        x = dense;
+    }
+    const bool in_place = args.y_pitch == key.out && present == key.rows && !args.bias && !args.addend;
+    float* product = in_place ? y : scratch.y[worker];
+    dnnl::stream stream(plan.engine);
+    plan.primitive.execute(
+        stream, {{DNNL_ARG_SRC, view(plan.x, plan.engine, x)},
+                 {DNNL_ARG_WEIGHTS, view(plan.weight, plan.engine, args.weight)},
+                 {DNNL_ARG_DST, view(plan.y, plan.engine, product)},
+                 {DNNL_ARG_SCRATCHPAD, view(plan.scratchpad, plan.engine, scratch.scratchpad[worker])}});
+    stream.wait();
+    if (in_place) return;
+    for (std::int64_t m = 0; m < present; ++m) {
+        const float* from = product + m * key.out;
+        const float* addend = args.addend ? args.addend + (rows.begin + m) * args.addend_pitch : nullptr;
+        float* to = y + m * args.y_pitch;
+        if (args.bias && addend) {
+#pragma omp simd
+            for (std::int64_t n = 0; n < key.out; ++n) to[n] = from[n] + addend[n] + args.bias[n];
+        } else if (args.bias || addend) {
+            const float* term = addend ? addend : args.bias;
+#pragma omp simd
+            for (std::int64_t n = 0; n < key.out; ++n) to[n] = from[n] + term[n];
+        } else {
+            std::memcpy(to, from, static_cast<std::size_t>(key.out) * sizeof(float));
+        }
+    }
+}
+
+void multiply_all(const Context& context, const ProductPlan& plan, const ProductScratch& scratch,
+                  const Product& args, const ProductKey& key, const LinearShape& shape) {
+    const std::int64_t task_rows = rows_of_task(shape);
+    parallel_for(context, ceil_div(shape.rows, task_rows), [&](std::int64_t task, int worker) {
+        const Range range = piece_range(shape.rows, task_rows, task);
+        for (std::int64_t begin = range.begin; begin < range.end; begin += key.rows)
+            multiply(plan, scratch, args, key, {begin, std::min(begin + key.rows, range.end)}, worker);
+    });
+}
+
+ProductKey forward_key(const LinearShape& shape) {
+    return {rows_of_product(shape), shape.in_features, shape.out_features};
+}
+ProductKey backward_data_key(const LinearShape& shape) {
+    return {rows_of_product(shape), shape.out_features, shape.in_features};
+}
+
+/// to[c, r] = from[r, c] for r in a range of rows.
+void transpose(const float* from, Range rows, std::int64_t row_count, std::int64_t columns, float* to) {
+    constexpr std::int64_t tile = 16;  // 16 floats are a cache line
+    for (std::int64_t r0 = rows.begin; r0 < rows.end; r0 += tile)
+        for (std::int64_t c = 0; c < columns; ++c)
+            for (std::int64_t r = r0; r < std::min(r0 + tile, rows.end); ++r)
+                to[c * row_count + r] = from[r * columns + c];
+}
+
+/// How a weight gradient is cut: slices of output features, which need no partial sums, and pieces of rows.
+struct WeightPieces {
+    static constexpr std::int64_t wanted_tasks = 16, slice = 64, piece_rows = 1024;
+
+    explicit WeightPieces(const LinearShape& shape)
+        : slices(ceil_div(shape.out_features, slice)),
+          count(std::clamp<std::int64_t>(ceil_div(wanted_tasks, std::max<std::int64_t>(slices, 1)), 1,
+                                         std::max<std::int64_t>(ceil_div(shape.rows, piece_rows), 1))),
+          rows(std::max<std::int64_t>(ceil_div(shape.rows, count), 1)) {
+        count = std::max<std::int64_t>(ceil_div(shape.rows, rows), 1);
+    }
+
+    std::int64_t slices, count, rows;
+};
+
+std::size_t partial_elements(const LinearShape& shape, const WeightPieces& pieces) {
+    return pieces.count > 1 ? static_cast<std::size_t>(pieces.count * shape.in_features * shape.out_features)
+                            : 0;
+}
+
+/// grad[n, k] = beta * grad[n, k] + sum over rows of grad_y[m, n] * x[m, k] for a slice of n.
+void weight_product(const LinearBackwardWeights<float>& args, Range rows, Range features, float beta,
+                    float* grad) {
+    const std::int64_t in = args.shape.in_features;
+    const auto status =
+        dnnl_sgemm('T', 'N', features.end - features.begin, in, rows.end - rows.begin, 1.0f,
+                   args.grad_y + rows.begin * args.grad_y_pitch + features.begin, args.grad_y_pitch,
+                   args.x + rows.begin * args.x_pitch, args.x_pitch, beta, grad + features.begin * in, in);
+    dnnl::error::wrap_c_api(status, "linear_backward_weights: the matrix product failed");
+}
+
+bool empty(const LinearShape& shape) {
+    return shape.rows <= 0 || shape.in_features <= 0 || shape.out_features <= 0;
+}
+
+}  // namespace
+
+void linear_forward(const Context& context, const LinearForward<float>& args) {
+    const LinearShape& shape = args.shape;
+    if (empty(shape)) return;
+    const ProductKey key = forward_key(shape);
+    Plans plans(context);
+    const ProductPlan& plan = plans.get<ProductPlan>("linear", key);
+    WorkspaceCarver carver(context, "linear_forward");
+    float* transposed = carver.take<float>(static_cast<std::size_t>(key.in * key.out));
+    const ProductScratch scratch(carver, plan, context.threads);
+    constexpr std::int64_t piece = 64;
+    parallel_for(context, ceil_div(key.out, piece), [&](std::int64_t index, int) {
+        transpose(args.weight, piece_range(key.out, piece, index), key.out, key.in, transposed);
+    });
+    multiply_all(context, plan, scratch,
+                 {args.x, args.x_pitch, transposed, args.bias, args.residual, args.residual_pitch, args.y,
+                  args.y_pitch},
+                 key, shape);
+}
+
+void linear_backward_data(const Context& context, const LinearBackwardData<float>& args) {
+    const LinearShape& shape = args.shape;
+    if (empty(shape)) return;
+    const ProductKey key = backward_data_key(shape);
+    Plans plans(context);
+    const ProductPlan& plan = plans.get<ProductPlan>("linear", key);
+    WorkspaceCarver carver(context, "linear_backward_data");
+    const ProductScratch scratch(carver, plan, context.threads);
+    multiply_all(context, plan, scratch,
+                 {args.grad_y, args.grad_y_pitch, args.weight, nullptr,
+                  args.accumulate ? args.grad_x : nullptr, args.grad_x_pitch, args.grad_x, args.grad_x_pitch},
+                 key, shape);
+}
+
+void linear_backward_weights(const Context& context, const LinearBackwardWeights<float>& args) {
+    const LinearShape& shape = args.shape;
+    const std::int64_t elements = shape.in_features * shape.out_features;
+    if (args.grad_weight && empty(shape)) {
+        if (!args.accumulate_weight) std::fill_n(args.grad_weight, elements, 0.0f);
+    } else if (args.grad_weight) {
+        const WeightPieces pieces(shape);
+        const float beta = args.accumulate_weight ? 1.0f : 0.0f;
+        WorkspaceCarver carver(context, "linear_backward_weights");
+        float* partial = carver.take<float>(partial_elements(shape, pieces));
+        parallel_for(context, pieces.count * pieces.slices, [&](std::int64_t task, int) {
+            const std::int64_t index = task / pieces.slices;
+            const Range rows = piece_range(shape.rows, pieces.rows, index);
+            const Range features = piece_range(shape.out_features, WeightPieces::slice, task % pieces.slices);
+            if (pieces.count == 1)
+                weight_product(args, rows, features, beta, args.grad_weight);
+            else
+                weight_product(args, rows, features, 0.0f, partial + index * elements);
+        });
+        parallel_for(context, pieces.count > 1 ? ceil_div(elements, elementwise_piece) : 0,
+                     [&](std::int64_t index, int) {
+                         const Range range = piece_range(elements, elementwise_piece, index);
+                         for (std::int64_t piece = 0; piece < pieces.count; ++piece) {
+                             const float* part = partial + piece * elements;
+                             const bool overwrite = piece == 0 && !args.accumulate_weight;
+#pragma omp simd
+                             for (std::int64_t i = range.begin; i < range.end; ++i)
+                                 args.grad_weight[i] = overwrite ? part[i] : args.grad_weight[i] + part[i];
+                         }
+                     });
+    }
+    if (args.grad_bias) {
+        WorkspaceCarver carver(context, "linear_backward_weights");
+        const ColumnSums sums(carver, shape.rows, shape.out_features);
+        sums.run(context, args.grad_y, args.grad_y_pitch, args.grad_bias, args.accumulate_bias);
+    }
+}
+
+std::size_t linear_forward_workspace(const Context& context, const LinearShape& shape, DType type) {
+    if (type != DType::float32 || empty(shape)) return 0;
+    const ProductKey key = forward_key(shape);
+    Plans plans(context);
+    WorkspaceCarver carver;
+    carver.take<float>(static_cast<std::size_t>(key.in * key.out));
+    const ProductScratch scratch(carver, plans.get<ProductPlan>("linear", key), context.threads);
+    return carver.used();
+}
+
+std::size_t linear_backward_data_workspace(const Context& context, const LinearShape& shape, DType type) {
+    if (type != DType::float32 || empty(shape)) return 0;
+    Plans plans(context);
+    WorkspaceCarver carver;
+    const ProductScratch scratch(carver, plans.get<ProductPlan>("linear", backward_data_key(shape)),
+                                 context.threads);
+    return carver.used();
+}
+
+std::size_t linear_backward_weights_workspace(const Context&, const LinearShape& shape, DType type) {
+    if (type != DType::float32 || empty(shape)) return 0;
+    WorkspaceCarver weight_carver, bias_carver;
+    weight_carver.take<float>(partial_elements(shape, WeightPieces(shape)));
+    const ColumnSums sums(bias_carver, shape.rows, shape.out_features);
+    return std::max(weight_carver.used(), bias_carver.used());
+}
+
+void linear_forward(const Context& context, const LinearForward<double>& args) {
+    ref::linear_forward(context, args);
+}
+void linear_backward_data(const Context& context, const LinearBackwardData<double>& args) {
+    ref::linear_backward_data(context, args);
+}
+void linear_backward_weights(const Context& context, const LinearBackwardWeights<double>& args) {
+    ref::linear_backward_weights(context, args);
+}
+
+}  // namespace ito::kernels::cpu
