@@ -3,7 +3,8 @@
 //
 //   axpby:    y = alpha * (*scale) * a + beta * b      (b may be null; y may be a or b)
 //   multiply: y = a * b, or y += a * b
-//   copy:     y = convert(x) between any two of float32, float64, bfloat16, or from uint8/int64 to those
+//   copy:     y = convert(x) between any two of float32, float64, bfloat16, from uint8 or int64 to those, or
+//             between equal types; bfloat16 through float32, rounding to nearest even; else it throws
 //   fill:     y = value
 //
 // The floor: the bytes of every operand once.

@@ -37,6 +37,7 @@ void sum(const Context&, const Reduce<double>&);
 void sum_squares(const Context&, const Reduce<float>&);
 void sum_squares(const Context&, const Reduce<double>&);
 
+/// Bytes of context.workspace: one float64 for each piece.
 std::size_t reduce_workspace(std::int64_t elements);
 }  // namespace cpu
 

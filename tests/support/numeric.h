@@ -83,6 +83,7 @@ double relative_l2(const Pitched<A>& a, const Pitched<B>& b) {
 /// Largest |a - b| over the root mean square of b.
 template <class A, class B>
 double worst_error(const Pitched<A>& a, const Pitched<B>& b) {
+    if (b.rows() * b.columns() == 0) return 0;
     double worst = 0, norm = 0;
     for (std::int64_t r = 0; r < b.rows(); ++r)
         for (std::int64_t c = 0; c < b.columns(); ++c) {

@@ -1,0 +1,51 @@
+#pragma once
+// Conversion of one element, and the choice of a function by two run-time element types.
+
+#include <concepts>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+
+#include "kernels/runtime/dtype.h"
+
+namespace ito::kernels {
+
+/// Conversions from and to bfloat16 go through float32.
+template <class To, class From>
+To convert(From value) {
+    if constexpr (std::same_as<To, From>) {
+        return value;
+    } else if constexpr (std::same_as<From, bfloat16>) {
+        return static_cast<To>(static_cast<float>(value));
+    } else if constexpr (std::same_as<To, bfloat16>) {
+        return bfloat16(static_cast<float>(value));
+    } else {
+        return static_cast<To>(value);
+    }
+}
+
+/// Calls f with a std::type_identity of the element type.
+template <class F>
+void with_type(DType type, F&& f) {
+    switch (type) {
+        case DType::float32:
+            return f(std::type_identity<float>());
+        case DType::float64:
+            return f(std::type_identity<double>());
+        case DType::bfloat16:
+            return f(std::type_identity<bfloat16>());
+        case DType::uint8:
+            return f(std::type_identity<std::uint8_t>());
+        case DType::int64:
+            return f(std::type_identity<std::int64_t>());
+    }
+}
+
+/// Throws unless `copy` can convert between the two.
+inline void check_conversion(DType from, DType to) {
+    if (from == to || to == DType::float32 || to == DType::float64 || to == DType::bfloat16) return;
+    throw std::invalid_argument(std::string("copy: cannot convert ") + name_of(from) + " to " + name_of(to) +
+                                "; the target must be float32, float64 or bfloat16");
+}
+
+}  // namespace ito::kernels

@@ -1,0 +1,112 @@
+// Float32 values are widened before they are added: at the memory's speed the additions in float64 are free,
+// and the sum of a long row loses nothing. Four accumulators hide the latency of an addition.
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/reduce/reduce_cpu.cpp"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+
+#include <stdexcept>
+
+#include "kernels/reduce/reduce.h"
+#include "kernels/runtime/parallel.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace ito::kernels::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+/// Sum over elements [begin, end) in row-major order, of x or of x^2.
+template <bool squares>
+double partial_sum(const Reduce<float>& args, Range elements) {
+    const hn::ScalableTag<double> dd;
+    const hn::Rebind<float, decltype(dd)> df;
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(dd));
+    auto sum0 = hn::Zero(dd), sum1 = hn::Zero(dd), sum2 = hn::Zero(dd), sum3 = hn::Zero(dd);
+    const auto add = [&](auto& sum, auto x) HWY_ATTR {
+        const auto wide = hn::PromoteTo(dd, x);
+        if constexpr (squares) {
+            sum = hn::MulAdd(wide, wide, sum);
+        } else {
+            sum = hn::Add(sum, wide);
+        }
+    };
+    std::int64_t row = elements.begin / args.columns, column = elements.begin % args.columns;
+    for (std::int64_t done = elements.begin; done < elements.end; ++row, column = 0) {
+        const std::int64_t count = std::min(args.columns - column, elements.end - done);
+        const float* x = args.x + row * args.x_pitch + column;
+        std::int64_t i = 0;
+        for (; i + 4 * lanes <= count; i += 4 * lanes) {
+            add(sum0, hn::LoadU(df, x + i));
+            add(sum1, hn::LoadU(df, x + i + lanes));
+            add(sum2, hn::LoadU(df, x + i + 2 * lanes));
+            add(sum3, hn::LoadU(df, x + i + 3 * lanes));
+        }
+        for (; i + lanes <= count; i += lanes) add(sum0, hn::LoadU(df, x + i));
+        if (i < count) {
+            const auto rest = hn::FirstN(df, static_cast<std::size_t>(count - i));
+            add(sum1, hn::MaskedLoad(rest, df, x + i));
+        }
+        done += count;
+    }
+    return hn::GetLane(hn::SumOfLanes(dd, hn::Add(hn::Add(sum0, sum1), hn::Add(sum2, sum3))));
+}
+
+double partial_sum_of_values(const Reduce<float>& args, const Range& elements) {
+    return partial_sum<false>(args, elements);
+}
+double partial_sum_of_squares(const Reduce<float>& args, const Range& elements) {
+    return partial_sum<true>(args, elements);
+}
+
+}  // namespace ito::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace ito::kernels {
+namespace {
+
+HWY_EXPORT(partial_sum_of_values);
+HWY_EXPORT(partial_sum_of_squares);
+
+void reduce(const Context& context, Reduce<float> args,
+            double (*partial)(const Reduce<float>&, const Range&)) {
+    const std::int64_t elements = args.rows * args.columns;
+    if (context.workspace.size() < cpu::reduce_workspace(elements))
+        throw std::invalid_argument("reduce: the workspace is smaller than reduce_workspace(elements)");
+    if (args.x_pitch == args.columns) args.columns = args.x_pitch = elements;
+    auto* sums = reinterpret_cast<double*>(context.workspace.data());
+    const std::int64_t pieces = ceil_div(elements, elementwise_piece);
+    parallel_for(context, pieces, [&](std::int64_t piece, int) {
+        sums[piece] = partial(args, piece_range(elements, elementwise_piece, piece));
+    });
+    double total = 0;
+    for (std::int64_t piece = 0; piece < pieces; ++piece) total += sums[piece];
+    *args.out = total;
+}
+
+}  // namespace
+
+namespace cpu {
+
+void sum(const Context& context, const Reduce<float>& args) {
+    reduce(context, args, HWY_DYNAMIC_DISPATCH(partial_sum_of_values));
+}
+void sum(const Context& context, const Reduce<double>& args) {
+    ref::sum(context, args);
+}
+
+void sum_squares(const Context& context, const Reduce<float>& args) {
+    reduce(context, args, HWY_DYNAMIC_DISPATCH(partial_sum_of_squares));
+}
+void sum_squares(const Context& context, const Reduce<double>& args) {
+    ref::sum_squares(context, args);
+}
+
+std::size_t reduce_workspace(std::int64_t elements) {
+    return static_cast<std::size_t>(ceil_div(elements, elementwise_piece)) * sizeof(double);
+}
+
+}  // namespace cpu
+}  // namespace ito::kernels
+#endif
