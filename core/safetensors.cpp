@@ -1,0 +1,313 @@
+#include "core/safetensors.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <string_view>
+
+#include "core/atomic_file.h"
+#include "core/error.h"
+
+namespace ito {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "the format and this code are little-endian");
+
+using Json = nlohmann::json;
+
+constexpr std::uint64_t max_header_bytes = 100'000'000;  // the limit of the safetensors library
+constexpr std::size_t max_rank = 32;
+constexpr int max_depth = 3;  // file object, tensor object, array
+constexpr const char* metadata_key = "__metadata__";
+
+struct FormatType {
+    DType dtype;
+    const char* name;
+};
+
+/// In the order in which the safetensors library lays tensors out.
+constexpr FormatType format_types[] = {{DType::int64, "I64"},
+                                       {DType::float64, "F64"},
+                                       {DType::float32, "F32"},
+                                       {DType::bfloat16, "BF16"},
+                                       {DType::uint8, "U8"}};
+
+const char* format_name(DType dtype) {
+    for (const FormatType& type : format_types)
+        if (type.dtype == dtype) return type.name;
+    fail("safetensors: no name for the type {}", name_of(dtype));
+}
+
+std::size_t format_rank(DType dtype) {
+    std::size_t rank = 0;
+    while (format_types[rank].dtype != dtype) ++rank;
+    return rank;
+}
+
+std::optional<DType> dtype_of_name(const std::string& name) {
+    for (const FormatType& type : format_types)
+        if (name == type.name) return type.dtype;
+    return std::nullopt;
+}
+
+/// A name from a file as it may stand in an error: quoted, on one line, of bounded length.
+std::string quoted(const std::string& name) {
+    constexpr std::size_t longest = 200;
+    const std::string shown = name.size() > longest ? name.substr(0, longest) + "..." : name;
+    return Json(shown).dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string quoted(const Json& value) {
+    std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+    if (text.size() > 80) text = text.substr(0, 80) + "...";
+    return text;
+}
+
+/// Elements times element size, or nothing if that does not fit 63 bits.
+std::optional<std::uint64_t> byte_count(DType dtype, std::span<const std::int64_t> shape) {
+    std::int64_t bytes = static_cast<std::int64_t>(size_of(dtype));
+    for (const std::int64_t extent : shape)
+        if (extent < 0 || __builtin_mul_overflow(bytes, extent, &bytes)) return std::nullopt;
+    return static_cast<std::uint64_t>(bytes);
+}
+
+/// nlohmann's parser keeps the last of two equal keys without a word; this refuses them.
+class StrictKeys {
+  public:
+    explicit StrictKeys(const std::string& file) : file_(file) {}
+
+    bool operator()(int depth, Json::parse_event_t event, Json& value) {
+        using Event = Json::parse_event_t;
+        if (event == Event::object_start || event == Event::array_start) {
+            require(depth < max_depth, "{}: header nests deeper than {} levels", file_, max_depth);
+        }
+        if (event == Event::object_start) keys_.emplace_back();
+        if (event == Event::object_end) keys_.pop_back();
+        if (event == Event::key) {
+            const auto& key = value.get_ref<const std::string&>();
+            require(keys_.back().insert(key).second, "{}: header has the key {} twice", file_, quoted(key));
+        }
+        return true;
+    }
+
+  private:
+    const std::string& file_;
+    std::vector<std::set<std::string>> keys_;
+};
+
+Json parse_header(std::string_view text, const std::string& file) {
+    require(!text.empty() && text.front() == '{', "{}: header does not begin with '{{'", file);
+    const std::size_t end = text.find_last_not_of(' ');
+    require(text[end] == '}', "{}: header does not end with '}}' and spaces", file);
+    text = text.substr(0, end + 1);
+    try {
+        // The parser may call a copy of what it is given.
+        StrictKeys strict(file);
+        return Json::parse(text.begin(), text.end(),
+                           [&strict](int depth, Json::parse_event_t event, Json& value) {
+                               return strict(depth, event, value);
+                           });
+    } catch (const Json::parse_error& error) {
+        fail("{}: header is not valid JSON (at its byte {})", file, error.byte);
+    } catch (const Json::exception& error) {
+        fail("{}: header is not valid JSON ({})", file, error.what());
+    }
+}
+
+SafetensorsMetadata read_metadata(const Json& value, const std::string& file) {
+    require(value.is_object(), "{}: __metadata__ is {}, expected an object of strings", file,
+            value.type_name());
+    SafetensorsMetadata metadata;
+    for (const auto& [key, text] : value.items()) {
+        require(text.is_string(), "{}: __metadata__ {} is {}, expected a string", file, quoted(key),
+                text.type_name());
+        metadata.emplace(key, text.get<std::string>());
+    }
+    return metadata;
+}
+
+/// A tensor of the header with its place in the buffer.
+struct Placed {
+    std::string name;
+    DType dtype = DType::float32;
+    std::vector<std::int64_t> shape;
+    std::uint64_t begin = 0, end = 0;
+};
+
+Placed read_entry(const std::string& name, const Json& value, const std::string& file) {
+    const std::string where = fmt::format("{}: tensor {}", file, quoted(name));
+    require(value.is_object(), "{}: is {}, expected an object of dtype, shape and data_offsets", where,
+            value.type_name());
+    for (const char* key : {"dtype", "shape", "data_offsets"})
+        require(value.contains(key), "{}: has no {}", where, key);
+    for (const auto& [key, unused] : value.items())
+        require(key == "dtype" || key == "shape" || key == "data_offsets",
+                "{}: has the key {}, expected only dtype, shape and data_offsets", where, quoted(key));
+
+    Placed placed;
+    placed.name = name;
+    const Json& dtype = value["dtype"];
+    require(dtype.is_string(), "{}: dtype is {}, expected a string", where, dtype.type_name());
+    const auto known = dtype_of_name(dtype.get<std::string>());
+    require(known.has_value(), "{}: dtype {} is not supported, expected one of F32, F64, BF16, U8, I64",
+            where, quoted(dtype));
+    placed.dtype = *known;
+
+    const Json& shape = value["shape"];
+    require(shape.is_array(), "{}: shape is {}, expected an array", where, shape.type_name());
+    require(shape.size() <= max_rank, "{}: shape has {} dimensions, expected at most {}", where, shape.size(),
+            max_rank);
+    for (const Json& extent : shape) {
+        require(extent.is_number_unsigned() && extent.get<std::uint64_t>() <= INT64_MAX,
+                "{}: shape has the extent {}, expected an integer from 0 to 2^63-1", where, quoted(extent));
+        placed.shape.push_back(extent.get<std::int64_t>());
+    }
+
+    const Json& offsets = value["data_offsets"];
+    require(offsets.is_array() && offsets.size() == 2 && offsets[0].is_number_unsigned() &&
+                offsets[1].is_number_unsigned(),
+            "{}: data_offsets is {}, expected [begin, end]", where, quoted(offsets));
+    placed.begin = offsets[0].get<std::uint64_t>();
+    placed.end = offsets[1].get<std::uint64_t>();
+    require(placed.begin <= placed.end, "{}: data_offsets begin at {} and end at {}, before that", where,
+            placed.begin, placed.end);
+    const auto bytes = byte_count(placed.dtype, placed.shape);
+    require(bytes.has_value(), "{}: {} [{}] is more than 2^63 bytes", where, format_name(placed.dtype),
+            fmt::join(placed.shape, ", "));
+    require(placed.end - placed.begin == *bytes, "{}: {} bytes, expected {} for {} [{}]", where,
+            placed.end - placed.begin, *bytes, format_name(placed.dtype), fmt::join(placed.shape, ", "));
+    return placed;
+}
+
+/// Every byte of the buffer belongs to exactly one tensor.
+void check_places(std::vector<Placed>& placed, std::uint64_t buffer_bytes, const std::string& file) {
+    std::sort(placed.begin(), placed.end(), [](const Placed& a, const Placed& b) {
+        return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
+    });
+    std::uint64_t end = 0;
+    const std::string* previous = nullptr;
+    for (const Placed& tensor : placed) {
+        require(tensor.begin >= end, "{}: tensor {}: begins at {}, inside tensor {} which ends at {}", file,
+                quoted(tensor.name), tensor.begin, previous ? quoted(*previous) : "", end);
+        require(tensor.begin == end, "{}: tensor {}: begins at {}, expected {} (a hole before it)", file,
+                quoted(tensor.name), tensor.begin, end);
+        require(tensor.end <= buffer_bytes,
+                "{}: tensor {}: ends at {}, past the buffer's {} bytes (file cut short?)", file,
+                quoted(tensor.name), tensor.end, buffer_bytes);
+        end = tensor.end;
+        previous = &tensor.name;
+    }
+    require(end == buffer_bytes, "{}: {} bytes follow the last tensor, expected none", file,
+            buffer_bytes - end);
+}
+
+}  // namespace
+
+SafetensorsContent parse_safetensors(std::span<const std::byte> bytes, const std::string& file) {
+    require(bytes.size() >= 8, "{}: {} bytes, expected at least the 8 of the header's length", file,
+            bytes.size());
+    std::uint64_t header_bytes = 0;
+    std::memcpy(&header_bytes, bytes.data(), 8);
+    require(header_bytes <= max_header_bytes,
+            "{}: header of {} bytes, expected at most {} (not a safetensors file?)", file, header_bytes,
+            max_header_bytes);
+    require(header_bytes % 8 == 0, "{}: header of {} bytes, expected a multiple of 8", file, header_bytes);
+    require(header_bytes <= bytes.size() - 8, "{}: header of {} bytes, but only {} follow (file cut short?)",
+            file, header_bytes, bytes.size() - 8);
+    const auto buffer = bytes.subspan(8 + header_bytes);
+    const Json header = parse_header(
+        {reinterpret_cast<const char*>(bytes.data()) + 8, static_cast<std::size_t>(header_bytes)}, file);
+
+    SafetensorsContent content;
+    std::vector<Placed> placed;
+    for (const auto& [name, value] : header.items()) {
+        if (name == metadata_key) {
+            content.metadata = read_metadata(value, file);
+        } else {
+            placed.push_back(read_entry(name, value, file));
+        }
+    }
+    check_places(placed, buffer.size(), file);
+    for (Placed& tensor : placed) {
+        const auto data = buffer.subspan(tensor.begin, tensor.end - tensor.begin);
+        content.tensors.emplace(std::move(tensor.name),
+                                SafetensorsEntry{tensor.dtype, std::move(tensor.shape), data});
+    }
+    return content;
+}
+
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path)
+    : path_(path), file_(path), content_(parse_safetensors(file_.bytes(), path.string())) {}
+
+const SafetensorsEntry& SafetensorsFile::at(const std::string& name) const {
+    const auto found = content_.tensors.find(name);
+    require(found != content_.tensors.end(), "{}: has no tensor {} (it has {} others)", path_.string(),
+            quoted(name), content_.tensors.size());
+    return found->second;
+}
+
+const SafetensorsEntry& SafetensorsFile::at(const std::string& name,
+                                            std::span<const std::int64_t> shape) const {
+    const SafetensorsEntry& entry = at(name);
+    require(std::equal(entry.shape.begin(), entry.shape.end(), shape.begin(), shape.end()),
+            "{}: tensor {}: shape [{}], expected [{}]", path_.string(), quoted(name),
+            fmt::join(entry.shape, ", "), fmt::join(shape, ", "));
+    return entry;
+}
+
+void write_safetensors(const std::filesystem::path& path, std::span<const SafetensorsItem> items,
+                       const SafetensorsMetadata& metadata) {
+    const std::string file = path.string();
+    std::vector<const SafetensorsItem*> order;
+    std::set<std::string> names;
+    for (const SafetensorsItem& item : items) {
+        const std::string where = fmt::format("{}: tensor {}", file, quoted(item.name));
+        require(item.name != metadata_key, "{}: the name is reserved", where);
+        require(names.insert(item.name).second, "{}: is given twice", where);
+        const auto bytes = byte_count(item.dtype, item.shape);
+        require(bytes.has_value() && *bytes == item.data.size(),
+                "{}: {} bytes given, expected {} for {} [{}]", where, item.data.size(),
+                bytes ? fmt::to_string(*bytes) : "a possible size", format_name(item.dtype),
+                fmt::join(item.shape, ", "));
+        order.push_back(&item);
+    }
+    std::sort(order.begin(), order.end(), [](const SafetensorsItem* a, const SafetensorsItem* b) {
+        const std::size_t rank_a = format_rank(a->dtype), rank_b = format_rank(b->dtype);
+        return rank_a != rank_b ? rank_a < rank_b : a->name < b->name;
+    });
+
+    nlohmann::ordered_json header = nlohmann::ordered_json::object();
+    if (!metadata.empty()) header[metadata_key] = metadata;
+    std::uint64_t end = 0;
+    for (const SafetensorsItem* item : order) {
+        const std::uint64_t begin = end;
+        end += item->data.size();
+        nlohmann::ordered_json& entry = header[item->name];
+        entry["dtype"] = format_name(item->dtype);
+        entry["shape"] = item->shape;
+        entry["data_offsets"] = {begin, end};
+    }
+    std::string text;
+    try {
+        text = header.dump();
+    } catch (const Json::exception&) {
+        fail("{}: a tensor's name or the metadata is not UTF-8", file);
+    }
+    text.append((8 - text.size() % 8) % 8, ' ');
+    require(text.size() <= max_header_bytes, "{}: header of {} bytes, expected at most {}", file, text.size(),
+            max_header_bytes);
+
+    const std::uint64_t header_bytes = text.size();
+    AtomicFile out(path);
+    out.write(std::as_bytes(std::span(&header_bytes, 1)));
+    out.write(text);
+    for (const SafetensorsItem* item : order) out.write(item->data);
+    out.commit();
+}
+
+}  // namespace ito

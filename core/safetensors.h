@@ -1,0 +1,82 @@
+#pragma once
+// Tensors in a file, as Hugging Face's safetensors format keeps them:
+//
+//   u64 N, little-endian | N bytes of JSON, padded with spaces to a multiple of 8 | the buffer
+//
+// The JSON maps each name to {"dtype", "shape", "data_offsets": [begin, end]}, the offsets relative to the
+// buffer, and "__metadata__" to strings. The reader refuses whatever is not exactly that: tensors that
+// overlap, leave a hole or run past the end, duplicate or unknown keys, a size that does not follow from
+// shape and type. Shapes are those of the file: changing PyTorch's layout into this project's is the caller's
+// work.
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/mapped_file.h"
+#include "kernels/runtime/dtype.h"
+
+namespace ito {
+
+using SafetensorsMetadata = std::map<std::string, std::string>;
+
+/// One tensor of a file. `data` may be unaligned (the format does not promise alignment): copy it out.
+struct SafetensorsEntry {
+    DType dtype = DType::float32;
+    std::vector<std::int64_t> shape;
+    std::span<const std::byte> data;
+};
+
+struct SafetensorsContent {
+    std::map<std::string, SafetensorsEntry> tensors;
+    SafetensorsMetadata metadata;
+};
+
+/// Checks and reads a whole file held in memory; the entries point into it. `file` names it in errors, all of
+/// which are one line of ito::Error: "<file>: tensor "w": 20 bytes, expected 24 for F32 [2, 3]".
+SafetensorsContent parse_safetensors(std::span<const std::byte> bytes, const std::string& file);
+
+/// An open file: maps it, checks it, and keeps it mapped while the object lives.
+class SafetensorsFile {
+  public:
+    explicit SafetensorsFile(const std::filesystem::path& path);
+
+    const std::filesystem::path& path() const { return path_; }
+    const std::map<std::string, SafetensorsEntry>& tensors() const { return content_.tensors; }
+    const SafetensorsMetadata& metadata() const { return content_.metadata; }
+    bool contains(const std::string& name) const { return content_.tensors.contains(name); }
+
+    /// The tensor of that name; throws naming the file and the tensor if it is missing.
+    const SafetensorsEntry& at(const std::string& name) const;
+    /// The same, and throws with both shapes unless it has this one.
+    const SafetensorsEntry& at(const std::string& name, std::span<const std::int64_t> shape) const;
+
+  private:
+    std::filesystem::path path_;
+    MappedFile file_;
+    SafetensorsContent content_;
+};
+
+/// A tensor to be written, dense.
+struct SafetensorsItem {
+    std::string name;
+    DType dtype = DType::float32;
+    std::vector<std::int64_t> shape;
+    std::span<const std::byte> data;
+};
+
+/// The metadata that PyTorch's side expects of a file of weights.
+inline SafetensorsMetadata pytorch_metadata() {
+    return {{"format", "pt"}};
+}
+
+/// Writes atomically (core/atomic_file.h). Tensors lie in the order of the safetensors library: wider types
+/// first (so that each is aligned), then by name.
+void write_safetensors(const std::filesystem::path& path, std::span<const SafetensorsItem> items,
+                       const SafetensorsMetadata& metadata = pytorch_metadata());
+
+}  // namespace ito

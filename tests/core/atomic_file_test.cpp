@@ -1,0 +1,74 @@
+#include "core/atomic_file.h"
+
+#include <gtest/gtest.h>
+
+#include "core/mapped_file.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/temporary_folder.h"
+
+namespace ito {
+namespace {
+
+using testing::expect_error;
+using testing::TemporaryFolder;
+
+TEST(AtomicFile, WritesAndReplaces) {
+    const TemporaryFolder folder;
+    const auto path = folder / "a.json";
+    write_file_atomically(path, std::string_view("first"));
+    EXPECT_EQ(TemporaryFolder::read(path), "first");
+    write_file_atomically(path, std::string_view("second, longer"));
+    EXPECT_EQ(TemporaryFolder::read(path), "second, longer");
+    write_file_atomically(path, std::string_view(""));
+    EXPECT_EQ(TemporaryFolder::read(path), "");
+    EXPECT_EQ(folder.entries(), 1) << "a temporary file was left";
+}
+
+TEST(AtomicFile, LeavesTheOldFileUntilCommitted) {
+    const TemporaryFolder folder;
+    const auto path = folder.write("a", "old");
+    {
+        AtomicFile file(path);
+        file.write("half a new");
+        EXPECT_EQ(TemporaryFolder::read(path), "old");
+        EXPECT_EQ(folder.entries(), 2);
+    }
+    EXPECT_EQ(TemporaryFolder::read(path), "old");
+    EXPECT_EQ(folder.entries(), 1);
+
+    AtomicFile file(path);
+    file.write("ne");
+    file.write("w");
+    file.commit();
+    EXPECT_EQ(TemporaryFolder::read(path), "new");
+    expect_error([&] { file.write("more"); }, {"already committed"});
+    expect_error([&] { file.commit(); }, {"already committed"});
+}
+
+TEST(AtomicFile, NamesTheTargetInErrors) {
+    const TemporaryFolder folder;
+    expect_error([&] { write_file_atomically(folder / "none/a.json", std::string_view("x")); },
+                 {"none/a.json", "cannot be created", "No such file"});
+    expect_error([&] { write_file_atomically("", std::string_view("x")); }, {"expected the name of a file"});
+    // A folder stands where the file should go.
+    std::filesystem::create_directories(folder / "taken/inside");
+    expect_error([&] { write_file_atomically(folder / "taken", std::string_view("x")); },
+                 {"renamed into place"});
+    EXPECT_EQ(folder.entries(), 1);
+}
+
+TEST(MappedFile, ReadsAndRefuses) {
+    const TemporaryFolder folder;
+    MappedFile file(folder.write("a", "content"));
+    EXPECT_EQ(file.text(), "content");
+    EXPECT_EQ(file.bytes().size(), 7u);
+    MappedFile other(folder.write("empty", ""));
+    EXPECT_TRUE(other.text().empty());
+    other = std::move(file);
+    EXPECT_EQ(other.text(), "content");
+    expect_error([&] { MappedFile missing(folder / "b"); }, {"/b", "cannot be opened", "No such file"});
+    expect_error([&] { MappedFile no_file(folder.path()); }, {"not a regular file"});
+}
+
+}  // namespace
+}  // namespace ito
