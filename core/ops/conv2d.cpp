@@ -61,15 +61,15 @@ struct Conv2dNode final : autograd::Node {
                 args.accumulate_bias = inputs[2].accumulates();
                 args.grad_bias = inputs[2].buffer().template data<kernels::master_t<T>>();
             }
-            const auto bytes =
-                ITO_LAUNCH(device, conv2d_backward_weights_workspace, geometry, dtype_of<T>, threads());
+            const auto bytes = ITO_LAUNCH(device, conv2d_backward_weights_workspace, context_of(device),
+                                          geometry, dtype_of<T>);
             ITO_LAUNCH(device, conv2d_backward_weights, context_of(device, bytes), args);
         }
         if (inputs[0].wanted()) {
             const bool accumulate = inputs[0].accumulates();
             const Tensor dx = inputs[0].buffer();
             const auto bytes =
-                ITO_LAUNCH(device, conv2d_backward_data_workspace, geometry, dtype_of<T>, threads());
+                ITO_LAUNCH(device, conv2d_backward_data_workspace, context_of(device), geometry, dtype_of<T>);
             ITO_LAUNCH(device, conv2d_backward_data, context_of(device, bytes),
                        kernels::Conv2dBackwardData<T>{.shape = geometry,
                                                       .grad_y = dy.data<T>(),
@@ -136,7 +136,8 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
             args.residual = add.data<T>();
             args.residual_pitch = add.rows().pitch;
         }
-        const auto bytes = ITO_LAUNCH(x.device(), conv2d_forward_workspace, shape, x.dtype(), threads());
+        const auto bytes =
+            ITO_LAUNCH(x.device(), conv2d_forward_workspace, context_of(x.device()), shape, x.dtype());
         ITO_LAUNCH(x.device(), conv2d_forward, context_of(x.device(), bytes), args);
     });
     return autograd::record("conv2d", y, {x, weight, bias, residual}, [&] {

@@ -45,15 +45,15 @@ struct LinearNode final : autograd::Node {
                 args.accumulate_bias = inputs[2].accumulates();
                 args.grad_bias = inputs[2].buffer().template data<Master>();
             }
-            const auto bytes =
-                ITO_LAUNCH(device, linear_backward_weights_workspace, geometry, dtype_of<T>, threads());
+            const auto bytes = ITO_LAUNCH(device, linear_backward_weights_workspace, context_of(device),
+                                          geometry, dtype_of<T>);
             ITO_LAUNCH(device, linear_backward_weights, context_of(device, bytes), args);
         }
         if (inputs[0].wanted()) {
             const bool accumulate = inputs[0].accumulates();
             const Tensor dx = inputs[0].buffer();
             const auto bytes =
-                ITO_LAUNCH(device, linear_backward_data_workspace, geometry, dtype_of<T>, threads());
+                ITO_LAUNCH(device, linear_backward_data_workspace, context_of(device), geometry, dtype_of<T>);
             ITO_LAUNCH(device, linear_backward_data, context_of(device, bytes),
                        kernels::LinearBackwardData<T>{.shape = geometry,
                                                       .grad_y = dy.data<T>(),
@@ -103,7 +103,8 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
             args.residual = add.data<T>();
             args.residual_pitch = add.rows().pitch;
         }
-        const auto bytes = ITO_LAUNCH(x.device(), linear_forward_workspace, shape, x.dtype(), threads());
+        const auto bytes =
+            ITO_LAUNCH(x.device(), linear_forward_workspace, context_of(x.device()), shape, x.dtype());
         ITO_LAUNCH(x.device(), linear_forward, context_of(x.device(), bytes), args);
     });
     return autograd::record("linear", y, {x, weight, bias, residual}, [&] {
