@@ -1,0 +1,375 @@
+#include "kernels/group_norm/group_norm.h"
+
+#include <gtest/gtest.h>
+
+#include <optional>
+
+#include "tests/support/numeric.h"
+#include "tests/support/targets.h"
+#include "tests/support/workspace.h"
+
+namespace ito::kernels {
+namespace {
+
+using testing::bitwise_equal;
+using testing::ContextWithWorkspace;
+using testing::expect_close;
+using testing::for_each_target;
+using testing::Pitched;
+
+struct Case {
+    std::int64_t batch, pixels, channels, groups;
+    bool shift, scale_shift, silu;
+    float dropout;
+    std::int64_t gap;
+};
+
+// Channels per group from 1 to 96, cut vectors, images of one pixel, an image that is cut into pieces.
+const Case cases[] = {
+    {2, 49, 32, 32, false, false, true, 0.1f, 0},   {3, 25, 32, 8, true, false, true, 0, 3},
+    {2, 9, 5, 1, false, true, true, 0.3f, 1},       {1, 1, 3, 1, true, true, false, 0, 0},
+    {2, 33, 96, 1, true, true, true, 0.1f, 5},      {2, 70, 48, 16, false, false, false, 0.5f, 0},
+    {1, 200, 64, 32, true, false, false, 0, 4},     {2, 130, 130, 10, true, true, true, 0.1f, 2},
+    {1, 1100, 256, 32, true, false, true, 0.1f, 0}, {1, 1030, 270, 90, false, true, true, 0.2f, 7},
+    {5, 16, 1, 1, false, false, true, 0.1f, 1},     {2, 37, 17, 17, true, true, true, 0.25f, 0},
+};
+
+/// Every tensor of a forward and a backward call, in type T.
+template <class T>
+struct Data {
+    GroupNormShape shape;
+    Case c;
+    std::uint64_t step = 7;
+    Pitched<T> x, gamma, beta, shift, scale_shift, grad_y, y, mean, rstd;
+    Pitched<T> grad_x, grad_gamma, grad_beta, grad_shift, grad_scale_shift;
+    std::uint64_t first_sample = 11;
+
+    explicit Data(const Case& a)
+        : shape{a.batch, a.pixels, a.channels, a.groups},
+          c(a),
+          x(a.batch * a.pixels, a.channels, a.channels + a.gap),
+          gamma(1, a.channels, a.channels),
+          beta(1, a.channels, a.channels),
+          shift(a.batch, a.channels, a.channels + a.gap),
+          scale_shift(a.batch, 2 * a.channels, 2 * a.channels + a.gap),
+          grad_y(a.batch * a.pixels, a.channels, a.channels + 2 * a.gap),
+          y(a.batch * a.pixels, a.channels, a.channels + 3 * a.gap),
+          mean(a.batch, a.groups, a.groups),
+          rstd(a.batch, a.groups, a.groups),
+          grad_x(a.batch * a.pixels, a.channels, a.channels + a.gap),
+          grad_gamma(1, a.channels, a.channels),
+          grad_beta(1, a.channels, a.channels),
+          grad_shift(a.batch, a.channels, a.channels + a.gap),
+          grad_scale_shift(a.batch, 2 * a.channels, 2 * a.channels + a.gap) {}
+
+    void fill(double mean_of_x = 0.7) {
+        x.fill_normal(1, mean_of_x, 1.3), gamma.fill_normal(2, 1, 0.3), beta.fill_normal(3, 0.2, 0.5);
+        shift.fill_normal(4, 0.3, 0.7), scale_shift.fill_normal(5, 0.1, 0.4), grad_y.fill_normal(6, 0.4, 1);
+    }
+    void fill_gradients() {
+        grad_x.fill_normal(7), grad_gamma.fill_normal(8), grad_beta.fill_normal(9);
+        grad_shift.fill_normal(10), grad_scale_shift.fill_normal(11);
+    }
+
+    template <class Args>
+    void set_inputs(Args& a) const {
+        a.shape = shape;
+        a.x = x.data(), a.x_pitch = x.pitch();
+        a.gamma = gamma.data(), a.beta = beta.data();
+        if (c.shift) a.shift = shift.data(), a.shift_pitch = shift.pitch();
+        if (c.scale_shift) a.scale_shift = scale_shift.data(), a.scale_shift_pitch = scale_shift.pitch();
+        a.silu = c.silu, a.dropout = c.dropout;
+        a.mask = {42, Purpose::dropout, 3, first_sample, &step};
+    }
+    GroupNormForward<T> forward_args() {
+        GroupNormForward<T> a;
+        set_inputs(a);
+        a.y = y.data(), a.y_pitch = y.pitch();
+        a.mean = mean.data(), a.rstd = rstd.data();
+        return a;
+    }
+    GroupNormBackward<T> backward_args(bool accumulate = false) {
+        GroupNormBackward<T> a;
+        set_inputs(a);
+        a.mean = mean.data(), a.rstd = rstd.data();
+        a.grad_y = grad_y.data(), a.grad_y_pitch = grad_y.pitch();
+        a.grad_x = grad_x.data(), a.grad_x_pitch = grad_x.pitch();
+        a.grad_gamma = grad_gamma.data(), a.grad_beta = grad_beta.data();
+        if (c.shift) a.grad_shift = grad_shift.data(), a.grad_shift_pitch = grad_shift.pitch();
+        if (c.scale_shift)
+            a.grad_scale_shift = grad_scale_shift.data(), a.grad_scale_shift_pitch = grad_scale_shift.pitch();
+        a.accumulate_x = a.accumulate_gamma = a.accumulate_beta = accumulate;
+        a.accumulate_shift = a.accumulate_scale_shift = accumulate;
+        return a;
+    }
+};
+
+template <class T>
+Data<double> in_float64(const Data<T>& from) {
+    Data<double> to(from.c);
+    to.x = from.x.template as<double>(), to.gamma = from.gamma.template as<double>();
+    to.beta = from.beta.template as<double>(), to.shift = from.shift.template as<double>();
+    to.scale_shift = from.scale_shift.template as<double>(), to.grad_y = from.grad_y.template as<double>();
+    to.mean = from.mean.template as<double>(), to.rstd = from.rstd.template as<double>();
+    to.grad_x = from.grad_x.template as<double>(), to.grad_gamma = from.grad_gamma.template as<double>();
+    to.grad_beta = from.grad_beta.template as<double>(),
+    to.grad_shift = from.grad_shift.template as<double>();
+    to.grad_scale_shift = from.grad_scale_shift.template as<double>();
+    to.first_sample = from.first_sample, to.step = from.step;
+    return to;
+}
+
+void run_forward(Data<float>& data, int threads = 1) {
+    const ContextWithWorkspace context(cpu::group_norm_forward_workspace(data.shape, DType::float32, threads),
+                                       threads);
+    cpu::group_norm_forward(context, data.forward_args());
+}
+
+void run_backward(Data<float>& data, bool accumulate = false, int threads = 1) {
+    const ContextWithWorkspace context(
+        cpu::group_norm_backward_workspace(data.shape, DType::float32, threads), threads);
+    cpu::group_norm_backward(context, data.backward_args(accumulate));
+}
+
+TEST(GroupNorm, ForwardMatchesFloat64) {
+    for_each_target([] {
+        for (const Case& c : cases) {
+            SCOPED_TRACE(::testing::Message()
+                         << c.pixels << " pixels, " << c.channels << " channels, " << c.groups);
+            Data<float> data(c);
+            data.fill();
+            Data<double> exact = in_float64(data);
+            run_forward(data);
+            ref::group_norm_forward(Context{}, exact.forward_args());
+            expect_close(data.y, exact.y, 4e-7, 4e-6);
+            expect_close(data.mean, exact.mean, 1e-7, 3e-7);
+            expect_close(data.rstd, exact.rstd, 3e-7, 1e-6);
+        }
+    });
+}
+
+// A mean a thousand times the deviation: E[x^2] - E[x]^2 in float32 would leave nothing of the variance.
+TEST(GroupNorm, IsAccurateFarFromZero) {
+    for_each_target([] {
+        for (Case c : cases) {
+            c.shift = false;
+            Data<float> data(c);
+            data.fill(1000);
+            for (std::int64_t r = 0; r < data.x.rows(); ++r)  // a constant border: the first block misleads
+                for (std::int64_t ch = 0; ch < c.channels && r % c.pixels < 4 && c.pixels > 8; ++ch)
+                    data.x.at(r, ch) = 1003;
+            Data<double> exact = in_float64(data);
+            run_forward(data);
+            ref::group_norm_forward(Context{}, exact.forward_args());
+            expect_close(data.y, exact.y, 4e-7, 4e-6);
+            expect_close(data.rstd, exact.rstd, 3e-7, 1e-6);
+        }
+    });
+}
+
+TEST(GroupNorm, BackwardMatchesFloat64) {
+    for_each_target([] {
+        for (const Case& c : cases)
+            for (const bool accumulate : {false, true}) {
+                SCOPED_TRACE(::testing::Message() << c.pixels << " pixels, " << c.channels << " channels, "
+                                                  << c.groups << " groups, accumulate " << accumulate);
+                Data<float> data(c);
+                data.fill();
+                run_forward(data);
+                if (accumulate) data.fill_gradients();
+                Data<double> exact = in_float64(data);
+                run_backward(data, accumulate);
+                ref::group_norm_backward(Context{}, exact.backward_args(accumulate));
+                // With one element a group the gradient is nothing but cancellation.
+                if (c.pixels > 1) expect_close(data.grad_x, exact.grad_x, 1e-6, 1e-5);
+                expect_close(data.grad_gamma, exact.grad_gamma, 1e-6, 4e-6);
+                expect_close(data.grad_beta, exact.grad_beta, 1e-6, 4e-6);
+                const bool shift_matters = c.channels > c.groups || accumulate;
+                if (c.shift && shift_matters && c.pixels > 1)
+                    expect_close(data.grad_shift, exact.grad_shift, 2e-6, 1e-5);
+                if (c.scale_shift) expect_close(data.grad_scale_shift, exact.grad_scale_shift, 1e-6, 4e-6);
+            }
+    });
+}
+
+TEST(GroupNorm, ToleranceSeesAWrongElement) {
+    Data<float> data(cases[0]);
+    data.fill();
+    Data<double> exact = in_float64(data);
+    run_forward(data);
+    ref::group_norm_forward(Context{}, exact.forward_args());
+    data.y.at(17, 5) += 1e-4f;
+    EXPECT_GT(testing::worst_error(data.y, exact.y), 4e-6);
+    exact.c.dropout = 0.101f;  // a mask and a factor that are only slightly different
+    ref::group_norm_forward(Context{}, exact.forward_args());
+    EXPECT_GT(testing::relative_l2(data.y, exact.y), 4e-7);
+}
+
+TEST(GroupNorm, EveryOutputIsOptional) {
+    for (const Case& c : {cases[4], cases[5], cases[7]}) {
+        Data<float> data(c), full(c);
+        data.fill(), full.fill();
+        auto forward = data.forward_args();
+        forward.mean = forward.rstd = nullptr;
+        const ContextWithWorkspace context(cpu::group_norm_forward_workspace(data.shape, DType::float32, 1),
+                                           1);
+        cpu::group_norm_forward(context, forward);
+        run_forward(full), run_backward(full);
+        EXPECT_TRUE(bitwise_equal(data.y, full.y));
+        run_forward(data);
+        for (int kept = 0; kept < 5; ++kept) {
+            auto a = data.backward_args();
+            if (kept != 0) a.grad_x = nullptr;
+            if (kept != 1) a.grad_gamma = nullptr;
+            if (kept != 2) a.grad_beta = nullptr;
+            if (kept != 3) a.grad_shift = nullptr;
+            if (kept != 4) a.grad_scale_shift = nullptr;
+            const ContextWithWorkspace backward(
+                cpu::group_norm_backward_workspace(data.shape, DType::float32, 1), 1);
+            cpu::group_norm_backward(backward, a);
+        }
+        EXPECT_TRUE(bitwise_equal(data.grad_x, full.grad_x));
+        EXPECT_TRUE(bitwise_equal(data.grad_gamma, full.grad_gamma));
+        EXPECT_TRUE(bitwise_equal(data.grad_beta, full.grad_beta));
+        EXPECT_TRUE(!c.shift || bitwise_equal(data.grad_shift, full.grad_shift));
+        EXPECT_TRUE(!c.scale_shift || bitwise_equal(data.grad_scale_shift, full.grad_scale_shift));
+    }
+}
+
+TEST(GroupNorm, EmptyBatch) {
+    Case c = cases[0];
+    c.batch = 0;
+    Data<float> data(c);
+    data.gamma.fill_normal(1), data.beta.fill_normal(2);
+    run_forward(data), run_backward(data);
+    for (std::int64_t i = 0; i < c.channels; ++i) {
+        EXPECT_EQ(data.grad_gamma.at(0, i), 0);
+        EXPECT_EQ(data.grad_beta.at(0, i), 0);
+    }
+}
+
+TEST(GroupNorm, BitwiseForAnyNumberOfThreads) {
+    for (const Case& c : cases) {
+        Data<float> one(c);
+        one.fill();
+        run_forward(one), run_backward(one);
+        for (const int threads : {2, 4}) {
+            Data<float> many(c);
+            many.fill();
+            run_forward(many, threads), run_backward(many, false, threads);
+            EXPECT_TRUE(bitwise_equal(one.y, many.y));
+            EXPECT_TRUE(bitwise_equal(one.rstd, many.rstd));
+            EXPECT_TRUE(bitwise_equal(one.grad_x, many.grad_x));
+            EXPECT_TRUE(bitwise_equal(one.grad_gamma, many.grad_gamma));
+            EXPECT_TRUE(bitwise_equal(one.grad_beta, many.grad_beta));
+            EXPECT_TRUE(!c.shift || bitwise_equal(one.grad_shift, many.grad_shift));
+            EXPECT_TRUE(!c.scale_shift || bitwise_equal(one.grad_scale_shift, many.grad_scale_shift));
+        }
+    }
+}
+
+template <class T>
+Pitched<T> rows_of(const Pitched<T>& from, std::int64_t first, std::int64_t count) {
+    Pitched<T> rows(count, from.columns(), from.pitch());
+    for (std::int64_t r = 0; r < count; ++r)
+        for (std::int64_t c = 0; c < from.columns(); ++c) rows.at(r, c) = from.at(first + r, c);
+    return rows;
+}
+
+TEST(GroupNorm, ImageAloneEqualsImageInABatch) {
+    for (Case c : cases) {
+        c.batch = 5;
+        Data<float> batch(c);
+        batch.fill();
+        run_forward(batch), run_backward(batch);
+        const std::int64_t n = 3;
+        Case single = c;
+        single.batch = 1;
+        Data<float> alone(single);
+        alone.x = rows_of(batch.x, n * c.pixels, c.pixels);
+        alone.grad_y = rows_of(batch.grad_y, n * c.pixels, c.pixels);
+        alone.gamma = batch.gamma, alone.beta = batch.beta;
+        alone.shift = rows_of(batch.shift, n, 1), alone.scale_shift = rows_of(batch.scale_shift, n, 1);
+        alone.first_sample = batch.first_sample + static_cast<std::uint64_t>(n);
+        run_forward(alone), run_backward(alone);
+        EXPECT_TRUE(bitwise_equal(alone.y, rows_of(batch.y, n * c.pixels, c.pixels)));
+        EXPECT_TRUE(bitwise_equal(alone.grad_x, rows_of(batch.grad_x, n * c.pixels, c.pixels)));
+        EXPECT_TRUE(!c.shift || bitwise_equal(alone.grad_shift, rows_of(batch.grad_shift, n, 1)));
+        EXPECT_TRUE(!c.scale_shift ||
+                    bitwise_equal(alone.grad_scale_shift, rows_of(batch.grad_scale_shift, n, 1)));
+    }
+}
+
+// The forward mask by its definition: what is dropped is exactly 0, what is kept is not.
+TEST(GroupNorm, MaskFollowsItsDefinition) {
+    for_each_target([] {
+        for (const Case& c : cases) {
+            if (c.dropout == 0) continue;
+            Data<float> data(c);
+            data.fill();
+            run_forward(data);
+            for (std::int64_t r = 0; r < data.y.rows(); ++r)
+                for (std::int64_t ch = 0; ch < c.channels; ++ch) {
+                    const std::int64_t n = r / c.pixels, p = r % c.pixels;
+                    const std::uint64_t subsequence = philox_subsequence(
+                        Purpose::dropout, 3, data.first_sample + static_cast<std::uint64_t>(n));
+                    const std::uint32_t word = philox_word(
+                        42, subsequence, philox_offset(7, static_cast<std::uint64_t>(p * c.channels + ch)));
+                    ASSERT_EQ(data.y.at(r, ch) != 0, word < keep_threshold(c.dropout));
+                }
+        }
+    });
+}
+
+TEST(GroupNorm, DroppingNothingAndEverything) {
+    Case c = cases[0];
+    c.dropout = 1;
+    Data<float> all(c);
+    all.fill();
+    run_forward(all), run_backward(all);
+    for (std::int64_t r = 0; r < all.y.rows(); ++r)
+        for (std::int64_t ch = 0; ch < c.channels; ++ch) {
+            EXPECT_EQ(all.y.at(r, ch), 0);
+            EXPECT_EQ(all.grad_x.at(r, ch), 0);
+        }
+}
+
+// loss = sum of y * grad_y, in float64, with every option on.
+TEST(GroupNorm, GradientsMatchFiniteDifferences) {
+    Data<double> data(Case{2, 6, 8, 2, true, true, true, 0.3f, 1});
+    data.fill();
+    const auto loss = [&] {
+        ref::group_norm_forward(Context{}, data.forward_args());
+        double sum = 0;
+        for (std::int64_t r = 0; r < data.y.rows(); ++r)
+            for (std::int64_t c = 0; c < data.y.columns(); ++c) sum += data.y.at(r, c) * data.grad_y.at(r, c);
+        return sum;
+    };
+    loss();
+    ref::group_norm_backward(Context{}, data.backward_args());
+    const auto check = [&](Pitched<double>& input, const Pitched<double>& gradient) {
+        Pitched<double> numeric(input.rows(), input.columns(), input.columns());
+        for (std::int64_t r = 0; r < input.rows(); ++r)
+            for (std::int64_t c = 0; c < input.columns(); ++c) {
+                const double h = 1e-5, kept = input.at(r, c);
+                input.at(r, c) = kept + h;
+                const double above = loss();
+                input.at(r, c) = kept - h;
+                const double below = loss();
+                input.at(r, c) = kept;
+                numeric.at(r, c) = (above - below) / (2 * h);
+            }
+        expect_close(gradient, numeric, 1e-8, 1e-7);
+        Pitched<double> wrong = gradient;
+        wrong.at(0, 1) *= 1 + 1e-4;
+        EXPECT_GT(testing::relative_l2(wrong, numeric), 1e-8);
+    };
+    check(data.x, data.grad_x);
+    check(data.gamma, data.grad_gamma);
+    check(data.beta, data.grad_beta);
+    check(data.shift, data.grad_shift);
+    check(data.scale_shift, data.grad_scale_shift);
+}
+
+}  // namespace
+}  // namespace ito::kernels
