@@ -8,7 +8,7 @@
 //
 // prediction, target, grad [N, pixels, C], prediction and grad with a pitch; per_sample [N]; loss: one value.
 // The floor, s bytes an element: 2s with the gradient (read the prediction, write the gradient).
-// Sums run in float64, over a sample in fixed order.
+// Sums run in float64, over a sample in fixed order. The loss of an empty batch, or of no elements, is zero.
 
 #include <cstddef>
 #include <cstdint>
@@ -25,7 +25,7 @@ struct MseLoss {
     const T* prediction = nullptr;
     std::int64_t prediction_pitch = 0;
     const T* target = nullptr;  ///< dense; null: the noise at `noise`
-    PhiloxAddress noise;
+    PhiloxAddress noise{};
     const master_t<T>* weight = nullptr;  ///< [N]; null: all ones
     master_t<T>* per_sample = nullptr;    ///< [N]
     master_t<T>* loss = nullptr;          ///< one value

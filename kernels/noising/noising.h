@@ -28,7 +28,7 @@ struct Noising {
     const std::int64_t* t = nullptr;
     const master_t<T>* signal = nullptr;
     const master_t<T>* sigma = nullptr;
-    PhiloxAddress noise;
+    PhiloxAddress noise{};
     T* x_t = nullptr;
     std::int64_t x_t_pitch = 0;
     T* x_0 = nullptr;  ///< may be null: also write the (flipped, normalised) image, dense

@@ -19,14 +19,14 @@ namespace ito::kernels {
 template <class T>
 struct RandomFill {
     std::int64_t samples = 0, elements = 0;
-    PhiloxAddress address;
+    PhiloxAddress address{};
     double a = 0, b = 1;  ///< mean and stddev, or low and high
     T* y = nullptr;
 };
 
 struct RandomIntegers {
     std::int64_t samples = 0, elements = 0;
-    PhiloxAddress address;
+    PhiloxAddress address{};
     std::int64_t bound = 1;  ///< 1 to 2^32 - 1
     std::int64_t* y = nullptr;
 };

@@ -29,7 +29,7 @@ template <class T>
 struct ReverseStep {
     std::int64_t batch = 0, pixels = 0, channels = 0;
     const ReverseStepCoefficients* coefficients = nullptr;
-    PhiloxAddress noise;
+    PhiloxAddress noise{};
     const T* eps = nullptr;
     std::int64_t eps_pitch = 0;
     master_t<T>* x = nullptr;
