@@ -1,0 +1,72 @@
+#include "diffusion/data/dataset.h"
+
+#include "core/error.h"
+#include "diffusion/data/cifar10.h"
+#include "diffusion/data/folder.h"
+#include "diffusion/data/idx.h"
+#include "diffusion/image/resize.h"
+
+namespace ito::diffusion {
+namespace {
+
+namespace fs = std::filesystem;
+
+Dataset load_any_folder(const fs::path& folder, const DatasetOptions& options) {
+    const bool divided = fs::is_directory(folder / "train") && fs::is_directory(folder / "test");
+    if (divided)
+        return load_folder(folder / (options.split == Split::train ? "train" : "test"), options.image_size);
+    require(options.split == Split::train, "{}: has no test split, expected subfolders train and test",
+            folder.string());
+    return load_folder(folder, options.image_size);
+}
+
+}  // namespace
+
+Split parse_split(const std::string& name) {
+    if (name == "train") return Split::train;
+    if (name == "test") return Split::test;
+    fail("split is \"{}\", expected train or test", name);
+}
+
+void check_image_side(std::int64_t size) {
+    constexpr std::int64_t largest = 4096;
+    require(size >= 0 && size <= largest,
+            "image size {}, expected from 1 to {}, or 0 to leave images as they are", size, largest);
+}
+
+Dataset resize_dataset(Dataset dataset, std::int64_t size) {
+    check_image_side(size);
+    if (size == 0 || (dataset.height == size && dataset.width == size)) return dataset;
+    std::vector<std::uint8_t> resized;
+    resized.reserve(static_cast<std::size_t>(dataset.count * size * size * dataset.channels));
+    for (std::int64_t i = 0; i < dataset.count; ++i) {
+        const auto pixels = dataset.image(i);
+        const Image image{dataset.height, dataset.width, dataset.channels, {pixels.begin(), pixels.end()}};
+        const Image square = resize_to_square(image, size);
+        resized.insert(resized.end(), square.pixels.begin(), square.pixels.end());
+    }
+    dataset.images = std::move(resized);
+    dataset.height = dataset.width = size;
+    return dataset;
+}
+
+Dataset load_dataset(const std::string& name_or_dir, const DatasetOptions& options) {
+    check_image_side(options.image_size);
+    const auto sized = [&](Dataset dataset) {
+        return resize_dataset(std::move(dataset), options.image_size);
+    };
+    if (name_or_dir == "fashion-mnist") return sized(load_fashion_mnist(options.data_dir, options.split));
+    if (name_or_dir == "mnist" || name_or_dir == "cifar10") {
+        require(!options.data_dir.empty(), "{}: the folder with its files is not given (data_dir)",
+                name_or_dir);
+        return sized(name_or_dir == "mnist" ? load_mnist(options.data_dir, options.split)
+                                            : load_cifar10(options.data_dir, options.split));
+    }
+    require(fs::is_directory(name_or_dir),
+            "data set \"{}\" is neither fashion-mnist, mnist, cifar10 nor a folder of images", name_or_dir);
+    require(options.data_dir.empty(), "data set \"{}\" is a folder, so data_dir (\"{}\") has no meaning",
+            name_or_dir, options.data_dir.string());
+    return load_any_folder(name_or_dir, options);
+}
+
+}  // namespace ito::diffusion

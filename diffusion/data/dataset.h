@@ -1,0 +1,53 @@
+#pragma once
+// A data set of equally large images, whole in memory, and the one way to open any of those that are
+// supported.
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace ito::diffusion {
+
+struct Dataset {
+    std::int64_t count = 0, height = 0, width = 0, channels = 0;
+    std::vector<std::uint8_t> images;      ///< [count, height, width, channels]
+    std::vector<std::int64_t> labels;      ///< [count], or empty: unlabelled
+    std::vector<std::string> label_names;  ///< by label, or empty
+
+    std::int64_t image_size() const { return height * width * channels; }
+    std::span<const std::uint8_t> image(std::int64_t i) const {
+        return std::span(images).subspan(static_cast<std::size_t>(i * image_size()),
+                                         static_cast<std::size_t>(image_size()));
+    }
+};
+
+enum class Split { train, test };
+
+/// "train" or "test"; throws for anything else.
+Split parse_split(const std::string& name);
+
+struct DatasetOptions {
+    std::filesystem::path data_dir;  ///< where the files of a named set lie
+    std::int64_t image_size = 0;     ///< side of the (square) images; 0 leaves them as they are
+    Split split = Split::train;
+};
+
+/// `name_or_dir` is one of
+///   fashion-mnist   the four IDX files in data_dir, or where Debian's package dataset-fashion-mnist puts
+///   them mnist           the four IDX files in data_dir cifar10         the .bin files in data_dir any
+///   folder      of PNG and JPEG files; data_dir must be empty. With subfolders train and test the split
+///   chooses
+///                   one, otherwise there is only a train split. (A folder that is called mnist: ./mnist.)
+/// Throws ito::Error, one line, before it returns anything incomplete.
+Dataset load_dataset(const std::string& name_or_dir, const DatasetOptions& options = {});
+
+/// Every image scaled and cropped to size x size (image/resize.h); returns it unchanged if it is already
+/// that.
+Dataset resize_dataset(Dataset dataset, std::int64_t size);
+
+/// Throws unless 1 <= size <= 4096, or 0 where that means "as they are".
+void check_image_side(std::int64_t size);
+
+}  // namespace ito::diffusion

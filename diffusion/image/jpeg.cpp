@@ -1,0 +1,144 @@
+#include "diffusion/image/jpeg.h"
+
+#include <csetjmp>
+#include <cstdio>  // jpeglib.h uses FILE and size_t without including them
+
+#include <jpeglib.h>
+
+#include <jerror.h>
+
+#include "core/error.h"
+
+// Errors come back by longjmp; see png.cpp for what that forbids.
+
+namespace ito::diffusion {
+namespace {
+
+/// A progressive file may repeat tiny scans over a huge image to burn time; real ones have about ten.
+constexpr int max_scans = 500;
+
+struct Decoder {
+    jpeg_decompress_struct jpeg = {};
+    jpeg_error_mgr errors = {};
+    jpeg_progress_mgr progress = {};
+    std::jmp_buf jump;
+    char message[JMSG_LENGTH_MAX + 1] = "";
+
+    Decoder() = default;
+    ~Decoder() { jpeg_destroy_decompress(&jpeg); }
+    Decoder(const Decoder&) = delete;
+    Decoder& operator=(const Decoder&) = delete;
+};
+
+[[noreturn]] void stop(Decoder& decoder) {
+    std::longjmp(decoder.jump, 1);
+}
+
+[[noreturn]] void on_error(j_common_ptr common) {
+    auto& decoder = *static_cast<Decoder*>(common->client_data);
+    common->err->format_message(common, decoder.message);
+    stop(decoder);
+}
+
+/// libjpeg fills damaged parts with gray and merely warns; those warnings are errors here.
+void on_message(j_common_ptr common, int level) {
+    if (level >= 0) return;
+    switch (common->err->msg_code) {
+        case JWRN_JPEG_EOF:
+        case JWRN_HIT_MARKER:
+        case JWRN_HUFF_BAD_CODE:
+        case JWRN_ARITH_BAD_CODE:
+        case JWRN_MUST_RESYNC:
+        case JWRN_BOGUS_PROGRESSION:
+        case JWRN_NOT_SEQUENTIAL:
+            on_error(common);
+        default:
+            break;
+    }
+}
+
+void on_progress(j_common_ptr common) {
+    auto& decoder = *static_cast<Decoder*>(common->client_data);
+    if (decoder.jpeg.input_scan_number <= max_scans) return;
+    std::snprintf(decoder.message, sizeof decoder.message, "more than %d scans", max_scans);
+    stop(decoder);
+}
+
+bool read_header(Decoder& decoder, const unsigned char* data, unsigned long size) {
+    jpeg_decompress_struct& jpeg = decoder.jpeg;
+    jpeg.err = jpeg_std_error(&decoder.errors);
+    decoder.errors.error_exit = on_error;
+    decoder.errors.emit_message = on_message;
+    jpeg.client_data = &decoder;
+    if (setjmp(decoder.jump) != 0) return false;
+    jpeg_create_decompress(&jpeg);
+    decoder.progress.progress_monitor = on_progress;
+    jpeg.progress = &decoder.progress;
+    jpeg_mem_src(&jpeg, data, size);
+    jpeg_read_header(&jpeg, TRUE);
+    switch (jpeg.jpeg_color_space) {
+        case JCS_GRAYSCALE:
+            jpeg.out_color_space = JCS_GRAYSCALE;
+            break;
+        case JCS_CMYK:
+        case JCS_YCCK:
+            jpeg.out_color_space = JCS_CMYK;
+            break;
+        default:
+            jpeg.out_color_space = JCS_RGB;
+            break;
+    }
+    jpeg_calc_output_dimensions(&jpeg);
+    return true;
+}
+
+bool read_rows(Decoder& decoder, unsigned char* pixels, std::size_t stride) {
+    jpeg_decompress_struct& jpeg = decoder.jpeg;
+    if (setjmp(decoder.jump) != 0) return false;
+    jpeg_start_decompress(&jpeg);
+    while (jpeg.output_scanline < jpeg.output_height) {
+        JSAMPROW row = pixels + jpeg.output_scanline * stride;
+        jpeg_read_scanlines(&jpeg, &row, 1);
+    }
+    jpeg_finish_decompress(&jpeg);
+    return true;
+}
+
+/// Without an ink profile: each ink takes its share of the light that black leaves. Adobe stores inks
+/// inverted.
+std::vector<std::uint8_t> cmyk_to_rgb(const std::vector<std::uint8_t>& cmyk, bool inverted) {
+    std::vector<std::uint8_t> rgb(cmyk.size() / 4 * 3);
+    for (std::size_t i = 0; i < cmyk.size() / 4; ++i) {
+        const auto light = [&](std::size_t c) -> unsigned {
+            return inverted ? cmyk[4 * i + c] : 255u - cmyk[4 * i + c];
+        };
+        for (std::size_t c = 0; c < 3; ++c)
+            rgb[3 * i + c] = static_cast<std::uint8_t>((light(c) * light(3) + 127) / 255);
+    }
+    return rgb;
+}
+
+}  // namespace
+
+Image decode_jpeg(std::span<const std::byte> bytes, const std::string& file) {
+    Decoder decoder;
+    const auto* data = reinterpret_cast<const unsigned char*>(bytes.data());
+    if (!read_header(decoder, data, bytes.size())) fail("{}: damaged JPEG: {}", file, decoder.message);
+
+    Image image;
+    image.height = decoder.jpeg.output_height;
+    image.width = decoder.jpeg.output_width;
+    check_image_size(image.height, image.width, file);
+    const int stored = decoder.jpeg.out_color_components;
+    require(stored == 1 || stored == 3 || stored == 4, "{}: JPEG of {} components, expected 1, 3 or 4", file,
+            stored);
+    const std::size_t stride = static_cast<std::size_t>(image.width * stored);
+    image.pixels.resize(static_cast<std::size_t>(image.height) * stride);
+    if (!read_rows(decoder, image.pixels.data(), stride)) fail("{}: damaged JPEG: {}", file, decoder.message);
+
+    image.channels = stored == 1 ? 1 : 3;
+    if (stored == 4) image.pixels = cmyk_to_rgb(image.pixels, decoder.jpeg.saw_Adobe_marker != 0);
+    return image;
+}
+
+}  // namespace ito::diffusion

@@ -1,0 +1,17 @@
+#pragma once
+// JPEG, through libjpeg.
+
+#include <cstddef>
+#include <span>
+#include <string>
+
+#include "diffusion/image/image.h"
+
+namespace ito::diffusion {
+
+/// Baseline and progressive; grayscale stays one channel, everything else (CMYK included) becomes RGB. The
+/// orientation tag of cameras is not applied. A damaged or truncated file throws ito::Error, one line that
+/// begins with `file`.
+Image decode_jpeg(std::span<const std::byte> bytes, const std::string& file);
+
+}  // namespace ito::diffusion

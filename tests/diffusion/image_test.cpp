@@ -1,0 +1,273 @@
+#include "diffusion/image/image.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <random>
+
+#include "diffusion/image/grid.h"
+#include "diffusion/image/jpeg.h"
+#include "diffusion/image/png.h"
+#include "diffusion/image/resize.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/image_files.h"
+#include "tests/support/temporary_folder.h"
+
+namespace ito::diffusion {
+namespace {
+
+using testing::expect_error;
+using testing::make_jpeg;
+using testing::make_png;
+using testing::PngKind;
+using testing::TemporaryFolder;
+using Bytes = std::vector<std::uint8_t>;
+
+Image decode(const std::string& file) {
+    return decode_image(std::as_bytes(std::span(file)), "x.file");
+}
+
+Image noise_image(std::int64_t height, std::int64_t width, std::int64_t channels) {
+    Image image{height, width, channels, {}};
+    std::mt19937 engine(3);
+    for (std::int64_t i = 0; i < height * width * channels; ++i)
+        image.pixels.push_back(static_cast<std::uint8_t>(engine()));
+    return image;
+}
+
+/// Smooth, so that JPEG keeps it.
+Image smooth_image(std::int64_t height, std::int64_t width, std::int64_t channels) {
+    Image image{height, width, channels, {}};
+    for (std::int64_t y = 0; y < height; ++y)
+        for (std::int64_t x = 0; x < width; ++x)
+            for (std::int64_t c = 0; c < channels; ++c)
+                image.pixels.push_back(static_cast<std::uint8_t>(60 + 3 * y + 2 * x + 20 * c));
+    return image;
+}
+
+int worst_difference(const Image& a, const Image& b) {
+    EXPECT_EQ(a.pixels.size(), b.pixels.size());
+    int worst = 0;
+    for (std::size_t i = 0; i < std::min(a.pixels.size(), b.pixels.size()); ++i)
+        worst = std::max(worst, std::abs(int{a.pixels[i]} - int{b.pixels[i]}));
+    return worst;
+}
+
+PngKind kind(int color_type, int bit_depth, bool interlaced = false) {
+    PngKind result;
+    result.color_type = color_type;
+    result.bit_depth = bit_depth;
+    result.interlaced = interlaced;
+    return result;
+}
+
+TEST(Png, RoundTrip) {
+    const TemporaryFolder folder;
+    for (const std::int64_t channels : {1, 3})
+        for (const auto& [height, width] : {std::pair{1, 1}, {5, 3}, {32, 32}, {1, 70}}) {
+            const Image image = noise_image(height, width, channels);
+            write_png(folder / "a.png", image);
+            EXPECT_EQ(read_image(folder / "a.png"), image);
+            EXPECT_EQ(encode_png(image), encode_png(image));
+        }
+    EXPECT_EQ(folder.entries(), 1);
+    expect_error([] { encode_png(Image{1, 1, 4, Bytes(4)}); }, {"4 channels, expected 1 or 3"});
+    expect_error([] { encode_png(Image{2, 2, 1, Bytes(3)}); }, {"3 bytes of pixels, expected 4"});
+    expect_error([] { encode_png(Image{0, 2, 1, {}}); }, {"2 x 0"});
+    expect_error([] { write_png("/nonexistent/a.png", Image{1, 1, 1, Bytes(1)}); }, {"/nonexistent/a.png"});
+}
+
+TEST(Png, EveryKindBecomesGrayOrRgb) {
+    EXPECT_EQ(decode(make_png(kind(PNG_COLOR_TYPE_GRAY, 1), 1, 8, {0b10100001})),
+              (Image{1, 8, 1, {255, 0, 255, 0, 0, 0, 0, 255}}));
+    EXPECT_EQ(decode(make_png(kind(PNG_COLOR_TYPE_GRAY, 4), 1, 2, {0x3f})), (Image{1, 2, 1, {51, 255}}));
+    // 16 bits are scaled, not cut: 0x80ff / 257 = 128.49, 0xfeff -> 254.
+    EXPECT_EQ(decode(make_png(kind(PNG_COLOR_TYPE_GRAY, 16), 1, 3, {0x80, 0xff, 0xff, 0xff, 0xfe, 0xff})),
+              (Image{1, 3, 1, {128, 255, 254}}));
+    EXPECT_EQ(decode(make_png(kind(PNG_COLOR_TYPE_RGB, 16), 1, 1, {1, 1, 2, 2, 3, 3})),
+              (Image{1, 1, 3, {1, 2, 3}}));
+    const Image image = noise_image(13, 9, 3);
+    EXPECT_EQ(decode(make_png(kind(PNG_COLOR_TYPE_RGB, 8, true), 13, 9, image.pixels)), image);
+
+    // Transparency shows white.
+    EXPECT_EQ(decode(make_png(kind(PNG_COLOR_TYPE_GRAY_ALPHA, 8), 1, 3, {7, 255, 7, 0, 100, 51})),
+              (Image{1, 3, 1, {7, 255, 224}}));
+    EXPECT_EQ(decode(make_png(kind(PNG_COLOR_TYPE_RGB_ALPHA, 8), 1, 2, {1, 2, 3, 255, 1, 2, 3, 0})),
+              (Image{1, 2, 3, {1, 2, 3, 255, 255, 255}}));
+    PngKind keyed = kind(PNG_COLOR_TYPE_GRAY, 8);
+    keyed.transparent_gray = 9;
+    EXPECT_EQ(decode(make_png(keyed, 1, 2, {9, 10})), (Image{1, 2, 1, {255, 10}}));
+
+    PngKind palette = kind(PNG_COLOR_TYPE_PALETTE, 2);
+    palette.palette = {{1, 2, 3}, {4, 5, 6}, {7, 8, 9}};
+    EXPECT_EQ(decode(make_png(palette, 1, 3, {0b10000100})), (Image{1, 3, 3, {7, 8, 9, 1, 2, 3, 4, 5, 6}}));
+    palette.palette_alpha = {255, 0};
+    EXPECT_EQ(decode(make_png(palette, 1, 3, {0b10000100})),
+              (Image{1, 3, 3, {7, 8, 9, 1, 2, 3, 255, 255, 255}}));
+    PngKind grays = kind(PNG_COLOR_TYPE_PALETTE, 8);
+    grays.palette = {{1, 1, 1}, {200, 200, 200}};
+    EXPECT_EQ(decode(make_png(grays, 1, 2, {1, 0})), (Image{1, 2, 1, {200, 1}}));
+}
+
+TEST(Png, RefusesDamage) {
+    const std::vector<std::byte> encoded = encode_png(noise_image(16, 16, 3));
+    const std::string good(testing::text_of(encoded));
+    for (std::size_t length = 0; length < good.size(); ++length)
+        expect_error([&] { decode(good.substr(0, length)); }, {"x.file: "});
+    std::string flipped = good;
+    flipped[good.size() / 2] ^= 0x10;
+    expect_error([&] { decode(flipped); }, {"x.file: damaged PNG: "});
+
+    // A header that claims 60000 x 60000 pixels, its checksum made right again.
+    std::string bomb = make_png(kind(PNG_COLOR_TYPE_GRAY, 8), 1, 1, {0});
+    const unsigned char extent[] = {0, 0, 0xea, 0x60};
+    for (std::size_t i = 0; i < 4; ++i) bomb[16 + i] = bomb[20 + i] = static_cast<char>(extent[i]);
+    std::uint32_t crc = 0xffffffffu;
+    for (std::size_t i = 12; i < 29; ++i) {
+        crc ^= static_cast<unsigned char>(bomb[i]);
+        for (int k = 0; k < 8; ++k) crc = crc & 1 ? (crc >> 1) ^ 0xedb88320u : crc >> 1;
+    }
+    crc = ~crc;
+    for (std::size_t i = 0; i < 4; ++i) bomb[29 + i] = static_cast<char>(crc >> (24 - 8 * i));
+    expect_error([&] { decode(bomb); }, {"x.file: image of 60000 x 60000 pixels", "67108864"});
+}
+
+TEST(Jpeg, GrayRgbProgressiveAndCmyk) {
+    for (const bool progressive : {false, true}) {
+        const Image gray = smooth_image(20, 33, 1);
+        const Image read_gray = decode(make_jpeg(gray, progressive));
+        EXPECT_EQ(read_gray.channels, 1);
+        EXPECT_EQ(read_gray.height, 20);
+        EXPECT_LE(worst_difference(read_gray, gray), 2);
+        const Image color = smooth_image(20, 33, 3);
+        const Image read_color = decode(make_jpeg(color, progressive));
+        EXPECT_EQ(read_color.channels, 3);
+        EXPECT_EQ(read_color.width, 33);
+        EXPECT_LE(worst_difference(read_color, color), 4);
+    }
+    // Ink stored as light: (200, 100, 50) under black of 255 (none) is that colour, under 0 is black.
+    Image cmyk{8, 8, 4, {}};
+    for (int i = 0; i < 64; ++i) cmyk.pixels.insert(cmyk.pixels.end(), {200, 100, 50, 255});
+    const Image rgb = decode(make_jpeg(cmyk));
+    ASSERT_EQ(rgb.channels, 3);
+    EXPECT_NEAR(rgb.pixels[0], 200, 3);
+    EXPECT_NEAR(rgb.pixels[1], 100, 3);
+    EXPECT_NEAR(rgb.pixels[2], 50, 3);
+}
+
+TEST(Jpeg, RefusesDamage) {
+    for (const bool progressive : {false, true}) {
+        const std::string good = make_jpeg(noise_image(16, 16, 3), progressive);
+        for (std::size_t length = 0; length + 2 < good.size(); ++length)
+            expect_error([&] { decode(good.substr(0, length)); }, {"x.file: "});
+        std::mt19937 engine(5);
+        for (int round = 0; round < 2000; ++round) {
+            std::string damaged = good;
+            damaged[3 + engine() % (good.size() - 3)] = static_cast<char>(engine());
+            try {
+                decode(damaged);
+            } catch (const Error& error) {
+                EXPECT_EQ(std::string(error.what()).rfind("x.file: ", 0), 0u) << error.what();
+                EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
+            }
+        }
+    }
+    expect_error([] { decode("GIF89a........"); }, {"x.file: is neither a PNG nor a JPEG"});
+    expect_error([] { decode(""); }, {"neither"});
+    expect_error([] { read_image("/nonexistent.png"); }, {"/nonexistent.png", "cannot be opened"});
+}
+
+TEST(Resize, KeepsConstantsAndRamps) {
+    for (const std::int64_t size : {1, 3, 7, 28, 32, 100}) {
+        const Image flat{28, 28, 3, Bytes(28 * 28 * 3, 131)};
+        const Image resized = resize_to_square(flat, size);
+        EXPECT_EQ(resized.height, size);
+        EXPECT_EQ(resized.width, size);
+        EXPECT_EQ(resized.pixels, Bytes(static_cast<std::size_t>(size * size * 3), 131));
+    }
+    // A cubic of Keys' reproduces a straight line away from the edges, up and down.
+    Image ramp{1, 100, 1, {}};
+    for (int x = 0; x < 100; ++x) ramp.pixels.push_back(static_cast<std::uint8_t>(2 * x + 20));
+    for (const std::int64_t width : {25, 50, 200}) {
+        const Image resized = resize(ramp, {0, 0, 1, 100}, 1, width);
+        const double scale = 100.0 / static_cast<double>(width);
+        for (std::int64_t x = width / 5; x < width * 4 / 5; ++x)
+            EXPECT_NEAR(resized.pixels[static_cast<std::size_t>(x)],
+                        2 * ((static_cast<double>(x) + 0.5) * scale - 0.5) + 20, 0.51);
+    }
+}
+
+TEST(Resize, DoesNotAlias) {
+    // Stripes of one pixel, shrunk: plain gray, where picking pixels would give black or white.
+    Image stripes{60, 60, 1, {}};
+    for (int i = 0; i < 3600; ++i) stripes.pixels.push_back(i % 2 ? 255 : 0);
+    const Image small = resize_to_square(stripes, 10);
+    for (std::size_t y = 1; y < 9; ++y)
+        for (std::size_t x = 1; x < 9; ++x) EXPECT_NEAR(small.pixels[y * 10 + x], 127.5, 4);
+}
+
+TEST(Resize, CropsTheCentre) {
+    const Image image = noise_image(6, 11, 3);
+    const Image square = resize_to_square(image, 6);
+    for (std::size_t y = 0; y < 6; ++y)
+        for (std::size_t i = 0; i < 18; ++i)
+            EXPECT_EQ(square.pixels[y * 18 + i], image.pixels[y * 33 + 6 + i]);
+    // An extreme shape costs no more than its own size.
+    const Image line{1, 100000, 1, Bytes(100000, 9)};
+    EXPECT_EQ(resize_to_square(line, 64).pixels, Bytes(64 * 64, 9));
+    // Transposing commutes with resizing: both directions are treated alike.
+    const Image gray = noise_image(17, 17, 1);
+    Image transposed = gray;
+    for (std::size_t y = 0; y < 17; ++y)
+        for (std::size_t x = 0; x < 17; ++x) transposed.pixels[x * 17 + y] = gray.pixels[y * 17 + x];
+    const Image a = resize_to_square(gray, 8), b = resize_to_square(transposed, 8);
+    for (std::size_t y = 0; y < 8; ++y)
+        for (std::size_t x = 0; x < 8; ++x) EXPECT_NEAR(a.pixels[y * 8 + x], b.pixels[x * 8 + y], 1);
+    expect_error([&] { resize(gray, {0, 0, 18, 17}, 4, 4); }, {"box 18 x 17", "17 x 17"});
+    expect_error([&] { resize(gray, {0, 0, 17, 17}, 0, 4); }, {"4 x 0"});
+}
+
+TEST(Grid, PixelsOfModelValues) {
+    const float nan = std::numeric_limits<float>::quiet_NaN(),
+                infinity = std::numeric_limits<float>::infinity();
+    EXPECT_EQ(to_pixels(std::vector<float>{-1, -2, 1, 3, 0, nan, infinity, -infinity}),
+              (Bytes{0, 0, 255, 255, 128, 0, 255, 0}));
+    for (int pixel = 0; pixel < 256; ++pixel)
+        EXPECT_EQ(to_pixels(std::vector<float>{static_cast<float>(pixel) / 127.5f - 1}),
+                  (Bytes{Bytes::value_type(pixel)}));
+}
+
+TEST(Grid, LaysOutRowsPaddingAndUpscaling) {
+    const Bytes three = {10, 11, 20, 21, 30, 31};  // three images of 1 x 2
+    GridOptions options;
+    options.padding = 1;
+    options.background = 7;
+    EXPECT_EQ(make_grid(three, 3, 1, 2, 1, options), (Image{5, 7, 1, {7, 7,  7,  7, 7,  7,  7,  //
+                                                                      7, 10, 11, 7, 20, 21, 7,  //
+                                                                      7, 7,  7,  7, 7,  7,  7,  //
+                                                                      7, 30, 31, 7, 7,  7,  7,  //
+                                                                      7, 7,  7,  7, 7,  7,  7}}));
+    options.padding = 0;
+    options.columns = 3;
+    options.upscale = 2;
+    EXPECT_EQ(make_grid(three, 3, 1, 2, 1, options),
+              (Image{2, 12, 1, {10, 10, 11, 11, 20, 20, 21, 21, 30, 30, 31, 31,  //
+                                10, 10, 11, 11, 20, 20, 21, 21, 30, 30, 31, 31}}));
+    options.columns = 100;  // never wider than there are images
+    EXPECT_EQ(make_grid(three, 3, 1, 2, 1, options).width, 12);
+    const std::vector<float> values = {-1, 0, 1};
+    options = {};
+    options.padding = 0;
+    EXPECT_EQ(make_grid(values, 1, 1, 1, 3, options), (Image{1, 1, 3, {0, 128, 255}}));
+
+    expect_error([&] { make_grid(three, 3, 1, 2, 2); }, {"2 channels, expected 1 or 3"});
+    expect_error([&] { make_grid(three, 2, 1, 2, 1); }, {"6 values, expected 4 for [2, 1, 2, 1]"});
+    expect_error([&] { make_grid(three, 0, 1, 2, 1); }, {"0 images"});
+    options.upscale = 0;
+    expect_error([&] { make_grid(three, 3, 1, 2, 1, options); }, {"upscale 0"});
+}
+
+}  // namespace
+}  // namespace ito::diffusion
