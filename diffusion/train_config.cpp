@@ -88,12 +88,13 @@ void TrainConfig::validate() const {
     require_range<std::int64_t>("image-size", image_size, 0, 4096);
     require_range<std::int64_t>("steps", steps, 0, many);
     require_range("minutes", minutes, 0.0, 1e7);
-    require(steps > 0 || minutes > 0, "train: neither --steps nor --minutes is given; one of them must end the training");
+    require(steps > 0 || minutes > 0,
+            "train: neither --steps nor --minutes is given; one of them must end the training");
     require_range<std::int64_t>("batch", batch, 1, 65536);
     require_range<std::int64_t>("grad-accum", grad_accum, 1, 65536);
     require_range<std::int64_t>("base-channels", base_channels, 4, 4096);
-    require(!channel_mults.empty() && channel_mults.size() <= 8, "--channel-mults: {} levels; expected 1 to 8",
-            channel_mults.size());
+    require(!channel_mults.empty() && channel_mults.size() <= 8,
+            "--channel-mults: {} levels; expected 1 to 8", channel_mults.size());
     for (const auto mult : channel_mults) require_range<std::int64_t>("channel-mults", mult, 1, 64);
     require_range<std::int64_t>("layers-per-block", layers_per_block, 1, 64);
     require_range<std::int64_t>("heads", heads, 1, 1024);
@@ -109,7 +110,8 @@ void TrainConfig::validate() const {
     require(weight_decay >= 0, "--weight-decay {}: expected 0 or more", weight_decay);
     require(ema >= 0 && ema < 1, "--ema {}: expected at least 0 and less than 1", ema);
     require_range("threads", threads, 0, 1024);
-    require(precision == "float32", "--precision {}: the CPU trains in float32; use --precision float32", precision);
+    require(precision == "float32", "--precision {}: the CPU trains in float32; use --precision float32",
+            precision);
     require_range<std::int64_t>("sample-every", sample_every, 0, many);
     require_range<std::int64_t>("save-every", save_every, 1, many);
 }
@@ -134,18 +136,21 @@ nn::UNetConfig TrainConfig::unet(std::int64_t height, std::int64_t width, std::i
     }
     for (const auto wanted : attention_resolutions) {
         if (wanted == 0) continue;
-        require(std::find(resolutions.begin(), resolutions.end(), wanted) != resolutions.end(),
-                "--attention-resolutions {}: no level has that resolution; with {}x{} images the levels have {}", wanted,
-                height, width, fmt::join(resolutions, ", "));
+        require(
+            std::find(resolutions.begin(), resolutions.end(), wanted) != resolutions.end(),
+            "--attention-resolutions {}: no level has that resolution; with {}x{} images the levels have {}",
+            wanted, height, width, fmt::join(resolutions, ", "));
     }
     if (heads > 1) {
         // The format stores one head size for the whole network, so every level with attention must agree.
         const std::int64_t middle = config.block_out_channels.back();
-        require(middle % heads == 0, "--heads {}: {} channels cannot be cut into {} heads", heads, middle, heads);
+        require(middle % heads == 0, "--heads {}: {} channels cannot be cut into {} heads", heads, middle,
+                heads);
         config.attention_head_dim = middle / heads;
         for (std::size_t i = 0; i < config.attention.size(); ++i) {
             require(!config.attention[i] || config.block_out_channels[i] == middle,
-                    "--heads {}: attention would run at {} and {} channels, and the run's format keeps one head size; "
+                    "--heads {}: attention would run at {} and {} channels, and the run's format keeps one "
+                    "head size; "
                     "choose attention resolutions whose levels have {} channels, or --heads 1",
                     heads, config.block_out_channels[i], middle, middle);
         }

@@ -15,7 +15,8 @@ std::vector<float> channels_first(const std::vector<float>& in, const Shape& sha
     for (std::int64_t i = 0; i < n; ++i)
         for (std::int64_t p = 0; p < h * w; ++p)
             for (std::int64_t k = 0; k < c; ++k)
-                out[static_cast<std::size_t>((i * c + k) * h * w + p)] = in[static_cast<std::size_t>((i * h * w + p) * c + k)];
+                out[static_cast<std::size_t>((i * c + k) * h * w + p)] =
+                    in[static_cast<std::size_t>((i * h * w + p) * c + k)];
     return out;
 }
 
@@ -25,7 +26,8 @@ std::vector<float> channels_last(const std::vector<float>& in, const Shape& shap
     for (std::int64_t i = 0; i < n; ++i)
         for (std::int64_t k = 0; k < c; ++k)
             for (std::int64_t p = 0; p < h * w; ++p)
-                out[static_cast<std::size_t>((i * h * w + p) * c + k)] = in[static_cast<std::size_t>((i * c + k) * h * w + p)];
+                out[static_cast<std::size_t>((i * h * w + p) * c + k)] =
+                    in[static_cast<std::size_t>((i * c + k) * h * w + p)];
     return out;
 }
 
@@ -36,8 +38,10 @@ Shape file_shape(const Tensor& tensor) {
 
 /// The name under which `name` may stand in files of older versions; empty if there is none.
 std::string older_name(const std::string& name) {
-    for (const auto& [now, then] : {std::pair<std::string, std::string>{".to_q.", ".query."}, {".to_k.", ".key."},
-                                    {".to_v.", ".value."}, {".to_out.0.", ".proj_attn."}}) {
+    for (const auto& [now, then] : {std::pair<std::string, std::string>{".to_q.", ".query."},
+                                    {".to_k.", ".key."},
+                                    {".to_v.", ".value."},
+                                    {".to_out.0.", ".proj_attn."}}) {
         if (const auto at = name.find(now); at != std::string::npos)
             return std::string(name).replace(at, now.size(), then);
     }
@@ -64,16 +68,19 @@ void load_tensors(const std::filesystem::path& path, const std::vector<NamedTens
     std::vector<const SafetensorsEntry*> entries;
     for (const auto& [name, tensor] : tensors) {
         const std::string older = older_name(name);
-        const std::string& key = !file.contains(name) && !older.empty() && file.contains(older) ? older : name;
+        const std::string& key =
+            !file.contains(name) && !older.empty() && file.contains(older) ? older : name;
         const auto& entry = file.at(key, file_shape(tensor));
-        require(entry.dtype == DType::float32, "{}: tensor \"{}\" is {}; expected float32", path.string(), key,
-                name_of(entry.dtype));
+        require(entry.dtype == DType::float32, "{}: tensor \"{}\" is {}; expected float32", path.string(),
+                key, name_of(entry.dtype));
         entries.push_back(&entry);
         used.insert(key);
     }
     for (const auto& [name, entry] : file.tensors()) {
-        require(used.contains(name), "{}: tensor \"{}\" has no place in this model; was it made with another "
-                "configuration?", path.string(), name);
+        require(used.contains(name),
+                "{}: tensor \"{}\" has no place in this model; was it made with another "
+                "configuration?",
+                path.string(), name);
     }
     for (std::size_t i = 0; i < tensors.size(); ++i) {
         Tensor tensor = tensors[i].tensor;
