@@ -110,15 +110,13 @@ StepMetrics Trainer::step() {
     return metrics;
 }
 
-Tensor Trainer::sample(std::int64_t count, std::int64_t sampling_steps) {
+Tensor Trainer::sample(std::int64_t count, std::int64_t sampling_steps, const std::function<bool()>& keep_going) {
     const auto timesteps = spaced_timesteps(schedule_.timesteps(), sampling_steps);
     const ReverseProcess process(schedule_, timesteps);
-    Tensor images;
-    {
-        const nn::FlatParameters::Swap swap(parameters_, ema_.average());
-        images = diffusion::sample(*model_, process,
-                                   {.count = count, .batch = config_.batch, .seed = config_.seed});
-    }
+    const auto on_step = [&](std::int64_t, std::int64_t, const Tensor&, const Tensor&) { return keep_going(); };
+    const nn::FlatParameters::Swap swap(parameters_, ema_.average());
+    Tensor images = diffusion::sample(*model_, process,
+                                      {.count = count, .batch = config_.batch, .seed = config_.seed, .on_step = on_step});
     parameters_.release_derived();
     return images;
 }
@@ -127,21 +125,22 @@ void Trainer::save(const Run& run) const {
     const fs::path name = fmt::format("step-{:08}", step_);
     const fs::path temporary = run.trainer() / ("." + name.string() + ".tmp"), final = run.trainer() / name;
     std::error_code error;
-    fs::remove_all(temporary, error);
-    make_folder(temporary);
-    nn::save_tensors(temporary / "weights.safetensors", parameters_.named_views(parameters_.values()));
-    nn::save_tensors(temporary / "ema.safetensors", parameters_.named_views(ema_.average()));
-    nn::save_tensors(temporary / "adam_m.safetensors", parameters_.named_views(adam_.m()));
-    nn::save_tensors(temporary / "adam_v.safetensors", parameters_.named_views(adam_.v()));
-    Json state;
-    state["step"] = step_;
-    state["total_steps"] = lr_.total;
-    state["adam_steps"] = adam_.steps();
-    state["ema_updates"] = ema_.updates();
-    write_file_atomically(temporary / "state.json", state.dump(2) + "\n");
-    fs::remove_all(final, error);
-    fs::rename(temporary, final, error);
-    require(!error, "{}: the checkpoint cannot be moved into place: {}", final.string(), error.message());
+    if (!fs::exists(final)) {  // it does after a resume that had no step left: the same bits
+        fs::remove_all(temporary, error);
+        make_folder(temporary);
+        nn::save_tensors(temporary / "weights.safetensors", parameters_.named_views(parameters_.values()));
+        nn::save_tensors(temporary / "ema.safetensors", parameters_.named_views(ema_.average()));
+        nn::save_tensors(temporary / "adam_m.safetensors", parameters_.named_views(adam_.m()));
+        nn::save_tensors(temporary / "adam_v.safetensors", parameters_.named_views(adam_.v()));
+        Json state;
+        state["step"] = step_;
+        state["total_steps"] = lr_.total;
+        state["adam_steps"] = adam_.steps();
+        state["ema_updates"] = ema_.updates();
+        write_file_atomically(temporary / "state.json", state.dump(2) + "\n");
+        fs::rename(temporary, final, error);
+        require(!error, "{}: the checkpoint cannot be moved into place: {}", final.string(), error.message());
+    }
 
     // The pipeline's weights are the checkpoint's EMA: one file under two names where the file system allows.
     const fs::path weights = run.unet_weights(), link = weights.string() + ".tmp";

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 
 #include "diffusion/data/dataset.h"
@@ -46,8 +47,9 @@ class Trainer {
     /// Mean square of the (normalised) data: what prior_bits_per_dim needs.
     double data_second_moment() const;
 
-    /// Images from the EMA weights, always from the same noise: [count, H, W, C].
-    Tensor sample(std::int64_t count, std::int64_t sampling_steps);
+    /// Images from the EMA weights, always from the same noise: [count, H, W, C]. Ends with an Error once
+    /// `keep_going` returns false.
+    Tensor sample(std::int64_t count, std::int64_t sampling_steps, const std::function<bool()>& keep_going);
 
     /// Writes a checkpoint folder under `run` and the pipeline's weights, and removes older checkpoints.
     void save(const Run& run) const;
