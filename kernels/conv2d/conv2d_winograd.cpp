@@ -101,68 +101,127 @@ void convolve(const Context& context, const Tiles& tiles, const ForwardPieces& p
     });
 }
 
-/// How a weight gradient is computed: chunks of tiles one after the other, inside a chunk first both
-/// transforms, then the 36 matrix products over the chunk's tiles.
+/// How a weight gradient is computed: chunk by chunk of tiles, first both transforms of the chunk, then 36
+/// matrix products over its tiles. Where the transformed gradient is small enough to stay in a core's
+/// second-level cache beside a chunk (at most 64 channels), each task runs whole chunks for a piece of the
+/// tiles and adds to a partial sum of its own. A larger gradient is kept once, not once a piece: tasks cut
+/// each chunk's transforms by tiles and its products by position and channels.
 struct GradientPieces {
-    static constexpr std::int64_t chunk_bytes = 16 << 20, group = 16;
+    static constexpr std::int64_t shared_chunk_bytes = 16 << 20, own_chunk_bytes = 1 << 20;
+    static constexpr std::int64_t own_gradient_bytes = 600 << 10, partial_bytes = 4800 << 10,
+                                  most_pieces = 16;
+    static constexpr std::int64_t group = 16;
 
     GradientPieces(const Conv2dShape& shape, const Tiles& tiles) {
+        const std::int64_t gradient_bytes = weight_elements(shape) * 4;
         const std::int64_t tile_bytes = positions * 4 * (shape.in_channels + shape.out_channels);
-        const std::int64_t most = std::max<std::int64_t>(chunk_bytes / tile_bytes, 64);
-        chunks = ceil_div(tiles.count, most);
-        tile_count = ceil_div(tiles.count, chunks);
-        chunks = ceil_div(tiles.count, tile_count);
+        own = gradient_bytes <= own_gradient_bytes;
+        const std::int64_t most =
+            std::max<std::int64_t>((own ? own_chunk_bytes : shared_chunk_bytes) / tile_bytes, 64);
+        if (own) pieces = std::clamp<std::int64_t>(partial_bytes / gradient_bytes, 1, most_pieces);
+        piece_tiles = std::max(ceil_div(tiles.count, pieces), std::min(most, tiles.count));
+        pieces = ceil_div(tiles.count, piece_tiles);
+        chunk_tiles = ceil_div(piece_tiles, ceil_div(piece_tiles, most));
     }
 
-    std::int64_t chunks, tile_count;
+    bool own;
+    std::int64_t pieces = 1, piece_tiles, chunk_tiles;
 };
 
 struct GradientScratch {
-    GradientScratch(WorkspaceCarver& carver, const Conv2dShape& shape, const GradientPieces& pieces)
+    GradientScratch(WorkspaceCarver& carver, const Conv2dShape& shape, const GradientPieces& pieces,
+                    int workers)
         : zero_count(std::max(shape.in_channels, shape.out_channels)),
           zeros(carver.take<float>(static_cast<std::size_t>(zero_count))),
-          x(carver.take<float>(static_cast<std::size_t>(positions * shape.in_channels * pieces.tile_count))),
-          grad_y(carver.take<float>(
-              static_cast<std::size_t>(positions * shape.out_channels * pieces.tile_count))),
-          grad(carver.take<float>(static_cast<std::size_t>(weight_elements(shape)))) {}
+          x(carver, static_cast<std::size_t>(positions * shape.in_channels * pieces.chunk_tiles),
+            pieces.own ? workers : 1),
+          grad_y(carver, static_cast<std::size_t>(positions * shape.out_channels * pieces.chunk_tiles),
+                 pieces.own ? workers : 1),
+          grad(carver.take<float>(static_cast<std::size_t>(pieces.pieces * weight_elements(shape)))) {}
 
     std::int64_t zero_count;
     float* zeros;
-    float* x;       ///< [36][in_channels / 32][tiles][32]
-    float* grad_y;  ///< [36][out_channels / 16][tiles][16]
-    float* grad;    ///< [36][out_channels][in_channels]
+    PerWorker<float> x;       ///< [36][in_channels / 32][tiles][32]
+    PerWorker<float> grad_y;  ///< [36][out_channels / 16][tiles][16]
+    float* grad;              ///< [pieces][36][out_channels][in_channels]
 };
 
-void weight_gradient(const Context& context, const Conv2dBackwardWeights<float>& args, const Tiles& tiles,
-                     const GradientPieces& pieces, const GradientScratch& scratch) {
-    const std::int64_t in = args.shape.in_channels, out = args.shape.out_channels;
-    const std::int64_t capacity = pieces.tile_count;
-    std::fill_n(scratch.zeros, scratch.zero_count, 0.0f);
-    for (std::int64_t chunk = 0; chunk < pieces.chunks; ++chunk) {
-        const Range range = piece_range(tiles.count, capacity, chunk);
-        const std::int64_t count = range.end - range.begin;
+/// One weight gradient in the making.
+struct Gradient {
+    const Conv2dBackwardWeights<float>& args;
+    const Tiles& tiles;
+    const GradientPieces& pieces;
+    const GradientScratch& scratch;
+    std::int64_t in = args.shape.in_channels, out = args.shape.out_channels, capacity = pieces.chunk_tiles;
+
+    /// Transforms tiles [first, first + count) into slots from `slot` on of a worker's buffers.
+    void transform(std::int64_t first, std::int64_t count, std::int64_t slot, int worker) const {
+        HWY_DYNAMIC_DISPATCH(transform_inputs)
+        (tiles, args.x, args.x_pitch, in, scratch.zeros, first, count, panel, capacity, slot,
+         scratch.x[worker]);
+        HWY_DYNAMIC_DISPATCH(transform_output_gradients)
+        (tiles, args.grad_y, args.grad_y_pitch, out, scratch.zeros, first, count, capacity, slot,
+         scratch.grad_y[worker]);
+    }
+
+    /// Product number `index` of positions * in / panel, over `count` tiles.
+    void multiply(std::int64_t index, std::int64_t count, bool add, float* grad, int worker) const {
+        const std::int64_t panels = in / panel, e = index / panels, p = index % panels;
+        HWY_DYNAMIC_DISPATCH(gradient_product)
+        (scratch.grad_y[worker] + e * out * capacity, scratch.x[worker] + (e * in + p * panel) * capacity,
+         count, capacity, out, in, add, grad + e * out * in + p * panel);
+    }
+};
+
+void run_own_gradients(const Context& context, const Gradient& gradient) {
+    const std::int64_t elements = weight_elements(gradient.args.shape);
+    const GradientPieces& pieces = gradient.pieces;
+    parallel_for(context, pieces.pieces, [&](std::int64_t piece, int worker) {
+        const Range range = piece_range(gradient.tiles.count, pieces.piece_tiles, piece);
+        for (std::int64_t first = range.begin; first < range.end; first += pieces.chunk_tiles) {
+            const std::int64_t count = std::min(pieces.chunk_tiles, range.end - first);
+            gradient.transform(first, count, 0, worker);
+            for (std::int64_t index = 0; index < positions * gradient.in / panel; ++index)
+                gradient.multiply(index, count, first > range.begin, gradient.scratch.grad + piece * elements,
+                                  worker);
+        }
+    });
+    parallel_for(context, ceil_div(elements, elementwise_piece), [&](std::int64_t index, int) {
+        const Range range = piece_range(elements, elementwise_piece, index);
+        float* sum = gradient.scratch.grad;
+        for (std::int64_t piece = 1; piece < pieces.pieces; ++piece) {
+            const float* part = sum + piece * elements;
+#pragma omp simd
+            for (std::int64_t i = range.begin; i < range.end; ++i) sum[i] += part[i];
+        }
+    });
+}
+
+void run_shared_gradient(const Context& context, const Gradient& gradient) {
+    const std::int64_t chunk = gradient.pieces.chunk_tiles;
+    for (std::int64_t first = 0; first < gradient.tiles.count; first += chunk) {
+        const std::int64_t count = std::min(chunk, gradient.tiles.count - first);
         parallel_for(context, ceil_div(count, GradientPieces::group), [&](std::int64_t index, int) {
             const Range part = piece_range(count, GradientPieces::group, index);
-            const std::int64_t first = range.begin + part.begin, size = part.end - part.begin;
-            HWY_DYNAMIC_DISPATCH(transform_inputs)
-            (tiles, args.x, args.x_pitch, in, scratch.zeros, first, size, panel, capacity, part.begin,
-             scratch.x);
-            HWY_DYNAMIC_DISPATCH(transform_output_gradients)
-            (tiles, args.grad_y, args.grad_y_pitch, out, scratch.zeros, first, size, capacity, part.begin,
-             scratch.grad_y);
+            gradient.transform(first + part.begin, part.end - part.begin, part.begin, 0);
         });
-        const std::int64_t panels = in / panel;
-        parallel_for(context, positions * panels, [&](std::int64_t index, int) {
-            const std::int64_t e = index / panels, p = index % panels;
-            HWY_DYNAMIC_DISPATCH(gradient_product)
-            (scratch.grad_y + e * out * capacity, scratch.x + (e * in + p * panel) * capacity, count,
-             capacity, out, in, chunk > 0, scratch.grad + e * out * in + p * panel);
+        parallel_for(context, positions * gradient.in / panel, [&](std::int64_t index, int) {
+            gradient.multiply(index, count, first > 0, gradient.scratch.grad, 0);
         });
     }
-    parallel_for(context, ceil_div(out, GradientPieces::group), [&](std::int64_t index, int) {
-        const Range range = piece_range(out, GradientPieces::group, index);
+}
+
+void weight_gradient(const Context& context, const Gradient& gradient) {
+    std::fill_n(gradient.scratch.zeros, gradient.scratch.zero_count, 0.0f);
+    if (gradient.pieces.own)
+        run_own_gradients(context, gradient);
+    else
+        run_shared_gradient(context, gradient);
+    parallel_for(context, ceil_div(gradient.out, GradientPieces::group), [&](std::int64_t index, int) {
+        const Range range = piece_range(gradient.out, GradientPieces::group, index);
         for (std::int64_t k = range.begin; k < range.end; ++k) HWY_DYNAMIC_DISPATCH(write_weight_gradient)
-        (scratch.grad, out, in, k, args.accumulate_weight, args.grad_weight);
+        (gradient.scratch.grad, gradient.out, gradient.in, k, gradient.args.accumulate_weight,
+         gradient.args.grad_weight);
     });
 }
 
@@ -254,8 +313,8 @@ void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights
         const Tiles tiles = forward_tiles(shape);
         const GradientPieces pieces(shape, tiles);
         WorkspaceCarver carver(context, "conv2d_backward_weights");
-        const GradientScratch scratch(carver, shape, pieces);
-        weight_gradient(context, args, tiles, pieces, scratch);
+        const GradientScratch scratch(carver, shape, pieces, context.threads);
+        weight_gradient(context, Gradient{args, tiles, pieces, scratch});
     }
     if (args.grad_bias) {
         WorkspaceCarver carver(context, "conv2d_backward_weights");
@@ -281,10 +340,11 @@ std::size_t conv2d_backward_data_workspace(const Context& context, const Conv2dS
     return carver.used();
 }
 
-std::size_t conv2d_backward_weights_workspace(const Context&, const Conv2dShape& shape) {
+std::size_t conv2d_backward_weights_workspace(const Context& context, const Conv2dShape& shape) {
     if (shape.batch <= 0) return 0;
     WorkspaceCarver weight_carver, bias_carver;
-    const GradientScratch scratch(weight_carver, shape, GradientPieces(shape, forward_tiles(shape)));
+    const GradientScratch scratch(weight_carver, shape, GradientPieces(shape, forward_tiles(shape)),
+                                  context.threads);
     const ColumnSums sums(bias_carver, shape.batch * shape.out_height() * shape.out_width(),
                           shape.out_channels);
     return std::max(weight_carver.used(), bias_carver.used());

@@ -156,6 +156,7 @@ const Conv2dShape shapes[] = {
     make(17, 7, 7, 64, 64, 3, 1, 1, 1),   // a ragged last piece of the batch
     make(3, 9, 10, 32, 64, 3, 1, 0, 2),   // Winograd with cut tiles and uneven padding
     make(3, 16, 12, 96, 32, 3, 1, 1, 1),     make(1, 7, 7, 256, 160, 3, 1, 1, 1),
+    make(40, 8, 11, 32, 32, 3, 1, 1, 1),      // several pieces of several chunks
     make(40, 9, 9, 16, 16, 3, 1, 1, 1),       // several pieces
     {2, 6, 10, 12, 20, 2, 4, 1, 0, 2, 1, 1},  // nothing symmetric
 };
@@ -343,6 +344,22 @@ TEST(Conv2dEdges, SmallWorkspaceIsRefused) {
     Machine machine;
     Case<float> a = Case<float>(make(2, 8, 8, 16, 16, 3, 1, 1, 1), 0).fill();
     EXPECT_THROW(cpu::conv2d_forward(machine.context, a.forward()), std::invalid_argument);
+}
+
+/// Enough tiles for Winograd to compute one gradient, or each of several partial ones, chunk by chunk.
+TEST(Conv2dEdges, WeightGradientOfALargeBatch) {
+    for (const Conv2dShape& shape :
+         {make(160, 7, 7, 32, 160, 3, 1, 1, 1), make(150, 7, 7, 64, 64, 3, 1, 1, 1)}) {
+        Machine one(1), two(2);
+        Case<float> a = Case<float>(shape, 0).fill(), other = a;
+        Case<double> b = a.as<double>();
+        run_backward_weights(one, a.backward_weights());
+        run_backward_weights(two, other.backward_weights());
+        ref::conv2d_backward_weights(one.context, b.backward_weights());
+        expect_close(a.grad_weight, b.grad_weight, winograd_l2_tolerance, winograd_worst_tolerance);
+        expect_close(a.grad_bias, b.grad_bias, l2_tolerance, worst_tolerance);
+        EXPECT_TRUE(bitwise_equal(a.grad_weight, other.grad_weight));
+    }
 }
 
 /// The tolerances would show one wrong tap of one filter.
