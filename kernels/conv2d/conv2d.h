@@ -105,12 +105,8 @@ std::size_t conv2d_backward_weights_workspace(const Context&, const Conv2dShape&
 /// Bytes of the packed form of float32 weights for a pass; 0 where the plain form is used as it is.
 /// Depends on everything in `shape` but the batch.
 std::size_t conv2d_packed_bytes(const Context&, const Conv2dShape& shape, Conv2dPass pass);
-<<<<<<< HEAD
-/// Packs once per change of the weights, so that every step of a sampling run reuses it.
-=======
 /// Packs once per change of the weights, so that every step of a sampling run reuses it. `packed` is 64-byte
 /// aligned. The context's direct_convolution must be what it is when the packed weights are used.
->>>>>>> wt-conv
 void conv2d_pack(const Context&, const Conv2dShape& shape, Conv2dPass pass, const float* weight,
                  void* packed);
 }  // namespace cpu
