@@ -122,8 +122,8 @@ Tensor Trainer::sample(std::int64_t count, std::int64_t sampling_steps, const st
 }
 
 void Trainer::save(const Run& run) const {
-    const fs::path name = fmt::format("step-{:08}", step_);
-    const fs::path temporary = run.trainer() / ("." + name.string() + ".tmp"), final = run.trainer() / name;
+    const std::string name = fmt::format("step-{:08}", step_);
+    const fs::path temporary = run.trainer() / fmt::format(".{}.tmp", name), final = run.trainer() / name;
     std::error_code error;
     if (!fs::exists(final)) {  // it does after a resume that had no step left: the same bits
         fs::remove_all(temporary, error);
@@ -143,7 +143,7 @@ void Trainer::save(const Run& run) const {
     }
 
     // The pipeline's weights are the checkpoint's EMA: one file under two names where the file system allows.
-    const fs::path weights = run.unet_weights(), link = weights.string() + ".tmp";
+    const fs::path weights = run.unet_weights(), link = fmt::format("{}.tmp", weights.string());
     fs::remove(link, error);
     fs::create_hard_link(final / "ema.safetensors", link, error);
     if (error) fs::copy_file(final / "ema.safetensors", link, fs::copy_options::overwrite_existing, error);
