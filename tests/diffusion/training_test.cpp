@@ -117,7 +117,7 @@ TEST(Training, SameBitsForAnyNumberOfThreads) {
 
 TEST(Training, ResumeIsBitwise) {
     const testing::TemporaryFolder folder;
-    const Run run(folder.path() / "run");
+    const diffusion::Run run(folder.path() / "run");
     Trainer straight(tiny_config(), blobs());
     std::vector<double> losses;
     for (int i = 0; i < 12; ++i) losses.push_back(straight.step().loss);
@@ -139,7 +139,7 @@ TEST(Training, ResumeIsBitwise) {
 
 TEST(Training, OnlyTheLatestCheckpointStays) {
     const testing::TemporaryFolder folder;
-    const Run run(folder.path() / "run");
+    const diffusion::Run run(folder.path() / "run");
     Trainer trainer(tiny_config(), blobs());
     run.write_pipeline(trainer.unet_config(), tiny_config().scheduler());
     for (int i = 0; i < 3; ++i) {
@@ -226,7 +226,7 @@ TEST_F(Sampling, CanBeInterrupted) {
 
 TEST_F(Sampling, PipelineOpensAgain) {
     const testing::TemporaryFolder folder;
-    const Run run(folder.path() / "run");
+    const diffusion::Run run(folder.path() / "run");
     run.write_pipeline(trainer_.unet_config(), tiny_config().scheduler());
     trainer_.save(run);
     const auto raw = load_pipeline(run.root(), WeightSet::raw);
