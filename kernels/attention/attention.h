@@ -33,7 +33,7 @@ struct AttentionForward {
     std::int64_t qkv_pitch = 0;
     T* o = nullptr;
     std::int64_t o_pitch = 0;
-    master_t<T>* lse = nullptr;
+    master_t<T>* lse = nullptr;  ///< may be null (nothing will be differentiated)
 };
 
 template <class T>
@@ -64,7 +64,8 @@ template <class T>
 void attention_backward(const Context&, const AttentionBackward<T>&);
 }  // namespace ref
 
-/// float: blocks of queries against all keys, one (image, head) per piece. double: the plain loops.
+/// float: blocks of queries against all keys; a piece is a block forward and an (image, head) backward.
+/// double: the plain loops.
 namespace cpu {
 void attention_forward(const Context&, const AttentionForward<float>&);
 void attention_forward(const Context&, const AttentionForward<double>&);

@@ -163,7 +163,10 @@ HWY_INLINE V apply_mask(V value, const std::uint32_t* words, V keep_scale, std::
 }
 
 template <bool with_silu, bool with_mask>
-void forward_pixels(const gn::ForwardPass& a, const gn::Coefficients& k, const gn::Mask& mask) {
+void forward_pixels(const gn::ForwardPass& pass, const gn::Coefficients& coefficients, const gn::Mask& mask) {
+    // Copies, so that the compiler need not read them again after every vector store.
+    const gn::ForwardPass a = pass;
+    const gn::Coefficients k = coefficients;
     const D d;
     const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
     const V keep_scale = hn::Set(d, mask.keep_scale);
@@ -220,9 +223,7 @@ HWY_INLINE void backward_tile(const T tile, const gn::BackwardPass& a, const gn:
             sum_dz[v] = hn::Add(sum_dz[v], dz);
             sum_dz_t[v] = hn::MulAdd(dz, t, sum_dz_t[v]);
             sum_t[v] = hn::Add(sum_t[v], t);
-            if (with_silu || with_mask) {
-                if (a.dz) tile.store(dz, a.dz + (begin + i) * a.dz_pitch, v);
-            }
+            if (with_silu || with_mask) tile.store(dz, a.dz + (begin + i) * a.dz_pitch, v);
         }
     }
     for (int v = 0; v < vectors; ++v) {
@@ -233,8 +234,9 @@ HWY_INLINE void backward_tile(const T tile, const gn::BackwardPass& a, const gn:
 }
 
 template <bool with_silu, bool with_mask>
-void backward_sums(const gn::BackwardPass& a, const gn::Coefficients& k, const gn::Mask& mask,
+void backward_sums(const gn::BackwardPass& pass, const gn::Coefficients& k, const gn::Mask& mask,
                    const gn::BackwardSums& sums) {
+    const gn::BackwardPass a = pass;
     const std::int64_t stride = gn::padded(a.channels);
     const std::uint32_t* words[gn::max_block_pixels] = {};
     double* totals[3] = {sums.dz, sums.dz_t, sums.t};
@@ -251,8 +253,11 @@ void backward_sums(const gn::BackwardPass& a, const gn::Coefficients& k, const g
     }
 }
 
-void backward_pixels(const gn::BackwardPass& a, const float* dz, std::int64_t dz_pitch,
-                     const gn::Coefficients& k, const gn::BackwardCoefficients& b) {
+void backward_pixels(const gn::BackwardPass& pass, const float* dz, std::int64_t dz_pitch,
+                     const gn::Coefficients& first, const gn::BackwardCoefficients& second) {
+    const gn::BackwardPass a = pass;
+    const gn::Coefficients k = first;
+    const gn::BackwardCoefficients b = second;
     const D d;
     const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
     const auto element = [&](V x, V dz, std::int64_t c) HWY_ATTR {
@@ -302,71 +307,12 @@ namespace ito::kernels {
 namespace {
 
 namespace gn = group_norm_detail;
+using gn::BackwardScratch, gn::Extent, gn::ForwardScratch;
 
 HWY_EXPORT(channel_statistics);
 HWY_EXPORT(forward);
 HWY_EXPORT(backward_first);
 HWY_EXPORT(backward_pixels);
-
-/// The groups and channels of one piece.
-struct Extent {
-    std::int64_t image, group_begin, group_end, first, channels;
-
-    Extent(const GroupNormShape& shape, const gn::Pieces& pieces, std::int64_t piece) {
-        image = piece / pieces.per_image;
-        const Range groups = piece_range(shape.groups, pieces.groups_per_piece, piece % pieces.per_image);
-        group_begin = groups.begin, group_end = groups.end;
-        first = group_begin * shape.group_channels();
-        channels = (group_end - group_begin) * shape.group_channels();
-    }
-};
-
-struct ForwardScratch {
-    gn::Coefficients coefficients;
-    gn::ChannelStatistics statistics;
-    std::uint32_t* words;
-
-    ForwardScratch(gn::Scratch& scratch, std::int64_t channels)
-        : coefficients(scratch, channels),
-          statistics(scratch, channels),
-          words(scratch.take<std::uint32_t>(gn::word_count(channels))) {}
-};
-
-struct BackwardScratch {
-    gn::Coefficients coefficients;
-    gn::BackwardSums sums;
-    gn::BackwardCoefficients backward;
-    std::uint32_t* words;
-    float* dz;
-
-    BackwardScratch(gn::Scratch& scratch, std::int64_t channels, std::int64_t pixels)
-        : coefficients(scratch, channels),
-          sums(scratch, channels),
-          backward(scratch, channels),
-          words(scratch.take<std::uint32_t>(gn::word_count(channels))),
-          dz(scratch.take<float>(pixels * channels)) {}
-};
-
-std::int64_t piece_channels(const GroupNormShape& shape) {
-    return gn::Pieces(shape).groups_per_piece * shape.group_channels();
-}
-
-std::size_t forward_worker_bytes(const GroupNormShape& shape) {
-    gn::Scratch scratch(nullptr);
-    ForwardScratch(scratch, piece_channels(shape));
-    return scratch.used();
-}
-
-std::size_t backward_worker_bytes(const GroupNormShape& shape) {
-    gn::Scratch scratch(nullptr);
-    BackwardScratch(scratch, piece_channels(shape), shape.pixels);
-    return scratch.used();
-}
-
-/// Bytes of the sums per image and channel behind grad_gamma and grad_beta.
-std::size_t image_sums_bytes(const GroupNormShape& shape) {
-    return (static_cast<std::size_t>(shape.batch * shape.channels) * 2 * sizeof(double) + 63) / 64 * 64;
-}
 
 bool empty(const GroupNormShape& s) {
     return s.batch == 0 || s.pixels == 0 || s.channels == 0;
@@ -377,7 +323,7 @@ void forward_piece(const GroupNormForward<float>& a, const Extent& e, const Forw
     const std::int64_t first_row = e.image * s.pixels;
     gn::ForwardPass pass{};
     pass.pixels = s.pixels, pass.channels = e.channels, pass.silu = a.silu;
-    pass.block = gn::block_pixels(piece_channels(s));
+    pass.block = gn::block_pixels(gn::piece_channels(s));
     pass.x = a.x + first_row * a.x_pitch + e.first, pass.x_pitch = a.x_pitch;
     pass.y = a.y + first_row * a.y_pitch + e.first, pass.y_pitch = a.y_pitch;
     const gn::ChannelStatistics& statistics = scratch.statistics;
@@ -413,17 +359,15 @@ void backward_piece(const GroupNormBackward<float>& a, const Extent& e, const Ba
     const gn::Mask mask(a.dropout, a.mask, e.image, s.channels, e.first, scratch.words);
     gn::BackwardPass pass{};
     pass.pixels = s.pixels, pass.channels = e.channels, pass.silu = a.silu;
-    pass.block = gn::block_pixels(piece_channels(s));
+    pass.block = gn::block_pixels(gn::piece_channels(s));
     pass.x = a.x + first_row * a.x_pitch + e.first, pass.x_pitch = a.x_pitch;
     pass.grad_y = a.grad_y + first_row * a.grad_y_pitch + e.first, pass.grad_y_pitch = a.grad_y_pitch;
-    if (a.grad_x) {
-        pass.grad_x = a.grad_x + first_row * a.grad_x_pitch + e.first;
-        pass.grad_x_pitch = a.grad_x_pitch;
-        pass.accumulate = a.accumulate_x;
-        // dz waits where grad_x will be, unless that holds something to add to.
-        pass.dz = a.accumulate_x ? scratch.dz : pass.grad_x;
-        pass.dz_pitch = a.accumulate_x ? e.channels : pass.grad_x_pitch;
-    }
+    // dz waits where grad_x will be, unless that holds something to add to.
+    const bool in_place = a.grad_x && !a.accumulate_x;
+    if (a.grad_x) pass.grad_x = a.grad_x + first_row * a.grad_x_pitch + e.first;
+    pass.grad_x_pitch = a.grad_x_pitch, pass.accumulate = a.accumulate_x;
+    pass.dz = in_place ? pass.grad_x : scratch.dz;
+    pass.dz_pitch = in_place ? a.grad_x_pitch : e.channels;
     const auto group_of = [&](std::int64_t c) { return e.image * s.groups + c / group_channels; };
     for (std::int64_t c = e.first; c < e.first + e.channels; ++c)
         gn::set_coefficients(scratch.coefficients, c - e.first, gn::Channel(a, e.image, c),
@@ -449,10 +393,10 @@ namespace cpu {
 void group_norm_forward(const Context& context, const GroupNormForward<float>& a) {
     if (empty(a.shape)) return;
     const gn::Pieces pieces(a.shape);
-    const std::size_t worker_bytes = forward_worker_bytes(a.shape);
+    const std::size_t worker_bytes = gn::forward_worker_bytes(a.shape);
     parallel_for(context, a.shape.batch * pieces.per_image, [&](std::int64_t piece, int worker) {
         gn::Scratch memory(context.workspace.data() + static_cast<std::size_t>(worker) * worker_bytes);
-        const ForwardScratch scratch(memory, piece_channels(a.shape));
+        const ForwardScratch scratch(memory, gn::piece_channels(a.shape));
         forward_piece(a, Extent(a.shape, pieces, piece), scratch);
     });
 }
@@ -462,11 +406,11 @@ void group_norm_backward(const Context& context, const GroupNormBackward<float>&
     double* image_sums = reinterpret_cast<double*>(context.workspace.data());
     if (!empty(s)) {
         const gn::Pieces pieces(s);
-        std::byte* workers = context.workspace.data() + image_sums_bytes(s);
-        const std::size_t worker_bytes = backward_worker_bytes(s);
+        std::byte* workers = context.workspace.data() + gn::image_sums_bytes(s);
+        const std::size_t worker_bytes = gn::backward_worker_bytes(s);
         parallel_for(context, s.batch * pieces.per_image, [&](std::int64_t piece, int worker) {
             gn::Scratch memory(workers + static_cast<std::size_t>(worker) * worker_bytes);
-            const BackwardScratch scratch(memory, piece_channels(s), s.pixels);
+            const BackwardScratch scratch(memory, gn::piece_channels(s), s.pixels);
             const Extent extent(s, pieces, piece);
             backward_piece(a, extent, scratch, image_sums + extent.image * 2 * s.channels);
         });
@@ -492,11 +436,11 @@ void group_norm_backward(const Context& context, const GroupNormBackward<double>
 
 std::size_t group_norm_forward_workspace(const GroupNormShape& shape, DType type, int threads) {
     if (type == DType::float64 || empty(shape)) return 0;
-    return static_cast<std::size_t>(threads) * forward_worker_bytes(shape);
+    return static_cast<std::size_t>(threads) * gn::forward_worker_bytes(shape);
 }
 std::size_t group_norm_backward_workspace(const GroupNormShape& shape, DType type, int threads) {
     if (type == DType::float64 || empty(shape)) return 0;
-    return image_sums_bytes(shape) + static_cast<std::size_t>(threads) * backward_worker_bytes(shape);
+    return gn::image_sums_bytes(shape) + static_cast<std::size_t>(threads) * gn::backward_worker_bytes(shape);
 }
 
 }  // namespace cpu

@@ -4,8 +4,8 @@
 // ito::kernels::HWY_NAMESPACE and are compiled once per instruction set.
 //
 // exp(x) = 2^n exp(r), n = round(x / ln 2), r = x - n ln 2 in two steps; exp(r) on |r| <= ln 2 / 2 is a
-// minimax polynomial of degree 6 (relative error 3e-9). With fused multiply-adds exp is right to 1 ulp,
-// sigmoid and SiLU to 3; without (the x86-64 baseline) to about one more. NaN gives NaN.
+// minimax polynomial of degree 6 (relative error 3e-9). Measured worst errors in units in the last place: exp
+// 0.9 (1.2 without fused multiply-adds), sigmoid 2.4, SiLU 2.8. NaN gives NaN.
 
 #if defined(ITO_KERNELS_RUNTIME_SIMD_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ITO_KERNELS_RUNTIME_SIMD_MATH_INL_H_

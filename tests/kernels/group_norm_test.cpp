@@ -321,7 +321,7 @@ TEST(GroupNorm, MaskFollowsItsDefinition) {
     });
 }
 
-TEST(GroupNorm, DroppingNothingAndEverything) {
+TEST(GroupNorm, DroppingEverything) {
     Case c = cases[0];
     c.dropout = 1;
     Data<float> all(c);

@@ -1,0 +1,232 @@
+#include "kernels/attention/attention.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/support/numeric.h"
+#include "tests/support/targets.h"
+#include "tests/support/workspace.h"
+
+namespace ito::kernels {
+namespace {
+
+using testing::bitwise_equal;
+using testing::ContextWithWorkspace;
+using testing::expect_close;
+using testing::for_each_target;
+using testing::Pitched;
+
+struct Case {
+    std::int64_t batch, tokens, heads, head_dim, gap;
+};
+
+// One token, one head, odd sizes, several blocks of queries (300, 700), many heads.
+const Case cases[] = {{1, 1, 1, 8, 0},    {2, 7, 3, 9, 5},    {3, 49, 1, 32, 0},  {2, 196, 1, 64, 3},
+                      {1, 16, 2, 256, 0}, {1, 300, 2, 40, 1}, {1, 700, 1, 24, 0}, {2, 64, 4, 16, 2}};
+
+/// q, k and v are slices of one [tokens, 3 C] projection, and so are their gradients.
+template <class T>
+struct Data {
+    AttentionShape shape;
+    Case c;
+    Pitched<T> qkv, o, lse, grad_o, grad_qkv;
+
+    explicit Data(const Case& a)
+        : shape{a.batch, a.tokens, a.heads, a.head_dim},
+          c(a),
+          qkv(a.batch * a.tokens, 3 * a.heads * a.head_dim, 3 * a.heads * a.head_dim + a.gap),
+          o(a.batch * a.tokens, a.heads * a.head_dim, a.heads * a.head_dim + a.gap),
+          lse(a.batch * a.heads, a.tokens, a.tokens),
+          grad_o(a.batch * a.tokens, a.heads * a.head_dim, a.heads * a.head_dim + 2 * a.gap),
+          grad_qkv(a.batch * a.tokens, 3 * a.heads * a.head_dim, 3 * a.heads * a.head_dim + 2 * a.gap) {}
+
+    void fill(double stddev = 1.3) { qkv.fill_normal(1, 0.3, stddev), grad_o.fill_normal(2, 0.4, 1); }
+    std::int64_t channels() const { return shape.heads * shape.head_dim; }
+    double scale() const { return 1 / std::sqrt(static_cast<double>(shape.head_dim)); }
+
+    AttentionForward<T> forward_args() {
+        AttentionForward<T> a;
+        a.shape = shape, a.scale = scale();
+        a.q = qkv.data(), a.k = a.q + channels(), a.v = a.k + channels(), a.qkv_pitch = qkv.pitch();
+        a.o = o.data(), a.o_pitch = o.pitch(), a.lse = lse.data();
+        return a;
+    }
+    AttentionBackward<T> backward_args(bool accumulate) {
+        AttentionBackward<T> a;
+        a.shape = shape, a.scale = scale(), a.accumulate = accumulate;
+        a.q = qkv.data(), a.k = a.q + channels(), a.v = a.k + channels(), a.qkv_pitch = qkv.pitch();
+        a.o = o.data(), a.o_pitch = o.pitch(), a.lse = lse.data();
+        a.grad_o = grad_o.data(), a.grad_o_pitch = grad_o.pitch();
+        a.grad_q = grad_qkv.data(), a.grad_k = a.grad_q + channels(), a.grad_v = a.grad_k + channels();
+        a.grad_qkv_pitch = grad_qkv.pitch();
+        return a;
+    }
+};
+
+Data<double> in_float64(const Data<float>& from) {
+    Data<double> to(from.c);
+    to.qkv = from.qkv.as<double>(), to.o = from.o.as<double>(), to.lse = from.lse.as<double>();
+    to.grad_o = from.grad_o.as<double>(), to.grad_qkv = from.grad_qkv.as<double>();
+    return to;
+}
+
+void run_forward(Data<float>& data, int threads = 1) {
+    const ContextWithWorkspace context(cpu::attention_forward_workspace(data.shape, DType::float32, threads),
+                                       threads);
+    cpu::attention_forward(context, data.forward_args());
+}
+
+void run_backward(Data<float>& data, bool accumulate = false, int threads = 1) {
+    const ContextWithWorkspace context(cpu::attention_backward_workspace(data.shape, DType::float32, threads),
+                                       threads);
+    cpu::attention_backward(context, data.backward_args(accumulate));
+}
+
+TEST(Attention, ForwardMatchesFloat64) {
+    for_each_target([] {
+        for (const Case& c : cases) {
+            SCOPED_TRACE(::testing::Message() << c.tokens << " tokens, " << c.heads << " x " << c.head_dim);
+            Data<float> data(c);
+            data.fill();
+            Data<double> exact = in_float64(data);
+            run_forward(data);
+            ref::attention_forward(Context{}, exact.forward_args());
+            expect_close(data.o, exact.o, 2e-6, 2e-5);
+            expect_close(data.lse, exact.lse, 1e-6, 3e-6);
+        }
+    });
+}
+
+// Scores of several hundred: exp overflows unless the maximum is taken out, and most weights vanish.
+TEST(Attention, LargeScores) {
+    for_each_target([] {
+        Data<float> data(cases[3]);
+        data.fill(12);
+        Data<double> exact = in_float64(data);
+        run_forward(data);
+        ref::attention_forward(Context{}, exact.forward_args());
+        // The rounding of a score of 500 is an error of 3e-5 in its weight.
+        expect_close(data.o, exact.o, 1e-4, 3e-3);
+        expect_close(data.lse, exact.lse, 1e-6, 3e-6);
+    });
+}
+
+TEST(Attention, BackwardMatchesFloat64) {
+    for_each_target([] {
+        for (const Case& c : cases)
+            for (const bool accumulate : {false, true}) {
+                SCOPED_TRACE(::testing::Message() << c.tokens << " tokens, " << c.heads << " x " << c.head_dim
+                                                  << ", accumulate " << accumulate);
+                Data<float> data(c);
+                data.fill();
+                run_forward(data);
+                if (accumulate) data.grad_qkv.fill_normal(3);
+                Data<double> exact = in_float64(data);
+                ref::attention_forward(Context{}, exact.forward_args());
+                run_backward(data, accumulate);
+                ref::attention_backward(Context{}, exact.backward_args(accumulate));
+                expect_close(data.grad_qkv, exact.grad_qkv, 4e-6, 4e-5);
+            }
+    });
+}
+
+TEST(Attention, ToleranceSeesAWrongScale) {
+    Data<float> data(cases[2]);
+    data.fill();
+    Data<double> exact = in_float64(data);
+    run_forward(data);
+    auto wrong = exact.forward_args();
+    wrong.scale *= 1 + 1e-4;
+    ref::attention_forward(Context{}, wrong);
+    EXPECT_GT(testing::relative_l2(data.o, exact.o), 2e-6);
+}
+
+TEST(Attention, LogSumExpIsOptional) {
+    Data<float> with(cases[1]), without(cases[1]);
+    with.fill(), without.fill();
+    run_forward(with);
+    auto a = without.forward_args();
+    a.lse = nullptr;
+    const ContextWithWorkspace context(cpu::attention_forward_workspace(a.shape, DType::float32, 1), 1);
+    cpu::attention_forward(context, a);
+    EXPECT_TRUE(bitwise_equal(with.o, without.o));
+}
+
+TEST(Attention, EmptyBatch) {
+    Data<float> data(Case{0, 16, 2, 8, 0});
+    run_forward(data), run_backward(data);
+    EXPECT_EQ(cpu::attention_backward_workspace(data.shape, DType::float32, 2), 0u);
+}
+
+TEST(Attention, BitwiseForAnyNumberOfThreads) {
+    for (const Case& c : cases) {
+        Data<float> one(c);
+        one.fill();
+        run_forward(one), run_backward(one);
+        for (const int threads : {2, 4}) {
+            Data<float> many(c);
+            many.fill();
+            run_forward(many, threads), run_backward(many, false, threads);
+            EXPECT_TRUE(bitwise_equal(one.o, many.o));
+            EXPECT_TRUE(bitwise_equal(one.lse, many.lse));
+            EXPECT_TRUE(bitwise_equal(one.grad_qkv, many.grad_qkv));
+        }
+    }
+}
+
+template <class T>
+Pitched<T> rows_of(const Pitched<T>& from, std::int64_t first, std::int64_t count) {
+    Pitched<T> rows(count, from.columns(), from.pitch());
+    for (std::int64_t r = 0; r < count; ++r)
+        for (std::int64_t c = 0; c < from.columns(); ++c) rows.at(r, c) = from.at(first + r, c);
+    return rows;
+}
+
+TEST(Attention, ImageAloneEqualsImageInABatch) {
+    for (Case c : cases) {
+        c.batch = 5;
+        Data<float> batch(c);
+        batch.fill();
+        run_forward(batch, 2), run_backward(batch, false, 2);
+        const std::int64_t n = 3;
+        Case single = c;
+        single.batch = 1;
+        Data<float> alone(single);
+        alone.qkv = rows_of(batch.qkv, n * c.tokens, c.tokens);
+        alone.grad_o = rows_of(batch.grad_o, n * c.tokens, c.tokens);
+        run_forward(alone), run_backward(alone);
+        EXPECT_TRUE(bitwise_equal(alone.o, rows_of(batch.o, n * c.tokens, c.tokens)));
+        EXPECT_TRUE(bitwise_equal(alone.lse, rows_of(batch.lse, n * c.heads, c.heads)));
+        EXPECT_TRUE(bitwise_equal(alone.grad_qkv, rows_of(batch.grad_qkv, n * c.tokens, c.tokens)));
+    }
+}
+
+TEST(Attention, GradientsMatchFiniteDifferences) {
+    Data<double> data(Case{2, 5, 2, 3, 1});
+    data.fill();
+    const auto loss = [&] {
+        ref::attention_forward(Context{}, data.forward_args());
+        double sum = 0;
+        for (std::int64_t r = 0; r < data.o.rows(); ++r)
+            for (std::int64_t c = 0; c < data.o.columns(); ++c) sum += data.o.at(r, c) * data.grad_o.at(r, c);
+        return sum;
+    };
+    loss();
+    ref::attention_backward(Context{}, data.backward_args(false));
+    Pitched<double> numeric(data.qkv.rows(), data.qkv.columns(), data.qkv.columns());
+    for (std::int64_t r = 0; r < numeric.rows(); ++r)
+        for (std::int64_t c = 0; c < numeric.columns(); ++c) {
+            const double h = 1e-5, kept = data.qkv.at(r, c);
+            data.qkv.at(r, c) = kept + h;
+            const double above = loss();
+            data.qkv.at(r, c) = kept - h;
+            const double below = loss();
+            data.qkv.at(r, c) = kept;
+            numeric.at(r, c) = (above - below) / (2 * h);
+        }
+    expect_close(data.grad_qkv, numeric, 1e-8, 1e-7);
+    data.grad_qkv.at(0, 2) *= 1 + 1e-4;
+    EXPECT_GT(testing::relative_l2(data.grad_qkv, numeric), 1e-8);
+}
+
+}  // namespace
+}  // namespace ito::kernels
