@@ -37,8 +37,9 @@ class Adam {
 
     std::int64_t steps() const { return steps_; }
     void set_steps(std::int64_t steps) { steps_ = steps; }
-    Tensor& m() { return m_; }
-    Tensor& v() { return v_; }
+    /// First and second moments, flat.
+    const Tensor& m() const { return m_; }
+    const Tensor& v() const { return v_; }
 
   private:
     FlatParameters& parameters_;

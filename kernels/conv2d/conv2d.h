@@ -84,7 +84,10 @@ template <class T>
 void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<T>&);
 }  // namespace ref
 
-/// float: oneDNN on fixed pieces of the batch. double: the plain loops.
+/// double: the plain loops. float: Winograd F(4x4, 3x3) where it is faster (3x3, stride 1, channels in
+/// multiples of 32, maps of at least 7x7) unless context.direct_convolution forbids it, otherwise oneDNN on
+/// fixed pieces. The error of Winograd is at most about 5e-5 of the root mean square, ten times that of a
+/// direct sum.
 namespace cpu {
 void conv2d_forward(const Context&, const Conv2dForward<float>&);
 void conv2d_forward(const Context&, const Conv2dForward<double>&);
@@ -93,8 +96,8 @@ void conv2d_backward_data(const Context&, const Conv2dBackwardData<double>&);
 void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<float>&);
 void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<double>&);
 
-/// Bytes of scratch that the launchers above need for `shape` with context.threads workers, whatever the pitches
-/// and optional pointers.
+/// Bytes of scratch that the launchers above need for `shape` with context.threads workers, whatever the
+/// pitches and optional pointers.
 std::size_t conv2d_forward_workspace(const Context&, const Conv2dShape& shape, DType type);
 std::size_t conv2d_backward_data_workspace(const Context&, const Conv2dShape& shape, DType type);
 std::size_t conv2d_backward_weights_workspace(const Context&, const Conv2dShape& shape, DType type);
@@ -102,7 +105,8 @@ std::size_t conv2d_backward_weights_workspace(const Context&, const Conv2dShape&
 /// Bytes of the packed form of float32 weights for a pass; 0 where the plain form is used as it is.
 /// Depends on everything in `shape` but the batch.
 std::size_t conv2d_packed_bytes(const Context&, const Conv2dShape& shape, Conv2dPass pass);
-/// Packs once per change of the weights, so that every step of a sampling run reuses it.
+/// Packs once per change of the weights, so that every step of a sampling run reuses it. `packed` is 64-byte
+/// aligned. The context's direct_convolution must be what it is when the packed weights are used.
 void conv2d_pack(const Context&, const Conv2dShape& shape, Conv2dPass pass, const float* weight,
                  void* packed);
 }  // namespace cpu

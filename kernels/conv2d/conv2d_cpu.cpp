@@ -1,476 +1,62 @@
-// float32 convolution by oneDNN. An image's result must not depend on its batch, so forward and backward-data
-// run a primitive made for one image; at the sizes of diffusion models it is as fast as one made for the
-// whole batch. Weight gradients run over fixed pieces of the batch and slices of the output channels.
-//
-// oneDNN's fast implementations take dense images only: where a pitch is larger than the channels, one image
-// at a time passes through a dense copy that stays in the cache.
+// Chooses the algorithm of a convolution, by its shape alone and never by the batch, so that an image's
+// result does not depend on the batch it is in.
 
-#include <algorithm>
-#include <cstring>
-
-#include "kernels/conv2d/conv2d.h"
-#include "kernels/runtime/column_sums.h"
-#include "kernels/runtime/onednn.h"
-#include "kernels/runtime/parallel.h"
-#include "kernels/runtime/workspace.h"
+#include "kernels/conv2d/conv2d_algorithms.h"
 
 namespace ito::kernels::cpu {
 namespace {
 
-using Layout = dnnl::memory::desc;
-
-Layout image_layout(std::int64_t batch, std::int64_t channels, std::int64_t height, std::int64_t width) {
-    return Layout({batch, channels, height, width}, dnnl::memory::data_type::f32,
-                  dnnl::memory::format_tag::nhwc);
-}
-
-Layout weight_layout(const Conv2dShape& shape, dnnl::memory::format_tag tag) {
-    return Layout({shape.out_channels, shape.in_channels, shape.kernel_h, shape.kernel_w},
-                  dnnl::memory::data_type::f32, tag);
-}
-
-/// The layouts that all three directions share.
-struct Layouts {
-    explicit Layouts(const Conv2dShape& shape)
-        : x(image_layout(shape.batch, shape.in_channels, shape.height, shape.width)),
-          y(image_layout(shape.batch, shape.out_channels, shape.out_height(), shape.out_width())),
-          bias({shape.out_channels}, dnnl::memory::data_type::f32, dnnl::memory::format_tag::a),
-          plain_weight(weight_layout(shape, dnnl::memory::format_tag::ohwi)),
-          any_weight(weight_layout(shape, dnnl::memory::format_tag::any)),
-          strides{shape.stride, shape.stride},
-          pad_begin{shape.pad_top, shape.pad_left},
-          pad_end{shape.pad_bottom, shape.pad_right} {}
-
-    Layout x, y, bias, plain_weight, any_weight;
-    dnnl::memory::dims strides, pad_begin, pad_end;
-};
-
-dnnl::convolution_forward::primitive_desc describe_forward(const Layouts& layouts,
-                                                           const dnnl::engine& engine) {
-    return {
-        {dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, layouts.x,
-         layouts.any_weight, layouts.bias, layouts.y, layouts.strides, layouts.pad_begin, layouts.pad_end},
-        user_scratchpad(),
-        engine};
-}
-
-struct ForwardPlan {
-    explicit ForwardPlan(const Conv2dShape& image)
-        : layouts(image),
-          engine(cpu_engine()),
-          description(describe_forward(layouts, engine)),
-          primitive(description),
-          weight(description.weights_desc()),
-          scratchpad(description.scratchpad_desc()) {}
-
-    Layouts layouts;
-    dnnl::engine engine;
-    dnnl::convolution_forward::primitive_desc description;
-    dnnl::convolution_forward primitive;
-    Layout weight, scratchpad;
-};
-
-struct BackwardDataPlan {
-    explicit BackwardDataPlan(const Conv2dShape& image)
-        : layouts(image),
-          engine(cpu_engine()),
-          description({dnnl::algorithm::convolution_direct, layouts.x, layouts.any_weight, layouts.y,
-                       layouts.strides, layouts.pad_begin, layouts.pad_end},
-                      user_scratchpad(), engine, describe_forward(layouts, engine)),
-          primitive(description),
-          weight(description.weights_desc()),
-          scratchpad(description.scratchpad_desc()) {}
-
-    Layouts layouts;
-    dnnl::engine engine;
-    dnnl::convolution_backward_data::primitive_desc description;
-    dnnl::convolution_backward_data primitive;
-    Layout weight, scratchpad;
-};
-
-/// Reorders a weight gradient into [K, R, S, C], overwriting it or adding to it.
-dnnl::reorder::primitive_desc describe_unpack(const dnnl::engine& engine, const Layout& from,
-                                              const Layout& to, bool accumulate) {
-    dnnl::primitive_attr attributes = user_scratchpad();
-    if (accumulate) {
-        dnnl::post_ops sum;
-        sum.append_sum(1.0f);
-        attributes.set_post_ops(sum);
-    }
-    return {engine, from, engine, to, attributes};
-}
-
-struct BackwardWeightsPlan {
-    /// `piece`: batch = images of a piece, out_channels = channels of a slice.
-    explicit BackwardWeightsPlan(const Conv2dShape& piece)
-        : layouts(piece),
-          engine(cpu_engine()),
-          description({dnnl::algorithm::convolution_direct, layouts.x, layouts.any_weight, layouts.y,
-                       layouts.strides, layouts.pad_begin, layouts.pad_end},
-                      user_scratchpad(), engine, describe_forward(layouts, engine)),
-          primitive(description),
-          weight(description.diff_weights_desc()),
-          scratchpad(description.scratchpad_desc()),
-          unpack_description(describe_unpack(engine, weight, layouts.plain_weight, false)),
-          unpack_add_description(describe_unpack(engine, weight, layouts.plain_weight, true)),
-          unpack(unpack_description),
-          unpack_add(unpack_add_description) {}
-
-    std::size_t unpack_scratch() const {
-        return std::max(unpack_description.scratchpad_desc().get_size(),
-                        unpack_add_description.scratchpad_desc().get_size());
-    }
-
-    Layouts layouts;
-    dnnl::engine engine;
-    dnnl::convolution_backward_weights::primitive_desc description;
-    dnnl::convolution_backward_weights primitive;
-    Layout weight, scratchpad;
-    dnnl::reorder::primitive_desc unpack_description, unpack_add_description;
-    dnnl::reorder unpack, unpack_add;
-};
-
-Conv2dShape with_batch(Conv2dShape shape, std::int64_t batch) {
-    shape.batch = batch;
-    return shape;
-}
-
-ForwardPlan& forward_plan(Plans& plans, const Conv2dShape& shape) {
-    return plans.get<ForwardPlan>("conv2d_forward", with_batch(shape, 1));
-}
-
-BackwardDataPlan& backward_data_plan(Plans& plans, const Conv2dShape& shape) {
-    return plans.get<BackwardDataPlan>("conv2d_backward_data", with_batch(shape, 1));
-}
-
-template <class Plan>
-std::size_t packed_bytes(const Plan& plan) {
-    return plan.weight == plan.layouts.plain_weight ? 0 : plan.weight.get_size();
-}
-
-template <class Plan>
-void pack(const Plan& plan, const float* weight, void* packed) {
-    const OneThread one_thread;
-    dnnl::memory from = view(plan.layouts.plain_weight, plan.engine, weight);
-    dnnl::memory to = view(plan.weight, plan.engine, packed);
-    dnnl::stream stream(plan.engine);
-    dnnl::reorder(from, to).execute(stream, from, to);
-    stream.wait();
-}
-
-/// The weights in the plan's layout: the caller's packed ones, or packed into `buffer`.
-template <class Plan>
-const void* packed_weight(const Plan& plan, const float* weight, const void* packed, std::byte* buffer) {
-    if (packed_bytes(plan) == 0) return weight;
-    if (packed) return packed;
-    pack(plan, weight, buffer);
-    return buffer;
-}
-
-/// to[i, 0..columns) = from[i, 0..columns) for `rows` rows.
-void copy_rows(std::int64_t rows, std::int64_t columns, const float* from, std::int64_t from_pitch, float* to,
-               std::int64_t to_pitch) {
-    for (std::int64_t i = 0; i < rows; ++i)
-        std::memcpy(to + i * to_pitch, from + i * from_pitch,
-                    static_cast<std::size_t>(columns) * sizeof(float));
-}
-
-/// to = from + addend, row by row. `to` and `addend` may be the same.
-void add_rows(std::int64_t rows, std::int64_t columns, const float* from, const float* addend,
-              std::int64_t addend_pitch, float* to, std::int64_t to_pitch) {
-    for (std::int64_t i = 0; i < rows; ++i) {
-        const float* a = from + i * columns;
-        const float* b = addend + i * addend_pitch;
-        float* y = to + i * to_pitch;
-#pragma omp simd
-        for (std::int64_t c = 0; c < columns; ++c) y[c] = a[c] + b[c];
-    }
-}
-
-struct ForwardScratch {
-    ForwardScratch(WorkspaceCarver& carver, const ForwardPlan& plan, const Conv2dShape& shape, int workers)
-        : packed(carver.take<std::byte>(packed_bytes(plan))),
-          zero_bias(carver.take<float>(static_cast<std::size_t>(shape.out_channels))),
-          x(carver, static_cast<std::size_t>(shape.height * shape.width * shape.in_channels), workers),
-          y(carver, static_cast<std::size_t>(shape.out_height() * shape.out_width() * shape.out_channels),
-            workers),
-          scratchpad(carver, plan.scratchpad.get_size(), workers) {}
-
-    std::byte* packed;
-    float* zero_bias;
-    PerWorker<float> x, y;
-    PerWorker<std::byte> scratchpad;
-};
-
-struct BackwardDataScratch {
-    BackwardDataScratch(WorkspaceCarver& carver, const BackwardDataPlan& plan, const Conv2dShape& shape,
-                        int workers)
-        : packed(carver.take<std::byte>(packed_bytes(plan))),
-          grad_y(carver,
-                 static_cast<std::size_t>(shape.out_height() * shape.out_width() * shape.out_channels),
-                 workers),
-          grad_x(carver, static_cast<std::size_t>(shape.height * shape.width * shape.in_channels), workers),
-          scratchpad(carver, plan.scratchpad.get_size(), workers) {}
-
-    std::byte* packed;
-    PerWorker<float> grad_y, grad_x;
-    PerWorker<std::byte> scratchpad;
-};
-
-/// How a weight gradient is cut. Slices of output channels come first, they need no partial sums; the batch
-/// is cut so that a piece has enough pixels (at least 1024 where there are as many) to outweigh writing its
-/// partial sum.
-struct WeightPieces {
-    static constexpr std::int64_t wanted_tasks = 16, slice_channels = 64, piece_pixels = 1024;
-
-    explicit WeightPieces(const Conv2dShape& shape) {
-        if (shape.out_channels % slice_channels == 0)
-            slice = slice_channels;
-        else
-            slice = shape.out_channels;
-        slices = shape.out_channels / slice;
-        const std::int64_t pixels = std::max<std::int64_t>(shape.out_height() * shape.out_width(), 1);
-        const std::int64_t most = std::max<std::int64_t>(ceil_div(shape.batch * pixels, piece_pixels), 1);
-        count = std::clamp<std::int64_t>(ceil_div(wanted_tasks, slices), 1, most);
-        images = std::max<std::int64_t>(ceil_div(shape.batch, count), 1);
-        count = std::max<std::int64_t>(ceil_div(shape.batch, images), 1);
-    }
-
-    Conv2dShape piece_shape(Conv2dShape shape) const {
-        shape.batch = images;
-        shape.out_channels = slice;
-        return shape;
-    }
-
-    std::int64_t slice, slices;  ///< output channels of a slice, number of slices
-    std::int64_t images, count;  ///< images of a piece of the batch, number of pieces
-};
-
-struct BackwardWeightsScratch {
-    BackwardWeightsScratch(WorkspaceCarver& carver, const BackwardWeightsPlan& plan, const Conv2dShape& shape,
-                           const WeightPieces& pieces, int workers)
-        : slice_elements(static_cast<std::int64_t>(plan.weight.get_size() / sizeof(float))),
-          partial(
-              carver.take<float>(static_cast<std::size_t>(pieces.count * pieces.slices * slice_elements))),
-          x(carver, static_cast<std::size_t>(pieces.images * shape.height * shape.width * shape.in_channels),
-            workers),
-          grad_y(
-              carver,
-              static_cast<std::size_t>(pieces.images * shape.out_height() * shape.out_width() * pieces.slice),
-              workers),
-          scratchpad(carver, std::max(plan.scratchpad.get_size(), plan.unpack_scratch()), workers) {}
-
-    std::int64_t slice_elements;  ///< of one slice in oneDNN's layout, padding included
-    float* partial;               ///< [pieces][slices][slice_elements]
-    PerWorker<float> x, grad_y;
-    PerWorker<std::byte> scratchpad;
-};
-
-/// `images` images from number `first` on as a dense block: in place, or copied into `buffer` and completed
-/// with zeros, which add nothing to a weight gradient.
-const float* dense_images(const float* data, std::int64_t pitch, std::int64_t channels, std::int64_t pixels,
-                          std::int64_t batch, std::int64_t first, std::int64_t images, bool dense,
-                          float* buffer) {
-    const std::int64_t present = std::min(images, batch - first);
-    const float* begin = data + first * pixels * pitch;
-    if (dense && present == images) return begin;
-    copy_rows(present * pixels, channels, begin, pitch, buffer, channels);
-    std::fill_n(buffer + present * pixels * channels, (images - present) * pixels * channels, 0.0f);
-    return buffer;
-}
-
-void weight_gradient(const Context& context, const Conv2dBackwardWeights<float>& args,
-                     const WeightPieces& pieces, const BackwardWeightsPlan& plan,
-                     const BackwardWeightsScratch& scratch) {
-    const Conv2dShape& shape = args.shape;
-    const std::int64_t slice_elements = scratch.slice_elements;
-    parallel_for(context, pieces.count * pieces.slices, [&](std::int64_t task, int worker) {
-        const std::int64_t piece = task / pieces.slices, slice = task % pieces.slices;
-        const std::int64_t first = piece * pieces.images;
-        const float* x =
-            dense_images(args.x, args.x_pitch, shape.in_channels, shape.height * shape.width, shape.batch,
-                         first, pieces.images, args.x_pitch == shape.in_channels, scratch.x[worker]);
-        const float* grad_y =
-            dense_images(args.grad_y + slice * pieces.slice, args.grad_y_pitch, pieces.slice,
-                         shape.out_height() * shape.out_width(), shape.batch, first, pieces.images,
-                         args.grad_y_pitch == pieces.slice, scratch.grad_y[worker]);
-        dnnl::stream stream(plan.engine);
-        plan.primitive.execute(
-            stream,
-            {{DNNL_ARG_SRC, view(plan.layouts.x, plan.engine, x)},
-             {DNNL_ARG_DIFF_DST, view(plan.layouts.y, plan.engine, grad_y)},
-             {DNNL_ARG_DIFF_WEIGHTS, view(plan.weight, plan.engine, scratch.partial + task * slice_elements)},
-             {DNNL_ARG_SCRATCHPAD, view(plan.scratchpad, plan.engine, scratch.scratchpad[worker])}});
-        stream.wait();
-    });
-
-    // Partial sums of all pieces into the first, then back to [K, R, S, C].
-    const std::int64_t total = pieces.slices * slice_elements;
-    parallel_for(context, pieces.count > 1 ? ceil_div(total, elementwise_piece) : 0,
-                 [&](std::int64_t index, int) {
-                     const Range range = piece_range(total, elementwise_piece, index);
-                     for (std::int64_t piece = 1; piece < pieces.count; ++piece) {
-                         float* sum = scratch.partial;
-                         const float* part = scratch.partial + piece * total;
-#pragma omp simd
-                         for (std::int64_t i = range.begin; i < range.end; ++i) sum[i] += part[i];
-                     }
-                 });
-    const std::int64_t plain_elements = shape.weight_elements() / pieces.slices;
-    parallel_for(context, pieces.slices, [&](std::int64_t slice, int worker) {
-        const dnnl::reorder& unpack = args.accumulate_weight ? plan.unpack_add : plan.unpack;
-        const auto& description =
-            args.accumulate_weight ? plan.unpack_add_description : plan.unpack_description;
-        dnnl::stream stream(plan.engine);
-        unpack.execute(
-            stream,
-            {{DNNL_ARG_FROM, view(plan.weight, plan.engine, scratch.partial + slice * slice_elements)},
-             {DNNL_ARG_TO,
-              view(plan.layouts.plain_weight, plan.engine, args.grad_weight + slice * plain_elements)},
-             {DNNL_ARG_SCRATCHPAD,
-              view(description.scratchpad_desc(), plan.engine, scratch.scratchpad[worker])}});
-        stream.wait();
-    });
-}
-
-/// Whether there is anything to compute.
-bool empty(const Conv2dShape& shape) {
-    return shape.batch <= 0 || shape.out_height() <= 0 || shape.out_width() <= 0 || shape.in_channels <= 0 ||
-           shape.out_channels <= 0;
+bool use_winograd(const Context& context, const Conv2dShape& shape) {
+    return !context.direct_convolution && winograd::applies(shape);
 }
 
 }  // namespace
 
 void conv2d_forward(const Context& context, const Conv2dForward<float>& args) {
-    const Conv2dShape& shape = args.shape;
-    if (empty(shape)) return;
-    Plans plans(context);
-    const ForwardPlan& plan = forward_plan(plans, shape);
-    WorkspaceCarver carver(context, "conv2d_forward");
-    const ForwardScratch scratch(carver, plan, shape, context.threads);
-    const void* weight = packed_weight(plan, args.weight, args.packed, scratch.packed);
-    if (!args.bias) std::fill_n(scratch.zero_bias, shape.out_channels, 0.0f);
-    const float* bias = args.bias ? args.bias : scratch.zero_bias;
-
-    const std::int64_t in_pixels = shape.height * shape.width;
-    const std::int64_t pixels = shape.out_height() * shape.out_width(), channels = shape.out_channels;
-    parallel_for(context, shape.batch, [&](std::int64_t n, int worker) {
-        const float* x = dense_images(args.x, args.x_pitch, shape.in_channels, in_pixels, shape.batch, n, 1,
-                                      args.x_pitch == shape.in_channels, scratch.x[worker]);
-        float* y = args.y + n * pixels * args.y_pitch;
-        float* dense = args.y_pitch == channels && !args.residual ? y : scratch.y[worker];
-        dnnl::stream stream(plan.engine);
-        plan.primitive.execute(
-            stream, {{DNNL_ARG_SRC, view(plan.layouts.x, plan.engine, x)},
-                     {DNNL_ARG_WEIGHTS, view(plan.weight, plan.engine, weight)},
-                     {DNNL_ARG_BIAS, view(plan.layouts.bias, plan.engine, bias)},
-                     {DNNL_ARG_DST, view(plan.layouts.y, plan.engine, dense)},
-                     {DNNL_ARG_SCRATCHPAD, view(plan.scratchpad, plan.engine, scratch.scratchpad[worker])}});
-        stream.wait();
-        if (args.residual)
-            add_rows(pixels, channels, dense, args.residual + n * pixels * args.residual_pitch,
-                     args.residual_pitch, y, args.y_pitch);
-        else if (dense != y)
-            copy_rows(pixels, channels, dense, channels, y, args.y_pitch);
-    });
+    if (use_winograd(context, args.shape))
+        winograd::conv2d_forward(context, args);
+    else
+        onednn::conv2d_forward(context, args);
 }
-
 void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float>& args) {
-    const Conv2dShape& shape = args.shape;
-    const std::int64_t pixels = shape.height * shape.width, channels = shape.in_channels;
-    if (empty(shape)) return;
-    Plans plans(context);
-    const BackwardDataPlan& plan = backward_data_plan(plans, shape);
-    WorkspaceCarver carver(context, "conv2d_backward_data");
-    const BackwardDataScratch scratch(carver, plan, shape, context.threads);
-    const void* weight = packed_weight(plan, args.weight, args.packed, scratch.packed);
-
-    const std::int64_t out_pixels = shape.out_height() * shape.out_width();
-    parallel_for(context, shape.batch, [&](std::int64_t n, int worker) {
-        const float* grad_y =
-            dense_images(args.grad_y, args.grad_y_pitch, shape.out_channels, out_pixels, shape.batch, n, 1,
-                         args.grad_y_pitch == shape.out_channels, scratch.grad_y[worker]);
-        float* grad_x = args.grad_x + n * pixels * args.grad_x_pitch;
-        float* dense = args.grad_x_pitch == channels && !args.accumulate ? grad_x : scratch.grad_x[worker];
-        dnnl::stream stream(plan.engine);
-        plan.primitive.execute(
-            stream, {{DNNL_ARG_DIFF_DST, view(plan.layouts.y, plan.engine, grad_y)},
-                     {DNNL_ARG_WEIGHTS, view(plan.weight, plan.engine, weight)},
-                     {DNNL_ARG_DIFF_SRC, view(plan.layouts.x, plan.engine, dense)},
-                     {DNNL_ARG_SCRATCHPAD, view(plan.scratchpad, plan.engine, scratch.scratchpad[worker])}});
-        stream.wait();
-        if (args.accumulate)
-            add_rows(pixels, channels, dense, grad_x, args.grad_x_pitch, grad_x, args.grad_x_pitch);
-        else if (dense != grad_x)
-            copy_rows(pixels, channels, dense, channels, grad_x, args.grad_x_pitch);
-    });
+    if (use_winograd(context, args.shape))
+        winograd::conv2d_backward_data(context, args);
+    else
+        onednn::conv2d_backward_data(context, args);
 }
-
 void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<float>& args) {
-    const Conv2dShape& shape = args.shape;
-    if (args.grad_weight && empty(shape)) {
-        if (!args.accumulate_weight) std::fill_n(args.grad_weight, shape.weight_elements(), 0.0f);
-    } else if (args.grad_weight) {
-        const WeightPieces pieces(shape);
-        Plans plans(context);
-        const BackwardWeightsPlan& plan =
-            plans.get<BackwardWeightsPlan>("conv2d_backward_weights", pieces.piece_shape(shape));
-        WorkspaceCarver carver(context, "conv2d_backward_weights");
-        const BackwardWeightsScratch scratch(carver, plan, shape, pieces, context.threads);
-        weight_gradient(context, args, pieces, plan, scratch);
-    }
-    if (args.grad_bias) {
-        WorkspaceCarver carver(context, "conv2d_backward_weights");
-        const ColumnSums sums(carver, shape.batch * shape.out_height() * shape.out_width(),
-                              shape.out_channels);
-        sums.run(context, args.grad_y, args.grad_y_pitch, args.grad_bias, args.accumulate_bias);
-    }
+    if (use_winograd(context, args.shape))
+        winograd::conv2d_backward_weights(context, args);
+    else
+        onednn::conv2d_backward_weights(context, args);
 }
 
 std::size_t conv2d_forward_workspace(const Context& context, const Conv2dShape& shape, DType type) {
-    if (type != DType::float32 || empty(shape)) return 0;
-    Plans plans(context);
-    WorkspaceCarver carver;
-    const ForwardScratch scratch(carver, forward_plan(plans, shape), shape, context.threads);
-    return carver.used();
+    if (type != DType::float32) return 0;
+    return use_winograd(context, shape) ? winograd::conv2d_forward_workspace(context, shape)
+                                        : onednn::conv2d_forward_workspace(context, shape);
 }
-
 std::size_t conv2d_backward_data_workspace(const Context& context, const Conv2dShape& shape, DType type) {
-    if (type != DType::float32 || empty(shape)) return 0;
-    Plans plans(context);
-    WorkspaceCarver carver;
-    const BackwardDataScratch scratch(carver, backward_data_plan(plans, shape), shape, context.threads);
-    return carver.used();
+    if (type != DType::float32) return 0;
+    return use_winograd(context, shape) ? winograd::conv2d_backward_data_workspace(context, shape)
+                                        : onednn::conv2d_backward_data_workspace(context, shape);
 }
-
 std::size_t conv2d_backward_weights_workspace(const Context& context, const Conv2dShape& shape, DType type) {
-    if (type != DType::float32 || empty(shape)) return 0;
-    const WeightPieces pieces(shape);
-    Plans plans(context);
-    const BackwardWeightsPlan& plan =
-        plans.get<BackwardWeightsPlan>("conv2d_backward_weights", pieces.piece_shape(shape));
-    WorkspaceCarver weight_carver, bias_carver;
-    const BackwardWeightsScratch scratch(weight_carver, plan, shape, pieces, context.threads);
-    const ColumnSums sums(bias_carver, shape.batch * shape.out_height() * shape.out_width(),
-                          shape.out_channels);
-    return std::max(weight_carver.used(), bias_carver.used());
+    if (type != DType::float32) return 0;
+    return use_winograd(context, shape) ? winograd::conv2d_backward_weights_workspace(context, shape)
+                                        : onednn::conv2d_backward_weights_workspace(context, shape);
 }
 
 std::size_t conv2d_packed_bytes(const Context& context, const Conv2dShape& shape, Conv2dPass pass) {
-    if (empty(with_batch(shape, 1))) return 0;
-    Plans plans(context);
-    return pass == Conv2dPass::forward ? packed_bytes(forward_plan(plans, shape))
-                                       : packed_bytes(backward_data_plan(plans, shape));
+    return use_winograd(context, shape) ? winograd::conv2d_packed_bytes(context, shape, pass)
+                                        : onednn::conv2d_packed_bytes(context, shape, pass);
 }
-
 void conv2d_pack(const Context& context, const Conv2dShape& shape, Conv2dPass pass, const float* weight,
                  void* packed) {
-    if (conv2d_packed_bytes(context, shape, pass) == 0) return;
-    Plans plans(context);
-    if (pass == Conv2dPass::forward)
-        pack(forward_plan(plans, shape), weight, packed);
+    if (use_winograd(context, shape))
+        winograd::conv2d_pack(context, shape, pass, weight, packed);
     else
-        pack(backward_data_plan(plans, shape), weight, packed);
+        onednn::conv2d_pack(context, shape, pass, weight, packed);
 }
 
 void conv2d_forward(const Context& context, const Conv2dForward<double>& args) {

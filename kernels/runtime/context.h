@@ -28,6 +28,8 @@ struct Context {
     std::span<std::byte> workspace;
     /// CPU worker threads. Never changes a result: work is split by shape alone.
     int threads = 1;
+    /// Convolutions sum in the plain way even where Winograd's is faster: ten times smaller rounding errors.
+    bool direct_convolution = false;
 };
 
 }  // namespace ito::kernels

@@ -28,7 +28,7 @@
 namespace ito::kernels {
 
 enum class Purpose : std::uint32_t {
-    noise = 0,     ///< eps of q(x_t | x_0), and z of a reverse step
+    noise = 0,     ///< eps of q(x_t | x_0) in training
     dropout = 1,   ///< dropout masks
     timestep = 2,  ///< t ~ Uniform(0, T)
     init = 3,      ///< parameter initialisation
@@ -36,6 +36,7 @@ enum class Purpose : std::uint32_t {
     flip = 5,      ///< random horizontal flips
     start = 6,     ///< x_T of a sampling run
     label = 7,     ///< dropping of class labels
+    reverse = 8,   ///< z of a step of the reverse process; `step` is the timestep
     test = 15,     ///< free for tests
 };
 

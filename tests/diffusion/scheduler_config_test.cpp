@@ -111,6 +111,9 @@ TEST(SchedulerConfig, Refuses) {
     refused(R"({"clip_sample": 1})", {"clip_sample is 1, expected true or false"});
     refused(R"({"clip_sample_range": 0})", {"clip_sample_range is 0"});
     refused(R"({"steps_offset": -1})", {"steps_offset is -1"});
+    const TemporaryFolder folder;
+    expect_error([&] { read_scheduler_config(folder.write("empty.json", "")); },
+                 {"empty.json: is not valid JSON"});
     expect_error([] { read_scheduler_config("/nonexistent/scheduler_config.json"); }, {"/nonexistent/"});
 }
 

@@ -1,0 +1,45 @@
+#include <cstdio>
+
+#include "apps/commands.h"
+#include "core/context.h"
+#include "core/error.h"
+
+namespace ito::apps {
+
+void Execution::add_options(CLI::App& app) {
+    app.add_option("--device", device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+    app.add_option("--threads", threads, "CPU threads, 0 for all; never changes a result")->capture_default_str();
+}
+
+void Execution::apply() const {
+    Device::parse(device);
+    require(threads >= 0 && threads <= 1024, "--threads {}: expected 0 (all) to 1024", threads);
+    if (threads > 0) set_threads(threads);
+}
+
+}  // namespace ito::apps
+
+int main(int argc, char** argv) {
+    using namespace ito::apps;
+    CLI::App app("Trains and samples denoising diffusion models.", "ito");
+    app.require_subcommand(1);
+    app.set_version_flag("--version", "ito " ITO_VERSION);
+    app.get_formatter()->column_width(40);
+    const auto define = [&](const char* name, const char* text, Action (*add)(CLI::App&)) {
+        CLI::App* command = app.add_subcommand(name, text);
+        return std::pair{command, add(*command)};
+    };
+    const auto commands = {define("train", "Train a model on a data set, or resume a training", add_train),
+                           define("sample", "Draw images from a trained model", add_sample)};
+    try {
+        app.parse(argc, argv);
+        for (const auto& [command, action] : commands)
+            if (command->parsed()) return action();
+    } catch (const CLI::ParseError& error) {
+        return app.exit(error);
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "ito: %s\n", error.what());
+        return 1;
+    }
+    return 0;
+}

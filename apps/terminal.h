@@ -1,0 +1,39 @@
+#pragma once
+// Progress on a terminal, and Ctrl-C.
+
+#include <chrono>
+#include <string>
+
+namespace ito::apps {
+
+/// One line that is rewritten in place on a terminal; elsewhere (a file, a pipe) a plain line every ten seconds.
+class ProgressLine {
+  public:
+    ProgressLine();
+    ~ProgressLine();
+    ProgressLine(const ProgressLine&) = delete;
+    ProgressLine& operator=(const ProgressLine&) = delete;
+
+    /// Shows `text` if it is time to; `now` shows it in any case.
+    void show(const std::string& text, bool now = false);
+    /// A line of its own that stays.
+    void print(const std::string& text);
+
+  private:
+    void clear();
+
+    bool terminal_;
+    bool dirty_ = false;
+    std::chrono::steady_clock::time_point last_;
+};
+
+/// "1:02:03" or "2:03".
+std::string format_duration(double seconds);
+
+/// From here on the first Ctrl-C (or SIGTERM) only sets a flag; a second one ends the process at once.
+void catch_interrupts();
+bool interrupted();
+/// Exit status of a command that stopped because of Ctrl-C, as shells use it.
+inline constexpr int exit_interrupted = 130;
+
+}  // namespace ito::apps

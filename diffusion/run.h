@@ -1,0 +1,68 @@
+#pragma once
+// A run directory: a diffusers pipeline, plus what training needs to go on.
+//
+//   model_index.json
+//   unet/config.json, unet/diffusion_pytorch_model.safetensors    the EMA weights
+//   scheduler/scheduler_config.json
+//   trainer/step-00000500/{weights,ema,adam_m,adam_v}.safetensors, state.json
+//   config.json      every resolved option of the training
+//   metrics.jsonl    one line per logged step
+//   samples/*.png    grids from the same noise
+//
+// Every file, and the checkpoint folder as a whole, is written under a temporary name and renamed: a crash at
+// any moment leaves the last good checkpoint.
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "diffusion/scheduler_config.h"
+#include "nn/unet.h"
+
+namespace ito::diffusion {
+
+class Run {
+  public:
+    explicit Run(std::filesystem::path root) : root_(std::move(root)) {}
+
+    const std::filesystem::path& root() const { return root_; }
+    std::filesystem::path config() const { return root_ / "config.json"; }
+    std::filesystem::path metrics() const { return root_ / "metrics.jsonl"; }
+    std::filesystem::path samples() const { return root_ / "samples"; }
+    std::filesystem::path trainer() const { return root_ / "trainer"; }
+    std::filesystem::path unet_weights() const {
+        return root_ / "unet" / "diffusion_pytorch_model.safetensors";
+    }
+
+    /// True if the folder holds a run (its config.json).
+    bool exists() const { return std::filesystem::exists(config()); }
+    /// The complete checkpoint with the highest step; none in a folder that diffusers saved.
+    std::optional<std::filesystem::path> latest_checkpoint() const;
+
+    /// Writes the pipeline's JSON files.
+    void write_pipeline(const nn::UNetConfig& unet, const SchedulerConfig& scheduler) const;
+
+  private:
+    std::filesystem::path root_;
+};
+
+enum class WeightSet { ema, raw };
+/// "ema" or "raw"; throws Error for anything else.
+WeightSet parse_weight_set(const std::string& text);
+
+struct Pipeline {
+    std::shared_ptr<nn::UNet> model;  ///< in evaluation mode
+    SchedulerConfig scheduler;
+};
+
+/// Opens a run, or a folder that diffusers saved (also one with config.json, scheduler_config.json and the
+/// weights at its root). Raw weights exist only where ito trained.
+Pipeline load_pipeline(const std::filesystem::path& folder, WeightSet weights = WeightSet::ema);
+
+/// Reads a whole text file; throws Error naming it.
+std::string read_text(const std::filesystem::path& path);
+/// Creates a folder and its parents; throws Error naming it.
+void make_folder(const std::filesystem::path& path);
+
+}  // namespace ito::diffusion

@@ -1,0 +1,50 @@
+#include "diffusion/sampler.h"
+
+#include <algorithm>
+
+#include "core/autograd/node.h"
+#include "core/ops/random.h"
+#include "core/ops/reverse_step.h"
+
+namespace ito::diffusion {
+
+Tensor sample(nn::UNet& model, const ReverseProcess& process, const SampleOptions& options) {
+    require(options.count >= 0 && options.batch >= 1 && options.first >= 0,
+            "sample: {} images from {} in batches of {}; expected 0 or more, 0 or more, 1 or more",
+            options.count, options.first, options.batch);
+    const auto& config = model.config();
+    const Shape image{options.height ? options.height : config.height,
+                      options.width ? options.width : config.width, config.in_channels};
+    const autograd::NoGrad no_grad;
+    const bool was_training = model.training();
+    model.eval();
+    Tensor result = Tensor::empty({options.count, image[0], image[1], image[2]});
+    for (std::int64_t begin = 0; begin < options.count; begin += options.batch) {
+        const std::int64_t size = std::min(options.batch, options.count - begin);
+        const auto first = static_cast<std::uint64_t>(options.first + begin);
+        Tensor x = Tensor::empty({size, image[0], image[1], image[2]});
+        ops::fill_normal(x,
+                         {.seed = options.seed, .purpose = kernels::Purpose::start, .first_sample = first});
+        const Tensor x0 = options.on_step ? Tensor::like(x) : Tensor();
+        for (std::int64_t i = 0; i < process.size(); ++i) {
+            const auto t = process.transitions()[static_cast<std::size_t>(i)].t;
+            const Tensor eps = model.forward(x, Tensor::full({size}, static_cast<double>(t), DType::int64));
+            const auto step = static_cast<std::uint64_t>(t);
+            ops::reverse_step(x, eps, process.coefficients(i, options.clip),
+                              {.seed = options.seed,
+                               .purpose = kernels::Purpose::reverse,
+                               .first_sample = first,
+                               .step = &step},
+                              x0);
+            if (options.on_step && !options.on_step(i, options.first + begin, x, x0)) {
+                model.train(was_training);
+                fail("sampling was interrupted at step {} of {}", i + 1, process.size());
+            }
+        }
+        result.slice(0, begin, size).copy_(x);
+    }
+    model.train(was_training);
+    return result;
+}
+
+}  // namespace ito::diffusion

@@ -1,0 +1,170 @@
+#include "diffusion/train_config.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "nn/lr_schedule.h"
+
+namespace ito::diffusion {
+
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+/// Calls visit(name, field) for every field: the one list that writing and reading share.
+template <class Config, class Visit>
+void for_each_field(Config& c, Visit&& visit) {
+    visit("data", c.data);
+    visit("data_dir", c.data_dir);
+    visit("image_size", c.image_size);
+    visit("flip", c.flip);
+    visit("steps", c.steps);
+    visit("minutes", c.minutes);
+    visit("batch", c.batch);
+    visit("grad_accum", c.grad_accum);
+    visit("base_channels", c.base_channels);
+    visit("channel_mults", c.channel_mults);
+    visit("layers_per_block", c.layers_per_block);
+    visit("attention_resolutions", c.attention_resolutions);
+    visit("heads", c.heads);
+    visit("norm_groups", c.norm_groups);
+    visit("dropout", c.dropout);
+    visit("timesteps", c.timesteps);
+    visit("beta_start", c.beta_start);
+    visit("beta_end", c.beta_end);
+    visit("lr", c.lr);
+    visit("lr_schedule", c.lr_schedule);
+    visit("warmup", c.warmup);
+    visit("clip", c.clip);
+    visit("weight_decay", c.weight_decay);
+    visit("ema", c.ema);
+    visit("seed", c.seed);
+    visit("device", c.device);
+    visit("threads", c.threads);
+    visit("precision", c.precision);
+    visit("sample_every", c.sample_every);
+    visit("save_every", c.save_every);
+}
+
+template <class T>
+void require_range(const char* option, T value, T low, T high) {
+    require(value >= low && value <= high, "--{} {}: expected {} to {}", option, value, low, high);
+}
+
+}  // namespace
+
+std::string TrainConfig::to_json() const {
+    Json json;
+    for_each_field(*this, [&](const char* name, const auto& field) { json[name] = field; });
+    return json.dump(2) + "\n";
+}
+
+TrainConfig TrainConfig::from_json(const std::string& text, const std::string& source) {
+    const Json json = Json::parse(text, nullptr, false);
+    require(!json.is_discarded() && json.is_object(), "{}: not a JSON object", source);
+    TrainConfig config;
+    std::size_t known = 0;
+    for_each_field(config, [&](const char* name, auto& field) {
+        const auto found = json.find(name);
+        if (found == json.end()) return;
+        ++known;
+        try {
+            field = found->template get<std::decay_t<decltype(field)>>();
+        } catch (const Json::exception&) {
+            fail("{}: \"{}\" is {}, which is not of the expected kind", source, name, found->dump());
+        }
+    });
+    if (known != json.size()) {
+        Json names = json;
+        for_each_field(config, [&](const char* name, const auto&) { names.erase(name); });
+        fail("{}: unknown field \"{}\"", source, names.begin().key());
+    }
+    config.validate();
+    return config;
+}
+
+void TrainConfig::validate() const {
+    constexpr std::int64_t many = 1'000'000'000;
+    require_range<std::int64_t>("image-size", image_size, 0, 4096);
+    require_range<std::int64_t>("steps", steps, 0, many);
+    require_range("minutes", minutes, 0.0, 1e7);
+    require(steps > 0 || minutes > 0,
+            "train: neither --steps nor --minutes is given; one of them must end the training");
+    require_range<std::int64_t>("batch", batch, 1, 65536);
+    require_range<std::int64_t>("grad-accum", grad_accum, 1, 65536);
+    require_range<std::int64_t>("base-channels", base_channels, 4, 4096);
+    require(!channel_mults.empty() && channel_mults.size() <= 8,
+            "--channel-mults: {} levels; expected 1 to 8", channel_mults.size());
+    for (const auto mult : channel_mults) require_range<std::int64_t>("channel-mults", mult, 1, 64);
+    require_range<std::int64_t>("layers-per-block", layers_per_block, 1, 64);
+    require_range<std::int64_t>("heads", heads, 1, 1024);
+    require_range<std::int64_t>("norm-groups", norm_groups, 0, 4096);
+    require(dropout >= 0 && dropout < 1, "--dropout {}: expected at least 0 and less than 1", dropout);
+    require_range<std::int64_t>("timesteps", timesteps, 2, 100000);
+    require(beta_start > 0 && beta_start <= beta_end && beta_end < 1,
+            "--beta-start {} --beta-end {}: expected 0 < start <= end < 1", beta_start, beta_end);
+    require(lr > 0 && lr <= 10, "--lr {}: expected more than 0, at most 10", lr);
+    nn::parse_lr_decay(lr_schedule);
+    require_range<std::int64_t>("warmup", warmup, 0, many);
+    require(clip >= 0, "--clip {}: expected 0 (off) or a positive norm", clip);
+    require(weight_decay >= 0, "--weight-decay {}: expected 0 or more", weight_decay);
+    require(ema >= 0 && ema < 1, "--ema {}: expected at least 0 and less than 1", ema);
+    require_range("threads", threads, 0, 1024);
+    require(precision == "float32", "--precision {}: the CPU trains in float32; use --precision float32",
+            precision);
+    require_range<std::int64_t>("sample-every", sample_every, 0, many);
+    require_range<std::int64_t>("save-every", save_every, 1, many);
+}
+
+nn::UNetConfig TrainConfig::unet(std::int64_t height, std::int64_t width, std::int64_t channels) const {
+    nn::UNetConfig config;
+    config.in_channels = config.out_channels = channels;
+    config.height = height;
+    config.width = width;
+    config.layers_per_block = layers_per_block;
+    config.dropout = dropout;
+    config.norm_num_groups = norm_groups ? norm_groups : nn::default_norm_groups(base_channels);
+    config.block_out_channels.clear();
+    config.attention.clear();
+    std::vector<std::int64_t> resolutions;
+    for (std::size_t i = 0; i < channel_mults.size(); ++i) {
+        resolutions.push_back(std::max(height, width) >> i);
+        config.block_out_channels.push_back(base_channels * channel_mults[i]);
+        const bool listed = std::find(attention_resolutions.begin(), attention_resolutions.end(),
+                                      resolutions.back()) != attention_resolutions.end();
+        config.attention.push_back(attention_resolutions.empty() ? i == 1 : listed);
+    }
+    for (const auto wanted : attention_resolutions) {
+        if (wanted == 0) continue;
+        require(
+            std::find(resolutions.begin(), resolutions.end(), wanted) != resolutions.end(),
+            "--attention-resolutions {}: no level has that resolution; with {}x{} images the levels have {}",
+            wanted, height, width, fmt::join(resolutions, ", "));
+    }
+    if (heads > 1) {
+        // The format stores one head size for the whole network, so every level with attention must agree.
+        const std::int64_t middle = config.block_out_channels.back();
+        require(middle % heads == 0, "--heads {}: {} channels cannot be cut into {} heads", heads, middle,
+                heads);
+        config.attention_head_dim = middle / heads;
+        for (std::size_t i = 0; i < config.attention.size(); ++i) {
+            require(!config.attention[i] || config.block_out_channels[i] == middle,
+                    "--heads {}: attention would run at {} and {} channels, and the run's format keeps one "
+                    "head size; "
+                    "choose attention resolutions whose levels have {} channels, or --heads 1",
+                    heads, config.block_out_channels[i], middle, middle);
+        }
+    }
+    config.validate();
+    return config;
+}
+
+SchedulerConfig TrainConfig::scheduler() const {
+    SchedulerConfig config;
+    config.schedule.timesteps = timesteps;
+    config.schedule.beta_start = beta_start;
+    config.schedule.beta_end = beta_end;
+    return config;
+}
+
+}  // namespace ito::diffusion

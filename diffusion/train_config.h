@@ -1,0 +1,63 @@
+#pragma once
+// Everything that decides what a training run does, as resolved from the command line and kept in the run.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "diffusion/scheduler_config.h"
+#include "nn/unet.h"
+
+namespace ito::diffusion {
+
+struct TrainConfig {
+    // data
+    std::string data = "fashion-mnist";
+    std::string data_dir;
+    std::int64_t image_size = 0;  ///< 0: as the data set has it
+    bool flip = false;
+    // length
+    std::int64_t steps = 0;  ///< total, also on resume; 0: as many as fit into `minutes`
+    double minutes = 0;      ///< of this run of the command; 0: no limit
+    // batch
+    std::int64_t batch = 64;  ///< of one forward pass
+    std::int64_t grad_accum = 1;
+    // model
+    std::int64_t base_channels = 32;
+    std::vector<std::int64_t> channel_mults{1, 2, 2};
+    std::int64_t layers_per_block = 2;
+    /// Empty: half the image size (Ho et al.'s choice for CIFAR-10). {0}: only in the middle.
+    std::vector<std::int64_t> attention_resolutions;
+    std::int64_t heads = 1;
+    std::int64_t norm_groups = 0;  ///< 0: nn::default_norm_groups
+    double dropout = 0;
+    // diffusion
+    std::int64_t timesteps = 1000;
+    double beta_start = 1e-4, beta_end = 0.02;
+    // optimizer
+    double lr = 1e-3;
+    std::string lr_schedule = "constant";
+    std::int64_t warmup = 0;
+    double clip = 1;
+    double weight_decay = 0;  ///< AdamW's
+    double ema = 0.9999;
+    // run
+    std::uint64_t seed = 0;
+    std::string device = "auto";
+    int threads = 0;  ///< 0: all processors
+    std::string precision = "float32";
+    std::int64_t sample_every = 0;  ///< steps between sample grids; 0: only at the end
+    std::int64_t save_every = 500;  ///< steps between checkpoints
+
+    /// Throws Error naming the option, what was found and what is expected.
+    void validate() const;
+    std::string to_json() const;
+    /// `source` names the text in errors. Unknown fields and fields of the wrong kind are refused.
+    static TrainConfig from_json(const std::string& text, const std::string& source);
+
+    /// The network for images of this size.
+    nn::UNetConfig unet(std::int64_t height, std::int64_t width, std::int64_t channels) const;
+    SchedulerConfig scheduler() const;
+};
+
+}  // namespace ito::diffusion

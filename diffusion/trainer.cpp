@@ -1,0 +1,179 @@
+#include "diffusion/trainer.h"
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "core/atomic_file.h"
+#include "core/autograd/engine.h"
+#include "core/ops/mse_loss.h"
+#include "core/ops/noising.h"
+#include "core/ops/random.h"
+#include "core/random.h"
+#include "diffusion/sampler.h"
+#include "nn/init.h"
+#include "nn/state.h"
+
+namespace ito::diffusion {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+std::shared_ptr<nn::UNet> new_model(const TrainConfig& config, const Dataset& data) {
+    auto model = std::make_shared<nn::UNet>(config.unet(data.height, data.width, data.channels));
+    nn::initialize(*model, config.seed);
+    return model;
+}
+
+/// The per-timestep factors of the closed form as float32 tables.
+Tensor table(const NoiseSchedule& schedule, double (NoiseSchedule::*value)(std::int64_t) const) {
+    std::vector<float> values;
+    for (std::int64_t t = 0; t < schedule.timesteps(); ++t)
+        values.push_back(static_cast<float>((schedule.*value)(t)));
+    return Tensor::from(values, {schedule.timesteps()});
+}
+
+/// Pages of a data set that a Dataset already holds are not held twice: its bytes move into a tensor.
+Tensor take_images(Dataset& data) {
+    Tensor images = Tensor::from(data.images, {data.count, data.height, data.width, data.channels});
+    data.images = {};
+    return images;
+}
+
+}  // namespace
+
+Trainer::Trainer(const TrainConfig& config, Dataset dataset)
+    : config_(config),
+      dataset_(std::move(dataset)),
+      schedule_(config.scheduler().schedule),
+      model_(new_model(config, dataset_)),
+      parameters_(*model_),
+      adam_(parameters_, {.weight_decay = config.weight_decay, .decoupled = config.weight_decay > 0}),
+      ema_(parameters_, config.ema),
+      lr_{.peak = config.lr,
+          .decay = nn::parse_lr_decay(config.lr_schedule),
+          .warmup = config.warmup,
+          .total = config.steps},
+      order_(dataset_.count, config.seed),
+      images_(take_images(dataset_)),
+      signal_(table(schedule_, &NoiseSchedule::signal)),
+      sigma_(table(schedule_, &NoiseSchedule::sigma)) {}
+
+double Trainer::data_second_moment() const {
+    const auto* bytes = images_.data<std::uint8_t>();
+    double sum = 0;
+    for (std::int64_t i = 0; i < images_.numel(); ++i) {
+        const double x = bytes[i] / 127.5 - 1;
+        sum += x * x;
+    }
+    return sum / static_cast<double>(images_.numel());
+}
+
+double Trainer::forward_backward(std::int64_t micro_batch) {
+    // Samples are numbered through the whole step: cutting it into micro-batches changes no draw.
+    const auto first = static_cast<std::uint64_t>(micro_batch * config_.batch);
+    const RandomStream stream{.seed = config_.seed, .first_sample = first, .step = &step_};
+    const RandomScope scope(stream);
+
+    const auto position = step_ * static_cast<std::uint64_t>(images_per_step()) + first;
+    Tensor t = Tensor::empty({config_.batch}, DType::int64);
+    ops::fill_integers(t, stream.at(kernels::Purpose::timestep), schedule_.timesteps());
+    const auto noise = stream.at(kernels::Purpose::noise);
+    const Tensor x_t =
+        ops::noising({.images = images_,
+                      .index = Tensor::from(order_.batch(position, config_.batch), {config_.batch}),
+                      .flip = config_.flip,
+                      .t = t,
+                      .signal = signal_,
+                      .sigma = sigma_,
+                      .noise = noise});
+    const auto result = ops::mse_loss(model_->forward(x_t, t), noise);
+    const double share = 1.0 / static_cast<double>(config_.grad_accum);
+    autograd::backward(result.loss, Tensor::full({}, share));
+    return result.loss.item() * share;
+}
+
+StepMetrics Trainer::step() {
+    parameters_.zero_grad();
+    StepMetrics metrics;
+    for (std::int64_t i = 0; i < config_.grad_accum; ++i) metrics.loss += forward_backward(i);
+    metrics.lr = lr_.at(static_cast<std::int64_t>(step_));
+    metrics.grad_norm = nn::gradient_norm(parameters_);
+    require(std::isfinite(metrics.loss) && std::isfinite(metrics.grad_norm),
+            "training diverged at step {}: loss {}, gradient norm {}; lower --lr or set --clip 1 and "
+            "--resume from the last "
+            "checkpoint",
+            step_ + 1, metrics.loss, metrics.grad_norm);
+    adam_.step(metrics.lr, nn::clip_factor(metrics.grad_norm, config_.clip), &ema_);
+    metrics.step = static_cast<std::int64_t>(++step_);
+    return metrics;
+}
+
+Tensor Trainer::sample(std::int64_t count, std::int64_t sampling_steps, const std::function<bool()>& keep_going) {
+    const auto timesteps = spaced_timesteps(schedule_.timesteps(), sampling_steps);
+    const ReverseProcess process(schedule_, timesteps);
+    const auto on_step = [&](std::int64_t, std::int64_t, const Tensor&, const Tensor&) { return keep_going(); };
+    const nn::FlatParameters::Swap swap(parameters_, ema_.average());
+    Tensor images = diffusion::sample(*model_, process,
+                                      {.count = count, .batch = config_.batch, .seed = config_.seed, .on_step = on_step});
+    parameters_.release_derived();
+    return images;
+}
+
+void Trainer::save(const Run& run) const {
+    const std::string name = fmt::format("step-{:08}", step_);
+    const fs::path temporary = run.trainer() / fmt::format(".{}.tmp", name), final = run.trainer() / name;
+    std::error_code error;
+    if (!fs::exists(final)) {  // it does after a resume that had no step left: the same bits
+        fs::remove_all(temporary, error);
+        make_folder(temporary);
+        nn::save_tensors(temporary / "weights.safetensors", parameters_.named_views(parameters_.values()));
+        nn::save_tensors(temporary / "ema.safetensors", parameters_.named_views(ema_.average()));
+        nn::save_tensors(temporary / "adam_m.safetensors", parameters_.named_views(adam_.m()));
+        nn::save_tensors(temporary / "adam_v.safetensors", parameters_.named_views(adam_.v()));
+        Json state;
+        state["step"] = step_;
+        state["total_steps"] = lr_.total;
+        state["adam_steps"] = adam_.steps();
+        state["ema_updates"] = ema_.updates();
+        write_file_atomically(temporary / "state.json", state.dump(2) + "\n");
+        fs::rename(temporary, final, error);
+        require(!error, "{}: the checkpoint cannot be moved into place: {}", final.string(), error.message());
+    }
+
+    // The pipeline's weights are the checkpoint's EMA: one file under two names where the file system allows.
+    const fs::path weights = run.unet_weights(), link = fmt::format("{}.tmp", weights.string());
+    fs::remove(link, error);
+    fs::create_hard_link(final / "ema.safetensors", link, error);
+    if (error) fs::copy_file(final / "ema.safetensors", link, fs::copy_options::overwrite_existing, error);
+    if (!error) fs::rename(link, weights, error);
+    require(!error, "{}: cannot be written: {}", weights.string(), error.message());
+
+    for (const auto& entry : fs::directory_iterator(run.trainer())) {
+        if (entry.path() != final) fs::remove_all(entry.path(), error);
+    }
+}
+
+void Trainer::load(const fs::path& checkpoint) {
+    const fs::path file = checkpoint / "state.json";
+    const Json state = Json::parse(read_text(file), nullptr, false);
+    const auto number = [&](const char* key) {
+        require(state.is_object() && state.contains(key) && state[key].is_number_integer() &&
+                    state[key].get<std::int64_t>() >= 0,
+                "{}: \"{}\" is missing or not a count", file.string(), key);
+        return state[key].get<std::int64_t>();
+    };
+    const auto step = number("step"), total = number("total_steps"), adam_steps = number("adam_steps"),
+               updates = number("ema_updates");
+    nn::load_tensors(checkpoint / "weights.safetensors", parameters_.named_views(parameters_.values()));
+    nn::load_tensors(checkpoint / "ema.safetensors", parameters_.named_views(ema_.average()));
+    nn::load_tensors(checkpoint / "adam_m.safetensors", parameters_.named_views(adam_.m()));
+    nn::load_tensors(checkpoint / "adam_v.safetensors", parameters_.named_views(adam_.v()));
+    step_ = static_cast<std::uint64_t>(step);
+    lr_.total = total;
+    adam_.set_steps(adam_steps);
+    ema_.set_updates(updates);
+}
+
+}  // namespace ito::diffusion

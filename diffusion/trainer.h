@@ -1,0 +1,76 @@
+#pragma once
+// Training with L_simple (Ho et al. 2020, algorithm 1).
+//
+// Everything random follows from (seed, step, index of the sample in the step): data order, flips, timesteps,
+// noise, dropout. The state of a training is therefore its weights, moments, average and step count, and
+// going on from a checkpoint gives the same bits as never having stopped.
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+
+#include "diffusion/data/dataset.h"
+#include "diffusion/data_order.h"
+#include "diffusion/run.h"
+#include "diffusion/train_config.h"
+#include "nn/lr_schedule.h"
+#include "nn/optimizer.h"
+
+namespace ito::diffusion {
+
+struct StepMetrics {
+    std::int64_t step = 0;  ///< steps done, this one included
+    double loss = 0;        ///< mean over the step's samples
+    double grad_norm = 0;   ///< before clipping
+    double lr = 0;
+};
+
+class Trainer {
+  public:
+    /// A fresh network for the data set. `config.steps` may still be 0 (see set_total_steps).
+    Trainer(const TrainConfig& config, Dataset dataset);
+
+    /// One optimizer step: forward and backward over grad_accum batches, clipping, Adam, EMA.
+    StepMetrics step();
+
+    std::int64_t steps_done() const { return static_cast<std::int64_t>(step_); }
+    std::int64_t total_steps() const { return lr_.total; }
+    /// Fixes the length of the training (and with it the learning-rate schedule).
+    void set_total_steps(std::int64_t steps) { lr_.total = steps; }
+    std::int64_t images_per_step() const { return config_.batch * config_.grad_accum; }
+
+    nn::UNet& model() { return *model_; }
+    const nn::UNetConfig& unet_config() const { return model_->config(); }
+    const NoiseSchedule& schedule() const { return schedule_; }
+    const Dataset& dataset() const { return dataset_; }
+    /// Mean square of the (normalised) data: what prior_bits_per_dim needs.
+    double data_second_moment() const;
+
+    /// Images from the EMA weights, always from the same noise: [count, H, W, C]. Ends with an Error once
+    /// `keep_going` returns false.
+    Tensor sample(std::int64_t count, std::int64_t sampling_steps, const std::function<bool()>& keep_going);
+
+    /// Writes a checkpoint folder under `run` and the pipeline's weights, and removes older checkpoints.
+    void save(const Run& run) const;
+    /// Goes on from a checkpoint folder.
+    void load(const std::filesystem::path& checkpoint);
+
+  private:
+    double forward_backward(std::int64_t micro_batch);
+
+    TrainConfig config_;
+    Dataset dataset_;
+    NoiseSchedule schedule_;
+    std::shared_ptr<nn::UNet> model_;
+    nn::FlatParameters parameters_;
+    nn::Adam adam_;
+    nn::Ema ema_;
+    nn::LrSchedule lr_;
+    DataOrder order_;
+    Tensor images_;          // uint8 [count, H, W, C]
+    Tensor signal_, sigma_;  // [T]
+    std::uint64_t step_ = 0;
+};
+
+}  // namespace ito::diffusion

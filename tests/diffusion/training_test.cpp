@@ -1,0 +1,254 @@
+// Training and sampling as a whole: on real images, bitwise repeatable, resumable.
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "core/allocator.h"
+#include "core/context.h"
+#include "diffusion/sampler.h"
+#include "diffusion/trainer.h"
+#include "tests/support/temporary_folder.h"
+
+namespace ito::diffusion {
+namespace {
+
+TrainConfig tiny_config() {
+    TrainConfig config;
+    config.steps = 20;
+    config.batch = 4;
+    config.base_channels = 8;
+    config.channel_mults = {1, 2};
+    config.layers_per_block = 1;
+    config.attention_resolutions = {4};
+    config.dropout = 0.1;
+    config.flip = true;
+    config.timesteps = 50;
+    config.seed = 11;
+    return config;
+}
+
+/// Smooth random blobs, so that there is something to learn. Not square.
+Dataset blobs(std::int64_t count = 32, std::int64_t height = 8, std::int64_t width = 6) {
+    Dataset data{.count = count,
+                 .height = height,
+                 .width = width,
+                 .channels = 1,
+                 .images = {},
+                 .labels = {},
+                 .label_names = {}};
+    std::mt19937 engine(1);
+    std::uniform_real_distribution<double> where(1, 5);
+    for (std::int64_t n = 0; n < count; ++n) {
+        const double cy = where(engine), cx = where(engine);
+        for (std::int64_t y = 0; y < height; ++y)
+            for (std::int64_t x = 0; x < width; ++x) {
+                const double d = std::hypot(static_cast<double>(y) - cy, static_cast<double>(x) - cx);
+                data.images.push_back(static_cast<std::uint8_t>(255 * std::exp(-d * d / 4)));
+            }
+    }
+    return data;
+}
+
+std::vector<float> weights_of(Trainer& trainer) {
+    std::vector<float> all;
+    for (const auto& [name, tensor] : trainer.model().named_parameters()) {
+        const auto values = tensor.to_vector<float>();
+        all.insert(all.end(), values.begin(), values.end());
+    }
+    return all;
+}
+
+std::vector<float> samples_of(Trainer& trainer) {
+    return trainer.sample(3, 10, [] { return true; }).to_vector<float>();
+}
+
+class Threads {
+  public:
+    explicit Threads(int count) : before_(threads()) { set_threads(count); }
+    ~Threads() { set_threads(before_); }
+
+  private:
+    int before_;
+};
+
+TEST(Training, LossFallsOnRealImages) {
+    Dataset data;
+    try {
+        data = load_dataset("fashion-mnist");
+    } catch (const Error& error) {
+        GTEST_SKIP() << error.what();
+    }
+    TrainConfig config;
+    config.steps = 60;
+    config.batch = 16;
+    config.base_channels = 16;
+    config.channel_mults = {1, 2};
+    config.layers_per_block = 1;
+    config.lr = 2e-3;
+    config.seed = 1;
+    Trainer trainer(config, std::move(data));
+    double first = 0, last = 0;
+    for (int i = 0; i < 60; ++i) {
+        const double loss = trainer.step().loss;
+        if (i < 5) first += loss / 5;
+        if (i >= 45) last += loss / 15;
+    }
+    // The head starts at zero, so the first loss is the noise's own variance.
+    EXPECT_NEAR(first, 1, 0.15);
+    EXPECT_LT(last, 0.35);
+}
+
+TEST(Training, SameBitsForAnyNumberOfThreads) {
+    std::vector<float> expected, expected_samples;
+    for (const int count : {1, 2, 4}) {
+        const Threads use(count);
+        Trainer trainer(tiny_config(), blobs());
+        for (int i = 0; i < 5; ++i) trainer.step();
+        const auto weights = weights_of(trainer), samples = samples_of(trainer);
+        if (expected.empty()) {
+            expected = weights;
+            expected_samples = samples;
+        }
+        EXPECT_EQ(weights, expected) << count << " threads";
+        EXPECT_EQ(samples, expected_samples) << count << " threads";
+    }
+}
+
+TEST(Training, ResumeIsBitwise) {
+    const testing::TemporaryFolder folder;
+    const diffusion::Run run(folder.path() / "run");
+    Trainer straight(tiny_config(), blobs());
+    std::vector<double> losses;
+    for (int i = 0; i < 12; ++i) losses.push_back(straight.step().loss);
+
+    {
+        Trainer first(tiny_config(), blobs());
+        for (int i = 0; i < 7; ++i) EXPECT_EQ(first.step().loss, losses[static_cast<std::size_t>(i)]);
+        samples_of(first);  // looking at samples changes nothing
+        run.write_pipeline(first.unet_config(), tiny_config().scheduler());
+        first.save(run);
+    }
+    Trainer second(tiny_config(), blobs());
+    second.load(*run.latest_checkpoint());
+    EXPECT_EQ(second.steps_done(), 7);
+    for (std::size_t i = 7; i < 12; ++i) EXPECT_EQ(second.step().loss, losses[i]) << "step " << i;
+    EXPECT_EQ(weights_of(second), weights_of(straight));
+    EXPECT_EQ(samples_of(second), samples_of(straight));
+}
+
+TEST(Training, OnlyTheLatestCheckpointStays) {
+    const testing::TemporaryFolder folder;
+    const diffusion::Run run(folder.path() / "run");
+    Trainer trainer(tiny_config(), blobs());
+    run.write_pipeline(trainer.unet_config(), tiny_config().scheduler());
+    for (int i = 0; i < 3; ++i) {
+        trainer.step();
+        trainer.save(run);
+    }
+    EXPECT_EQ(run.latest_checkpoint()->filename(), "step-00000003");
+    int entries = 0;
+    for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(run.trainer())) ++entries;
+    EXPECT_EQ(entries, 1);
+    // An unfinished folder of a crash is no checkpoint.
+    std::filesystem::create_directory(run.trainer() / ".step-00000009.tmp");
+    EXPECT_EQ(run.latest_checkpoint()->filename(), "step-00000003");
+}
+
+TEST(Training, AccumulationEqualsALargeBatch) {
+    TrainConfig large = tiny_config(), parts = tiny_config();
+    large.batch = 8;
+    parts.batch = 2;
+    parts.grad_accum = 4;
+    Trainer a(large, blobs()), b(parts, blobs());
+    for (int i = 0; i < 3; ++i) {
+        const auto x = a.step(), y = b.step();
+        EXPECT_NEAR(x.loss, y.loss, 1e-5 * x.loss);
+        EXPECT_NEAR(x.grad_norm, y.grad_norm, 1e-4 * x.grad_norm);
+    }
+}
+
+TEST(Training, SecondStepTakesNoMemoryFromTheSystem) {
+    Trainer trainer(tiny_config(), blobs());
+    trainer.step();
+    const auto slabs = Allocator::of(Device::cpu())->stats().slabs;
+    for (int i = 0; i < 5; ++i) trainer.step();
+    EXPECT_EQ(Allocator::of(Device::cpu())->stats().slabs, slabs);
+}
+
+TEST(Training, ADifferentSeedIsADifferentTraining) {
+    TrainConfig other = tiny_config();
+    other.seed = 12;
+    Trainer a(tiny_config(), blobs()), b(other, blobs());
+    EXPECT_NE(weights_of(a), weights_of(b));
+    EXPECT_NE(a.step().loss, b.step().loss);
+}
+
+class Sampling : public ::testing::Test {
+  protected:
+    Sampling() : trainer_(tiny_config(), blobs()) {
+        for (int i = 0; i < 3; ++i) trainer_.step();
+    }
+    std::vector<float> draw(std::int64_t first, std::int64_t count, std::int64_t batch,
+                            std::uint64_t seed = 4) {
+        const auto timesteps = spaced_timesteps(50, 9);
+        const ReverseProcess process(trainer_.schedule(), timesteps);
+        return sample(trainer_.model(), process,
+                      {.count = count, .first = first, .batch = batch, .seed = seed})
+            .to_vector<float>();
+    }
+    Trainer trainer_;
+};
+
+TEST_F(Sampling, AnImageDependsOnItsSeedAndIndexAlone) {
+    const auto all = draw(0, 7, 7);
+    EXPECT_EQ(draw(0, 7, 3), all);
+    EXPECT_EQ(draw(0, 7, 1), all);
+    const auto fifth = draw(5, 1, 4);
+    EXPECT_TRUE(std::equal(fifth.begin(), fifth.end(), all.begin() + 5 * 48));
+    EXPECT_NE(draw(0, 7, 7, 5), all);
+}
+
+TEST_F(Sampling, LeavesTheModelAsItWas) {
+    const auto before = weights_of(trainer_);
+    trainer_.model().train();
+    samples_of(trainer_);
+    EXPECT_TRUE(trainer_.model().training());
+    EXPECT_EQ(weights_of(trainer_), before);
+}
+
+TEST_F(Sampling, CanBeInterrupted) {
+    int calls = 0;
+    EXPECT_THROW(trainer_.sample(2, 10, [&] { return ++calls < 4; }), Error);
+    EXPECT_EQ(calls, 4);
+    EXPECT_EQ(samples_of(trainer_), samples_of(trainer_));  // and the weights were put back
+}
+
+TEST_F(Sampling, PipelineOpensAgain) {
+    const testing::TemporaryFolder folder;
+    const diffusion::Run run(folder.path() / "run");
+    run.write_pipeline(trainer_.unet_config(), tiny_config().scheduler());
+    trainer_.save(run);
+    const auto raw = load_pipeline(run.root(), WeightSet::raw);
+    const auto x = Tensor::full({1, 8, 6, 1}, 0.3);
+    const auto t = Tensor::full({1}, 7, DType::int64);
+    trainer_.model().eval();
+    EXPECT_EQ(raw.model->forward(x, t).to_vector<float>(), trainer_.model().forward(x, t).to_vector<float>());
+    const auto ema = load_pipeline(run.root());
+    EXPECT_NE(ema.model->forward(x, t).to_vector<float>(), raw.model->forward(x, t).to_vector<float>());
+    EXPECT_EQ(ema.scheduler.schedule.timesteps, 50);
+
+    // The flat form that some repositories have.
+    const auto flat = folder.path() / "flat";
+    std::filesystem::create_directory(flat);
+    for (const auto& file :
+         {"unet/config.json", "unet/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"})
+        std::filesystem::copy(run.root() / file, flat / std::filesystem::path(file).filename());
+    EXPECT_EQ(load_pipeline(flat).model->forward(x, t).to_vector<float>(),
+              ema.model->forward(x, t).to_vector<float>());
+    EXPECT_THROW(load_pipeline(flat, WeightSet::raw), Error);
+    EXPECT_THROW(load_pipeline(folder.path()), Error);
+}
+
+}  // namespace
+}  // namespace ito::diffusion
