@@ -1,6 +1,8 @@
 #include "core/tensor.h"
 
+#include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "core/autograd/engine.h"
 #include "core/autograd/node.h"
@@ -16,7 +18,10 @@ std::string to_string(const Shape& shape) {
 
 std::int64_t numel(const Shape& shape) {
     std::int64_t count = 1;
-    for (const auto size : shape) count *= size;
+    for (const auto size : shape) {
+        if (__builtin_mul_overflow(count, size, &count))
+            fail("tensor: shape {} has more elements than can be counted", to_string(shape));
+    }
     return count;
 }
 
@@ -60,6 +65,19 @@ std::int64_t row_pitch(const Shape& shape, const Shape& strides) {
         step = strides[i] * shape[i];
     }
     return pitch;
+}
+
+/// The strides of `target` if it differs from `shape` only by dimensions of size 1.
+std::optional<Shape> restride_units(const Shape& shape, const Shape& strides, const Shape& target) {
+    Shape result(target.size(), 1);
+    std::size_t from = 0;
+    for (std::size_t to = 0; to < target.size(); ++to) {
+        if (target[to] == 1) continue;
+        while (from < shape.size() && shape[from] == 1) ++from;
+        if (from == shape.size() || shape[from] != target[to]) return {};
+        result[to] = strides[from++];
+    }
+    return result;
 }
 
 }  // namespace
@@ -134,8 +152,10 @@ bool Tensor::has_rows() const {
 Rows Tensor::rows() const {
     const std::int64_t columns = shape().empty() ? 1 : shape().back();
     const std::int64_t pitch = row_pitch(shape(), strides());
-    require(pitch >= 0, "tensor: shape {} with strides {} is not evenly spaced rows; call contiguous()",
-            to_string(shape()), to_string(strides()));
+    if (pitch < 0) {
+        fail("tensor: shape {} with strides {} is not evenly spaced rows; call contiguous()",
+             to_string(shape()), to_string(strides()));
+    }
     return {columns ? numel() / columns : 0, columns, pitch};
 }
 
@@ -162,6 +182,8 @@ Tensor Tensor::view(const Shape& target) const {
     require(ito::numel(target) == numel(), "tensor: shape {} has {} elements, {} has {}", to_string(shape()),
             numel(), to_string(target), ito::numel(target));
     if (is_contiguous()) return view_of(target, dense_strides(target), impl().offset);
+    if (const auto strides = restride_units(shape(), this->strides(), target))
+        return view_of(target, *strides, impl().offset);
     // Rows a pitch apart keep that form under any new split of the leading dimensions.
     const bool keeps_rows = has_rows() && !target.empty() && target.back() == shape().back();
     require(keeps_rows,
@@ -229,6 +251,10 @@ void for_each_rows(const Tensor& a, const Tensor& b, const Body& body) {
 Tensor& Tensor::copy_(const Tensor& source) {
     require(shape() == source.shape(), "copy: source has shape {}, destination {}", to_string(source.shape()),
             to_string(shape()));
+    const bool to_integers = dtype() == DType::uint8 || dtype() == DType::int64;
+    require(!to_integers || source.dtype() == dtype(),
+            "copy: cannot convert {} to {}; only float32, float64 and bfloat16 are converted to",
+            name_of(source.dtype()), name_of(dtype()));
     for_each_rows(*this, source, [](const Tensor& to, const Tensor& from) {
         const Rows x = from.rows(), y = to.rows();
         ITO_LAUNCH(to.device(), copy, context_of(to.device()),
@@ -340,15 +366,17 @@ Tensor Tensor::derived(const std::string& key, std::size_t bytes,
                        const std::function<void(const Tensor&)>& make) const {
     auto& all = impl().derived;
     auto found = std::find_if(all.begin(), all.end(), [&](const auto& d) { return d.key == key; });
-    if (found == all.end()) {
-        all.push_back({key, 0, empty({static_cast<std::int64_t>(bytes)}, DType::uint8, device())});
-        found = all.end() - 1;
-    } else if (found->version == version()) {
-        return found->buffer;
+    if (found != all.end() && found->version == version()) return found->buffer;
+    Tensor buffer;
+    if (found != all.end()) {
+        buffer = found->buffer;
+        all.erase(found);  // in case `make` throws half way
+    } else {
+        buffer = empty({static_cast<std::int64_t>(bytes)}, DType::uint8, device());
     }
-    make(found->buffer);
-    found->version = version();
-    return found->buffer;
+    make(buffer);
+    all.push_back({key, version(), buffer});
+    return buffer;
 }
 
 void Tensor::release_derived() const {

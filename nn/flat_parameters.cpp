@@ -28,6 +28,7 @@ FlatParameters::FlatParameters(Module& module) : parameters_(module.parameters()
         Tensor& tensor = parameters_[i].tensor;
         Tensor view = values_.slice(0, offsets_[i], tensor.numel()).view(tensor.shape());
         view.copy_(tensor);
+        tensor.release_derived();  // their versions counted changes of the old storage
         auto& impl = tensor.impl();
         impl.storage = view.impl().storage;
         impl.offset = view.impl().offset;

@@ -1,6 +1,8 @@
 #include "core/autograd/gradient_check.h"
 
 #include <cmath>
+#include <limits>
+#include <numeric>
 
 #include "core/autograd/engine.h"
 #include "core/autograd/node.h"
@@ -41,8 +43,12 @@ GradientCheck check_gradients(const std::function<Tensor(const std::vector<Tenso
         require(grad.defined(), "check_gradients: input {} got no gradient", k);
         const auto analytic = grad.to_vector<double>();
         const std::int64_t count = input.numel();
-        const std::int64_t stride = std::max<std::int64_t>(1, count / options.elements_per_input);
-        for (std::int64_t i = 0; i < count; i += stride) {
+        // A stride without a common factor with the size visits all channels and pixels alike.
+        const std::int64_t samples = std::min(count, options.elements_per_input);
+        std::int64_t stride = std::max<std::int64_t>(1, count / options.elements_per_input);
+        while (std::gcd(stride, count) > 1) ++stride;
+        for (std::int64_t sample = 0; sample < samples; ++sample) {
+            const std::int64_t i = sample * stride % count;
             double& element = input.data<double>()[i];
             const double before = element;
             element = before + options.step;
@@ -54,7 +60,7 @@ GradientCheck check_gradients(const std::function<Tensor(const std::vector<Tenso
             const double error =
                 std::abs(analytic[static_cast<std::size_t>(i)] - numeric) / std::max(1.0, std::abs(numeric));
             if (!(error <= result.worst)) {
-                result.worst = error;
+                result.worst = std::isnan(error) ? std::numeric_limits<double>::infinity() : error;
                 result.message =
                     fmt::format("input {} element {}: backward says {}, central differences say {}", k, i,
                                 analytic[static_cast<std::size_t>(i)], numeric);

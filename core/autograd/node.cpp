@@ -14,7 +14,6 @@ bool anomaly = false;
 /// recurse ten thousand destructors deep.
 struct Graveyard {
     std::deque<std::shared_ptr<Node>> nodes;
-    bool digging = false;
 };
 thread_local Graveyard* graveyard = nullptr;
 

@@ -1,0 +1,175 @@
+#include "core/allocator.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+
+#include "core/context.h"
+#include "core/tensor.h"
+#include "tests/support/expect_error.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
+namespace ito {
+namespace {
+
+using testing::expect_error;
+
+class AllocatorTest : public ::testing::Test {
+  protected:
+    Allocator allocator{Device::cpu()};
+};
+
+TEST_F(AllocatorTest, AlignsEveryBlock) {
+    std::vector<std::byte*> blocks;
+    for (const std::size_t bytes : {0, 1, 63, 64, 65, 1000, 4097}) {
+        auto* data = allocator.allocate(bytes);
+        EXPECT_EQ(reinterpret_cast<std::uintptr_t>(data) % 64, 0u) << bytes;
+        std::memset(data, 1, bytes);
+        blocks.push_back(data);
+    }
+    EXPECT_EQ(allocator.stats().slabs, 1u);
+    for (auto* data : blocks) allocator.deallocate(data);
+    EXPECT_EQ(allocator.stats().in_use, 0u);
+}
+
+TEST_F(AllocatorTest, RepeatedRoundsGetTheSameAddresses) {
+    const auto round = [&] {
+        std::mt19937 random(5);
+        std::vector<std::byte*> live, all;
+        for (int i = 0; i < 2000; ++i) {
+            if (live.size() > 20 && random() % 2) {
+                std::swap(live[random() % live.size()], live.back());
+                allocator.deallocate(live.back());
+                live.pop_back();
+            }
+            live.push_back(allocator.allocate(random() % (random() % 10 ? 10000 : 10000000)));
+            all.push_back(live.back());
+        }
+        for (auto* data : live) allocator.deallocate(data);
+        return all;
+    };
+    round();
+    const auto slabs = allocator.stats().slabs;
+    EXPECT_EQ(allocator.stats().in_use, 0u);
+    const auto second = round();
+    EXPECT_EQ(round(), second);
+    EXPECT_EQ(allocator.stats().slabs, slabs) << "the second round asked the system";
+}
+
+TEST_F(AllocatorTest, NeighboursGrowTogetherAgain) {
+    std::vector<std::byte*> blocks;
+    for (int i = 0; i < 30; ++i) blocks.push_back(allocator.allocate(std::size_t{1} << 20));
+    ASSERT_EQ(allocator.stats().slabs, 1u);
+    // Every second one, then the others: each merges with free memory on both sides.
+    for (std::size_t i = 0; i < blocks.size(); i += 2) allocator.deallocate(blocks[i]);
+    for (std::size_t i = 1; i < blocks.size(); i += 2) allocator.deallocate(blocks[i]);
+    auto* whole = allocator.allocate(std::size_t{30} << 20);
+    EXPECT_EQ(allocator.stats().slabs, 1u);
+    allocator.deallocate(whole);
+}
+
+TEST_F(AllocatorTest, CountsBytesAndPeak) {
+    auto* a = allocator.allocate(1000);
+    auto* b = allocator.allocate(5000);
+    const auto both = allocator.stats();
+    EXPECT_GE(both.in_use, 6000u);
+    EXPECT_EQ(both.peak_in_use, both.in_use);
+    EXPECT_EQ(both.allocations, 2u);
+    EXPECT_GE(both.slab_bytes, both.in_use);
+    allocator.deallocate(b);
+    EXPECT_LT(allocator.stats().in_use, both.in_use);
+    EXPECT_EQ(allocator.stats().peak_in_use, both.in_use);
+    allocator.reset_peak();
+    EXPECT_EQ(allocator.stats().peak_in_use, allocator.stats().in_use);
+    allocator.deallocate(a);
+}
+
+TEST_F(AllocatorTest, TakesASlabOfItsOwnForWhatFitsInNone) {
+    auto* small = allocator.allocate(1);
+    auto* large = allocator.allocate(std::size_t{100} << 20);
+    EXPECT_EQ(allocator.stats().slabs, 2u);
+    allocator.deallocate(large);
+    allocator.deallocate(small);
+}
+
+TEST_F(AllocatorTest, RefusesTheImpossible) {
+    expect_error([&] { allocator.allocate(std::size_t{1} << 60); }, {"out of memory"});
+    expect_error([&] { allocator.allocate(std::size_t{1} << 46); }, {"out of memory", "smaller batch"});
+    expect_error([] { Allocator elsewhere(Device::cuda()); }, {"cuda:0"});
+    EXPECT_EQ(allocator.stats().in_use, 0u);
+}
+
+TEST(AllocatorOfADevice, IsOneAndOutlivesItsTensors) {
+    const auto allocator = Allocator::of(Device::cpu());
+    EXPECT_EQ(allocator, Allocator::of(Device::cpu()));
+    const auto before = allocator->stats().in_use;
+    {
+        const Tensor x = Tensor::zeros({100});
+        EXPECT_GE(allocator->stats().in_use, before + 400);
+        const Tensor part = x.slice(0, 10, 5);
+        EXPECT_EQ(part.storage(), x.storage());
+    }
+    EXPECT_EQ(allocator->stats().in_use, before);
+    context_of(Device::cpu(), 1000);
+    EXPECT_GE(context_of(Device::cpu()).workspace.size(), 1000u) << "the workspace shrank";
+}
+
+using AllocatorDeathTest = AllocatorTest;
+
+TEST_F(AllocatorDeathTest, ReportsADoubleFree) {
+    auto* data = allocator.allocate(100);
+    allocator.deallocate(data);
+    EXPECT_DEATH(allocator.deallocate(data), "freed twice or never allocated");
+    auto* other = allocator.allocate(100);
+    EXPECT_DEATH(allocator.deallocate(other + 64), "freed twice or never allocated");
+    allocator.deallocate(other);
+}
+
+#if ITO_RED_ZONES
+TEST_F(AllocatorTest, FreshMemoryIsNaN) {
+    for (int round = 0; round < 2; ++round) {
+        auto* data = allocator.allocate(10 * sizeof(double));
+        double values[10];
+        std::memcpy(values, data, sizeof values);
+        for (const double value : values) EXPECT_TRUE(std::isnan(value));
+        std::memset(data, 0, sizeof values);
+        allocator.deallocate(data);
+    }
+    EXPECT_TRUE(std::isnan(Tensor::empty({1}).item()));
+    EXPECT_TRUE(std::isnan(Tensor::empty({1}, DType::bfloat16).item()));
+}
+
+TEST_F(AllocatorDeathTest, ReportsAnOverwrittenZone) {
+    for (const int offset : {-1, -128, 100, 101, 227}) {
+        auto* data = allocator.allocate(100);
+        EXPECT_DEATH(
+            {
+#if defined(__SANITIZE_ADDRESS__)
+                ASAN_UNPOISON_MEMORY_REGION(data - 128, 356);  // as code without instrumentation sees it
+#endif
+                data[offset] = std::byte{0};
+                allocator.deallocate(data);
+            },
+            "memory outside a tensor of 100 bytes was overwritten");
+        allocator.deallocate(data);
+    }
+}
+
+#if defined(__SANITIZE_ADDRESS__)
+TEST_F(AllocatorDeathTest, AddressSanitizerSeesZonesAndFreedMemory) {
+    auto* data = allocator.allocate(100);
+    EXPECT_DEATH(data[100] = std::byte{0}, "use-after-poison");
+    EXPECT_DEATH(data[-1] = std::byte{0}, "use-after-poison");
+    allocator.deallocate(data);
+    EXPECT_DEATH(data[0] = std::byte{0}, "use-after-poison");
+}
+#endif
+#endif
+
+}  // namespace
+}  // namespace ito
