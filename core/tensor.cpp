@@ -346,6 +346,8 @@ void Tensor::set_grad(const Tensor& buffer) {
     require(buffer.shape() == shape() && buffer.dtype() == dtype(),
             "set_grad: buffer is {} {}, tensor is {} {}", name_of(buffer.dtype()), to_string(buffer.shape()),
             name_of(dtype()), to_string(shape()));
+    require(buffer.is_contiguous(), "set_grad: the buffer must be contiguous, its strides are {}",
+            to_string(buffer.strides()));
     impl().grad = buffer;
     impl().grad_stale = false;
 }

@@ -60,7 +60,7 @@ class Tensor {
     /// The undefined tensor (an absent bias, a gradient nobody asked for).
     Tensor() = default;
 
-    // --- making one ---------------------------------------------------------------------------------------
+    // --- making one ---
     /// Elements undefined.
     static Tensor empty(const Shape& shape, DType type = DType::float32, Device device = {});
     static Tensor zeros(const Shape& shape, DType type = DType::float32, Device device = {});
@@ -74,8 +74,7 @@ class Tensor {
         return from(std::span<const T>(values), shape, device);
     }
 
-    // --- what it is
-    // -----------------------------------------------------------------------------------------
+    // --- what it is ---
     bool defined() const { return impl_ != nullptr; }
     explicit operator bool() const { return defined(); }
     const Shape& shape() const;
@@ -91,8 +90,7 @@ class Tensor {
     Rows rows() const;
     bool has_rows() const;
 
-    // --- its elements
-    // ---------------------------------------------------------------------------------------
+    // --- its elements ---
     /// Pointer to the first element; T must be the dtype's type.
     template <class T>
     T* data() const;
@@ -103,8 +101,7 @@ class Tensor {
     /// The value of a one-element tensor of any dtype.
     double item() const;
 
-    // --- views and copies, not recorded (the differentiable ones are in core/ops/view.h)
-    // ------------------------
+    // --- views and copies, not recorded (the differentiable ones are in core/ops/view.h) ---
     /// The same elements under another shape; throws if the strides do not allow it without a copy.
     Tensor view(const Shape& shape) const;
     /// Elements [start, start + length) of a dimension.
@@ -113,8 +110,7 @@ class Tensor {
     Tensor contiguous() const;  ///< itself if dense, else a dense copy
     Tensor to(DType type) const;
 
-    // --- changing it in place; each bumps the version
-    // -----------------------------------------------------------
+    // --- changing it in place; each bumps the version ---
     Tensor& fill_(double value);
     Tensor& copy_(const Tensor& source);                  ///< converts the dtype
     Tensor& add_(const Tensor& other, double alpha = 1);  ///< *this += alpha * other
@@ -127,8 +123,7 @@ class Tensor {
     /// True if both view the same first element of the same storage.
     bool same_memory(const Tensor& other) const;
 
-    // --- autograd
-    // ------------------------------------------------------------------------------------------------
+    // --- autograd ---
     /// A leaf whose gradient backward() is to compute. Only for floating tensors that no op made.
     Tensor& requires_grad_(bool value = true);
     bool requires_grad() const;
@@ -137,7 +132,7 @@ class Tensor {
     Tensor detach() const;
     /// A leaf's gradient: undefined before the first backward(); zeros after zero_grad().
     Tensor grad() const;
-    /// Makes `buffer` (same shape, e.g. a slice of the flat gradient buffer) the place of the gradient.
+    /// Makes `buffer` (same shape and dense, e.g. a slice of the flat gradient buffer) the place of the gradient.
     void set_grad(const Tensor& buffer);
     /// The next backward() overwrites the gradient instead of adding to it.
     void zero_grad();
@@ -146,8 +141,7 @@ class Tensor {
     /// The op that made it, for errors and dumps: "GroupNorm", or "leaf".
     const char* op_name() const;
 
-    // --- derived data
-    // ----------------------------------------------------------------------------------------------
+    // --- derived data ---
     /// A buffer computed from this tensor's values (packed or transformed weights), kept until the values
     /// change: `make` fills it when there is none under `key` for the present version.
     Tensor derived(const std::string& key, std::size_t bytes,

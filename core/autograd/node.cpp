@@ -56,6 +56,12 @@ Tensor GradientSlot::buffer() {
     return leaf_->grad;
 }
 
+Tensor GradientSlot::dense_buffer() {
+    if (target_ && target_->gradient.value && !target_->gradient.value.is_contiguous())
+        target_->gradient = {target_->gradient.value.clone(), true};
+    return buffer();
+}
+
 void GradientSlot::give(Gradient gradient) {
     switch (mode()) {
         case Mode::ignore:

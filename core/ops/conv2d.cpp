@@ -55,7 +55,7 @@ struct Conv2dNode final : autograd::Node {
                                                    .grad_y_pitch = dy.rows().pitch};
             if (inputs[1].wanted()) {
                 args.accumulate_weight = inputs[1].accumulates();
-                args.grad_weight = inputs[1].buffer().template data<kernels::master_t<T>>();
+                args.grad_weight = inputs[1].dense_buffer().template data<kernels::master_t<T>>();
             }
             if (inputs[2].wanted()) {
                 args.accumulate_bias = inputs[2].accumulates();

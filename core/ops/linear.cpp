@@ -39,7 +39,7 @@ struct LinearNode final : autograd::Node {
                                                    .grad_y_pitch = dy.rows().pitch};
             if (inputs[1].wanted()) {
                 args.accumulate_weight = inputs[1].accumulates();
-                args.grad_weight = inputs[1].buffer().template data<Master>();
+                args.grad_weight = inputs[1].dense_buffer().template data<Master>();
             }
             if (inputs[2].wanted()) {
                 args.accumulate_bias = inputs[2].accumulates();
