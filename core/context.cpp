@@ -70,4 +70,12 @@ int threads() {
     return cpu_context().context_.threads;
 }
 
+void set_direct_convolution(bool on) {
+    cpu_context().context_.direct_convolution = on;
+}
+
+bool direct_convolution() {
+    return cpu_context().context_.direct_convolution;
+}
+
 }  // namespace ito
