@@ -44,7 +44,7 @@ void Run::write_pipeline(const nn::UNetConfig& unet, const SchedulerConfig& sche
     write_file_atomically(root_ / "model_index.json",
                           std::string_view("{\n"
                                            "  \"_class_name\": \"DDPMPipeline\",\n"
-                                           "  \"_diffusers_version\": \"0.11.1\",\n"
+                                           "  \"_diffusers_version\": \"0.21.4\",\n"
                                            "  \"scheduler\": [\"diffusers\", \"DDPMScheduler\"],\n"
                                            "  \"unet\": [\"diffusers\", \"UNet2DModel\"]\n"
                                            "}\n"));

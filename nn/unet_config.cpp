@@ -55,7 +55,7 @@ void UNetConfig::validate() const {
 std::string UNetConfig::to_json() const {
     Json json;
     json["_class_name"] = "UNet2DModel";
-    json["_diffusers_version"] = "0.11.1";
+    json["_diffusers_version"] = "0.21.4";
     json["act_fn"] = "silu";
     json["add_attention"] = true;
     json["attention_head_dim"] = attention_head_dim ? Json(attention_head_dim) : Json(nullptr);
