@@ -11,6 +11,7 @@ using Action = std::function<int()>;
 
 Action add_train(CLI::App& app);
 Action add_sample(CLI::App& app);
+Action add_bench(CLI::App& app);
 
 /// Device and threads, as every command takes them.
 struct Execution {

@@ -30,7 +30,8 @@ int main(int argc, char** argv) {
         return std::pair{command, add(*command)};
     };
     const auto commands = {define("train", "Train a model on a data set, or resume a training", add_train),
-                           define("sample", "Draw images from a trained model", add_sample)};
+                           define("sample", "Draw images from a trained model", add_sample),
+                           define("bench", "Time training and sampling steps", add_bench)};
     try {
         app.parse(argc, argv);
         for (const auto& [command, action] : commands)

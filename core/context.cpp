@@ -1,7 +1,8 @@
 #include "core/context.h"
 
-#include <omp.h>
+#include <sched.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "core/allocator.h"
@@ -11,11 +12,18 @@
 namespace ito {
 namespace {
 
+/// Processors that this process may run on (a container or taskset may allow fewer than there are).
+int available_processors() {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    return sched_getaffinity(0, sizeof(set), &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
+}
+
 class CpuContext {
   public:
     CpuContext() : allocator_(Allocator::of(Device::cpu())) {
         context_.plans = &plans_;
-        context_.threads = omp_get_num_procs();
+        context_.threads = available_processors();
     }
     ~CpuContext() { release(); }
     CpuContext(const CpuContext&) = delete;
@@ -60,6 +68,14 @@ void set_threads(int threads) {
 
 int threads() {
     return cpu_context().context_.threads;
+}
+
+void set_direct_convolution(bool on) {
+    cpu_context().context_.direct_convolution = on;
+}
+
+bool direct_convolution() {
+    return cpu_context().context_.direct_convolution;
 }
 
 }  // namespace ito

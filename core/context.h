@@ -16,4 +16,8 @@ const kernels::Context& context_of(Device device, std::size_t workspace_bytes = 
 void set_threads(int threads);
 int threads();
 
+/// Convolutions without Winograd's algorithm: slower, with ten times smaller rounding errors. At first off.
+void set_direct_convolution(bool on);
+bool direct_convolution();
+
 }  // namespace ito

@@ -1,0 +1,213 @@
+// ito bench: how long a training step and a sampling step take, and how much memory they need.
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "apps/commands.h"
+#include "apps/terminal.h"
+#include "core/allocator.h"
+#include "core/context.h"
+#include "core/error.h"
+#include "diffusion/sampler.h"
+#include "diffusion/trainer.h"
+#include "nn/init.h"
+
+namespace ito::apps {
+namespace {
+
+using namespace diffusion;
+using Clock = std::chrono::steady_clock;
+using Json = nlohmann::ordered_json;
+
+/// The first steps of a process fill the allocator, the plan cache and the packed weights.
+constexpr std::int64_t warm_up_steps = 2;
+
+/// A network that is measured, and the images it is for.
+struct Size {
+    const char* name;
+    std::int64_t side, channels, base_channels;
+    std::vector<std::int64_t> channel_mults;
+    std::int64_t attention_resolution, batch;
+};
+
+const Size& find_size(const std::string& name) {
+    static const std::vector<Size> sizes{
+        {"mnist", 28, 1, 32, {1, 2, 2}, 14, 64},
+        {"cifar10", 32, 3, 128, {1, 2, 2, 2}, 16, 8},
+    };
+    for (const Size& size : sizes)
+        if (name == size.name) return size;
+    fail("--size {}: expected mnist or cifar10", name);
+}
+
+/// Random pixels: the time of a step does not depend on what the images show.
+Dataset random_images(const Size& size, std::int64_t count) {
+    Dataset data{.count = count,
+                 .height = size.side,
+                 .width = size.side,
+                 .channels = size.channels,
+                 .images = {},
+                 .labels = {},
+                 .label_names = {}};
+    std::mt19937 engine(1);
+    data.images.resize(static_cast<std::size_t>(count * data.image_size()));
+    for (auto& pixel : data.images) pixel = static_cast<std::uint8_t>(engine());
+    return data;
+}
+
+/// The times of consecutive steps, warm-up steps left out.
+class Stopwatch {
+  public:
+    void start() { last_ = Clock::now(); }
+    void lap() {
+        const auto now = Clock::now();
+        if (laps_++ >= warm_up_steps)
+            milliseconds_.push_back(std::chrono::duration<double, std::milli>(now - last_).count());
+        last_ = now;
+    }
+    double best() const { return *std::min_element(milliseconds_.begin(), milliseconds_.end()); }
+    double median() const {
+        auto sorted = milliseconds_;
+        std::sort(sorted.begin(), sorted.end());
+        const std::size_t half = sorted.size() / 2;
+        return sorted.size() % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+    }
+
+  private:
+    Clock::time_point last_;
+    std::int64_t laps_ = 0;
+    std::vector<double> milliseconds_;
+};
+
+struct BenchCommand {
+    std::string size = "mnist", mode = "both";
+    std::int64_t batch = 0, repeats = 10;
+    bool direct = false, json = false;
+    Execution execution;
+
+    int operator()() const;
+
+  private:
+    Stopwatch train(const TrainConfig& config, const Size& measured) const;
+    Stopwatch sample(const TrainConfig& config, const Size& measured) const;
+};
+
+TrainConfig config_of(const Size& size, std::int64_t batch) {
+    TrainConfig config;
+    config.data = "random";
+    config.steps = 1'000'000;
+    config.batch = batch;
+    config.base_channels = size.base_channels;
+    config.channel_mults = size.channel_mults;
+    config.layers_per_block = 2;
+    config.attention_resolutions = {size.attention_resolution};
+    config.norm_groups = 32;
+    config.dropout = 0.1;
+    config.lr = 2e-4;
+    return config;
+}
+
+/// Whole steps as `ito train` makes them: noising, forward, loss, backward, clipping, Adam and EMA.
+Stopwatch BenchCommand::train(const TrainConfig& config, const Size& measured) const {
+    Trainer trainer(config, random_images(measured, std::max<std::int64_t>(1024, config.batch)));
+    Stopwatch stopwatch;
+    stopwatch.start();
+    for (std::int64_t i = 0; i < warm_up_steps + repeats; ++i) {
+        trainer.step();
+        stopwatch.lap();
+    }
+    return stopwatch;
+}
+
+/// Consecutive steps of one sampling: forward without gradients and the reverse step.
+Stopwatch BenchCommand::sample(const TrainConfig& config, const Size& measured) const {
+    nn::UNet model(config.unet(measured.side, measured.side, measured.channels));
+    nn::initialize(model, config.seed);
+    const NoiseSchedule schedule(config.scheduler().schedule);
+    const auto timesteps = spaced_timesteps(schedule.timesteps(), warm_up_steps + repeats);
+    const ReverseProcess process(schedule, timesteps);
+    Stopwatch stopwatch;
+    const auto on_step = [&](std::int64_t, std::int64_t, const Tensor&, const Tensor&) {
+        stopwatch.lap();
+        return true;
+    };
+    stopwatch.start();
+    diffusion::sample(model, process, {.count = config.batch, .batch = config.batch, .on_step = on_step});
+    return stopwatch;
+}
+
+double peak_resident_mib() {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return static_cast<double>(usage.ru_maxrss) / 1024;  // Linux counts KiB
+}
+
+int BenchCommand::operator()() const {
+    const Size& measured = find_size(size);
+    require(mode == "train" || mode == "sample" || mode == "both",
+            "--mode {}: expected train, sample or both", mode);
+    require(batch >= 0 && batch <= 65536, "--batch {}: expected 0 (the size's) to 65536", batch);
+    require(repeats >= 1 && repeats <= 900, "--repeats {}: expected 1 to 900", repeats);
+    execution.apply();
+    set_direct_convolution(direct);
+
+    const TrainConfig config = config_of(measured, batch ? batch : measured.batch);
+    const auto parameters =
+        nn::UNet(config.unet(measured.side, measured.side, measured.channels)).parameter_count();
+    const auto allocator = Allocator::of(Device::parse(execution.device));
+    Json report{{"size", measured.name}, {"parameters", parameters},     {"batch", config.batch},
+                {"threads", threads()},  {"direct_convolution", direct}, {"repeats", repeats}};
+    if (!json) {
+        fmt::print("{}: {}x{}x{}, {:.2f} M parameters, batch {}, {} threads, {} convolution\n", measured.name,
+                   measured.side, measured.side, measured.channels, static_cast<double>(parameters) / 1e6,
+                   config.batch, threads(), direct ? "direct" : "Winograd");
+    }
+    for (const std::string part : {"train", "sample"}) {
+        if (mode != "both" && mode != part) continue;
+        allocator->reset_peak();
+        const Stopwatch steps = part == "train" ? train(config, measured) : sample(config, measured);
+        const double images_per_second = static_cast<double>(config.batch) * 1000 / steps.best();
+        const double peak_mib = static_cast<double>(allocator->stats().peak_in_use) / (1 << 20);
+        report[part] = {{"best_ms", steps.best()},
+                        {"median_ms", steps.median()},
+                        {"images_per_second", images_per_second},
+                        {"allocator_peak_mib", peak_mib}};
+        if (!json) {
+            fmt::print("{:6} step: best {:.1f} ms, median {:.1f} ms, {:.1f} images/s, tensors {:.0f} MiB\n",
+                       part, steps.best(), steps.median(), images_per_second, peak_mib);
+        }
+    }
+    report["peak_rss_mib"] = peak_resident_mib();
+    if (json) {
+        fmt::print("{}\n", report.dump(2));
+    } else {
+        fmt::print("peak memory of the process: {:.0f} MiB\n", peak_resident_mib());
+    }
+    return 0;
+}
+
+}  // namespace
+
+Action add_bench(CLI::App& app) {
+    auto command = std::make_shared<BenchCommand>();
+    auto& c = *command;
+    app.add_option("--size", c.size,
+                   "mnist (28x28x1, 1.6 M parameters) or cifar10 (32x32x3, the 35.7 M of Ho et al.)")
+        ->capture_default_str();
+    app.add_option("--mode", c.mode, "train, sample or both")->capture_default_str();
+    app.add_option("--batch", c.batch, "Images of a step, 0 for 64 (mnist) or 8 (cifar10)")
+        ->capture_default_str();
+    app.add_option("--repeats", c.repeats, "Steps that are timed, after two that are not")
+        ->capture_default_str();
+    app.add_flag("--direct", c.direct, "Convolutions without Winograd: slower, smaller rounding errors");
+    app.add_flag("--json", c.json, "Print one JSON object");
+    c.execution.add_options(app);
+    return [command] { return (*command)(); };
+}
+
+}  // namespace ito::apps

@@ -1,0 +1,155 @@
+#include "kernels/runtime/parallel.h"
+
+#include <omp.h>
+
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace ito::kernels::detail {
+namespace {
+
+/// How long a thread looks for work before it sleeps: longer than the gap between two kernels of a step, far
+/// shorter than the time another process would miss.
+constexpr int spins = 2000;
+
+inline void pause() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+/// Spins a little, then sleeps, until `value` is no longer `old`.
+template <class T>
+void wait_while(const std::atomic<T>& value, T old) {
+    for (int i = 0; i < spins; ++i) {
+        if (value.load(std::memory_order_acquire) != old) return;
+        pause();
+    }
+    value.wait(old, std::memory_order_acquire);
+}
+
+struct Job {
+    void (*body)(void*, std::int64_t, int) = nullptr;
+    void* state = nullptr;
+    std::int64_t pieces = 0;
+    int threads = 1;
+    std::atomic<std::int64_t> next = 0;
+    std::atomic<bool> failed = false;
+    std::exception_ptr failure;
+
+    void work(int worker) {
+        while (true) {
+            const std::int64_t piece = next.fetch_add(1, std::memory_order_relaxed);
+            if (piece >= pieces || failed.load(std::memory_order_relaxed)) return;
+            try {
+                body(state, piece, worker);
+            } catch (...) {
+                if (!failed.exchange(true)) failure = std::current_exception();
+            }
+        }
+    }
+};
+
+/// True on a thread that is inside a body.
+thread_local bool inside = false;
+
+class Pool {
+  public:
+    ~Pool() {
+        stop_ = true;
+        epoch_.fetch_add(1, std::memory_order_release);
+        epoch_.notify_all();
+        for (auto& thread : threads_) thread.join();
+    }
+
+    /// False if another thread is using the pool.
+    bool run(Job& job) {
+        const std::unique_lock lock(mutex_, std::try_to_lock);
+        if (!lock) return false;
+        while (static_cast<int>(threads_.size()) < job.threads - 1) {
+            threads_.emplace_back(&Pool::serve, this, static_cast<int>(threads_.size()) + 1);
+        }
+        job_ = &job;
+        gate_.store(open, std::memory_order_release);
+        epoch_.fetch_add(1, std::memory_order_release);
+        epoch_.notify_all();
+        job.work(0);
+        // Nobody may enter any more; wait for those inside, who are each at their last piece.
+        std::uint32_t here = gate_.fetch_and(~open, std::memory_order_acq_rel) & ~open;
+        while (here != 0) {
+            wait_while(gate_, here);
+            here = gate_.load(std::memory_order_acquire);
+        }
+        return true;
+    }
+
+  private:
+    /// The gate counts the threads inside the job; `open` is set while others may enter.
+    static constexpr std::uint32_t open = 1u << 31;
+
+    bool enter(int worker) {
+        std::uint32_t gate = gate_.load(std::memory_order_acquire);
+        while (gate & open) {
+            if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acq_rel)) {
+                if (worker < job_->threads) return true;
+                leave();
+                return false;
+            }
+        }
+        return false;
+    }
+
+    void leave() {
+        if (gate_.fetch_sub(1, std::memory_order_acq_rel) == 1) gate_.notify_one();
+    }
+
+    void serve(int worker) {
+        omp_set_num_threads(1);
+        inside = true;
+        std::uint32_t seen = 0;
+        while (true) {
+            wait_while(epoch_, seen);
+            seen = epoch_.load(std::memory_order_acquire);
+            if (stop_) return;
+            if (!enter(worker)) continue;
+            job_->work(worker);
+            leave();
+        }
+    }
+
+    std::mutex mutex_;
+    std::vector<std::thread> threads_;
+    Job* job_ = nullptr;
+    std::atomic<std::uint32_t> gate_ = 0;
+    std::atomic<std::uint32_t> epoch_ = 0;
+    std::atomic<bool> stop_ = false;
+};
+
+Pool& pool() {
+    static Pool instance;
+    return instance;
+}
+
+}  // namespace
+
+void run_pieces(int threads, std::int64_t pieces, void (*body)(void*, std::int64_t, int), void* state) {
+    if (pieces <= 0) return;
+    Job job;
+    job.body = body;
+    job.state = state;
+    job.pieces = pieces;
+    job.threads = threads;
+    const bool outermost = !inside;
+    const int before = omp_get_max_threads();
+    inside = true;
+    omp_set_num_threads(1);
+    if (!outermost || threads <= 1 || !pool().run(job)) job.work(0);
+    omp_set_num_threads(before);
+    inside = !outermost;
+    if (job.failure) std::rethrow_exception(job.failure);
+}
+
+}  // namespace ito::kernels::detail

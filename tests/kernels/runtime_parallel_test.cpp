@@ -1,0 +1,92 @@
+#include "kernels/runtime/parallel.h"
+
+#include <gtest/gtest.h>
+#include <omp.h>
+
+#include <atomic>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+namespace ito::kernels {
+namespace {
+
+Context with_threads(int threads) {
+    Context context;
+    context.threads = threads;
+    return context;
+}
+
+TEST(ParallelFor, EveryPieceOnceWithAWorkerOfItsOwn) {
+    for (const int threads : {1, 2, 4, 7}) {
+        for (const std::int64_t pieces : {0, 1, 3, 1000}) {
+            std::vector<std::atomic<int>> done(static_cast<std::size_t>(pieces));
+            std::vector<std::atomic<int>> busy(static_cast<std::size_t>(threads));
+            parallel_for(with_threads(threads), pieces, [&](std::int64_t piece, int worker) {
+                ASSERT_LT(worker, threads);
+                EXPECT_EQ(busy[static_cast<std::size_t>(worker)].fetch_add(1), 0);
+                ++done[static_cast<std::size_t>(piece)];
+                busy[static_cast<std::size_t>(worker)].fetch_sub(1);
+            });
+            for (const auto& count : done) EXPECT_EQ(count, 1);
+        }
+    }
+}
+
+TEST(ParallelFor, ManyShortRegions) {
+    std::atomic<std::int64_t> sum = 0;
+    for (int i = 0; i < 20000; ++i)
+        parallel_for(with_threads(2 + i % 3), 3, [&](std::int64_t piece, int) { sum += piece; });
+    EXPECT_EQ(sum, 60000);
+}
+
+TEST(ParallelFor, UsesSeveralThreads) {
+    // Two pieces that wait for each other can only end on two threads.
+    std::atomic<int> arrived = 0;
+    parallel_for(with_threads(2), 2, [&](std::int64_t, int) {
+        ++arrived;
+        while (arrived < 2) std::this_thread::yield();
+    });
+    EXPECT_EQ(arrived, 2);
+}
+
+TEST(ParallelFor, RethrowsTheFirstException) {
+    for (int i = 0; i < 100; ++i) {
+        EXPECT_THROW(parallel_for(with_threads(4), 50,
+                                  [](std::int64_t piece, int) {
+                                      if (piece == 7) throw std::runtime_error("seven");
+                                  }),
+                     std::runtime_error);
+    }
+    int count = 0;  // and works afterwards
+    parallel_for(with_threads(1), 5, [&](std::int64_t, int) { ++count; });
+    EXPECT_EQ(count, 5);
+}
+
+TEST(ParallelFor, NestsAndRunsFromSeveralThreads) {
+    std::atomic<int> count = 0;
+    std::vector<std::thread> callers;
+    for (int i = 0; i < 3; ++i) {
+        callers.emplace_back([&] {
+            for (int k = 0; k < 200; ++k) {
+                parallel_for(with_threads(2), 4, [&](std::int64_t, int) {
+                    parallel_for(with_threads(2), 4, [&](std::int64_t, int worker) {
+                        EXPECT_EQ(worker, 0);
+                        ++count;
+                    });
+                });
+            }
+        });
+    }
+    for (auto& caller : callers) caller.join();
+    EXPECT_EQ(count, 3 * 200 * 16);
+}
+
+TEST(ParallelFor, OpenMpRunsOnOneThreadInside) {
+    const int before = omp_get_max_threads();
+    parallel_for(with_threads(2), 8, [&](std::int64_t, int) { EXPECT_EQ(omp_get_max_threads(), 1); });
+    EXPECT_EQ(omp_get_max_threads(), before);
+}
+
+}  // namespace
+}  // namespace ito::kernels
