@@ -25,7 +25,7 @@ TimeEmbedding::TimeEmbedding(std::int64_t channels, std::int64_t out_features, b
 
 Tensor TimeEmbedding::forward(const Tensor& t) const {
     const Tensor sinusoids = ops::timestep_embedding(
-        t, channels_, {.flip_sin_to_cos = flip_sin_to_cos_, .freq_shift = freq_shift_});
+        t, channels_, {.flip_sin_to_cos = flip_sin_to_cos_, .freq_shift = freq_shift_}, linear_1_->dtype());
     return linear_2_->forward(ops::silu(linear_1_->forward(sinusoids)));
 }
 

@@ -8,8 +8,8 @@ namespace ito::nn {
 
 enum class LrDecay {
     constant,
-    linear,  ///< straight to 0 at the last step
-    cosine,  ///< half a cosine to 0 at the last step
+    linear,  ///< straight to 0 where the training ends (at step `total`)
+    cosine,  ///< half a cosine to 0 at the same place
 };
 
 /// "constant", "linear" or "cosine"; throws Error for anything else.

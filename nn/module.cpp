@@ -63,6 +63,23 @@ std::int64_t Module::parameter_count() const {
     return count;
 }
 
+void Module::to(DType type) {
+    require(type == DType::float32 || type == DType::float64,
+            "Module: parameters are float32 or float64, not {}", name_of(type));
+    for (auto& parameter : parameters_) {
+        // The layers' handles share the Impl: it takes over the converted elements.
+        const Tensor converted = parameter.tensor.to(type).contiguous();
+        auto& impl = parameter.tensor.impl();
+        impl.storage = converted.impl().storage;
+        impl.offset = converted.impl().offset;
+        impl.strides = converted.strides();
+        impl.dtype = type;
+        impl.grad = {};
+        impl.derived.clear();
+    }
+    for (const auto& [name, child] : children_) child->to(type);
+}
+
 void Module::train(bool on) {
     training_ = on;
     for (const auto& [name, child] : children_) child->train(on);

@@ -59,6 +59,10 @@ class Module {
     std::vector<NamedTensor> named_buffers() const;
     std::int64_t parameter_count() const;
 
+    /// Converts all parameters (values kept; gradients and derived data are dropped). float64 is for gradient
+    /// checks and oracles. Before FlatParameters, which fixes the memory.
+    void to(DType type);
+
     /// Dropout draws masks while training and does nothing while evaluating (the state at first: training).
     void train(bool on = true);
     void eval() { train(false); }

@@ -102,10 +102,10 @@ class Fields {
     T get(const char* key, T otherwise) const {
         if (!has(key)) return otherwise;
         try {
-            return at(key).get<T>();
+            if (fits<T>(at(key))) return at(key).get<T>();
         } catch (const Json::exception&) {
-            fail("{}: \"{}\" is {}, which is not of the expected kind", source_, key, at(key).dump());
         }
+        fail("{}: \"{}\" is {}, which is not of the expected kind", source_, key, at(key).dump());
     }
 
     template <class T>
@@ -115,6 +115,16 @@ class Fields {
     }
 
   private:
+    /// False for what the JSON library would quietly convert: 2.5 or true to an integer.
+    template <class T>
+    static bool fits(const Json& value) {
+        if constexpr (std::is_same_v<T, std::int64_t>) return value.is_number_integer();
+        if constexpr (std::is_same_v<T, double>) return value.is_number();
+        if constexpr (std::is_same_v<T, std::vector<std::int64_t>>)
+            return std::all_of(value.begin(), value.end(), fits<std::int64_t>);
+        return true;
+    }
+
     Json json_;
     std::string source_;
 };

@@ -19,7 +19,8 @@ struct CheckpointNode final : Node {
     void backward(Gradient gradient, std::span<GradientSlot> inputs) override {
         std::vector<Tensor> leaves;
         for (std::size_t i = 0; i < saved.size(); ++i) {
-            Tensor leaf = saved[i].get(name()).detach();
+            Tensor leaf = saved[i].get(name());
+            if (leaf) leaf = leaf.detach();
             if (inputs[i].wanted()) leaf.requires_grad_();
             leaves.push_back(leaf);
         }

@@ -8,7 +8,7 @@ namespace ito::ops {
 
 struct AdamState {
     Tensor param, grad, m, v;  ///< flat, equal sizes
-    Tensor ema = {};                ///< may be undefined
+    Tensor ema = {};           ///< may be undefined
 };
 
 struct AdamOptions {

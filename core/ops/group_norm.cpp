@@ -104,6 +104,9 @@ Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, cons
     require(!shift || shift.shape() == Shape{batch, channels},
             "group_norm: shift must have shape [{}, {}], it has {}", batch, channels,
             shift ? to_string(shift.shape()) : "");
+    require(
+        !shift || shift.handle() != x.handle(),
+        "group_norm: one tensor is both input and shift, whose gradients are written in one pass; clone one");
     require(!scale_shift || scale_shift.shape() == Shape{batch, 2 * channels},
             "group_norm: scale_shift must have shape [{}, {}], it has {}", batch, 2 * channels,
             scale_shift ? to_string(scale_shift.shape()) : "");

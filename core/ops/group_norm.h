@@ -11,7 +11,7 @@ struct GroupNormOptions {
     std::int64_t groups = 32;
     double eps = 1e-6;
     bool silu = false;
-    float dropout = 0;            ///< drop probability; 0 when evaluating
+    float dropout = 0;                 ///< drop probability; 0 when evaluating
     kernels::PhiloxAddress mask = {};  ///< where the dropout mask is drawn, read only if dropout > 0
 };
 
