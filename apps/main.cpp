@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <cstdio>
+#include <new>
 
 #include "apps/commands.h"
 #include "core/context.h"
@@ -8,7 +10,8 @@ namespace ito::apps {
 
 void Execution::add_options(CLI::App& app) {
     app.add_option("--device", device, "auto, cpu, cuda or cuda:N")->capture_default_str();
-    app.add_option("--threads", threads, "CPU threads, 0 for all; never changes a result")->capture_default_str();
+    app.add_option("--threads", threads, "CPU threads, 0 for all; never changes a result")
+        ->capture_default_str();
 }
 
 void Execution::apply() const {
@@ -17,6 +20,19 @@ void Execution::apply() const {
     if (threads > 0) set_threads(threads);
 }
 
+namespace {
+
+/// One line, where the library would take two and name no command; 2 is the status of wrong usage.
+int report(const CLI::App& app, const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help and --version
+    std::string text = error.what(), command = "ito";
+    std::replace(text.begin(), text.end(), '\n', ' ');
+    for (const CLI::App* chosen : app.get_subcommands()) command += " " + chosen->get_name();
+    std::fprintf(stderr, "ito: %s (see %s --help)\n", text.c_str(), command.c_str());
+    return 2;
+}
+
+}  // namespace
 }  // namespace ito::apps
 
 int main(int argc, char** argv) {
@@ -37,7 +53,10 @@ int main(int argc, char** argv) {
         for (const auto& [command, action] : commands)
             if (command->parsed()) return action();
     } catch (const CLI::ParseError& error) {
-        return app.exit(error);
+        return report(app, error);
+    } catch (const std::bad_alloc&) {
+        std::fprintf(stderr, "ito: out of memory; a smaller --batch needs less\n");
+        return 1;
     } catch (const std::exception& error) {
         std::fprintf(stderr, "ito: %s\n", error.what());
         return 1;

@@ -1,6 +1,7 @@
 // ito sample: images from a trained model.
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "apps/commands.h"
 #include "apps/terminal.h"
@@ -25,6 +26,7 @@ struct SampleCommand {
     Execution execution;
 
     int operator()() const;
+    void check() const;
 };
 
 VarianceKind parse_variance(const std::string& text) {
@@ -34,41 +36,44 @@ VarianceKind parse_variance(const std::string& text) {
 }
 
 /// Refuses a picture that could not be written before any time is spent on it.
-void check_output(const fs::path& path, bool force) {
-    if (path.empty()) return;
-    require(path.extension() == ".png", "--out {}: pictures are written as PNG; give a name that ends in .png",
-            path.string());
+void check_output(const char* option, const fs::path& path, bool force) {
+    require(path.extension() == ".png", "{} {}: pictures are written as PNG; give a name that ends in .png",
+            option, path.string());
     const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
-    require(fs::is_directory(folder), "{}: the folder does not exist", folder.string());
-    require(force || !fs::exists(path), "{}: exists already; choose another name, or add --force to replace it",
+    require(fs::is_directory(folder), "{} {}: the folder {} does not exist", option, path.string(),
+            folder.string());
+    require(access(folder.c_str(), W_OK) == 0, "{} {}: the folder {} cannot be written to", option,
+            path.string(), folder.string());
+    require(!fs::is_directory(path), "{} {}: is a folder", option, path.string());
+    require(force || !fs::exists(path),
+            "{} {}: exists already; choose another name, or add --force to replace it", option,
             path.string());
 }
-
-/// Small images are enlarged so that a person sees them: about 84 pixels a side.
-std::int64_t default_upscale(std::int64_t side) { return std::max<std::int64_t>(1, 84 / side); }
 
 /// A picture of sampling over time: one row per image, one column per kept step, noise at the left.
 class Strip {
   public:
-    Strip(std::int64_t rows, std::int64_t columns, std::int64_t steps) : rows_(rows), columns_(columns), steps_(steps) {}
+    Strip(std::int64_t rows, std::int64_t columns, std::int64_t steps)
+        : rows_(rows), columns_(columns), steps_(steps) {}
 
-    std::int64_t rows() const { return rows_; }
     void record(std::int64_t step, std::int64_t first, const Tensor& x) {
         // Column c shows the state after the step nearest to an even division of the chain, the last at its end.
         for (std::int64_t c = 0; c < columns_; ++c) {
             if ((c + 1) * steps_ / columns_ - 1 != step) continue;
             for (std::int64_t n = 0; n < x.dim(0) && first + n < rows_; ++n) {
                 const auto pixels = x.slice(0, n, 1).to_vector<float>();
-                if (images_.empty()) images_.resize(static_cast<std::size_t>(rows_ * columns_) * pixels.size());
-                std::copy(pixels.begin(), pixels.end(),
-                          images_.begin() + static_cast<std::ptrdiff_t>(((first + n) * columns_ + c) *
-                                                                        static_cast<std::int64_t>(pixels.size())));
+                if (images_.empty())
+                    images_.resize(static_cast<std::size_t>(rows_ * columns_) * pixels.size());
+                std::copy(
+                    pixels.begin(), pixels.end(),
+                    images_.begin() + static_cast<std::ptrdiff_t>(((first + n) * columns_ + c) *
+                                                                  static_cast<std::int64_t>(pixels.size())));
             }
         }
     }
-    Image image(std::int64_t height, std::int64_t width, std::int64_t channels, std::int64_t upscale) const {
-        return make_grid(std::span<const float>(images_), rows_ * columns_, height, width, channels,
-                         {.columns = columns_, .upscale = upscale});
+    Image image(std::int64_t height, std::int64_t width, std::int64_t channels,
+                const GridOptions& options) const {
+        return make_grid(std::span<const float>(images_), rows_ * columns_, height, width, channels, options);
     }
 
   private:
@@ -76,22 +81,46 @@ class Strip {
     std::vector<float> images_;
 };
 
-int SampleCommand::operator()() const {
-    require(num >= 1 && num <= 1'000'000, "--num {}: expected 1 to 1000000", num);
+void SampleCommand::check() const {
+    require(num >= 1 && num <= 32768, "--num {}: expected 1 to 32768", num);
     require(batch >= 1 && batch <= 65536, "--batch {}: expected 1 to 65536", batch);
     require(upscale >= 0 && upscale <= 64, "--upscale {}: expected 0 (automatic) to 64", upscale);
     require(columns >= 0 && columns <= num, "--columns {}: expected 0 (automatic) to {}", columns, num);
-    check_output(out, force);
-    check_output(progressive, force);
+    require(sampling_steps >= 0, "--sampling-steps {}: expected 1 or more, or 0 for all", sampling_steps);
+    check_output("--out", out, force);
+    if (progressive.empty()) return;
+    check_output("--progressive", progressive, force);
+    require(fs::absolute(out).lexically_normal() != fs::absolute(progressive).lexically_normal(),
+            "--progressive {}: is the file of --out too; choose another name", progressive);
+}
+
+int SampleCommand::operator()() const {
+    check();
     const auto kind = parse_variance(variance);
+    const auto set = parse_weight_set(weights);
     execution.apply();
 
-    const Pipeline pipeline = load_pipeline(run, parse_weight_set(weights));
+    const Pipeline pipeline = load_pipeline(run, set);
     const auto& config = pipeline.model->config();
     const NoiseSchedule schedule(pipeline.scheduler.schedule);
     const std::int64_t steps = sampling_steps ? sampling_steps : schedule.timesteps();
-    require(steps >= 1 && steps <= schedule.timesteps(), "--sampling-steps {}: expected 1 to {}, the steps of this model",
-            steps, schedule.timesteps());
+    require(steps >= 1 && steps <= schedule.timesteps(),
+            "--sampling-steps {}: expected 1 to {}, the steps of this model", steps, schedule.timesteps());
+    require(kind != VarianceKind::beta || steps == schedule.timesteps(),
+            "--variance beta: needs all {} steps, with {} the images stay noisy; use --variance posterior",
+            schedule.timesteps(), steps);
+    // The pictures' sizes are refused now, not after the last step.
+    const std::int64_t strip_rows = std::min<std::int64_t>(num, 8),
+                       strip_columns = std::min<std::int64_t>(steps, 12);
+    const auto grid = [&](std::int64_t count, std::int64_t width) {
+        const GridOptions shape{
+            .columns = width,
+            .upscale = upscale ? upscale : default_upscale(count, config.height, config.width, width)};
+        static_cast<void>(grid_size(count, config.height, config.width, config.in_channels, shape));
+        return shape;
+    };
+    const GridOptions picture = grid(num, columns),
+                      strip_picture = grid(strip_rows * strip_columns, strip_columns);
     const auto timesteps = spaced_timesteps(schedule.timesteps(), steps, TimestepSpacing::linspace);
     const ReverseProcess process(schedule, timesteps, kind);
 
@@ -99,16 +128,20 @@ int SampleCommand::operator()() const {
     ProgressLine progress;
     const auto start = std::chrono::steady_clock::now();
     const std::int64_t batches = (num + batch - 1) / batch;
-    Strip strip(std::min<std::int64_t>(num, 8), std::min<std::int64_t>(steps, 12), steps);
+    Strip strip(strip_rows, strip_columns, steps);
     const SampleOptions options{
-        .count = num, .batch = batch, .seed = seed, .clip = pipeline.scheduler.clip(),
+        .count = num,
+        .batch = batch,
+        .seed = seed,
+        .clip = pipeline.scheduler.clip(),
         .on_step = [&](std::int64_t step, std::int64_t first, const Tensor& x, const Tensor&) {
             if (!progressive.empty()) strip.record(step, first, x);
             const std::int64_t done = first / batch * steps + step + 1, total = batches * steps;
             const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-            const double left = elapsed.count() / static_cast<double>(done) * static_cast<double>(total - done);
-            progress.show(fmt::format("sampling  image {} of {}  step {}/{}  {} left", std::min(num, first + x.dim(0)), num,
-                                      step + 1, steps, format_duration(left)));
+            const double left =
+                elapsed.count() / static_cast<double>(done) * static_cast<double>(total - done);
+            progress.show(fmt::format("sampling  images {}-{} of {}  step {}/{}  {} left", first + 1,
+                                      first + x.dim(0), num, step + 1, steps, format_duration(left)));
             return !interrupted();
         }};
     Tensor images;
@@ -119,14 +152,14 @@ int SampleCommand::operator()() const {
         progress.print("interrupted; nothing was written");
         return exit_interrupted;
     }
-    const std::int64_t scale = upscale ? upscale : default_upscale(std::max(config.height, config.width));
     const auto pixels = images.to_vector<float>();
-    write_png(out, make_grid(std::span<const float>(pixels), num, config.height, config.width, config.in_channels,
-                             {.columns = columns, .upscale = scale}));
+    write_png(out, make_grid(std::span<const float>(pixels), num, config.height, config.width,
+                             config.in_channels, picture));
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-    progress.print(fmt::format("{} images in {} steps, {} -> {}", num, steps, format_duration(elapsed.count()), out));
+    progress.print(
+        fmt::format("{} images in {} steps, {} -> {}", num, steps, format_duration(elapsed.count()), out));
     if (!progressive.empty()) {
-        write_png(progressive, strip.image(config.height, config.width, config.in_channels, scale));
+        write_png(progressive, strip.image(config.height, config.width, config.in_channels, strip_picture));
         progress.print(fmt::format("the way from noise to image -> {}", progressive));
     }
     return 0;
@@ -140,17 +173,21 @@ Action add_sample(CLI::App& app) {
     app.add_option("RUN", c.run, "Run directory, or a folder that diffusers saved")->required();
     app.add_option("--num", c.num, "How many images")->capture_default_str();
     app.add_option("--seed", c.seed, "Image i depends on (seed, i) alone")->capture_default_str();
-    app.add_option("--batch", c.batch, "Images computed at once; never changes an image")->capture_default_str();
+    app.add_option("--batch", c.batch, "Images computed at once; never changes an image")
+        ->capture_default_str();
     app.add_option("--sampling-steps", c.sampling_steps,
                    "Reverse steps, evenly spread over the model's timesteps; 0 for all of them")
-        ->capture_default_str();
+        ->default_str("all, 1000");
     app.add_option("--variance", c.variance, "Variance of a step: posterior, or beta (only with all steps)")
         ->capture_default_str();
     app.add_option("--weights", c.weights, "ema, or raw")->capture_default_str();
     app.add_option("--out", c.out, "The picture: all images as one grid")->capture_default_str();
-    app.add_option("--progressive", c.progressive, "Also a picture of 8 images on their way from noise to image");
-    app.add_option("--columns", c.columns, "Columns of the grid, 0 for about a square")->capture_default_str();
-    app.add_option("--upscale", c.upscale, "Enlarge each pixel so many times, 0 for automatic")->capture_default_str();
+    app.add_option("--progressive", c.progressive,
+                   "Also a picture of 8 images on their way from noise to image");
+    app.add_option("--columns", c.columns, "Columns of the grid, 0 for about a square")
+        ->capture_default_str();
+    app.add_option("--upscale", c.upscale, "Enlarge each pixel so many times, 0 for automatic")
+        ->capture_default_str();
     app.add_flag("--force", c.force, "Replace existing pictures");
     c.execution.add_options(app);
     return [command] { return (*command)(); };

@@ -1,8 +1,10 @@
 #include "apps/terminal.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
@@ -15,6 +17,16 @@ static_assert(std::atomic<int>::is_always_lock_free, "set from a signal handler"
 
 extern "C" void on_interrupt(int) {
     if (interrupts.fetch_add(1) > 0) _exit(exit_interrupted);
+    // A step can take a while.
+    constexpr std::string_view note = "\nstopping after this step (once more: at once, without saving)\n";
+    static_cast<void>(!write(STDERR_FILENO, note.data(), note.size()));
+}
+
+/// Characters that fit on one line of the terminal: a line that wraps could not be rewritten in place.
+std::size_t terminal_width() {
+    winsize size = {};
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col < 2) return 79;
+    return size.ws_col - 1;
 }
 
 }  // namespace
@@ -38,7 +50,7 @@ void ProgressLine::show(const std::string& text, bool now) {
     last_ = time;
     if (terminal_) {
         clear();
-        std::fputs(text.c_str(), stdout);
+        std::fputs(text.substr(0, terminal_width()).c_str(), stdout);
         dirty_ = true;
     } else {
         std::fputs((text + "\n").c_str(), stdout);
@@ -63,8 +75,14 @@ void catch_interrupts() {
     action.sa_handler = on_interrupt;
     sigaction(SIGINT, &action, nullptr);
     sigaction(SIGTERM, &action, nullptr);
+    // A closed terminal, unless nohup said to live on without it.
+    struct sigaction before = {};
+    sigaction(SIGHUP, nullptr, &before);
+    if (before.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, nullptr);
 }
 
-bool interrupted() { return interrupts.load() > 0; }
+bool interrupted() {
+    return interrupts.load() > 0;
+}
 
 }  // namespace ito::apps

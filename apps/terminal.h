@@ -30,7 +30,7 @@ class ProgressLine {
 /// "1:02:03" or "2:03".
 std::string format_duration(double seconds);
 
-/// From here on the first Ctrl-C (or SIGTERM) only sets a flag; a second one ends the process at once.
+/// From here on the first Ctrl-C (or SIGTERM, or the terminal's end) only sets a flag; a second one ends the process at once.
 void catch_interrupts();
 bool interrupted();
 /// Exit status of a command that stopped because of Ctrl-C, as shells use it.

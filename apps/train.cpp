@@ -2,10 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <fstream>
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "apps/commands.h"
+#include "apps/metrics_log.h"
 #include "apps/terminal.h"
 #include "core/atomic_file.h"
 #include "core/context.h"
@@ -21,10 +22,190 @@ namespace fs = std::filesystem;
 using namespace diffusion;
 using Clock = std::chrono::steady_clock;
 
-constexpr std::int64_t log_every = 10;  // steps that one line of metrics.jsonl sums up
+constexpr std::int64_t default_steps = 10000;
 constexpr std::int64_t preview_images = 16, preview_steps = 50;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+std::string absolute_path(const std::string& path) {
+    const fs::path absolute = fs::absolute(path).lexically_normal();
+    return (absolute.has_filename() ? absolute : absolute.parent_path()).string();
+}
+
+/// What a resumed training may change.
+constexpr std::string_view free_options[] = {"--steps",        "--minutes",    "--device",  "--threads",
+                                             "--sample-every", "--save-every", "--data-dir"};
+
+/// The loop of one command, with all that it shows and writes on the way.
+class Training {
+  public:
+    Training(const TrainConfig& config, Trainer& trainer, const Run& run)
+        : config_(config), trainer_(trainer), run_(run), metrics_(run.metrics(), trainer.steps_done()) {}
+
+    /// The exit status.
+    int operator()();
+
+  private:
+    void describe();
+    void count(const StepMetrics& done);
+    void write_metrics();
+    void plan_steps();
+    void show(bool last);
+    void save();
+    bool preview();
+
+    bool complete() const {
+        return trainer_.total_steps() > 0 && trainer_.steps_done() >= trainer_.total_steps();
+    }
+    bool out_of_time() const { return limit_ > 0 && seconds_since(start_) >= limit_; }
+    std::int64_t steps_made() const { return trainer_.steps_done() - first_step_; }
+    double seconds_per_step() const {
+        return (seconds_since(start_) - paused_) / static_cast<double>(steps_made());
+    }
+
+    const TrainConfig& config_;
+    Trainer& trainer_;
+    const Run& run_;
+    MetricsLog metrics_;
+    ProgressLine progress_;
+    const std::int64_t first_step_ = trainer_.steps_done();
+    const Clock::time_point start_ = Clock::now();
+    const double limit_ = config_.minutes * 60;
+    double paused_ = 0;  // seconds of saving and previews, which do not count as training
+    StepMetrics last_;
+    double shown_loss_ = 0;
+    Clock::time_point speed_start_ = start_;
+    std::int64_t speed_steps_ = 0;
+    double images_per_second_ = 0;
+};
+
+void Training::describe() {
+    const auto& data = trainer_.dataset();
+    progress_.print(fmt::format("data      {}: {} images of {}x{}x{}", config_.data, data.count, data.height,
+                                data.width, data.channels));
+    progress_.print(fmt::format("model     {:.2f} M parameters, {} on {} {}",
+                                static_cast<double>(trainer_.model().parameter_count()) / 1e6,
+                                to_string(Device::parse(config_.device)), threads(),
+                                threads() == 1 ? "thread" : "threads"));
+    progress_.print(fmt::format("schedule  {} timesteps, prior {:.2g} bits/dim", config_.timesteps,
+                                trainer_.schedule().prior_bits_per_dim(trainer_.data_second_moment())));
+    const std::string length = trainer_.total_steps() > 0 ? fmt::format("{} steps", trainer_.total_steps())
+                                                          : fmt::format("{:g} minutes", config_.minutes);
+    progress_.print(
+        fmt::format("training  {} of {} images{} -> {}", length, trainer_.images_per_step(),
+                    first_step_ > 0 ? fmt::format(", on from step {}", first_step_) : std::string(),
+                    run_.root().string()));
+}
+
+void Training::count(const StepMetrics& done) {
+    last_ = done;
+    // A running mean over about the last 50 steps: a single batch's loss says little.
+    const double weight = std::max(0.02, 1 / static_cast<double>(steps_made()));
+    shown_loss_ += weight * (done.loss - shown_loss_);
+    ++speed_steps_;
+}
+
+void Training::write_metrics() {
+    const auto& window = trainer_.window();
+    metrics_.write({{"step", last_.step},
+                    {"loss", window.mean_loss()},
+                    {"grad_norm", window.mean_grad_norm()},
+                    {"lr", last_.lr},
+                    {"images_per_second", images_per_second_},
+                    {"seconds", metrics_.seconds_before() + seconds_since(start_)}});
+}
+
+/// Without --steps the speed of the first steps tells how many fit, so that the learning rate's decay ends with
+/// the time.
+void Training::plan_steps() {
+    if (trainer_.total_steps() > 0) return;
+    const double left = limit_ - seconds_since(start_);
+    if (steps_made() < 50 && limit_ - left < 0.05 * limit_) return;
+    const auto more = static_cast<std::int64_t>(left / seconds_per_step());
+    trainer_.set_total_steps(last_.step + std::max<std::int64_t>(more, 0));
+    progress_.print(fmt::format("step {}: planned {} steps to fit {:g} minutes", last_.step,
+                                trainer_.total_steps(), config_.minutes));
+}
+
+void Training::show(bool last) {
+    const std::int64_t total = trainer_.total_steps();
+    double left = seconds_per_step() * static_cast<double>(total - last_.step);
+    if (limit_ > 0) left = std::min(total > 0 ? left : limit_, limit_ - seconds_since(start_));
+    progress_.show(fmt::format("step {}/{}  loss {:.4f}  {:.{}f} images/s  {} left", last_.step,
+                               total > 0 ? std::to_string(total) : "?", shown_loss_, images_per_second_,
+                               images_per_second_ < 10 ? 1 : 0, format_duration(std::max(left, 0.0))),
+                   last);
+}
+
+void Training::save() {
+    trainer_.save(run_);
+    progress_.print(fmt::format("step {}: saved", trainer_.steps_done()));
+}
+
+/// False if it was interrupted.
+bool Training::preview() {
+    const auto& data = trainer_.dataset();
+    const std::int64_t side = std::max(data.height, data.width);
+    const auto count = std::clamp<std::int64_t>(max_image_pixels / 2 / (side * side), 1, preview_images);
+    try {
+        const auto pixels =
+            trainer_.sample(count, std::min(preview_steps, config_.timesteps), [] { return !interrupted(); })
+                .to_vector<float>();
+        const fs::path path = run_.samples() / fmt::format("step-{:08}.png", trainer_.steps_done());
+        write_png(path,
+                  make_grid(std::span<const float>(pixels), count, data.height, data.width, data.channels,
+                            {.upscale = default_upscale(count, data.height, data.width)}));
+        progress_.print(fmt::format("step {}: samples -> {}", trainer_.steps_done(), path.string()));
+    } catch (const Error&) {
+        if (!interrupted()) throw;
+        return false;
+    }
+    return true;
+}
+
+int Training::operator()() {
+    describe();
+    while (!complete() && !interrupted() && !out_of_time()) {
+        count(trainer_.step());
+        plan_steps();
+        const double elapsed = seconds_since(speed_start_);
+        const bool line = last_.step % MetricsLog::every == 0;
+        if (line || images_per_second_ == 0 || elapsed > 2)
+            images_per_second_ = static_cast<double>(speed_steps_ * trainer_.images_per_step()) / elapsed;
+        if (line) {
+            write_metrics();
+            trainer_.window() = {};
+            speed_steps_ = 0;
+            speed_start_ = Clock::now();
+        }
+        show(complete());
+        if (complete()) break;
+        const auto pause = Clock::now();
+        if (last_.step % config_.save_every == 0) save();
+        if (config_.sample_every > 0 && last_.step % config_.sample_every == 0 && !interrupted()) preview();
+        paused_ += seconds_since(pause);
+        speed_start_ += Clock::now() - pause;
+    }
+    const bool stopped = interrupted() && !complete();
+    // The steps since the last line; they stay in the checkpoint's window too, for a resumed training's next line.
+    if (trainer_.window().steps > 0 && steps_made() > 0) write_metrics();
+    if (!complete() && !stopped && trainer_.total_steps() > 0)
+        progress_.print(fmt::format("the {:g} minutes are over at step {}/{}", config_.minutes, last_.step,
+                                    trainer_.total_steps()));
+    save();
+    if (stopped) {
+        progress_.print(
+            fmt::format("interrupted; continue with: ito train --resume {}", run_.root().string()));
+        return exit_interrupted;
+    }
+    const bool whole = preview();
+    progress_.print(fmt::format("{} in {}; sample with: ito sample {}",
+                                whole ? "done" : "trained, preview interrupted,",
+                                format_duration(seconds_since(start_)), run_.root().string()));
+    return whole ? 0 : exit_interrupted;
+}
 
 struct TrainCommand {
     TrainConfig config;
@@ -34,186 +215,86 @@ struct TrainCommand {
     int operator()();
 
   private:
+    bool given(const char* option) const { return app->count(option) > 0; }
+    Run new_run();
     Run open_run();
+    void continue_from(const Run& run, Trainer& trainer);
 };
 
-/// metrics.jsonl: appended to, after dropping what a crash left behind the checkpoint.
-class MetricsLog {
-  public:
-    MetricsLog(const fs::path& path, std::int64_t steps_done) {
-        if (fs::exists(path)) {
-            std::istringstream lines(read_text(path));
-            std::string kept;
-            for (std::string line; std::getline(lines, line);) {
-                const auto json = nlohmann::json::parse(line, nullptr, false);
-                if (json.is_object() && json.value("step", std::int64_t{-1}) <= steps_done) kept += line + "\n";
-            }
-            write_file_atomically(path, kept);
-        }
-        file_.open(path, std::ios::app);
-        require(file_.is_open(), "{}: cannot be opened for writing", path.string());
-    }
-
-    void write(const nlohmann::ordered_json& line) {
-        file_ << line.dump() << "\n" << std::flush;
-        require(file_.good(), "metrics.jsonl: writing failed; is the disk full?");
-    }
-
-  private:
-    std::ofstream file_;
-};
+Run TrainCommand::new_run() {
+    require(!out.empty(), "--out is missing: the folder that the run is written to");
+    if (config.steps == 0 && config.minutes == 0) config.steps = default_steps;
+    const Run run(out);
+    require(!run.exists(),
+            "--out {}: holds a run already; continue it with --resume {}, or choose another folder", out,
+            out);
+    std::error_code error;
+    require(!fs::exists(out, error) || (fs::is_directory(out, error) && fs::is_empty(out, error)),
+            "--out {}: exists and is not an empty folder; choose another", out);
+    return run;
+}
 
 Run TrainCommand::open_run() {
-    if (resume.empty()) {
-        require(!out.empty(), "train: --out RUN is missing: the folder that the run is written to");
-        const Run run(out);
-        require(!run.exists(), "{}: holds a run already; continue it with --resume {}, or choose another --out", out, out);
-        std::error_code error;
-        require(!fs::exists(out) || (fs::is_directory(out) && fs::is_empty(out, error)),
-                "{}: exists and is not an empty folder; choose another --out", out);
-        return run;
-    }
     const Run run(resume);
-    require(out.empty() || out == resume, "train: --resume continues {}; --out {} names another folder", resume, out);
-    require(run.exists(), "{}: not a run of ito train (config.json is missing)", resume);
+    require(out.empty() || out == resume, "--out {}: --resume goes on in {}; give one of them", out, resume);
+    require(run.exists(), "--resume {}: not a run of ito train ({} is missing)", resume,
+            run.config().string());
     TrainConfig saved = TrainConfig::from_json(read_text(run.config()), run.config().string());
-    // What was given on the command line and may change; everything else stays as the run has it.
-    const auto given = [&](const char* name) { return app->count(name) > 0; };
+    const auto fixed = nlohmann::json::parse(saved.to_json()),
+               wanted = nlohmann::json::parse(config.to_json());
+    for (const auto& [field, value] : fixed.items()) {
+        std::string option = "--" + field;
+        std::replace(option.begin(), option.end(), '_', '-');
+        if (std::find(std::begin(free_options), std::end(free_options), option) != std::end(free_options))
+            continue;
+        require(!given(option.c_str()) || wanted.at(field) == value,
+                "{} {}: the run was trained with {}; a resumed training keeps it", option,
+                wanted.at(field).dump(), value.dump());
+    }
     if (given("--steps")) saved.steps = config.steps;
-    saved.minutes = given("--minutes") ? config.minutes : 0;
+    // A time limit holds for one command. A run that has no other end keeps it until its steps are planned.
+    if (given("--minutes") || saved.steps > 0) saved.minutes = config.minutes;
     if (given("--device")) saved.device = config.device;
     if (given("--threads")) saved.threads = config.threads;
     if (given("--sample-every")) saved.sample_every = config.sample_every;
     if (given("--save-every")) saved.save_every = config.save_every;
     if (given("--data-dir")) saved.data_dir = config.data_dir;
-    const auto fixed = nlohmann::json::parse(saved.to_json()), wanted = nlohmann::json::parse(config.to_json());
-    for (const auto& [field, value] : fixed.items()) {
-        std::string option = "--" + field;
-        std::replace(option.begin(), option.end(), '_', '-');
-        const bool may_change = option == "--steps" || option == "--minutes" || option == "--device" ||
-                                option == "--threads" || option == "--sample-every" || option == "--save-every" ||
-                                option == "--data-dir";
-        require(may_change || !given(option.c_str()) || wanted.at(field) == value,
-                "{} {}: the run was trained with {}; a resumed training keeps it", option, wanted.at(field).dump(),
-                value.dump());
-    }
     config = saved;
     return run;
 }
 
+void TrainCommand::continue_from(const Run& run, Trainer& trainer) {
+    if (const auto checkpoint = run.latest_checkpoint()) trainer.load(*checkpoint);
+    if (config.steps > 0) {
+        trainer.set_total_steps(config.steps);
+    } else if (trainer.total_steps() > 0) {
+        config.steps = trainer.total_steps();  // as planned from --minutes
+        if (!given("--minutes")) config.minutes = 0;
+    }
+    require(trainer.total_steps() == 0 || trainer.steps_done() < trainer.total_steps(),
+            "--resume {}: is trained for {} steps already; give --steps more than that to go on", resume,
+            trainer.steps_done());
+}
+
 int TrainCommand::operator()() {
-    if (resume.empty() && config.steps == 0 && config.minutes == 0) config.steps = 10000;
-    const Run run = open_run();
+    require(!given("--steps") || config.steps > 0, "--steps {}: expected 1 or more", config.steps);
     config.validate();
+    // Kept as an absolute path: the run can be continued from another folder.
+    if (!is_dataset_name(config.data)) config.data = absolute_path(config.data);
+    if (!config.data_dir.empty()) config.data_dir = absolute_path(config.data_dir);
+    const Run run = given("--resume") ? open_run() : new_run();
     Execution{config.device, config.threads}.apply();
 
-    Trainer trainer(config, load_dataset(config.data, {.data_dir = config.data_dir, .image_size = config.image_size}));
-    if (!resume.empty()) {
-        if (const auto checkpoint = run.latest_checkpoint()) trainer.load(*checkpoint);
-        if (config.steps > 0) trainer.set_total_steps(config.steps);
-        require(trainer.total_steps() == 0 || trainer.steps_done() < trainer.total_steps(),
-                "{}: already trained for {} steps; give --steps more than that to go on", resume, trainer.steps_done());
-    }
+    Trainer trainer(
+        config, load_dataset(config.data, {.data_dir = config.data_dir, .image_size = config.image_size}));
+    if (given("--resume")) continue_from(run, trainer);
+    make_folder(run.root());
+    write_file_atomically(run.config(), config.to_json());  // first: from here on the folder is a run
     make_folder(run.samples());
     make_folder(run.trainer());
     run.write_pipeline(trainer.unet_config(), config.scheduler());
-    write_file_atomically(run.config(), config.to_json());
-    MetricsLog metrics(run.metrics(), trainer.steps_done());
-
     catch_interrupts();
-    ProgressLine progress;
-    const auto& data = trainer.dataset();
-    progress.print(fmt::format("data     {}: {} images of {}x{}x{}", config.data, data.count, data.height, data.width,
-                               data.channels));
-    progress.print(fmt::format("model    {:.2f} M parameters, {} on {} threads",
-                               static_cast<double>(trainer.model().parameter_count()) / 1e6,
-                               to_string(Device::parse(config.device)), threads()));
-    progress.print(fmt::format("schedule {} timesteps, prior {:.2g} bits/dim", config.timesteps,
-                               trainer.schedule().prior_bits_per_dim(trainer.data_second_moment())));
-    if (trainer.steps_done() > 0) progress.print(fmt::format("resume   after step {}", trainer.steps_done()));
-
-    const auto save = [&] {
-        trainer.save(run);
-        progress.print(fmt::format("step {}: saved", trainer.steps_done()));
-    };
-    const auto preview = [&] {
-        const auto steps = std::min(preview_steps, config.timesteps);
-        const auto pixels = trainer.sample(preview_images, steps, [] { return !interrupted(); }).to_vector<float>();
-        const fs::path path = run.samples() / fmt::format("step-{:08}.png", trainer.steps_done());
-        write_png(path, make_grid(std::span<const float>(pixels), preview_images, data.height, data.width, data.channels,
-                                  {.upscale = std::max<std::int64_t>(1, 84 / std::max(data.height, data.width))}));
-        progress.print(fmt::format("step {}: samples -> {}", trainer.steps_done(), path.string()));
-    };
-
-    const auto start = Clock::now();
-    const double limit = config.minutes * 60;
-    const std::int64_t first = trainer.steps_done();
-    double excluded = 0;  // seconds spent on saving and previews, which do not count as training
-    double window_loss = 0, window_norm = 0;
-    std::int64_t window_steps = 0;
-    auto window_start = start;
-    double rate = 0;  // images per second
-    const auto out_of_time = [&] { return limit > 0 && seconds_since(start) >= limit; };
-
-    while ((trainer.total_steps() == 0 || trainer.steps_done() < trainer.total_steps()) && !interrupted() &&
-           !out_of_time()) {
-        const StepMetrics done = trainer.step();
-        window_loss += done.loss;
-        window_norm += done.grad_norm;
-        ++window_steps;
-        const std::int64_t made = done.step - first;
-        const double training = seconds_since(start) - excluded;
-        // Without --steps the speed of the first steps tells how many fit, so that the learning rate's decay
-        // ends with the time.
-        if (trainer.total_steps() == 0 && (made >= 50 || training > 0.05 * limit)) {
-            const double per_step = training / static_cast<double>(made);
-            const auto more = static_cast<std::int64_t>((limit - seconds_since(start)) / per_step);
-            trainer.set_total_steps(done.step + std::max<std::int64_t>(more, 1));
-        }
-        const bool last = done.step == trainer.total_steps();
-        if (done.step % log_every == 0 || last) {
-            const double elapsed = seconds_since(window_start);
-            rate = static_cast<double>(window_steps * trainer.images_per_step()) / elapsed;
-            metrics.write({{"step", done.step},
-                           {"loss", window_loss / static_cast<double>(window_steps)},
-                           {"grad_norm", window_norm / static_cast<double>(window_steps)},
-                           {"lr", done.lr},
-                           {"images_per_second", rate},
-                           {"seconds", seconds_since(start)}});
-        }
-        const double shown_loss = window_loss / static_cast<double>(window_steps);
-        if (done.step % log_every == 0 || last) {
-            window_loss = window_norm = 0;
-            window_steps = 0;
-            window_start = Clock::now();
-        }
-        const double left = trainer.total_steps() == 0
-                                ? limit - seconds_since(start)
-                                : training / static_cast<double>(made) *
-                                      static_cast<double>(trainer.total_steps() - done.step);
-        progress.show(fmt::format("step {}/{}  loss {:.4f}  {}  {} left", done.step,
-                                  trainer.total_steps() ? std::to_string(trainer.total_steps()) : "?", shown_loss,
-                                  rate > 0 ? fmt::format("{:.0f} images/s", rate) : std::string("..."),
-                                  format_duration(left)),
-                      last);
-        if (last) break;
-        const auto pause = Clock::now();
-        if (done.step % config.save_every == 0) save();
-        if (config.sample_every > 0 && done.step % config.sample_every == 0 && !interrupted()) preview();
-        excluded += seconds_since(pause);
-        if (seconds_since(pause) > 0.1) window_start += Clock::now() - pause;
-    }
-
-    const bool stopped = interrupted();
-    save();
-    if (stopped) {
-        progress.print(fmt::format("interrupted; continue with: ito train --resume {}", run.root().string()));
-        return exit_interrupted;
-    }
-    preview();
-    progress.print(fmt::format("done in {}; sample with: ito sample {}", format_duration(seconds_since(start)),
-                               run.root().string()));
-    return 0;
+    return Training(config, trainer, run)();
 }
 
 }  // namespace
@@ -225,15 +306,17 @@ Action add_train(CLI::App& app) {
     c.app = &app;
     app.add_option("--data", o.data, "fashion-mnist, mnist, cifar10, or a folder of PNG and JPEG files")
         ->capture_default_str();
-    app.add_option("--data-dir", o.data_dir, "Where the files of mnist or cifar10 are (fashion-mnist: the system's)");
+    app.add_option("--data-dir", o.data_dir,
+                   "Where the files of mnist or cifar10 are (fashion-mnist: the system's)");
     app.add_option("--image-size", o.image_size, "Scale and crop to this side, 0 for as they are")
         ->capture_default_str();
     app.add_flag("--flip", o.flip, "Mirror half of the images left-right");
     app.add_option("--out", c.out, "Run directory to create");
     app.add_option("--resume", c.resume, "Run directory to continue");
-    app.add_option("--steps", o.steps, "Optimizer steps in total, also on resume (10000 if --minutes is not given)")
-        ->default_str("0");
-    app.add_option("--minutes", o.minutes, "Stop after so many minutes; without --steps, plan the steps to fit")
+    app.add_option("--steps", o.steps,
+                   "Optimizer steps in total, also on resume; with --minutes as many as fit")
+        ->default_str(std::to_string(default_steps));
+    app.add_option("--minutes", o.minutes, "Stop after so many minutes, 0 for no limit")
         ->capture_default_str();
     app.add_option("--batch", o.batch, "Images of one forward pass")->capture_default_str();
     app.add_option("--grad-accum", o.grad_accum, "Forward passes of one step")->capture_default_str();
@@ -241,13 +324,17 @@ Action add_train(CLI::App& app) {
     app.add_option("--channel-mults", o.channel_mults, "Channels of each level, in base channels")
         ->delimiter(',')
         ->default_str("1,2,2");
-    app.add_option("--layers-per-block", o.layers_per_block, "Residual blocks of each level")->capture_default_str();
+    app.add_option("--layers-per-block", o.layers_per_block, "Residual blocks of each level")
+        ->capture_default_str();
     app.add_option("--attention-resolutions", o.attention_resolutions,
-                   "Sides at which attention runs besides the middle; 0 for none (half the image size: 14 for MNIST)")
-        ->delimiter(',');
+                   "Sides of the levels that get attention besides the middle, 0 for none (half the image's "
+                   "side: 14 of 28)")
+        ->delimiter(',')
+        ->default_str("half");
     app.add_option("--heads", o.heads, "Attention heads")->capture_default_str();
-    app.add_option("--norm-groups", o.norm_groups,
-                   "GroupNorm groups, 0 for the largest divisor of the base channels up to 32 that leaves 4 a group")
+    app.add_option(
+           "--norm-groups", o.norm_groups,
+           "GroupNorm groups, 0 for the largest divisor of the base channels up to 32 that leaves 4 a group")
         ->capture_default_str();
     app.add_option("--dropout", o.dropout, "Probability in the residual blocks")->capture_default_str();
     app.add_option("--timesteps", o.timesteps, "T, the length of the noise schedule")->capture_default_str();
@@ -257,12 +344,15 @@ Action add_train(CLI::App& app) {
     app.add_option("--lr-schedule", o.lr_schedule, "constant, linear or cosine (to 0 at the last step)")
         ->capture_default_str();
     app.add_option("--warmup", o.warmup, "Steps over which the learning rate rises")->capture_default_str();
-    app.add_option("--clip", o.clip, "Largest global gradient norm, 0 for no clipping")->capture_default_str();
+    app.add_option("--clip", o.clip, "Largest global gradient norm, 0 for no clipping")
+        ->capture_default_str();
     app.add_option("--weight-decay", o.weight_decay, "AdamW's; 0 is plain Adam")->capture_default_str();
     app.add_option("--ema", o.ema, "Decay of the weights' moving average")->capture_default_str();
-    app.add_option("--seed", o.seed, "Same seed, same bits, for any number of threads")->capture_default_str();
+    app.add_option("--seed", o.seed, "Same seed, same bits, for any number of threads")
+        ->capture_default_str();
     app.add_option("--device", o.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
-    app.add_option("--threads", o.threads, "CPU threads, 0 for all; never changes a result")->capture_default_str();
+    app.add_option("--threads", o.threads, "CPU threads, 0 for all; never changes a result")
+        ->capture_default_str();
     app.add_option("--precision", o.precision, "float32")->capture_default_str();
     app.add_option("--sample-every", o.sample_every, "Steps between sample grids, 0 for one at the end")
         ->capture_default_str();

@@ -55,7 +55,7 @@ void Run::write_pipeline(const nn::UNetConfig& unet, const SchedulerConfig& sche
 WeightSet parse_weight_set(const std::string& text) {
     if (text == "ema") return WeightSet::ema;
     if (text == "raw") return WeightSet::raw;
-    fail("weights '{}': expected ema or raw", text);
+    fail("--weights {}: expected ema or raw", text);
 }
 
 Pipeline load_pipeline(const fs::path& folder, WeightSet weights) {
@@ -65,22 +65,26 @@ Pipeline load_pipeline(const fs::path& folder, WeightSet weights) {
     const bool nested = fs::exists(folder / "unet" / "config.json");
     const fs::path unet = nested ? folder / "unet" : folder;
     const fs::path scheduler = nested ? folder / "scheduler" : folder;
-    require(fs::exists(unet / "config.json") && fs::exists(scheduler / "scheduler_config.json"),
-            "{}: neither a run nor a diffusers pipeline: unet/config.json and "
-            "scheduler/scheduler_config.json are "
-            "missing",
-            folder.string());
+    require(
+        fs::exists(unet / "config.json") && fs::exists(scheduler / "scheduler_config.json"),
+        "{}: neither a run nor a diffusers pipeline: unet/config.json and scheduler/scheduler_config.json "
+        "are missing",
+        folder.string());
     Pipeline pipeline;
     pipeline.scheduler = read_scheduler_config(scheduler / "scheduler_config.json");
     const auto config = unet / "config.json";
     pipeline.model =
         std::make_shared<nn::UNet>(nn::UNetConfig::from_json(read_text(config), config.string()));
+    const auto& unet_config = pipeline.model->config();
+    require(
+        unet_config.in_channels == unet_config.out_channels,
+        "{}: {} input and {} output channels; sampling needs as many (a learned variance is not supported)",
+        config.string(), unet_config.in_channels, unet_config.out_channels);
     fs::path file = unet / "diffusion_pytorch_model.safetensors";
     if (weights == WeightSet::raw) {
         const auto checkpoint = Run(folder).latest_checkpoint();
         require(checkpoint.has_value(),
-                "{}: no trainer/step-* checkpoint, so only the ema weights are there; use --weights "
-                "ema",
+                "{}: no trainer/step-* checkpoint, so only the ema weights are there; use --weights ema",
                 folder.string());
         file = *checkpoint / "weights.safetensors";
     }

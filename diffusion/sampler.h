@@ -19,7 +19,8 @@ struct SampleOptions {
     double clip = 1;  ///< bound of the estimate of x_0; 0: none
     /// Called after every step of every batch with the step's index (0 is the first) and the batch's x_t and
     /// estimate of x_0; returning false ends the sampling with an Error that says "interrupted".
-    std::function<bool(std::int64_t step, std::int64_t first, const Tensor& x, const Tensor& x0)> on_step = {};
+    std::function<bool(std::int64_t step, std::int64_t first, const Tensor& x, const Tensor& x0)> on_step =
+        {};
 };
 
 /// -> [count, H, W, C] float32, about [-1, 1]. The model is evaluated (no dropout) without recording, and

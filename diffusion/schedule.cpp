@@ -144,12 +144,10 @@ ReverseProcess::ReverseProcess(const NoiseSchedule& schedule, std::span<const st
     require(!timesteps.empty(), "reverse process: no timesteps");
     const auto count = static_cast<std::int64_t>(timesteps.size());
     require(variance == VarianceKind::posterior || count == schedule.timesteps(),
-            "reverse process: the variance beta (fixed_large) with {} of {} timesteps: it is an upper bound "
-            "that only "
-            "small steps keep tight, and short chains sampled with it stay noisy (CIFAR-10 FID 367 at 10 "
-            "steps): use "
-            "the posterior variance (fixed_small), a DDIM sampler, or all {} steps",
-            count, schedule.timesteps(), schedule.timesteps());
+            "reverse process: the variance beta (fixed_large) needs all {} steps, with {} the samples stay "
+            "noisy; "
+            "use the posterior variance (fixed_small)",
+            schedule.timesteps(), count);
     transitions_.reserve(timesteps.size());
     for (std::size_t i = 0; i < timesteps.size(); ++i) {
         ReverseTransition step;

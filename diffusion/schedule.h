@@ -1,8 +1,8 @@
 #pragma once
 // The noise schedule of a diffusion model and the coefficients that follow from it, in float64.
 //
-//   q(x_t | x_0)        = N(sqrt(abar_t) x_0, (1 - abar_t) I)                                  Ho et al.
-//   2020, eq. 4 q(x_{t-1} | x_t, x_0) = N(mean_x0 x_0 + mean_x x_t, posterior_variance I) eq. 6, 7
+//   q(x_t | x_0)          = N(sqrt(abar_t) x_0, (1 - abar_t) I)                    Ho et al. 2020, eq. 4
+//   q(x_{t-1} | x_t, x_0) = N(mean_x0 x_0 + mean_x x_t, posterior_variance I)      eq. 6, 7
 //
 // Timesteps count from 0: t = 0 is one noising step, t = T - 1 the last. abar_{-1} = 1 stands for the data.
 
@@ -75,8 +75,7 @@ class NoiseSchedule {
 /// Which N of the T timesteps are visited; for N = 10, T = 1000:
 enum class TimestepSpacing {
     leading,   ///< 900, 800 .. 0: never sees the noisiest timesteps; kept for old configurations
-    linspace,  ///< 999, 888 .. 0: both ends. The default: starts at T - 1, as the chain's N(0, I) start
-               ///< demands
+    linspace,  ///< 999, 888 .. 0: both ends. The default: a chain from N(0, I) must start at T - 1
     trailing,  ///< 999, 899 .. 99: starts at T - 1 too, and predicts x_0 in one go from the last
 };
 

@@ -1,6 +1,8 @@
 #include "diffusion/train_config.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "nn/lr_schedule.h"
@@ -46,6 +48,59 @@ void for_each_field(Config& c, Visit&& visit) {
     visit("save_every", c.save_every);
 }
 
+/// Reads exactly what the field can hold: the library's own conversion would cut 10.7 to 10, wrap numbers that
+/// are too large, and take true for 1.
+bool read_field(const Json& json, std::string& field) {
+    if (json.is_string()) field = json.get<std::string>();
+    return json.is_string();
+}
+
+bool read_field(const Json& json, bool& field) {
+    if (json.is_boolean()) field = json.get<bool>();
+    return json.is_boolean();
+}
+
+bool read_field(const Json& json, double& field) {
+    if (json.is_number()) field = json.get<double>();
+    return json.is_number() && std::isfinite(field);
+}
+
+bool read_field(const Json& json, std::uint64_t& field) {
+    if (json.is_number_unsigned()) field = json.get<std::uint64_t>();
+    return json.is_number_unsigned();
+}
+
+bool read_field(const Json& json, std::int64_t& field) {
+    constexpr auto largest = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+    if (!json.is_number_integer() || (json.is_number_unsigned() && json.get<std::uint64_t>() > largest))
+        return false;
+    field = json.get<std::int64_t>();
+    return true;
+}
+
+bool read_field(const Json& json, int& field) {
+    std::int64_t wide = 0;
+    if (!read_field(json, wide) || wide != static_cast<int>(wide)) return false;
+    field = static_cast<int>(wide);
+    return true;
+}
+
+bool read_field(const Json& json, std::vector<std::int64_t>& field) {
+    if (!json.is_array()) return false;
+    field.assign(json.size(), 0);
+    return std::equal(json.begin(), json.end(), field.begin(),
+                      [](const Json& from, std::int64_t& to) { return read_field(from, to); });
+}
+
+/// JSON holds UTF-8 only; a path may be any bytes.
+void require_utf8(const char* option, const std::string& text) {
+    try {
+        static_cast<void>(Json(text).dump());
+    } catch (const Json::exception&) {
+        fail("--{}: the name is not UTF-8, as which the run's config.json keeps it", option);
+    }
+}
+
 template <class T>
 void require_range(const char* option, T value, T low, T high) {
     require(value >= low && value <= high, "--{} {}: expected {} to {}", option, value, low, high);
@@ -68,28 +123,30 @@ TrainConfig TrainConfig::from_json(const std::string& text, const std::string& s
         const auto found = json.find(name);
         if (found == json.end()) return;
         ++known;
-        try {
-            field = found->template get<std::decay_t<decltype(field)>>();
-        } catch (const Json::exception&) {
-            fail("{}: \"{}\" is {}, which is not of the expected kind", source, name, found->dump());
-        }
+        require(read_field(*found, field), "{}: \"{}\" is {}, which is not of the expected kind", source,
+                name, found->dump(-1, ' ', false, Json::error_handler_t::replace));
     });
     if (known != json.size()) {
         Json names = json;
         for_each_field(config, [&](const char* name, const auto&) { names.erase(name); });
         fail("{}: unknown field \"{}\"", source, names.begin().key());
     }
-    config.validate();
+    try {
+        config.validate();
+    } catch (const Error& error) {
+        fail("{}: {}", source, error.what());
+    }
     return config;
 }
 
 void TrainConfig::validate() const {
     constexpr std::int64_t many = 1'000'000'000;
+    require_utf8("data", data);
+    require_utf8("data-dir", data_dir);
+    require_utf8("device", device);
     require_range<std::int64_t>("image-size", image_size, 0, 4096);
     require_range<std::int64_t>("steps", steps, 0, many);
     require_range("minutes", minutes, 0.0, 1e7);
-    require(steps > 0 || minutes > 0,
-            "train: neither --steps nor --minutes is given; one of them must end the training");
     require_range<std::int64_t>("batch", batch, 1, 65536);
     require_range<std::int64_t>("grad-accum", grad_accum, 1, 65536);
     require_range<std::int64_t>("base-channels", base_channels, 4, 4096);
@@ -97,6 +154,10 @@ void TrainConfig::validate() const {
             "--channel-mults: {} levels; expected 1 to 8", channel_mults.size());
     for (const auto mult : channel_mults) require_range<std::int64_t>("channel-mults", mult, 1, 64);
     require_range<std::int64_t>("layers-per-block", layers_per_block, 1, 64);
+    require(attention_resolutions.size() <= 8, "--attention-resolutions: {} of them; expected up to 8",
+            attention_resolutions.size());
+    for (const auto side : attention_resolutions)
+        require_range<std::int64_t>("attention-resolutions", side, 0, 4096);
     require_range<std::int64_t>("heads", heads, 1, 1024);
     require_range<std::int64_t>("norm-groups", norm_groups, 0, 4096);
     require(dropout >= 0 && dropout < 1, "--dropout {}: expected at least 0 and less than 1", dropout);
@@ -104,10 +165,11 @@ void TrainConfig::validate() const {
     require(beta_start > 0 && beta_start <= beta_end && beta_end < 1,
             "--beta-start {} --beta-end {}: expected 0 < start <= end < 1", beta_start, beta_end);
     require(lr > 0 && lr <= 10, "--lr {}: expected more than 0, at most 10", lr);
-    nn::parse_lr_decay(lr_schedule);
+    require(lr_schedule == "constant" || lr_schedule == "linear" || lr_schedule == "cosine",
+            "--lr-schedule {}: expected constant, linear or cosine", lr_schedule);
     require_range<std::int64_t>("warmup", warmup, 0, many);
-    require(clip >= 0, "--clip {}: expected 0 (off) or a positive norm", clip);
-    require(weight_decay >= 0, "--weight-decay {}: expected 0 or more", weight_decay);
+    require(clip >= 0 && std::isfinite(clip), "--clip {}: expected 0 (off) or a positive norm", clip);
+    require(weight_decay >= 0 && weight_decay <= 10, "--weight-decay {}: expected 0 to 10", weight_decay);
     require(ema >= 0 && ema < 1, "--ema {}: expected at least 0 and less than 1", ema);
     require_range("threads", threads, 0, 1024);
     require(precision == "float32", "--precision {}: the CPU trains in float32; use --precision float32",
@@ -126,6 +188,13 @@ nn::UNetConfig TrainConfig::unet(std::int64_t height, std::int64_t width, std::i
     config.norm_num_groups = norm_groups ? norm_groups : nn::default_norm_groups(base_channels);
     config.block_out_channels.clear();
     config.attention.clear();
+    const std::int64_t multiple = std::int64_t{1} << (channel_mults.size() - 1);
+    require(
+        height % multiple == 0 && width % multiple == 0,
+        "--channel-mults {}: {} levels need sides that are multiples of {}, the images are {}x{}; give fewer "
+        "levels or --image-size {}",
+        fmt::join(channel_mults, ","), channel_mults.size(), multiple, height, width,
+        (std::max(height, width) + multiple - 1) / multiple * multiple);
     std::vector<std::int64_t> resolutions;
     for (std::size_t i = 0; i < channel_mults.size(); ++i) {
         resolutions.push_back(std::max(height, width) >> i);
@@ -134,6 +203,11 @@ nn::UNetConfig TrainConfig::unet(std::int64_t height, std::int64_t width, std::i
                                       resolutions.back()) != attention_resolutions.end();
         config.attention.push_back(attention_resolutions.empty() ? i == 1 : listed);
     }
+    for (const auto channels : config.block_out_channels)
+        require(channels % config.norm_num_groups == 0,
+                "--norm-groups {}: {} channels cannot be cut into so many; expected a divisor of "
+                "--base-channels {}",
+                config.norm_num_groups, channels, base_channels);
     for (const auto wanted : attention_resolutions) {
         if (wanted == 0) continue;
         require(

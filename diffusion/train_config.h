@@ -52,7 +52,8 @@ struct TrainConfig {
     /// Throws Error naming the option, what was found and what is expected.
     void validate() const;
     std::string to_json() const;
-    /// `source` names the text in errors. Unknown fields and fields of the wrong kind are refused.
+    /// `source` names the text in errors. Unknown fields, fields of the wrong kind, numbers that do not fit and
+    /// what validate() refuses are refused.
     static TrainConfig from_json(const std::string& text, const std::string& source);
 
     /// The network for images of this size.

@@ -43,6 +43,12 @@ Tensor take_images(Dataset& data) {
 
 }  // namespace
 
+void MetricsWindow::add(const StepMetrics& metrics) {
+    ++steps;
+    loss += metrics.loss;
+    grad_norm += metrics.grad_norm;
+}
+
 Trainer::Trainer(const TrainConfig& config, Dataset dataset)
     : config_(config),
       dataset_(std::move(dataset)),
@@ -100,23 +106,26 @@ StepMetrics Trainer::step() {
     for (std::int64_t i = 0; i < config_.grad_accum; ++i) metrics.loss += forward_backward(i);
     metrics.lr = lr_.at(static_cast<std::int64_t>(step_));
     metrics.grad_norm = nn::gradient_norm(parameters_);
-    require(std::isfinite(metrics.loss) && std::isfinite(metrics.grad_norm),
-            "training diverged at step {}: loss {}, gradient norm {}; lower --lr or set --clip 1 and "
-            "--resume from the last "
-            "checkpoint",
-            step_ + 1, metrics.loss, metrics.grad_norm);
+    require(
+        std::isfinite(metrics.loss) && std::isfinite(metrics.grad_norm),
+        "training diverged at step {}: loss {}, gradient norm {}; train again with a lower --lr, or --clip 1",
+        step_ + 1, metrics.loss, metrics.grad_norm);
     adam_.step(metrics.lr, nn::clip_factor(metrics.grad_norm, config_.clip), &ema_);
     metrics.step = static_cast<std::int64_t>(++step_);
+    window_.add(metrics);
     return metrics;
 }
 
-Tensor Trainer::sample(std::int64_t count, std::int64_t sampling_steps, const std::function<bool()>& keep_going) {
+Tensor Trainer::sample(std::int64_t count, std::int64_t sampling_steps,
+                       const std::function<bool()>& keep_going) {
     const auto timesteps = spaced_timesteps(schedule_.timesteps(), sampling_steps);
     const ReverseProcess process(schedule_, timesteps);
-    const auto on_step = [&](std::int64_t, std::int64_t, const Tensor&, const Tensor&) { return keep_going(); };
+    const auto on_step = [&](std::int64_t, std::int64_t, const Tensor&, const Tensor&) {
+        return keep_going();
+    };
     const nn::FlatParameters::Swap swap(parameters_, ema_.average());
-    Tensor images = diffusion::sample(*model_, process,
-                                      {.count = count, .batch = config_.batch, .seed = config_.seed, .on_step = on_step});
+    Tensor images = diffusion::sample(
+        *model_, process, {.count = count, .batch = config_.batch, .seed = config_.seed, .on_step = on_step});
     parameters_.release_derived();
     return images;
 }
@@ -137,6 +146,9 @@ void Trainer::save(const Run& run) const {
         state["total_steps"] = lr_.total;
         state["adam_steps"] = adam_.steps();
         state["ema_updates"] = ema_.updates();
+        state["dataset"] = {dataset_.count, dataset_.height, dataset_.width, dataset_.channels};
+        state["window"] = {
+            {"steps", window_.steps}, {"loss", window_.loss}, {"grad_norm", window_.grad_norm}};
         write_file_atomically(temporary / "state.json", state.dump(2) + "\n");
         fs::rename(temporary, final, error);
         require(!error, "{}: the checkpoint cannot be moved into place: {}", final.string(), error.message());
@@ -166,11 +178,28 @@ void Trainer::load(const fs::path& checkpoint) {
     };
     const auto step = number("step"), total = number("total_steps"), adam_steps = number("adam_steps"),
                updates = number("ema_updates");
+    // States of the first versions have neither of these.
+    if (const auto saved = state.find("dataset"); saved != state.end()) {
+        const Json here = {dataset_.count, dataset_.height, dataset_.width, dataset_.channels};
+        require(*saved == here,
+                "{}: trained on a data set of size {}, it has {} now ([images, height, width, channels])",
+                file.string(), saved->dump(), here.dump());
+    }
+    MetricsWindow window;
+    if (const auto saved = state.find("window"); saved != state.end()) {
+        try {
+            window = {saved->at("steps").get<std::int64_t>(), saved->at("loss").get<double>(),
+                      saved->at("grad_norm").get<double>()};
+        } catch (const Json::exception&) {
+            fail("{}: \"window\" is damaged", file.string());
+        }
+    }
     nn::load_tensors(checkpoint / "weights.safetensors", parameters_.named_views(parameters_.values()));
     nn::load_tensors(checkpoint / "ema.safetensors", parameters_.named_views(ema_.average()));
     nn::load_tensors(checkpoint / "adam_m.safetensors", parameters_.named_views(adam_.m()));
     nn::load_tensors(checkpoint / "adam_v.safetensors", parameters_.named_views(adam_.v()));
     step_ = static_cast<std::uint64_t>(step);
+    window_ = window;
     lr_.total = total;
     adam_.set_steps(adam_steps);
     ema_.set_updates(updates);

@@ -26,6 +26,17 @@ struct StepMetrics {
     double lr = 0;
 };
 
+/// Sums over the steps since the last line of the metrics. Part of the checkpoint: the lines of a resumed
+/// training are those of an uninterrupted one.
+struct MetricsWindow {
+    std::int64_t steps = 0;
+    double loss = 0, grad_norm = 0;
+
+    void add(const StepMetrics& metrics);
+    double mean_loss() const { return loss / static_cast<double>(steps); }
+    double mean_grad_norm() const { return grad_norm / static_cast<double>(steps); }
+};
+
 class Trainer {
   public:
     /// A fresh network for the data set. `config.steps` may still be 0 (see set_total_steps).
@@ -40,6 +51,9 @@ class Trainer {
     void set_total_steps(std::int64_t steps) { lr_.total = steps; }
     std::int64_t images_per_step() const { return config_.batch * config_.grad_accum; }
 
+    /// Every step adds to it; who reads it starts it anew.
+    MetricsWindow& window() { return window_; }
+
     nn::UNet& model() { return *model_; }
     const nn::UNetConfig& unet_config() const { return model_->config(); }
     const NoiseSchedule& schedule() const { return schedule_; }
@@ -53,7 +67,7 @@ class Trainer {
 
     /// Writes a checkpoint folder under `run` and the pipeline's weights, and removes older checkpoints.
     void save(const Run& run) const;
-    /// Goes on from a checkpoint folder.
+    /// Goes on from a checkpoint folder; throws if it was trained on a data set of another size.
     void load(const std::filesystem::path& checkpoint);
 
   private:
@@ -71,6 +85,7 @@ class Trainer {
     Tensor images_;          // uint8 [count, H, W, C]
     Tensor signal_, sigma_;  // [T]
     std::uint64_t step_ = 0;
+    MetricsWindow window_;
 };
 
 }  // namespace ito::diffusion

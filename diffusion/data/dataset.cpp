@@ -28,10 +28,14 @@ Split parse_split(const std::string& name) {
     fail("split is \"{}\", expected train or test", name);
 }
 
+bool is_dataset_name(const std::string& text) {
+    return text == "fashion-mnist" || text == "mnist" || text == "cifar10";
+}
+
 void check_image_side(std::int64_t size) {
     constexpr std::int64_t largest = 4096;
     require(size >= 0 && size <= largest,
-            "image size {}, expected from 1 to {}, or 0 to leave images as they are", size, largest);
+            "--image-size {}: expected 1 to {}, or 0 to leave images as they are", size, largest);
 }
 
 Dataset resize_dataset(Dataset dataset, std::int64_t size) {
@@ -57,15 +61,21 @@ Dataset load_dataset(const std::string& name_or_dir, const DatasetOptions& optio
     };
     if (name_or_dir == "fashion-mnist") return sized(load_fashion_mnist(options.data_dir, options.split));
     if (name_or_dir == "mnist" || name_or_dir == "cifar10") {
-        require(!options.data_dir.empty(), "{}: the folder with its files is not given (data_dir)",
-                name_or_dir);
-        return sized(name_or_dir == "mnist" ? load_mnist(options.data_dir, options.split)
-                                            : load_cifar10(options.data_dir, options.split));
+        const bool mnist = name_or_dir == "mnist";
+        require(
+            !options.data_dir.empty(), "--data {}: give --data-dir too, the folder with {}", name_or_dir,
+            mnist
+                ? "train-images-idx3-ubyte.gz and the rest (files: "
+                  "https://ossci-datasets.s3.amazonaws.com/mnist/)"
+                : "data_batch_1.bin and the rest (https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz)");
+        return sized(mnist ? load_mnist(options.data_dir, options.split)
+                           : load_cifar10(options.data_dir, options.split));
     }
     require(fs::is_directory(name_or_dir),
-            "data set \"{}\" is neither fashion-mnist, mnist, cifar10 nor a folder of images", name_or_dir);
-    require(options.data_dir.empty(), "data set \"{}\" is a folder, so data_dir (\"{}\") has no meaning",
-            name_or_dir, options.data_dir.string());
+            "--data {}: is neither fashion-mnist, mnist, cifar10 nor a folder of images", name_or_dir);
+    require(options.data_dir.empty(),
+            "--data {}: is a folder of images, with which --data-dir {} has no meaning", name_or_dir,
+            options.data_dir.string());
     return load_any_folder(name_or_dir, options);
 }
 

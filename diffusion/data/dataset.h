@@ -1,6 +1,5 @@
 #pragma once
-// A data set of equally large images, whole in memory, and the one way to open any of those that are
-// supported.
+// A data set of equally large images, whole in memory, and the one way to open any of those supported.
 
 #include <cstdint>
 #include <filesystem>
@@ -35,16 +34,19 @@ struct DatasetOptions {
 };
 
 /// `name_or_dir` is one of
-///   fashion-mnist   the four IDX files in data_dir, or where Debian's package dataset-fashion-mnist puts
-///   them mnist           the four IDX files in data_dir cifar10         the .bin files in data_dir any
-///   folder      of PNG and JPEG files; data_dir must be empty. With subfolders train and test the split
-///   chooses
-///                   one, otherwise there is only a train split. (A folder that is called mnist: ./mnist.)
-/// Throws ito::Error, one line, before it returns anything incomplete.
+///   fashion-mnist   the four IDX files in data_dir, or where Debian's package dataset-fashion-mnist puts them
+///   mnist           the four IDX files in data_dir
+///   cifar10         the .bin files in data_dir
+///   any folder      of PNG and JPEG files; data_dir must be empty. With subfolders train and test the split
+///                   chooses one, otherwise there is only a train split. (A folder called mnist: ./mnist.)
+/// Throws ito::Error, one line that names the option of `ito train` to change, before it returns anything
+/// incomplete.
 Dataset load_dataset(const std::string& name_or_dir, const DatasetOptions& options = {});
 
-/// Every image scaled and cropped to size x size (image/resize.h); returns it unchanged if it is already
-/// that.
+/// True for fashion-mnist, mnist and cifar10: not a folder.
+bool is_dataset_name(const std::string& text);
+
+/// Every image scaled and cropped to size x size (image/resize.h); unchanged if it is already that.
 Dataset resize_dataset(Dataset dataset, std::int64_t size);
 
 /// Throws unless 1 <= size <= 4096, or 0 where that means "as they are".

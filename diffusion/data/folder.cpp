@@ -105,7 +105,7 @@ Dataset load_folder(const fs::path& folder, std::int64_t image_size) {
             dataset.channels = image.channels;
         }
         require(image.height == dataset.height && image.width == dataset.width,
-                "{} has {} x {} pixels, but {} has {} x {}: give an image size to scale them all to",
+                "{} has {} x {} pixels, but {} has {} x {}: give --image-size to scale them all",
                 file.string(), image.width, image.height, files.front().string(), dataset.width,
                 dataset.height);
         append_image(dataset, image);

@@ -18,8 +18,8 @@ std::vector<std::uint8_t> to_pixels(std::span<const float> values) {
     return pixels;
 }
 
-Image make_grid(std::span<const std::uint8_t> images, std::int64_t count, std::int64_t height,
-                std::int64_t width, std::int64_t channels, const GridOptions& options) {
+GridSize grid_size(std::int64_t count, std::int64_t height, std::int64_t width, std::int64_t channels,
+                   const GridOptions& options) {
     constexpr std::int64_t most = 1 << 15;  // an extent that no screen needs, and that no product overflows
     const auto within = [](std::int64_t value, std::int64_t low) { return value >= low && value <= most; };
     require(within(count, 1) && within(height, 1) && within(width, 1),
@@ -28,21 +28,42 @@ Image make_grid(std::span<const std::uint8_t> images, std::int64_t count, std::i
     require(within(options.columns, 0) && within(options.padding, 0) && within(options.upscale, 1),
             "grid: {} columns, padding {}, upscale {}: expected at least 0, 0, 1 and at most {}",
             options.columns, options.padding, options.upscale, most);
+    const std::int64_t square = static_cast<std::int64_t>(std::ceil(std::sqrt(static_cast<double>(count))));
+    const std::int64_t columns = std::min(options.columns > 0 ? options.columns : square, count);
+    const std::int64_t rows = (count + columns - 1) / columns;
+    const GridSize size{columns, rows * (height * options.upscale + options.padding) + options.padding,
+                        columns * (width * options.upscale + options.padding) + options.padding};
+    check_image_size(size.height, size.width, "grid");
+    return size;
+}
+
+std::int64_t default_upscale(std::int64_t count, std::int64_t height, std::int64_t width,
+                             std::int64_t columns) {
+    for (std::int64_t upscale = 84 / std::max<std::int64_t>({height, width, 1}); upscale > 1; --upscale) {
+        try {
+            static_cast<void>(grid_size(count, height, width, 1, {.columns = columns, .upscale = upscale}));
+            return upscale;
+        } catch (const Error&) {
+            continue;  // too large
+        }
+    }
+    return 1;
+}
+
+Image make_grid(std::span<const std::uint8_t> images, std::int64_t count, std::int64_t height,
+                std::int64_t width, std::int64_t channels, const GridOptions& options) {
+    const GridSize size = grid_size(count, height, width, channels, options);
     require(images.size() == static_cast<std::size_t>(count * height * width * channels),
             "grid: {} values, expected {} for [{}, {}, {}, {}]", images.size(),
             count * height * width * channels, count, height, width, channels);
 
-    const std::int64_t square = static_cast<std::int64_t>(std::ceil(std::sqrt(static_cast<double>(count))));
-    const std::int64_t columns = std::min(options.columns > 0 ? options.columns : square, count);
-    const std::int64_t rows = (count + columns - 1) / columns;
     const std::int64_t cell_height = height * options.upscale + options.padding;
     const std::int64_t cell_width = width * options.upscale + options.padding;
-    Image grid{rows * cell_height + options.padding, columns * cell_width + options.padding, channels, {}};
-    check_image_size(grid.height, grid.width, "grid");
+    Image grid{size.height, size.width, channels, {}};
     grid.pixels.assign(static_cast<std::size_t>(grid.height * grid.width * channels), options.background);
     for (std::int64_t n = 0; n < count; ++n) {
-        const std::int64_t top = n / columns * cell_height + options.padding;
-        const std::int64_t left = n % columns * cell_width + options.padding;
+        const std::int64_t top = n / size.columns * cell_height + options.padding;
+        const std::int64_t left = n % size.columns * cell_width + options.padding;
         for (std::int64_t y = 0; y < height * options.upscale; ++y) {
             const std::uint8_t* from = images.data() + (n * height + y / options.upscale) * width * channels;
             std::uint8_t* to = grid.pixels.data() + ((top + y) * grid.width + left) * channels;

@@ -16,6 +16,17 @@ struct GridOptions {
     std::uint8_t background = 0;  ///< gray level of the padding and of places without an image
 };
 
+/// What make_grid would give; throws what it would, before there are any images.
+struct GridSize {
+    std::int64_t columns = 0, height = 0, width = 0;
+};
+GridSize grid_size(std::int64_t count, std::int64_t height, std::int64_t width, std::int64_t channels,
+                   const GridOptions& options = {});
+
+/// The upscale that shows small images about 84 pixels large, or less where the grid would get too large.
+std::int64_t default_upscale(std::int64_t count, std::int64_t height, std::int64_t width,
+                             std::int64_t columns = 0);
+
 /// A model's output to pixels: (x / 2 + 0.5) clamped to [0, 1], times 255, rounded half to even; NaN gives 0.
 std::vector<std::uint8_t> to_pixels(std::span<const float> values);
 

@@ -277,7 +277,7 @@ TEST(Folder, GrayAndColourOfAnySize) {
     for (std::int64_t i = 0; i < 4; ++i)
         for (std::size_t k = 0; k < 192; ++k) EXPECT_EQ(dataset.image(i)[k], colors[i][k % 3]);
     expect_error([&] { load_folder(folder.path(), 0); },
-                 {"2.jpeg has 20 x 30 pixels", "1.png has 8 x 8", "give an image size"});
+                 {"2.jpeg has 20 x 30 pixels", "1.png has 8 x 8", "give --image-size"});
 }
 
 TEST(Folder, SplitsAndErrors) {
@@ -295,14 +295,14 @@ TEST(Folder, SplitsAndErrors) {
 
     options = {};
     options.image_size = 5000;
-    expect_error([&] { load_dataset(folder.path().string(), options); }, {"image size 5000", "4096"});
+    expect_error([&] { load_dataset(folder.path().string(), options); }, {"--image-size 5000", "4096"});
     options.image_size = -1;
-    expect_error([&] { load_dataset("mnist", options); }, {"image size -1"});
+    expect_error([&] { load_dataset("mnist", options); }, {"--image-size -1"});
     options = {};
     options.data_dir = "/tmp";
-    expect_error([&] { load_dataset(folder.path().string(), options); }, {"data_dir", "no meaning"});
+    expect_error([&] { load_dataset(folder.path().string(), options); }, {"--data-dir /tmp", "no meaning"});
     expect_error([] { load_dataset("imagenet"); },
-                 {"\"imagenet\" is neither fashion-mnist, mnist, cifar10 nor a folder"});
+                 {"--data imagenet: is neither fashion-mnist, mnist, cifar10 nor a folder"});
     fs::create_directory(folder / "empty");
     expect_error([&] { load_dataset((folder / "empty").string()); }, {"/empty: holds no .png"});
     folder.write("broken/1.png", "not a png");
