@@ -56,7 +56,8 @@ AttentionBlock::AttentionBlock(std::int64_t channels, std::int64_t heads, std::i
     : heads_(heads) {
     require(heads >= 1 && channels % heads == 0,
             "attention: {} channels cannot be cut into {} heads of equal size", channels, heads);
-    group_norm_ = add_module("group_norm", std::make_shared<GroupNorm>(groups, channels, eps));
+    if (groups > 0)
+        group_norm_ = add_module("group_norm", std::make_shared<GroupNorm>(groups, channels, eps));
     qkv_weight_ = add_parameter("to_qkv.weight", {3 * channels, channels}, Init::glorot_uniform(),
                                 {"to_q.weight", "to_k.weight", "to_v.weight"});
     qkv_bias_ =
@@ -66,7 +67,7 @@ AttentionBlock::AttentionBlock(std::int64_t channels, std::int64_t heads, std::i
 
 Tensor AttentionBlock::forward(const Tensor& x) const {
     const Shape tokens{x.dim(0), x.dim(1) * x.dim(2), x.dim(3)};
-    const Tensor normed = ops::reshape(group_norm_->forward(x), tokens);
+    const Tensor normed = ops::reshape(group_norm_ ? group_norm_->forward(x) : x, tokens);
     const Tensor mixed = ops::attention(ops::linear(normed, qkv_weight_, qkv_bias_), heads_);
     return ops::reshape(to_out_->forward(mixed, ops::reshape(x, tokens)), x.shape());
 }

@@ -48,6 +48,7 @@ class ResidualBlock : public Module {
 /// input.
 class AttentionBlock : public Module {
   public:
+    /// groups 0: without the normalisation, as diffusers has the middle of networks with scale_shift.
     AttentionBlock(std::int64_t channels, std::int64_t heads, std::int64_t groups, double eps);
     /// x [N, H, W, C] -> the same shape.
     Tensor forward(const Tensor& x) const;

@@ -10,11 +10,12 @@ void UNet::Level::add_resnet(const ResidualBlockConfig& config) {
         add_module(fmt::format("resnets.{}", resnets.size()), std::make_shared<ResidualBlock>(config)));
 }
 
-void UNet::Level::add_attention(const UNetConfig& config, std::int64_t channels) {
+void UNet::Level::add_attention(const UNetConfig& config, std::int64_t channels, bool normed) {
     const std::int64_t heads = config.attention_head_dim ? channels / config.attention_head_dim : 1;
-    attentions.push_back(add_module(
-        fmt::format("attentions.{}", attentions.size()),
-        std::make_shared<AttentionBlock>(channels, heads, config.norm_num_groups, config.norm_eps)));
+    attentions.push_back(
+        add_module(fmt::format("attentions.{}", attentions.size()),
+                   std::make_shared<AttentionBlock>(channels, heads, normed ? config.norm_num_groups : 0,
+                                                    config.norm_eps)));
 }
 
 void UNet::Level::add_down(std::int64_t channels, bool asymmetric) {
@@ -65,7 +66,7 @@ UNet::UNet(const UNetConfig& config) : config_(config) {
 
     mid_ = add_module("mid_block", std::make_shared<Level>());
     mid_->add_resnet(resnet(current, current));
-    mid_->add_attention(config, current);
+    mid_->add_attention(config, current, !config.scale_shift);  // diffusers' own rule for the middle
     mid_->add_resnet(resnet(current, current));
 
     for (std::size_t i = 0; i < levels; ++i) {

@@ -54,7 +54,7 @@ class UNet : public Module {
         std::shared_ptr<Upsample> up;
 
         void add_resnet(const ResidualBlockConfig& config);
-        void add_attention(const UNetConfig& config, std::int64_t channels);
+        void add_attention(const UNetConfig& config, std::int64_t channels, bool normed = true);
         void add_down(std::int64_t channels, bool asymmetric);
         void add_up(std::int64_t channels);
     };
