@@ -27,6 +27,9 @@ int report(const CLI::App& app, const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help and --version
     std::string text = error.what(), command = "ito";
     std::replace(text.begin(), text.end(), '\n', ' ');
+    const auto rest = app.remaining();
+    if (app.get_subcommands().empty())
+        text = rest.empty() ? "a command is missing" : rest.front() + " is not a command";
     for (const CLI::App* chosen : app.get_subcommands()) command += " " + chosen->get_name();
     std::fprintf(stderr, "ito: %s (see %s --help)\n", text.c_str(), command.c_str());
     return 2;

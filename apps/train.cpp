@@ -280,7 +280,8 @@ int TrainCommand::operator()() {
     require(!given("--steps") || config.steps > 0, "--steps {}: expected 1 or more", config.steps);
     config.validate();
     // Kept as an absolute path: the run can be continued from another folder.
-    if (!is_dataset_name(config.data)) config.data = absolute_path(config.data);
+    if (!is_dataset_name(config.data) && fs::is_directory(config.data))
+        config.data = absolute_path(config.data);
     if (!config.data_dir.empty()) config.data_dir = absolute_path(config.data_dir);
     const Run run = given("--resume") ? open_run() : new_run();
     Execution{config.device, config.threads}.apply();
@@ -304,17 +305,15 @@ Action add_train(CLI::App& app) {
     auto& c = *command;
     auto& o = c.config;
     c.app = &app;
-    app.add_option("--data", o.data, "fashion-mnist, mnist, cifar10, or a folder of PNG and JPEG files")
+    app.add_option("--data", o.data, "fashion-mnist, mnist, cifar10, or a folder of images")
         ->capture_default_str();
-    app.add_option("--data-dir", o.data_dir,
-                   "Where the files of mnist or cifar10 are (fashion-mnist: the system's)");
+    app.add_option("--data-dir", o.data_dir, "Folder with the files of mnist or cifar10");
     app.add_option("--image-size", o.image_size, "Scale and crop to this side, 0 for as they are")
         ->capture_default_str();
     app.add_flag("--flip", o.flip, "Mirror half of the images left-right");
     app.add_option("--out", c.out, "Run directory to create");
     app.add_option("--resume", c.resume, "Run directory to continue");
-    app.add_option("--steps", o.steps,
-                   "Optimizer steps in total, also on resume; with --minutes as many as fit")
+    app.add_option("--steps", o.steps, "Steps in total, also on resume; with --minutes alone what fits")
         ->default_str(std::to_string(default_steps));
     app.add_option("--minutes", o.minutes, "Stop after so many minutes, 0 for no limit")
         ->capture_default_str();
@@ -327,14 +326,12 @@ Action add_train(CLI::App& app) {
     app.add_option("--layers-per-block", o.layers_per_block, "Residual blocks of each level")
         ->capture_default_str();
     app.add_option("--attention-resolutions", o.attention_resolutions,
-                   "Sides of the levels that get attention besides the middle, 0 for none (half the image's "
-                   "side: 14 of 28)")
+                   "Sides of the levels with attention, 0 for none (half of 28: 14)")
         ->delimiter(',')
         ->default_str("half");
     app.add_option("--heads", o.heads, "Attention heads")->capture_default_str();
-    app.add_option(
-           "--norm-groups", o.norm_groups,
-           "GroupNorm groups, 0 for the largest divisor of the base channels up to 32 that leaves 4 a group")
+    app.add_option("--norm-groups", o.norm_groups,
+                   "GroupNorm groups, 0 for one per 4 base channels, at most 32")
         ->capture_default_str();
     app.add_option("--dropout", o.dropout, "Probability in the residual blocks")->capture_default_str();
     app.add_option("--timesteps", o.timesteps, "T, the length of the noise schedule")->capture_default_str();

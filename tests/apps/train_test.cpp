@@ -1,0 +1,227 @@
+// ito train from the outside: what it writes, that resuming changes no bit, how it ends.
+
+#include "tests/apps/ito_command.h"
+
+namespace ito::apps {
+namespace {
+
+class Train : public ::testing::Test {
+  protected:
+    void SetUp() override { write_pngs(folder_, "data", 12, 8, 8); }
+
+    Arguments train(const std::string& out) const {
+        return train_tiny((folder_ / "data").string(), folder_ / out);
+    }
+    Arguments resume(const std::string& run) const { return {"train", "--resume", (folder_ / run).string()}; }
+
+    TemporaryFolder folder_;
+};
+
+TEST_F(Train, WritesTheRunDirectory) {
+    const auto result =
+        ito(train("run") + Arguments{"--steps", "25", "--sample-every", "10", "--save-every", "10"});
+    expect_success(result);
+    const auto files = files_below(folder_ / "run");
+    std::vector<std::string> names;
+    for (const auto& [name, content] : files) names.push_back(name);
+    EXPECT_EQ(names, (std::vector<std::string>{
+                         "config.json", "metrics.jsonl", "model_index.json", "samples/step-00000010.png",
+                         "samples/step-00000020.png", "samples/step-00000025.png",
+                         "scheduler/scheduler_config.json", "trainer/step-00000025/adam_m.safetensors",
+                         "trainer/step-00000025/adam_v.safetensors", "trainer/step-00000025/ema.safetensors",
+                         "trainer/step-00000025/state.json", "trainer/step-00000025/weights.safetensors",
+                         "unet/config.json", "unet/diffusion_pytorch_model.safetensors"}));
+    for (const auto& [name, content] : files) {
+        if (name.ends_with(".json")) {
+            EXPECT_TRUE(nlohmann::json::accept(content)) << name;
+        } else if (name.ends_with(".png")) {
+            const auto image = diffusion::read_image(folder_ / "run" / name);
+            EXPECT_EQ(image.width, 4 * (8 * 10 + 2) + 2);
+            EXPECT_EQ(image.height, image.width);
+        }
+    }
+    const auto config = nlohmann::json::parse(files.at("config.json"));
+    EXPECT_EQ(config["steps"], 25);
+    EXPECT_EQ(config["ema"], 0.9999);
+    EXPECT_EQ(config["data"], (folder_ / "data").string());
+    const auto index = nlohmann::json::parse(files.at("model_index.json"));
+    EXPECT_EQ(index["_class_name"], "DDPMPipeline");
+
+    const auto metrics = metrics_of(folder_ / "run", true);
+    ASSERT_EQ(metrics.size(), 3u);
+    double seconds = 0;
+    for (std::size_t i = 0; i < 3; ++i) {
+        EXPECT_EQ(metrics[i]["step"], i < 2 ? 10 * (i + 1) : 25);
+        EXPECT_GT(metrics[i]["loss"], 0);
+        EXPECT_GT(metrics[i]["grad_norm"], 0);
+        EXPECT_GT(metrics[i]["images_per_second"], 0);
+        EXPECT_EQ(metrics[i]["lr"], 1e-3);
+        EXPECT_GT(metrics[i]["seconds"], seconds);
+        seconds = metrics[i]["seconds"];
+    }
+    // Not a terminal: whole lines only.
+    EXPECT_EQ(result.out.find('\r'), std::string::npos);
+    EXPECT_EQ(result.out.find('\033'), std::string::npos);
+    EXPECT_NE(result.out.find("12 images of 8x8x1"), std::string::npos) << result.out;
+    EXPECT_NE(result.out.find("step 25/25  loss "), std::string::npos) << result.out;
+    EXPECT_NE(result.out.find("sample with: ito sample " + (folder_ / "run").string()), std::string::npos);
+}
+
+TEST_F(Train, ResumeIsBitwiseAtAnyStep) {
+    const Arguments options{"--dropout", "0.2", "--flip", "--ema", "0.99", "--warmup", "5"};
+    expect_success(ito(train("whole") + options + Arguments{"--steps", "30"}));
+    expect_success(ito(train("parts") + options + Arguments{"--steps", "7"}));
+    EXPECT_EQ(metrics_of(folder_ / "parts").size(), 1u);
+    expect_success(ito(resume("parts") + Arguments{"--steps", "20"}));
+    const auto last =
+        ito(resume("parts") + Arguments{"--steps", "30", "--dropout", "0.2", "--out", folder_ / "parts"});
+    expect_success(last);
+    EXPECT_NE(last.out.find("on from step 20"), std::string::npos) << last.out;
+    expect_same_training(folder_ / "whole", folder_ / "parts");
+    const auto timed = metrics_of(folder_ / "parts", true);
+    for (std::size_t i = 1; i < timed.size(); ++i) EXPECT_GT(timed[i]["seconds"], timed[i - 1]["seconds"]);
+    EXPECT_TRUE(TemporaryFolder::read(folder_ / "whole/samples/step-00000030.png") ==
+                TemporaryFolder::read(folder_ / "parts/samples/step-00000030.png"));
+}
+
+TEST_F(Train, SameBitsForAnyNumberOfThreads) {
+    expect_success(ito(train("one") + Arguments{"--steps", "12"}));
+    auto two = train("two");
+    two.back() = "2";
+    expect_success(ito(two + Arguments{"--steps", "12"}));
+    expect_same_training(folder_ / "one", folder_ / "two");
+}
+
+TEST_F(Train, InterruptSavesAndResumes) {
+    const Arguments length{"--steps", "600", "--save-every", "40"};
+    expect_success(ito(train("whole") + length));
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+        const std::string run = "run-" + std::to_string(signal);
+        const auto stopped = ito(train(run) + length, {.signal = signal, .signal_at = "step 40: saved"});
+        EXPECT_EQ(stopped.status, 130) << stopped.out << stopped.err;
+        EXPECT_NE(
+            stopped.out.find("interrupted; continue with: ito train --resume " + (folder_ / run).string()),
+            std::string::npos)
+            << stopped.out;
+        EXPECT_NE(stopped.err.find("stopping after this step"), std::string::npos) << stopped.err;
+        // Complete, and later than the last regular one.
+        EXPECT_EQ(files_below(folder_ / run / "trainer").size(), 5u);
+        expect_success(ito(resume(run)));
+        expect_same_training(folder_ / "whole", folder_ / run);
+    }
+}
+
+TEST_F(Train, KilledRunGoesOnFromItsLastCheckpoint) {
+    const Arguments length{"--steps", "600", "--save-every", "40"};
+    expect_success(ito(train("whole") + length));
+    const auto killed = ito(train("run") + length, {.signal = SIGKILL, .signal_at = "step 80: saved"});
+    EXPECT_EQ(killed.status, 128 + SIGKILL);
+    // What a crash in the middle of writing leaves: half a line, half a checkpoint.
+    const fs::path run = folder_ / "run";
+    std::ofstream(run / "metrics.jsonl", std::ios::app)
+        << "{\"step\":\"x\"}\n\n[1]\n{\"step\":9999,\"loss\":0.";
+    folder_.write("run/trainer/.step-00009999.tmp/weights.safetensors", "half");
+    expect_success(ito(resume("run")));
+    expect_same_training(folder_ / "whole", run);
+}
+
+TEST_F(Train, KilledBeforeTheFirstCheckpointStartsAgain) {
+    expect_success(ito(train("whole") + Arguments{"--steps", "600"}));
+    const auto killed =
+        ito(train("run") + Arguments{"--steps", "600"}, {.signal = SIGKILL, .signal_at = "step 1/600"});
+    EXPECT_EQ(killed.status, 128 + SIGKILL);
+    expect_success(ito(resume("run")));
+    expect_same_training(folder_ / "whole", folder_ / "run");
+}
+
+TEST_F(Train, InterruptedPreviewLosesNothing) {
+    // The preview of a small step count takes far longer than the steps before it.
+    const Arguments length{"--steps",         "11", "--timesteps",  "50",
+                           "--base-channels", "32", "--save-every", "5"};
+    expect_success(ito(train("whole") + length));
+    const auto stopped = ito(train("run") + length, {.signal = SIGINT, .signal_at = "step 11: saved"});
+    EXPECT_EQ(stopped.status, 130) << stopped.out << stopped.err;
+    EXPECT_NE(stopped.out.find("preview interrupted"), std::string::npos) << stopped.out;
+    expect_same_training(folder_ / "whole", folder_ / "run");
+    const auto during = ito(train("during") + length + Arguments{"--sample-every", "5"},
+                            {.signal = SIGINT, .signal_at = "step 5: saved"});
+    EXPECT_EQ(during.status, 130) << during.out << during.err;
+    expect_success(ito(resume("during")));
+    expect_same_training(folder_ / "whole", folder_ / "during");
+}
+
+TEST_F(Train, TimeLimitPlansItsSteps) {
+    const auto result = ito(train("run") + Arguments{"--minutes", "0.03", "--lr-schedule", "cosine"});
+    expect_success(result);
+    EXPECT_GT(result.seconds, 0.9);
+    EXPECT_LT(result.seconds, 8);
+    EXPECT_NE(result.out.find(" steps to fit 0.03 minutes"), std::string::npos) << result.out;
+    const auto metrics = metrics_of(folder_ / "run");
+    ASSERT_GT(metrics.size(), 2u);
+    EXPECT_LT(metrics.back()["lr"], 5e-4);  // the decay ends with the time
+}
+
+TEST_F(Train, InterruptedTimeLimitGoesOn) {
+    const auto stopped =
+        ito(train("run") + Arguments{"--minutes", "0.03"}, {.signal = SIGINT, .signal_at = " steps to fit"});
+    EXPECT_EQ(stopped.status, 130) << stopped.out << stopped.err;
+    expect_success(ito(resume("run")));  // to the end of the plan
+    expect_refused(ito(resume("run")), {"--resume", "steps already", "--steps"});
+    const auto early =
+        ito(train("early") + Arguments{"--minutes", "0.03"}, {.signal = SIGINT, .signal_at = "step 1/?"});
+    EXPECT_EQ(early.status, 130) << early.out << early.err;
+    expect_success(ito(resume("early")));
+}
+
+TEST_F(Train, AccumulatedBatchesAreOneStep) {
+    expect_success(
+        ito(train("accumulated") + Arguments{"--steps", "10", "--batch", "2", "--grad-accum", "2"}));
+    expect_success(ito(train("large") + Arguments{"--steps", "10"}));
+    const auto a = metrics_of(folder_ / "accumulated"), b = metrics_of(folder_ / "large");
+    ASSERT_EQ(a.size(), 1u);
+    EXPECT_NEAR(a[0]["loss"], b[0]["loss"], 1e-4);
+    EXPECT_NEAR(a[0]["grad_norm"], b[0]["grad_norm"], 1e-3);
+}
+
+TEST_F(Train, ModelOptions) {
+    expect_success(
+        ito(train("a") + Arguments{"--steps", "3", "--heads", "4", "--attention-resolutions", "4",
+                                   "--dropout", "0.3", "--norm-groups", "4", "--weight-decay", "0.01",
+                                   "--clip", "0", "--lr-schedule", "linear", "--layers-per-block", "2"}));
+    const auto unet = nlohmann::json::parse(TemporaryFolder::read(folder_ / "a/unet/config.json"));
+    EXPECT_EQ(unet["attention_head_dim"], 4);
+    EXPECT_EQ(unet["norm_num_groups"], 4);
+    EXPECT_EQ(unet["dropout"], 0.3);
+    EXPECT_EQ(unet["layers_per_block"], 2);
+    EXPECT_EQ(unet["block_out_channels"], (std::vector<int>{8, 16}));
+    expect_success(ito(train("b") + Arguments{"--steps", "3", "--attention-resolutions", "0"}));
+}
+
+TEST_F(Train, LiveLineOnATerminal) {
+    const auto result =
+        ito(train("run") + Arguments{"--steps", "300", "--save-every", "100"}, {.terminal = true});
+    EXPECT_EQ(result.status, 0) << result.out;
+    EXPECT_NE(result.out.find("\r\033[K"), std::string::npos) << result.out;
+    EXPECT_NE(result.out.find("step 300/300  loss "), std::string::npos) << result.out;
+    EXPECT_NE(result.out.find("\r\033[Kstep 100: saved\r\n"), std::string::npos) << result.out;
+    std::istringstream lines(result.out);
+    for (std::string line; std::getline(lines, line, '\r');)
+        if (line.find("images/s") != std::string::npos) {
+            EXPECT_LE(line.size(), 79u + 3) << line;
+        }
+}
+
+TEST_F(Train, RunFolderMayBeNewNestedOrEmpty) {
+    fs::create_directories(folder_ / "empty");
+    for (const char* name : {"empty", "not/yet/there"}) {
+        expect_success(ito(train(name) + Arguments{"--steps", "1"}));
+        EXPECT_TRUE(fs::exists(folder_ / name / "config.json"));
+    }
+    // A relative path means the same when the run is continued from elsewhere.
+    auto relative = train_tiny("data", "relative");
+    expect_success(ito(relative + Arguments{"--steps", "2"}, {.folder = folder_.path()}));
+    expect_success(ito(resume("relative") + Arguments{"--steps", "4"}));
+}
+
+}  // namespace
+}  // namespace ito::apps
