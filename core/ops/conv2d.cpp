@@ -14,11 +14,16 @@ using autograd::Saved;
 using kernels::Conv2dPass;
 using kernels::Conv2dShape;
 
-/// Weights in the form that the fast path of `pass` wants. Kept with the weights while nothing is recorded
-/// (sampling: the same weights at every step); packed again inside the kernel otherwise, since a training
-/// step uses each form once and a copy of all weights would only cost memory.
+/// Output pixels of a batch below which packing the weights takes more than about an eighth of the convolution's
+/// own time (both are proportional to Cin * Cout).
+constexpr std::int64_t packing_matters_below = 2048;
+
+/// Weights in the form that the fast path of `pass` wants, kept with the weights while nothing is recorded
+/// (sampling: the same weights at every step) and the maps are small. Elsewhere they are packed again inside the
+/// kernel: Winograd's form is four times the weights, and a training step uses it once.
 Tensor packed_weight(const Tensor& weight, const Conv2dShape& shape, Conv2dPass pass) {
     if (autograd::grad_enabled() || !weight.device().is_cpu() || weight.dtype() != DType::float32) return {};
+    if (shape.batch * shape.out_height() * shape.out_width() >= packing_matters_below) return {};
     const auto& context = context_of(weight.device());
     const std::size_t bytes = kernels::cpu::conv2d_packed_bytes(context, shape, pass);
     if (bytes == 0) return {};
