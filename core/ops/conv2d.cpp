@@ -104,6 +104,10 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
     require(!bias || bias.shape() == Shape{weight.dim(0)}, "conv2d: bias must have shape [{}], it has {}",
             weight.dim(0), bias ? to_string(bias.shape()) : "");
     require(options.stride >= 1, "conv2d: stride must be at least 1, it is {}", options.stride);
+    require(
+        options.pad_top >= 0 && options.pad_left >= 0 && options.pad_bottom >= 0 && options.pad_right >= 0,
+        "conv2d: padding must not be negative, it is {} {} {} {}", options.pad_top, options.pad_left,
+        options.pad_bottom, options.pad_right);
     const Conv2dShape shape{.batch = x.dim(0),
                             .height = x.dim(1),
                             .width = x.dim(2),
