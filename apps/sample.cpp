@@ -176,7 +176,7 @@ Action add_sample(CLI::App& app) {
     app.add_option("--batch", c.batch, "Images computed at once; never changes an image")
         ->capture_default_str();
     app.add_option("--sampling-steps", c.sampling_steps,
-                   "Reverse steps, evenly spread over the model's timesteps; 0 for all of them")
+                   "Reverse steps, spread evenly over the timesteps; 0 for all")
         ->default_str("all, 1000");
     app.add_option("--variance", c.variance, "Variance of a step: posterior, or beta (only with all steps)")
         ->capture_default_str();
