@@ -351,6 +351,7 @@ Action add_train(CLI::App& app) {
     app.add_option("--weight-decay", o.weight_decay, "AdamW's; 0 is plain Adam")->capture_default_str();
     app.add_option("--ema", o.ema, "Decay of the weights' moving average")->capture_default_str();
     app.add_option("--seed", o.seed, "Same seed, same bits, for any number of threads")
+        ->check(check_seed)
         ->capture_default_str();
     app.add_option("--device", o.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
     app.add_option("--threads", o.threads, "CPU threads, 0 for all; never changes a result")
