@@ -146,7 +146,9 @@ void Training::show(bool last) {
 
 void Training::save() {
     trainer_.save(run_);
-    progress_.print(fmt::format("step {}: saved", trainer_.steps_done()));
+    progress_.print(
+        fmt::format("step {}: saved{}", trainer_.steps_done(),
+                    steps_made() > 0 ? fmt::format("  loss {:.4f}", shown_loss_) : std::string()));
 }
 
 /// False if it was interrupted.
