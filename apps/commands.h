@@ -13,6 +13,9 @@ Action add_train(CLI::App& app);
 Action add_sample(CLI::App& app);
 Action add_bench(CLI::App& app);
 
+/// For --seed: the library alone would take -1 for the largest number. Empty if `text` is a seed.
+std::string check_seed(const std::string& text);
+
 /// Device and threads, as every command takes them.
 struct Execution {
     std::string device = "auto";

@@ -8,6 +8,12 @@
 
 namespace ito::apps {
 
+std::string check_seed(const std::string& text) {
+    const bool digits = !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
+    std::uint64_t seed = 0;
+    return digits && CLI::detail::lexical_cast(text, seed) ? "" : "expected 0 to 18446744073709551615";
+}
+
 void Execution::add_options(CLI::App& app) {
     app.add_option("--device", device, "auto, cpu, cuda or cuda:N")->capture_default_str();
     app.add_option("--threads", threads, "CPU threads, 0 for all; never changes a result")

@@ -172,11 +172,13 @@ Action add_sample(CLI::App& app) {
     auto& c = *command;
     app.add_option("RUN", c.run, "Run directory, or a folder that diffusers saved")->required();
     app.add_option("--num", c.num, "How many images")->capture_default_str();
-    app.add_option("--seed", c.seed, "Image i depends on (seed, i) alone")->capture_default_str();
+    app.add_option("--seed", c.seed, "Image i depends on (seed, i) alone")
+        ->check(check_seed)
+        ->capture_default_str();
     app.add_option("--batch", c.batch, "Images computed at once; never changes an image")
         ->capture_default_str();
     app.add_option("--sampling-steps", c.sampling_steps,
-                   "Reverse steps, evenly spread over the model's timesteps; 0 for all of them")
+                   "Reverse steps, spread evenly over the timesteps; 0 for all")
         ->default_str("all, 1000");
     app.add_option("--variance", c.variance, "Variance of a step: posterior, or beta (only with all steps)")
         ->capture_default_str();

@@ -62,7 +62,10 @@ class Training {
     bool out_of_time() const { return limit_ > 0 && seconds_since(start_) >= limit_; }
     std::int64_t steps_made() const { return trainer_.steps_done() - first_step_; }
     double seconds_per_step() const {
-        return (seconds_since(start_) - paused_) / static_cast<double>(steps_made());
+        // The first step sets up memory and plans, and tells little about the others.
+        return steps_made() < 2
+                   ? seconds_since(start_)
+                   : (seconds_since(second_step_) - paused_) / static_cast<double>(steps_made() - 1);
     }
 
     const TrainConfig& config_;
@@ -73,6 +76,7 @@ class Training {
     const std::int64_t first_step_ = trainer_.steps_done();
     const Clock::time_point start_ = Clock::now();
     const double limit_ = config_.minutes * 60;
+    Clock::time_point second_step_ = start_;
     double paused_ = 0;  // seconds of saving and previews, which do not count as training
     StepMetrics last_;
     double shown_loss_ = 0;
@@ -101,6 +105,7 @@ void Training::describe() {
 
 void Training::count(const StepMetrics& done) {
     last_ = done;
+    if (steps_made() == 1) second_step_ = Clock::now();
     // A running mean over about the last 50 steps: a single batch's loss says little.
     const double weight = std::max(0.02, 1 / static_cast<double>(steps_made()));
     shown_loss_ += weight * (done.loss - shown_loss_);
@@ -117,12 +122,12 @@ void Training::write_metrics() {
                     {"seconds", metrics_.seconds_before() + seconds_since(start_)}});
 }
 
-/// Without --steps the speed of the first steps tells how many fit, so that the learning rate's decay ends with
-/// the time.
+/// Without --steps the speed at the beginning tells how many fit, so that the learning rate's decay ends with the
+/// time.
 void Training::plan_steps() {
     if (trainer_.total_steps() > 0) return;
     const double left = limit_ - seconds_since(start_);
-    if (steps_made() < 50 && limit_ - left < 0.05 * limit_) return;
+    if (steps_made() < 3 || limit_ - left < std::min(0.05 * limit_, 10.0)) return;
     const auto more = static_cast<std::int64_t>(left / seconds_per_step());
     trainer_.set_total_steps(last_.step + std::max<std::int64_t>(more, 0));
     progress_.print(fmt::format("step {}: planned {} steps to fit {:g} minutes", last_.step,
@@ -141,7 +146,9 @@ void Training::show(bool last) {
 
 void Training::save() {
     trainer_.save(run_);
-    progress_.print(fmt::format("step {}: saved", trainer_.steps_done()));
+    progress_.print(
+        fmt::format("step {}: saved{}", trainer_.steps_done(),
+                    steps_made() > 0 ? fmt::format("  loss {:.4f}", shown_loss_) : std::string()));
 }
 
 /// False if it was interrupted.
@@ -346,6 +353,7 @@ Action add_train(CLI::App& app) {
     app.add_option("--weight-decay", o.weight_decay, "AdamW's; 0 is plain Adam")->capture_default_str();
     app.add_option("--ema", o.ema, "Decay of the weights' moving average")->capture_default_str();
     app.add_option("--seed", o.seed, "Same seed, same bits, for any number of threads")
+        ->check(check_seed)
         ->capture_default_str();
     app.add_option("--device", o.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
     app.add_option("--threads", o.threads, "CPU threads, 0 for all; never changes a result")

@@ -3,6 +3,7 @@
 // and what to do: "conv2d: weight expects 64 input channels, input has 32 (shape [8, 28, 28, 32])".
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>  // shapes in messages: [8, 28, 28, 32]
 
 #include <stdexcept>
 #include <utility>

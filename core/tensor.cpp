@@ -20,7 +20,7 @@ std::int64_t numel(const Shape& shape) {
     std::int64_t count = 1;
     for (const auto size : shape) {
         if (__builtin_mul_overflow(count, size, &count))
-            fail("tensor: shape {} has more elements than can be counted", to_string(shape));
+            fail("tensor: shape {} has more elements than can be counted", shape);
     }
     return count;
 }
@@ -83,7 +83,7 @@ std::optional<Shape> restride_units(const Shape& shape, const Shape& strides, co
 }  // namespace
 
 Tensor Tensor::empty(const Shape& shape, DType type, Device device) {
-    for (const auto size : shape) require(size >= 0, "tensor: negative size in shape {}", to_string(shape));
+    for (const auto size : shape) require(size >= 0, "tensor: negative size in shape {}", shape);
     auto impl = std::make_shared<Impl>();
     impl->storage =
         std::make_shared<Storage>(device, static_cast<std::size_t>(ito::numel(shape)) * size_of(type));
@@ -106,7 +106,7 @@ Tensor Tensor::full(const Shape& shape, double value, DType type, Device device)
 template <class T>
 Tensor Tensor::from(std::span<const T> values, const Shape& shape, Device device) {
     require(static_cast<std::int64_t>(values.size()) == ito::numel(shape), "tensor: {} values for shape {}",
-            values.size(), to_string(shape));
+            values.size(), shape);
     Tensor tensor = empty(shape, dtype_of<T>, device);
     if (!values.empty()) std::memcpy(tensor.raw(), values.data(), values.size_bytes());
     return tensor;
@@ -132,7 +132,7 @@ ITO_INSTANTIATE(std::int64_t)
 
 std::int64_t Tensor::dim(std::int64_t axis) const {
     const auto index = axis < 0 ? axis + rank() : axis;
-    require(index >= 0 && index < rank(), "tensor: no dimension {} in shape {}", axis, to_string(shape()));
+    require(index >= 0 && index < rank(), "tensor: no dimension {} in shape {}", axis, shape());
     return shape()[static_cast<std::size_t>(index)];
 }
 
@@ -153,8 +153,8 @@ Rows Tensor::rows() const {
     const std::int64_t columns = shape().empty() ? 1 : shape().back();
     const std::int64_t pitch = row_pitch(shape(), strides());
     if (pitch < 0) {
-        fail("tensor: shape {} with strides {} is not evenly spaced rows; call contiguous()",
-             to_string(shape()), to_string(strides()));
+        fail("tensor: shape {} with strides {} is not evenly spaced rows; call contiguous()", shape(),
+             strides());
     }
     return {columns ? numel() / columns : 0, columns, pitch};
 }
@@ -164,7 +164,7 @@ void* Tensor::raw() const {
 }
 
 double Tensor::item() const {
-    require(numel() == 1, "tensor: item() needs one element, shape is {}", to_string(shape()));
+    require(numel() == 1, "tensor: item() needs one element, shape is {}", shape());
     return to(DType::float64).to_vector<double>()[0];
 }
 
@@ -179,8 +179,8 @@ Tensor Tensor::view_of(Shape shape, Shape strides, std::int64_t offset) const {
 }
 
 Tensor Tensor::view(const Shape& target) const {
-    require(ito::numel(target) == numel(), "tensor: shape {} has {} elements, {} has {}", to_string(shape()),
-            numel(), to_string(target), ito::numel(target));
+    require(ito::numel(target) == numel(), "tensor: shape {} has {} elements, {} has {}", shape(), numel(),
+            target, ito::numel(target));
     if (is_contiguous()) return view_of(target, dense_strides(target), impl().offset);
     if (const auto strides = restride_units(shape(), this->strides(), target))
         return view_of(target, *strides, impl().offset);
@@ -188,7 +188,7 @@ Tensor Tensor::view(const Shape& target) const {
     const bool keeps_rows = has_rows() && !target.empty() && target.back() == shape().back();
     require(keeps_rows,
             "tensor: shape {} with strides {} cannot be seen as {} without a copy; call contiguous()",
-            to_string(shape()), to_string(strides()), to_string(target));
+            shape(), strides(), target);
     Shape strides = dense_strides(target);
     const std::int64_t pitch = rows().pitch;
     for (std::size_t i = 0; i + 1 < strides.size(); ++i) strides[i] = strides[i] / target.back() * pitch;
@@ -198,8 +198,7 @@ Tensor Tensor::view(const Shape& target) const {
 Tensor Tensor::slice(std::int64_t axis, std::int64_t start, std::int64_t length) const {
     const std::int64_t size = dim(axis);
     require(start >= 0 && length >= 0 && start + length <= size,
-            "tensor: slice [{}, {}) of dimension {} of shape {}", start, start + length, axis,
-            to_string(shape()));
+            "tensor: slice [{}, {}) of dimension {} of shape {}", start, start + length, axis, shape());
     const auto index = static_cast<std::size_t>(axis < 0 ? axis + rank() : axis);
     Shape shape = this->shape();
     shape[index] = length;
@@ -238,7 +237,7 @@ namespace {
 template <class Body>
 void for_each_rows(const Tensor& a, const Tensor& b, const Body& body) {
     if (a.has_rows() && b.has_rows()) return body(a, b);
-    require(a.rank() > 1, "tensor: strides {} have gaps between single elements", to_string(a.strides()));
+    require(a.rank() > 1, "tensor: strides {} have gaps between single elements", a.strides());
     for (std::int64_t i = 0; i < a.dim(0); ++i) {
         Shape shape(a.shape().begin() + 1, a.shape().end());
         const auto at = [&](const Tensor& t) { return t.slice(0, i, 1).view(shape); };
@@ -249,8 +248,7 @@ void for_each_rows(const Tensor& a, const Tensor& b, const Body& body) {
 }  // namespace
 
 Tensor& Tensor::copy_(const Tensor& source) {
-    require(shape() == source.shape(), "copy: source has shape {}, destination {}", to_string(source.shape()),
-            to_string(shape()));
+    require(shape() == source.shape(), "copy: source has shape {}, destination {}", source.shape(), shape());
     const bool to_integers = dtype() == DType::uint8 || dtype() == DType::int64;
     require(!to_integers || source.dtype() == dtype(),
             "copy: cannot convert {} to {}; only float32, float64 and bfloat16 are converted to",
@@ -288,7 +286,7 @@ Tensor& Tensor::fill_(double value) {
 
 Tensor& Tensor::add_(const Tensor& other, double alpha) {
     require(shape() == other.shape() && dtype() == other.dtype(), "add_: {} {} and {} {} differ",
-            name_of(dtype()), to_string(shape()), name_of(other.dtype()), to_string(other.shape()));
+            name_of(dtype()), shape(), name_of(other.dtype()), other.shape());
     for_each_rows(*this, other, [&](const Tensor& y, const Tensor& x) {
         dispatch_floating("add_", y.dtype(), [&]<class T>() {
             ITO_LAUNCH(y.device(), axpby, context_of(y.device()),
@@ -344,10 +342,10 @@ Tensor Tensor::grad() const {
 
 void Tensor::set_grad(const Tensor& buffer) {
     require(buffer.shape() == shape() && buffer.dtype() == dtype(),
-            "set_grad: buffer is {} {}, tensor is {} {}", name_of(buffer.dtype()), to_string(buffer.shape()),
-            name_of(dtype()), to_string(shape()));
+            "set_grad: buffer is {} {}, tensor is {} {}", name_of(buffer.dtype()), buffer.shape(),
+            name_of(dtype()), shape());
     require(buffer.is_contiguous(), "set_grad: the buffer must be contiguous, its strides are {}",
-            to_string(buffer.strides()));
+            buffer.strides());
     impl().grad = buffer;
     impl().grad_stale = false;
 }

@@ -224,4 +224,10 @@ T* Tensor::data() const {
     return static_cast<T*>(raw());
 }
 
+/// The shape of an optional tensor, for messages: [] if it is undefined.
+inline const Shape& shape_of(const Tensor& tensor) {
+    static const Shape none;
+    return tensor ? tensor.shape() : none;
+}
+
 }  // namespace ito

@@ -48,8 +48,8 @@ void FlatParameters::zero_grad() {
 
 std::vector<NamedTensor> FlatParameters::named_views(const Tensor& flat) const {
     require(flat.shape() == values_.shape(),
-            "FlatParameters: a buffer of shape {} does not have the layout of {}", to_string(flat.shape()),
-            to_string(values_.shape()));
+            "FlatParameters: a buffer of shape {} does not have the layout of {}", flat.shape(),
+            values_.shape());
     std::vector<NamedTensor> views;
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
         const auto& parameter = parameters_[i];
@@ -75,7 +75,7 @@ void FlatParameters::release_derived() {
 FlatParameters::Swap::Swap(FlatParameters& parameters, Tensor& other)
     : parameters_(parameters), other_(other) {
     require(other.shape() == parameters.values_.shape(), "FlatParameters: cannot swap with shape {}",
-            to_string(other.shape()));
+            other.shape());
     exchange();
 }
 

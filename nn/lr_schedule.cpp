@@ -17,7 +17,7 @@ LrDecay parse_lr_decay(std::string_view text) {
 
 double LrSchedule::at(std::int64_t step) const {
     if (step < warmup) return peak * static_cast<double>(step + 1) / static_cast<double>(warmup);
-    if (decay == LrDecay::constant) return peak;
+    if (decay == LrDecay::constant || total == 0) return peak;
     const double span = static_cast<double>(std::max<std::int64_t>(1, total - warmup));
     const double done = std::clamp(static_cast<double>(step - warmup) / span, 0.0, 1.0);
     return decay == LrDecay::linear ? peak * (1 - done)

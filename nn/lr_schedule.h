@@ -19,7 +19,7 @@ struct LrSchedule {
     double peak = 1e-3;
     LrDecay decay = LrDecay::constant;
     std::int64_t warmup = 0;  ///< steps that rise linearly to the peak
-    std::int64_t total = 1;   ///< steps of the whole training
+    std::int64_t total = 1;   ///< steps of the whole training; 0: not known yet, no decay so far
 
     /// Learning rate of step 0, 1, ..., total - 1.
     double at(std::int64_t step) const;

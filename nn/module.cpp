@@ -88,7 +88,7 @@ void Module::train(bool on) {
 Tensor Module::add_parameter(std::string name, const Shape& shape, Init init,
                              std::vector<std::string> parts) {
     require(parts.empty() || (!shape.empty() && shape[0] % static_cast<std::int64_t>(parts.size()) == 0),
-            "parameter {}: shape {} cannot be cut into {} parts", name, to_string(shape), parts.size());
+            "parameter {}: shape {} cannot be cut into {} parts", name, shape, parts.size());
     Tensor tensor = Tensor::empty(shape);
     tensor.requires_grad_();
     parameters_.push_back({std::move(name), tensor, init, std::move(parts)});

@@ -91,11 +91,11 @@ UNet::UNet(const UNetConfig& config) : config_(config) {
 Tensor UNet::forward(const Tensor& x, const Tensor& t) const {
     const std::int64_t multiple = std::int64_t{1} << (config_.block_out_channels.size() - 1);
     require(x.rank() == 4 && x.dim(3) == config_.in_channels && t.shape() == Shape{x.dim(0)},
-            "UNet: expected x [N, H, W, {}] and t [N], got {} and {}", config_.in_channels,
-            to_string(x.shape()), to_string(t.shape()));
+            "UNet: expected x [N, H, W, {}] and t [N], got {} and {}", config_.in_channels, x.shape(),
+            t.shape());
     require(x.dim(1) % multiple == 0 && x.dim(2) % multiple == 0 && x.dim(1) > 0 && x.dim(2) > 0,
             "UNet: height and width must be multiples of {} with {} levels, x has shape {}", multiple,
-            config_.block_out_channels.size(), to_string(x.shape()));
+            config_.block_out_channels.size(), x.shape());
     // Every residual block projects SiLU(embedding): taken once.
     const Tensor time = ops::silu(time_embedding_->forward(t));
 

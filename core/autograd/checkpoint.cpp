@@ -32,8 +32,8 @@ struct CheckpointNode final : Node {
             output = fn(leaves);
         }
         require(output.shape() == shape(),
-                "checkpoint: the function returned shape {} at first and {} when run again",
-                to_string(shape()), to_string(output.shape()));
+                "checkpoint: the function returned shape {} at first and {} when run again", shape(),
+                output.shape());
         if (!output.requires_grad()) return;
         autograd::backward(output, gradient.value);
         for (std::size_t i = 0; i < leaves.size(); ++i) {

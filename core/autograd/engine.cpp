@@ -104,12 +104,12 @@ void backward(const Tensor& root, const Tensor& gradient) {
         require(root.numel() == 1,
                 "backward: the tensor has shape {}; only one element can be differentiated without "
                 "a gradient to start from",
-                to_string(root.shape()));
+                root.shape());
         seed = Tensor::full(root.shape(), 1, root.dtype(), root.device());
     }
     require(seed.shape() == root.shape() && seed.dtype() == root.dtype(),
-            "backward: gradient is {} {}, tensor {} {}", name_of(seed.dtype()), to_string(seed.shape()),
-            name_of(root.dtype()), to_string(root.shape()));
+            "backward: gradient is {} {}, tensor {} {}", name_of(seed.dtype()), seed.shape(),
+            name_of(root.dtype()), root.shape());
     const NoGrad no_grad;
     if (root.is_leaf()) {
         GradientSlot(root.handle()).give({seed, false});

@@ -22,7 +22,7 @@ std::string to_dot(const Tensor& root) {
         const auto [id, added] = ids.try_emplace(node, ids.size());
         if (added) {
             dot += fmt::format("  n{} [label=\"{}\\n{}\", shape=box];\n", id->second, node->name(),
-                               to_string(node->shape()));
+                               node->shape());
             stack.push_back(node);
         }
         return id->second;

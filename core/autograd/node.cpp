@@ -92,7 +92,7 @@ const Tensor& Saved::get(const char* op) const {
                 "{}: a tensor of shape {} that backward needs was changed in place: it was saved at version "
                 "{} and is "
                 "at version {} now; clone it before changing it",
-                op, to_string(tensor_.shape()), version_, tensor_.version());
+                op, tensor_.shape(), version_, tensor_.version());
     }
     return tensor_;
 }
@@ -125,7 +125,7 @@ void check_anomaly(const char* op, const char* what, const Tensor& tensor) {
     const auto values = tensor.to(DType::float64).to_vector<double>();
     for (std::size_t i = 0; i < values.size(); ++i) {
         require(std::isfinite(values[i]), "anomaly: {} made {} at element {} of its {} (shape {})", op,
-                values[i], i, what, to_string(tensor.shape()));
+                values[i], i, what, tensor.shape());
     }
 }
 

@@ -9,8 +9,7 @@ void adam(AdamState& state, const AdamOptions& options, const kernels::AdamStep&
     const Tensor& p = state.param;
     for (const auto& [what, tensor] : {std::pair{"grad", &state.grad}, {"m", &state.m}, {"v", &state.v}}) {
         require(tensor->shape() == p.shape() && tensor->is_contiguous(),
-                "adam: {} has shape {}, the parameters have {}", what, to_string(tensor->shape()),
-                to_string(p.shape()));
+                "adam: {} has shape {}, the parameters have {}", what, tensor->shape(), p.shape());
     }
     dispatch_float("adam", p.dtype(), [&]<class T>() {
         ITO_LAUNCH(p.device(), adam, context_of(p.device()),

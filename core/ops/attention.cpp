@@ -63,7 +63,7 @@ struct AttentionNode final : autograd::Node {
 
 Tensor attention(const Tensor& qkv, std::int64_t heads) {
     require(qkv.rank() == 3 && qkv.dim(2) % 3 == 0, "attention: input must be [N, T, 3C], its shape is {}",
-            to_string(qkv.shape()));
+            qkv.shape());
     const std::int64_t channels = qkv.dim(2) / 3;
     require(heads >= 1 && channels % heads == 0,
             "attention: {} channels cannot be cut into {} heads of equal size", channels, heads);

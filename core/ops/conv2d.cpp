@@ -93,17 +93,21 @@ struct Conv2dNode final : autograd::Node {
 
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options,
               const Tensor& residual) {
-    require(x.rank() == 4, "conv2d: input must be [N, H, W, C], its shape is {}", to_string(x.shape()));
+    require(x.rank() == 4, "conv2d: input must be [N, H, W, C], its shape is {}", x.shape());
     require(weight.rank() == 4, "conv2d: weight must be [Cout, kh, kw, Cin], its shape is {}",
-            to_string(weight.shape()));
+            weight.shape());
     require(weight.dim(3) == x.dim(3), "conv2d: weight expects {} input channels, input has {} (shape {})",
-            weight.dim(3), x.dim(3), to_string(x.shape()));
+            weight.dim(3), x.dim(3), x.shape());
     require(weight.is_contiguous(), "conv2d: weight must be contiguous");
     require(x.dtype() == weight.dtype(), "conv2d: input is {}, weight is {}", name_of(x.dtype()),
             name_of(weight.dtype()));
     require(!bias || bias.shape() == Shape{weight.dim(0)}, "conv2d: bias must have shape [{}], it has {}",
-            weight.dim(0), bias ? to_string(bias.shape()) : "");
+            weight.dim(0), shape_of(bias));
     require(options.stride >= 1, "conv2d: stride must be at least 1, it is {}", options.stride);
+    require(
+        options.pad_top >= 0 && options.pad_left >= 0 && options.pad_bottom >= 0 && options.pad_right >= 0,
+        "conv2d: padding must not be negative, it is {} {} {} {}", options.pad_top, options.pad_left,
+        options.pad_bottom, options.pad_right);
     const Conv2dShape shape{.batch = x.dim(0),
                             .height = x.dim(1),
                             .width = x.dim(2),
@@ -119,10 +123,10 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
     require(shape.height + shape.pad_top + shape.pad_bottom >= shape.kernel_h &&
                 shape.width + shape.pad_left + shape.pad_right >= shape.kernel_w,
             "conv2d: the {}x{} kernel does not fit the padded image (shape {})", shape.kernel_h,
-            shape.kernel_w, to_string(x.shape()));
+            shape.kernel_w, x.shape());
     const Shape out{shape.batch, shape.out_height(), shape.out_width(), shape.out_channels};
-    require(!residual || residual.shape() == out, "conv2d: residual must have shape {}, it has {}",
-            to_string(out), residual ? to_string(residual.shape()) : "");
+    require(!residual || residual.shape() == out, "conv2d: residual must have shape {}, it has {}", out,
+            shape_of(residual));
 
     const Tensor input = x.has_rows() ? x : x.contiguous();
     Tensor y = Tensor::empty(out, x.dtype(), x.device());

@@ -47,7 +47,7 @@ struct DropoutNode final : autograd::Node {
 Tensor dropout(const Tensor& x, float probability, const kernels::PhiloxAddress& mask) {
     require(probability >= 0 && probability < 1, "dropout: probability {} is out of range; expected [0, 1)",
             probability);
-    require(x.rank() >= 2, "dropout: input must be [N, ..., C], its shape is {}", to_string(x.shape()));
+    require(x.rank() >= 2, "dropout: input must be [N, ..., C], its shape is {}", x.shape());
     if (probability == 0) return x;
     Tensor y = Tensor::like(x);
     launch(x.has_rows() ? x : x.contiguous(), y, probability, mask, false);

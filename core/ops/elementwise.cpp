@@ -102,8 +102,7 @@ struct ScaleNode final : autograd::Node {
 };
 
 void require_equal(const char* op, const Tensor& a, const Tensor& b) {
-    require(a.shape() == b.shape(), "{}: shapes {} and {} differ", op, to_string(a.shape()),
-            to_string(b.shape()));
+    require(a.shape() == b.shape(), "{}: shapes {} and {} differ", op, a.shape(), b.shape());
     require(a.dtype() == b.dtype(), "{}: dtypes {} and {} differ", op, name_of(a.dtype()),
             name_of(b.dtype()));
 }

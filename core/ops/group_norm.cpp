@@ -93,23 +93,22 @@ struct GroupNormNode final : autograd::Node {
 
 Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const GroupNormOptions& options,
                   const Tensor& shift, const Tensor& scale_shift) {
-    require(x.rank() >= 2, "group_norm: input must be [N, ..., C], its shape is {}", to_string(x.shape()));
+    require(x.rank() >= 2, "group_norm: input must be [N, ..., C], its shape is {}", x.shape());
     const std::int64_t batch = x.dim(0), channels = x.dim(-1);
     require(options.groups >= 1 && channels % options.groups == 0,
             "group_norm: {} channels cannot be cut into {} groups of equal size", channels, options.groups);
     for (const auto& [what, tensor] : {std::pair{"gamma", &gamma}, {"beta", &beta}}) {
         require(tensor->shape() == Shape{channels}, "group_norm: {} must have shape [{}], it has {}", what,
-                channels, to_string(tensor->shape()));
+                channels, tensor->shape());
     }
     require(!shift || shift.shape() == Shape{batch, channels},
-            "group_norm: shift must have shape [{}, {}], it has {}", batch, channels,
-            shift ? to_string(shift.shape()) : "");
+            "group_norm: shift must have shape [{}, {}], it has {}", batch, channels, shape_of(shift));
     require(
         !shift || shift.handle() != x.handle(),
         "group_norm: one tensor is both input and shift, whose gradients are written in one pass; clone one");
     require(!scale_shift || scale_shift.shape() == Shape{batch, 2 * channels},
             "group_norm: scale_shift must have shape [{}, {}], it has {}", batch, 2 * channels,
-            scale_shift ? to_string(scale_shift.shape()) : "");
+            shape_of(scale_shift));
     require(options.dropout >= 0 && options.dropout < 1,
             "group_norm: dropout {} is out of range; expected [0, 1)", options.dropout);
 

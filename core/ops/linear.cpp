@@ -71,20 +71,18 @@ struct LinearNode final : autograd::Node {
 }  // namespace
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& residual) {
-    require(weight.rank() == 2, "linear: weight must be [out, in], its shape is {}",
-            to_string(weight.shape()));
+    require(weight.rank() == 2, "linear: weight must be [out, in], its shape is {}", weight.shape());
     require(x.rank() >= 1 && x.dim(-1) == weight.dim(1),
-            "linear: weight expects {} input features, input has shape {}", weight.dim(1),
-            to_string(x.shape()));
+            "linear: weight expects {} input features, input has shape {}", weight.dim(1), x.shape());
     require(weight.is_contiguous(), "linear: weight must be contiguous");
     require(x.dtype() == weight.dtype(), "linear: input is {}, weight is {}", name_of(x.dtype()),
             name_of(weight.dtype()));
     require(!bias || bias.shape() == Shape{weight.dim(0)}, "linear: bias must have shape [{}], it has {}",
-            weight.dim(0), bias ? to_string(bias.shape()) : "");
+            weight.dim(0), shape_of(bias));
     Shape out = x.shape();
     out.back() = weight.dim(0);
-    require(!residual || residual.shape() == out, "linear: residual must have shape {}, it has {}",
-            to_string(out), residual ? to_string(residual.shape()) : "");
+    require(!residual || residual.shape() == out, "linear: residual must have shape {}, it has {}", out,
+            shape_of(residual));
 
     const Tensor input = x.has_rows() ? x : x.contiguous();
     const LinearShape shape{

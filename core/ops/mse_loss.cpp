@@ -39,10 +39,10 @@ struct MseLossNode final : autograd::Node {
 MseLoss launch(const Tensor& prediction, const Tensor& target, const kernels::PhiloxAddress& noise,
                const Tensor& weight) {
     require(prediction.rank() >= 2 && prediction.numel() > 0,
-            "mse_loss: prediction must be [N, ..., C], its shape is {}", to_string(prediction.shape()));
+            "mse_loss: prediction must be [N, ..., C], its shape is {}", prediction.shape());
     const std::int64_t batch = prediction.dim(0), channels = prediction.dim(-1);
     require(!weight || weight.shape() == Shape{batch}, "mse_loss: weight must have shape [{}], it has {}",
-            batch, weight ? to_string(weight.shape()) : "");
+            batch, shape_of(weight));
     const Tensor input = prediction.has_rows() ? prediction : prediction.contiguous();
     const bool record = autograd::recording({prediction});
     MseLoss result;
@@ -80,8 +80,8 @@ MseLoss launch(const Tensor& prediction, const Tensor& target, const kernels::Ph
 
 MseLoss mse_loss(const Tensor& prediction, const Tensor& target, const Tensor& weight) {
     require(prediction.shape() == target.shape() && prediction.dtype() == target.dtype(),
-            "mse_loss: prediction is {} {}, target {} {}", name_of(prediction.dtype()),
-            to_string(prediction.shape()), name_of(target.dtype()), to_string(target.shape()));
+            "mse_loss: prediction is {} {}, target {} {}", name_of(prediction.dtype()), prediction.shape(),
+            name_of(target.dtype()), target.shape());
     require(!target.requires_grad(), "mse_loss: the target is not differentiated; detach() it");
     return launch(prediction, target.contiguous(), {}, weight);
 }

@@ -8,15 +8,15 @@ namespace ito::ops {
 
 Tensor noising(const NoisingInput& in) {
     require(in.images.rank() == 4 && in.images.is_contiguous(),
-            "noising: images must be dense [N, H, W, C], shape is {}", to_string(in.images.shape()));
+            "noising: images must be dense [N, H, W, C], shape is {}", in.images.shape());
     require(in.t.rank() == 1 && in.t.is_contiguous(), "noising: t must be [N], its shape is {}",
-            to_string(in.t.shape()));
+            in.t.shape());
     require(in.signal.shape() == in.sigma.shape() && in.signal.rank() == 1,
-            "noising: signal and sigma must be tables over t, their shapes are {} and {}",
-            to_string(in.signal.shape()), to_string(in.sigma.shape()));
+            "noising: signal and sigma must be tables over t, their shapes are {} and {}", in.signal.shape(),
+            in.sigma.shape());
     const std::int64_t batch = in.t.dim(0), count = in.images.dim(0), steps = in.signal.dim(0);
     require(!in.index || in.index.shape() == in.t.shape(), "noising: {} timesteps, but index has shape {}",
-            batch, in.index ? to_string(in.index.shape()) : "");
+            batch, shape_of(in.index));
     require(in.index || count >= batch, "noising: {} timesteps for {} images", batch, count);
     if (in.t.device().is_cpu()) {
         for (std::int64_t n = 0; n < batch; ++n) {

@@ -9,7 +9,7 @@ namespace {
 
 std::int64_t samples_of(const char* op, const Tensor& x) {
     require(x.rank() >= 1 && x.is_contiguous(),
-            "{}: the tensor must be dense with a first dimension, its shape is {}", op, to_string(x.shape()));
+            "{}: the tensor must be dense with a first dimension, its shape is {}", op, x.shape());
     return x.dim(0);
 }
 

@@ -58,7 +58,7 @@ Tensor sum(const Tensor& x) {
 }
 
 Tensor mean(const Tensor& x) {
-    require(x.numel() > 0, "mean: the tensor has no elements (shape {})", to_string(x.shape()));
+    require(x.numel() > 0, "mean: the tensor has no elements (shape {})", x.shape());
     return scaled_sum(x, 1 / static_cast<double>(x.numel()));
 }
 

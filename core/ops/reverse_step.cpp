@@ -8,10 +8,10 @@ namespace ito::ops {
 void reverse_step(Tensor& x, const Tensor& eps, const kernels::ReverseStepCoefficients& coefficients,
                   const kernels::PhiloxAddress& noise, const Tensor& x0) {
     require(x.shape() == eps.shape() && x.rank() >= 2 && x.is_contiguous(),
-            "reverse_step: x must be dense [N, ..., C] like eps; their shapes are {} and {}",
-            to_string(x.shape()), to_string(eps.shape()));
+            "reverse_step: x must be dense [N, ..., C] like eps; their shapes are {} and {}", x.shape(),
+            eps.shape());
     require(!x0 || (x0.shape() == x.shape() && x0.is_contiguous()),
-            "reverse_step: x0 must be dense of shape {}", to_string(x.shape()));
+            "reverse_step: x0 must be dense of shape {}", x.shape());
     const Tensor input = eps.has_rows() ? eps : eps.contiguous();
     const std::int64_t batch = x.dim(0), channels = x.dim(-1);
     ITO_LAUNCH(x.device(), reverse_step, context_of(x.device()),

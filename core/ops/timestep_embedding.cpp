@@ -9,7 +9,7 @@ namespace ito::ops {
 Tensor timestep_embedding(const Tensor& t, std::int64_t dim, const TimestepEmbeddingOptions& options,
                           DType type) {
     require(t.rank() == 1 && t.dtype() == DType::int64,
-            "timestep_embedding: t must be [N] int64, it is {} {}", name_of(t.dtype()), to_string(t.shape()));
+            "timestep_embedding: t must be [N] int64, it is {} {}", name_of(t.dtype()), t.shape());
     require(dim >= 4, "timestep_embedding: dim must be at least 4, it is {}", dim);
     Tensor y = Tensor::empty({t.dim(0), dim}, type, t.device());
     const Tensor input = t.contiguous();

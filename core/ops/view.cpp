@@ -75,11 +75,10 @@ Tensor slice(const Tensor& x, std::int64_t axis, std::int64_t start, std::int64_
 Tensor concat(const Tensor& a, const Tensor& b) {
     Shape shape = a.shape(), other = b.shape();
     require(!shape.empty() && shape.size() == other.size() && a.dtype() == b.dtype(),
-            "concat: cannot join {} {} and {} {}", name_of(a.dtype()), to_string(shape), name_of(b.dtype()),
-            to_string(other));
+            "concat: cannot join {} {} and {} {}", name_of(a.dtype()), shape, name_of(b.dtype()), other);
     shape.back() = other.back() = a.dim(-1) + b.dim(-1);
-    require(shape == other, "concat: shapes {} and {} differ before the last dimension", to_string(a.shape()),
-            to_string(b.shape()));
+    require(shape == other, "concat: shapes {} and {} differ before the last dimension", a.shape(),
+            b.shape());
     Tensor y = Tensor::empty(shape, a.dtype(), a.device());
     y.slice(-1, 0, a.dim(-1)).copy_(a);
     y.slice(-1, a.dim(-1), b.dim(-1)).copy_(b);

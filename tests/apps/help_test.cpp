@@ -21,7 +21,7 @@ TEST(Help, OfTrain) {
     const auto result = ito({"train", "--help"});
     expect_success(result);
     expect_options(result.out, {{"--data ", "=fashion-mnist "},
-                                {"--data-dir ", "folder"},
+                                {"--data-dir ", "Folder"},
                                 {"--image-size ", "=0 "},
                                 {"--out ", "Run directory"},
                                 {"--steps ", "=10000 "},

@@ -163,7 +163,7 @@ TEST(Mnist, FindsEveryUsualName) {
     expect_error([&] { load_mnist(folder.path(), Split::train); },
                  {"train-labels", "label 0 is 10, expected from 0 to 9"});
     expect_error([&] { load_mnist(folder / "none", Split::train); }, {"/none: is not a folder"});
-    expect_error([] { load_dataset("mnist"); }, {"mnist", "data_dir"});
+    expect_error([] { load_dataset("mnist"); }, {"--data mnist", "--data-dir", "https://"});
 }
 
 TEST(FashionMnist, OfTheDebianPackage) {

@@ -239,6 +239,23 @@ TEST(Grid, PixelsOfModelValues) {
                   (Bytes{Bytes::value_type(pixel)}));
 }
 
+TEST(Grid, SizeIsKnownBeforehand) {
+    const GridOptions options{.columns = 3, .padding = 1, .upscale = 2};
+    const std::vector<float> values(7 * 4 * 5 * 3);
+    const Image grid = make_grid(std::span(values), 7, 4, 5, 3, options);
+    const GridSize size = grid_size(7, 4, 5, 3, options);
+    EXPECT_EQ(size.height, grid.height);
+    EXPECT_EQ(size.width, grid.width);
+    EXPECT_EQ(default_upscale(64, 28, 28), 3);
+    EXPECT_EQ(default_upscale(64, 8, 12), 7);
+    EXPECT_EQ(default_upscale(64, 256, 256), 1);
+    // 84 pixels each would be more than a picture may have.
+    EXPECT_EQ(default_upscale(20000, 28, 28), 1);
+    EXPECT_NO_THROW(grid_size(20000, 28, 28, 1, {.upscale = default_upscale(20000, 28, 28)}));
+    expect_error([] { grid_size(20000, 28, 28, 1, {.upscale = 3}); }, {"grid"});
+    expect_error([] { grid_size(1, 28, 28, 4); }, {"4 channels"});
+}
+
 TEST(Grid, LaysOutRowsPaddingAndUpscaling) {
     const Bytes three = {10, 11, 20, 21, 30, 31};  // three images of 1 x 2
     GridOptions options;

@@ -1,0 +1,158 @@
+// What the ops refuse, and the ops without a gradient against their formulas.
+
+#include <gtest/gtest.h>
+
+#include "core/autograd/node.h"
+#include "core/ops/adam.h"
+#include "core/ops/attention.h"
+#include "core/ops/conv2d.h"
+#include "core/ops/dropout.h"
+#include "core/ops/elementwise.h"
+#include "core/ops/group_norm.h"
+#include "core/ops/linear.h"
+#include "core/ops/mse_loss.h"
+#include "core/ops/noising.h"
+#include "core/ops/reduce.h"
+#include "core/ops/reverse_step.h"
+#include "core/ops/timestep_embedding.h"
+#include "core/ops/upsample.h"
+#include "core/ops/view.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/tensors.h"
+
+namespace ito {
+namespace {
+
+using testing::bitwise_equal;
+using testing::expect_error;
+using testing::normal;
+using testing::values_of;
+
+Tensor of(const Shape& shape, DType type = DType::float32) {
+    return Tensor::zeros(shape, type);
+}
+
+TEST(OpsErrors, Conv2d) {
+    const Tensor x = of({8, 28, 28, 32}), w = of({4, 3, 3, 32});
+    const auto run = [&](const Tensor& in, const Tensor& weight, const Tensor& bias = {},
+                         ops::Conv2dOptions options = ops::Conv2dOptions::padded(1),
+                         const Tensor& residual = {}) {
+        return [=] { ops::conv2d(in, weight, bias, options, residual); };
+    };
+    expect_error(run(x, of({4, 3, 3, 64})),
+                 {"conv2d: weight expects 64 input channels, input has 32 (shape [8, 28, 28, 32])"});
+    expect_error(run(of({8, 28, 32}), w), {"conv2d", "[N, H, W, C]", "[8, 28, 32]"});
+    expect_error(run(x, of({4, 32})), {"conv2d", "weight", "[4, 32]"});
+    expect_error(run(x, w, of({5})), {"bias", "[4]", "[5]"});
+    expect_error(run(x, w, {}, {.stride = 0}), {"stride", "0"});
+    expect_error(run(x, w, {}, {.pad_left = -1}), {"padding", "-1"});
+    expect_error(run(of({1, 2, 2, 32}), w, {}, {}), {"3x3 kernel does not fit", "[1, 2, 2, 32]"});
+    expect_error(run(x, w, {}, ops::Conv2dOptions::padded(1), x),
+                 {"residual", "[8, 28, 28, 4]", "[8, 28, 28, 32]"});
+    expect_error(run(x.to(DType::float64), w), {"conv2d", "float64", "float32"});
+    expect_error(run(x.to(DType::bfloat16), w.to(DType::bfloat16)), {"conv2d", "bfloat16"});
+    expect_error(run(of({8, 9, 9, 40}), of({4, 3, 3, 40}).slice(3, 0, 32)), {"conv2d"});
+}
+
+TEST(OpsErrors, TheOthers) {
+    const Tensor x = of({2, 4, 4, 6}), v = of({6});
+    expect_error([&] { ops::linear(x, of({3, 5})); }, {"linear", "5 input features", "[2, 4, 4, 6]"});
+    expect_error([&] { ops::linear(x, of({3, 6}), v); }, {"linear", "bias", "[3]", "[6]"});
+    expect_error([&] { ops::linear(x, of({3, 6}), {}, x); }, {"residual", "[2, 4, 4, 3]"});
+    expect_error([&] { ops::group_norm(x, v, v, {.groups = 4}); }, {"group_norm", "6 channels", "4 groups"});
+    expect_error([&] { ops::group_norm(x, of({5}), v, {.groups = 2}); }, {"gamma", "[6]", "[5]"});
+    expect_error([&] { ops::group_norm(x, v, v, {.groups = 2}, of({3, 6})); }, {"shift", "[2, 6]", "[3, 6]"});
+    expect_error(
+        [&] {
+            ops::group_norm(x, v, v, {.groups = 2}, {}, of({2, 6}));
+        },
+        {"scale_shift", "[2, 12]"});
+    expect_error([&] { ops::group_norm(x, v, v, {.groups = 2, .dropout = 1}); }, {"dropout", "[0, 1)"});
+    expect_error([&] { ops::attention(of({2, 4, 8}), 1); }, {"attention", "[N, T, 3C]", "[2, 4, 8]"});
+    expect_error([&] { ops::attention(of({2, 4, 12}), 3); }, {"attention", "4 channels", "3 heads"});
+    expect_error([&] { ops::dropout(x, -0.1f, {}); }, {"dropout", "-0.1"});
+    expect_error([&] { ops::upsample_nearest(v); }, {"upsample", "[6]"});
+    expect_error([&] { ops::concat(x, of({2, 4, 3, 6})); }, {"concat", "[2, 4, 4, 6]", "[2, 4, 3, 6]"});
+    expect_error([&] { ops::concat(v, v.to(DType::float64)); }, {"concat", "float64"});
+    expect_error([&] { ops::add(x, v); }, {"axpby", "[2, 4, 4, 6]", "[6]"});
+    expect_error([&] { ops::multiply(v, v.to(DType::float64)); }, {"multiply", "float32", "float64"});
+    expect_error([&] { ops::mean(of({0})); }, {"mean", "[0]"});
+    expect_error([&] { ops::mse_loss(x, v); }, {"mse_loss", "[2, 4, 4, 6]", "[6]"});
+    expect_error([&] { ops::mse_loss(x, of(x.shape()).requires_grad_()); }, {"mse_loss", "detach()"});
+    expect_error([&] { ops::mse_loss(x, x, of({3})); }, {"mse_loss", "weight", "[2]", "[3]"});
+    expect_error([&] { ops::timestep_embedding(v, 8); }, {"timestep_embedding", "int64", "float32"});
+    expect_error([&] { ops::timestep_embedding(of({2}, DType::int64), 2); },
+                 {"timestep_embedding", "at least 4"});
+    Tensor small = of({2, 3});
+    expect_error([&] { ops::reverse_step(small, x, {}, {}); }, {"reverse_step", "[2, 3]", "[2, 4, 4, 6]"});
+}
+
+TEST(Ops, BfloatArithmeticRoundsOnce) {
+    const Tensor a = normal({3, 5}, 1, DType::bfloat16), b = normal({3, 5}, 2, DType::bfloat16);
+    const Tensor sum = ops::axpby(0.3, a, 0.7, b);
+    EXPECT_EQ(sum.dtype(), DType::bfloat16);
+    const Tensor exact = ops::axpby(0.3, a.to(DType::float32), 0.7, b.to(DType::float32));
+    EXPECT_TRUE(bitwise_equal(sum, exact.to(DType::bfloat16)));
+}
+
+TEST(Ops, NoisingMixesSignalAndNoise) {
+    std::vector<std::uint8_t> bytes(3 * 2 * 2 * 1);
+    for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::uint8_t>(20 * i);
+    ops::NoisingInput in{.images = Tensor::from(bytes, {3, 2, 2, 1}),
+                         .index = Tensor::from(std::vector<std::int64_t>{2, 0}, {2}),
+                         .t = Tensor::from(std::vector<std::int64_t>{1, 0}, {2}),
+                         .signal = Tensor::from(std::vector<float>{0.9f, 0.5f}, {2}),
+                         .sigma = Tensor::from(std::vector<float>{0.1f, 0.6f}, {2}),
+                         .noise = {.seed = 5}};
+    Tensor eps = Tensor::empty({2, 2, 2, 1});
+    ops::fill_normal(eps, in.noise);
+    const auto x = values_of(ops::noising(in)), e = values_of(eps);
+    for (std::size_t n = 0; n < 2; ++n)
+        for (std::size_t i = 0; i < 4; ++i) {
+            const double x0 = bytes[(n == 0 ? 8 : 0) + i] / 127.5 - 1;
+            EXPECT_NEAR(x[n * 4 + i], n == 0 ? 0.5 * x0 + 0.6 * e[i] : 0.9 * x0 + 0.1 * e[4 + i], 1e-6);
+        }
+    in.t = Tensor::from(std::vector<std::int64_t>{2, 0}, {2});
+    expect_error([&] { ops::noising(in); }, {"noising", "timestep 2", "[0, 2)"});
+    in.t = Tensor::from(std::vector<std::int64_t>{1, 0}, {2});
+    in.index = Tensor::from(std::vector<std::int64_t>{3, 0}, {2});
+    expect_error([&] { ops::noising(in); }, {"noising", "image 3 of 3"});
+    in.index = {};
+    in.t = Tensor::from(std::vector<std::int64_t>(4), {4});
+    expect_error([&] { ops::noising(in); }, {"noising", "4 timesteps for 3 images"});
+}
+
+TEST(Ops, TimestepEmbeddingIsTheFormula) {
+    const Tensor t = Tensor::from(std::vector<std::int64_t>{0, 1, 999}, {3});
+    for (const bool flip : {false, true}) {
+        const auto y = values_of(
+            ops::timestep_embedding(t, 8, {.flip_sin_to_cos = flip, .freq_shift = 1}, DType::float64));
+        for (std::size_t n = 0; n < 3; ++n)
+            for (std::size_t i = 0; i < 4; ++i) {
+                const double angle = static_cast<double>(t.data<std::int64_t>()[n]) *
+                                     std::exp(-std::log(10000.0) * static_cast<double>(i) / 3);
+                EXPECT_NEAR(y[n * 8 + i], flip ? std::cos(angle) : std::sin(angle), 1e-4);
+                EXPECT_NEAR(y[n * 8 + 4 + i], flip ? std::sin(angle) : std::cos(angle), 1e-4);
+            }
+    }
+}
+
+TEST(Ops, InPlaceOpsBumpTheVersion) {
+    Tensor x = normal({2, 3}, 1, DType::float32);
+    const Tensor eps = normal({2, 3}, 2, DType::float32);
+    auto version = x.version();
+    ops::reverse_step(x, eps, {}, {.seed = 1});
+    EXPECT_GT(x.version(), version);
+    version = x.version();
+    ops::fill_normal(x, {.seed = 1});
+    EXPECT_GT(x.version(), version);
+    Tensor integers = Tensor::empty({100}, DType::int64);
+    ops::fill_integers(integers, {.seed = 1}, 7);
+    for (const double value : values_of(integers)) EXPECT_TRUE(value >= 0 && value < 7);
+    expect_error([&] { ops::fill_integers(integers, {}, 0); }, {"fill_integers", "0"});
+    Tensor slice = x.slice(1, 0, 2);
+    expect_error([&] { ops::fill_normal(slice, {}); }, {"fill_normal", "dense", "[2, 2]"});
+}
+
+}  // namespace
+}  // namespace ito
