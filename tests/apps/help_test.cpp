@@ -68,7 +68,8 @@ TEST(Help, OfSample) {
 TEST(Help, OfTheProgram) {
     const auto help = ito({"--help"});
     expect_success(help);
-    for (const char* command : {"train", "sample"}) EXPECT_NE(help.out.find(command), std::string::npos);
+    for (const char* command : {"train", "sample", "bench"})
+        EXPECT_NE(help.out.find(command), std::string::npos);
     const auto version = ito({"--version"});
     expect_success(version);
     EXPECT_TRUE(version.out.starts_with("ito 0.")) << version.out;

@@ -1,0 +1,61 @@
+// ito bench: the networks it measures and what it reports.
+
+#include "tests/apps/ito_command.h"
+
+namespace ito::apps {
+namespace {
+
+nlohmann::json bench(const Arguments& more) {
+    const auto result =
+        ito(Arguments{"bench", "--json", "--batch", "1", "--repeats", "1", "--threads", "1"} + more);
+    EXPECT_EQ(result.status, 0) << result.err;
+    EXPECT_EQ(result.err, "");
+    return nlohmann::json::parse(result.out);
+}
+
+TEST(Bench, ReportsBothSteps) {
+    const auto report = bench({"--repeats", "3"});
+    EXPECT_EQ(report.at("size"), "mnist");
+    EXPECT_EQ(report.at("parameters"), 1'623'169);
+    EXPECT_EQ(report.at("batch"), 1);
+    EXPECT_EQ(report.at("threads"), 1);
+    EXPECT_EQ(report.at("direct_convolution"), false);
+    for (const char* part : {"train", "sample"}) {
+        const auto& step = report.at(part);
+        EXPECT_GT(step.at("best_ms"), 0.0);
+        EXPECT_GE(step.at("median_ms"), step.at("best_ms"));
+        EXPECT_NEAR(step.at("images_per_second").get<double>(), 1000 / step.at("best_ms").get<double>(),
+                    1e-6);
+        EXPECT_GT(step.at("allocator_peak_mib"), 1.0);
+    }
+    // A training keeps gradients, moments and activations that sampling does not need.
+    EXPECT_GT(report["train"]["allocator_peak_mib"], report["sample"]["allocator_peak_mib"]);
+    EXPECT_GT(report.at("peak_rss_mib"), report["train"]["allocator_peak_mib"]);
+}
+
+TEST(Bench, OfThePublishedNetwork) {
+    const auto report = bench({"--size", "cifar10", "--mode", "sample", "--direct"});
+    EXPECT_EQ(report.at("parameters"), 35'746'307);  // Ho et al. 2020, appendix B: 35.7 million
+    EXPECT_EQ(report.at("direct_convolution"), true);
+    EXPECT_FALSE(report.contains("train"));
+}
+
+TEST(Bench, Text) {
+    const auto result =
+        ito({"bench", "--mode", "sample", "--batch", "2", "--repeats", "1", "--threads", "1"});
+    expect_success(result);
+    EXPECT_TRUE(result.out.starts_with("mnist: 28x28x1, 1.62 M parameters, batch 2, 1 threads, Winograd"))
+        << result.out;
+    EXPECT_NE(result.out.find("sample step: best "), std::string::npos) << result.out;
+    EXPECT_EQ(result.out.find("train"), std::string::npos) << result.out;
+}
+
+TEST(Bench, RefusesWhatItCannotDo) {
+    expect_refused(ito({"bench", "--size", "huge"}), {"--size huge", "mnist or cifar10"});
+    expect_refused(ito({"bench", "--mode", "play"}), {"--mode play", "train, sample or both"});
+    expect_refused(ito({"bench", "--batch", "-1"}), {"--batch -1"});
+    expect_refused(ito({"bench", "--repeats", "0"}), {"--repeats 0", "1 to 900"});
+}
+
+}  // namespace
+}  // namespace ito::apps
