@@ -65,6 +65,10 @@ std::vector<float> samples_of(Trainer& trainer) {
     return trainer.sample(3, 10, [] { return true; }).to_vector<float>();
 }
 
+std::ptrdiff_t entries_in(const std::filesystem::path& folder) {
+    return std::distance(std::filesystem::directory_iterator(folder), std::filesystem::directory_iterator());
+}
+
 class Threads {
   public:
     explicit Threads(int count) : before_(threads()) { set_threads(count); }
@@ -149,9 +153,7 @@ TEST(Training, OnlyTheLatestCheckpointStays) {
         trainer.save(run);
     }
     EXPECT_EQ(run.latest_checkpoint()->filename(), "step-00000003");
-    int entries = 0;
-    for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(run.trainer())) ++entries;
-    EXPECT_EQ(entries, 1);
+    EXPECT_EQ(entries_in(run.trainer()), 1);
     // An unfinished folder of a crash is no checkpoint.
     std::filesystem::create_directory(run.trainer() / ".step-00000009.tmp");
     EXPECT_EQ(run.latest_checkpoint()->filename(), "step-00000003");
@@ -184,7 +186,7 @@ TEST(Training, AFullDiskLeavesTheLastCheckpoint) {
         setrlimit(RLIMIT_FSIZE, &before);
         EXPECT_NE(message.find("cannot be written"), std::string::npos) << message;
         EXPECT_EQ(message.find('\n'), std::string::npos) << message;
-        EXPECT_EQ(std::distance(std::filesystem::directory_iterator(run.trainer()), {}), 1);
+        EXPECT_EQ(entries_in(run.trainer()), 1);
     }
     std::signal(SIGXFSZ, handler);
 
@@ -209,8 +211,8 @@ TEST(Training, RemovesOnlyItsOwnCheckpoints) {
     trainer.save(run);
     trainer.save(run);  // the second time its weights are those of the pipeline already
     EXPECT_TRUE(std::filesystem::exists(run.trainer() / "my-backup"));
-    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(run.trainer()), {}), 2);
-    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(run.root() / "unet"), {}), 2);
+    EXPECT_EQ(entries_in(run.trainer()), 2);
+    EXPECT_EQ(entries_in(run.root() / "unet"), 2);
     // By number, not by letters.
     std::filesystem::create_directory(run.checkpoint(99'999'999));
     std::filesystem::create_directory(run.checkpoint(100'000'000));
