@@ -297,6 +297,7 @@ int TrainCommand::operator()() {
         config, load_dataset(config.data, {.data_dir = config.data_dir, .image_size = config.image_size}));
     if (given("--resume")) continue_from(run, trainer);
     make_folder(run.root());
+    run.remove_abandoned_files();
     write_file_atomically(run.config(), config.to_json());  // first: from here on the folder is a run
     make_folder(run.samples());
     make_folder(run.trainer());
@@ -333,9 +334,8 @@ Action add_train(CLI::App& app) {
     app.add_option("--layers-per-block", o.layers_per_block, "Residual blocks of each level")
         ->capture_default_str();
     app.add_option("--attention-resolutions", o.attention_resolutions,
-                   "Sides of the levels with attention, 0 for none (half of 28: 14)")
-        ->delimiter(',')
-        ->default_str("half");
+                   "Sides; default half the image size (14 for 28x28), 0: only the middle")
+        ->delimiter(',');
     app.add_option("--heads", o.heads, "Attention heads")->capture_default_str();
     app.add_option("--norm-groups", o.norm_groups,
                    "GroupNorm groups, 0 for one per 4 base channels, at most 32")

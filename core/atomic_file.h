@@ -1,5 +1,6 @@
 #pragma once
-// Writing a file so that a crash at any moment leaves either the old file or the new one, whole.
+// Writing a file, or a folder of files, so that a crash at any moment leaves either the old one or the new one,
+// whole.
 
 #include <cstddef>
 #include <filesystem>
@@ -34,5 +35,33 @@ class AtomicFile {
 /// The whole content at once.
 void write_file_atomically(const std::filesystem::path& target, std::span<const std::byte> bytes);
 void write_file_atomically(const std::filesystem::path& target, std::string_view text);
+
+/// Renames and flushes the folder that holds the new name. `to` is replaced if it is a file. Throws Error naming
+/// `to`.
+void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to);
+
+/// A folder that appears under its name only when it is complete: it is filled under a temporary name beside
+/// `target`, and commit() renames it. Without commit() it is removed with all that is in it; so is what a killed
+/// process left under the temporary name.
+class AtomicFolder {
+  public:
+    explicit AtomicFolder(std::filesystem::path target);
+    ~AtomicFolder();
+    AtomicFolder(const AtomicFolder&) = delete;
+    AtomicFolder& operator=(const AtomicFolder&) = delete;
+
+    /// Where the files are to be written, each flushed by its writer (as AtomicFile does).
+    const std::filesystem::path& path() const { return temporary_; }
+    /// The target must not exist.
+    void commit();
+
+  private:
+    std::filesystem::path target_, temporary_;
+    bool committed_ = false;
+};
+
+/// Removes what AtomicFile and AtomicFolder left directly in `folder` when their process was killed. No process may
+/// be writing there.
+void remove_abandoned(const std::filesystem::path& folder);
 
 }  // namespace ito

@@ -9,7 +9,8 @@
 namespace ito {
 
 /// The context that ops on `device` run with, its workspace at least `workspace_bytes` long. The workspace is
-/// shared by all ops (each has finished with it when it returns) and only ever grows.
+/// shared by all ops (each has finished with it when it returns) and only ever grows: ops are called from one
+/// thread at a time.
 const kernels::Context& context_of(Device device, std::size_t workspace_bytes = 0);
 
 /// CPU threads that kernels use; at first all that the process may run on. Results do not depend on it.

@@ -216,7 +216,6 @@ SafetensorsContent parse_safetensors(std::span<const std::byte> bytes, const std
     require(header_bytes <= max_header_bytes,
             "{}: header of {} bytes, expected at most {} (not a safetensors file?)", file, header_bytes,
             max_header_bytes);
-    require(header_bytes % 8 == 0, "{}: header of {} bytes, expected a multiple of 8", file, header_bytes);
     require(header_bytes <= bytes.size() - 8, "{}: header of {} bytes, but only {} follow (file cut short?)",
             file, header_bytes, bytes.size() - 8);
     const auto buffer = bytes.subspan(8 + header_bytes);

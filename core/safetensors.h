@@ -1,8 +1,10 @@
 #pragma once
 // Tensors in a file, as Hugging Face's safetensors format keeps them:
 //
-//   u64 N, little-endian | N bytes of JSON, padded with spaces to a multiple of 8 | the buffer
+//   u64 N, little-endian | N bytes of JSON and spaces | the buffer
 //
+// The spaces make N a multiple of 8; files of the safetensors library before version 0.3 lack them, and are read
+// too.
 // The JSON maps each name to {"dtype", "shape", "data_offsets": [begin, end]}, the offsets relative to the
 // buffer, and "__metadata__" to strings. The reader refuses whatever is not exactly that: tensors that
 // overlap, leave a hole or run past the end, duplicate or unknown keys, a size that does not follow from

@@ -84,9 +84,11 @@ std::optional<Shape> restride_units(const Shape& shape, const Shape& strides, co
 
 Tensor Tensor::empty(const Shape& shape, DType type, Device device) {
     for (const auto size : shape) require(size >= 0, "tensor: negative size in shape {}", shape);
+    auto bytes = static_cast<std::int64_t>(size_of(type));
+    require(!__builtin_mul_overflow(bytes, ito::numel(shape), &bytes),
+            "tensor: shape {} of {} has more bytes than can be counted", shape, name_of(type));
     auto impl = std::make_shared<Impl>();
-    impl->storage =
-        std::make_shared<Storage>(device, static_cast<std::size_t>(ito::numel(shape)) * size_of(type));
+    impl->storage = std::make_shared<Storage>(device, static_cast<std::size_t>(bytes));
     impl->shape = shape;
     impl->strides = dense_strides(shape);
     impl->dtype = type;
@@ -371,7 +373,8 @@ Tensor Tensor::derived(const std::string& key, std::size_t bytes,
     if (found != all.end()) {
         buffer = found->buffer;
         all.erase(found);  // in case `make` throws half way
-    } else {
+    }
+    if (!buffer || buffer.numel() != static_cast<std::int64_t>(bytes)) {
         buffer = empty({static_cast<std::int64_t>(bytes)}, DType::uint8, device());
     }
     make(buffer);

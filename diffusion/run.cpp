@@ -1,7 +1,9 @@
 #include "diffusion/run.h"
 
+#include <charconv>
 #include <fstream>
 #include <sstream>
+#include <vector>
 
 #include "core/atomic_file.h"
 #include "nn/state.h"
@@ -25,17 +27,58 @@ void make_folder(const fs::path& path) {
     require(!error, "{}: the folder cannot be created: {}", path.string(), error.message());
 }
 
+namespace {
+
+/// The step in "step-00000500"; none for other names.
+std::optional<std::int64_t> step_of(std::string_view name) {
+    constexpr std::string_view prefix = "step-";
+    if (!name.starts_with(prefix)) return {};
+    name.remove_prefix(prefix.size());
+    std::int64_t step = 0;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), step);
+    if (error != std::errc() || end != name.data() + name.size() || step < 0) return {};
+    return step;
+}
+
+/// Calls visit(path, step) for every complete checkpoint: those have their final name.
+template <class Visit>
+void for_each_checkpoint(const fs::path& trainer, Visit&& visit) {
+    std::error_code error;
+    std::vector<fs::path> entries;
+    for (const auto& entry : fs::directory_iterator(trainer, error)) entries.push_back(entry.path());
+    for (const auto& path : entries) {
+        const auto step = step_of(path.filename().string());
+        if (step && fs::is_directory(path, error)) visit(path, *step);
+    }
+}
+
+}  // namespace
+
+fs::path Run::checkpoint(std::int64_t steps) const {
+    return trainer() / fmt::format("step-{:08}", steps);
+}
+
 std::optional<fs::path> Run::latest_checkpoint() const {
     std::optional<fs::path> latest;
-    std::error_code error;
-    for (const auto& entry : fs::directory_iterator(trainer(), error)) {
-        const std::string name = entry.path().filename().string();
-        // Complete ones have their final name; the digits are padded, so names order as numbers do.
-        const bool complete =
-            name.starts_with("step-") && name.find_first_not_of("0123456789", 5) == std::string::npos;
-        if (complete && (!latest || name > latest->filename().string())) latest = entry.path();
-    }
+    std::int64_t highest = -1;
+    for_each_checkpoint(trainer(), [&](const fs::path& path, std::int64_t step) {
+        if (step <= highest) return;
+        highest = step;
+        latest = path;
+    });
     return latest;
+}
+
+void Run::remove_checkpoints_but(const fs::path& kept) const {
+    for_each_checkpoint(trainer(), [&](const fs::path& path, std::int64_t) {
+        std::error_code ignored;
+        if (path != kept) fs::remove_all(path, ignored);
+    });
+}
+
+void Run::remove_abandoned_files() const {
+    for (const fs::path& folder : {root_, root_ / "unet", root_ / "scheduler", samples(), trainer()})
+        remove_abandoned(folder);
 }
 
 void Run::write_pipeline(const nn::UNetConfig& unet, const SchedulerConfig& scheduler) const {

@@ -37,8 +37,13 @@ class Run {
 
     /// True if the folder holds a run (its config.json).
     bool exists() const { return std::filesystem::exists(config()); }
+    /// The folder of the checkpoint after `steps` steps.
+    std::filesystem::path checkpoint(std::int64_t steps) const;
     /// The complete checkpoint with the highest step; none in a folder that diffusers saved.
     std::optional<std::filesystem::path> latest_checkpoint() const;
+    void remove_checkpoints_but(const std::filesystem::path& kept) const;
+    /// Removes the temporary files that a killed training left. Only for the one process that writes to the run.
+    void remove_abandoned_files() const;
 
     /// Writes the pipeline's JSON files.
     void write_pipeline(const nn::UNetConfig& unet, const SchedulerConfig& scheduler) const;

@@ -8,6 +8,23 @@
 
 namespace ito::diffusion {
 
+namespace {
+
+/// Evaluation mode until the end of the scope, however it ends.
+class Evaluating {
+  public:
+    explicit Evaluating(nn::UNet& model) : model_(model), before_(model.training()) { model.eval(); }
+    ~Evaluating() { model_.train(before_); }
+    Evaluating(const Evaluating&) = delete;
+    Evaluating& operator=(const Evaluating&) = delete;
+
+  private:
+    nn::UNet& model_;
+    bool before_;
+};
+
+}  // namespace
+
 Tensor sample(nn::UNet& model, const ReverseProcess& process, const SampleOptions& options) {
     require(options.count >= 0 && options.batch >= 1 && options.first >= 0,
             "sample: {} images from {} in batches of {}; expected 0 or more, 0 or more, 1 or more",
@@ -16,8 +33,7 @@ Tensor sample(nn::UNet& model, const ReverseProcess& process, const SampleOption
     const Shape image{options.height ? options.height : config.height,
                       options.width ? options.width : config.width, config.in_channels};
     const autograd::NoGrad no_grad;
-    const bool was_training = model.training();
-    model.eval();
+    const Evaluating evaluating(model);
     Tensor result = Tensor::empty({options.count, image[0], image[1], image[2]});
     for (std::int64_t begin = 0; begin < options.count; begin += options.batch) {
         const std::int64_t size = std::min(options.batch, options.count - begin);
@@ -36,14 +52,11 @@ Tensor sample(nn::UNet& model, const ReverseProcess& process, const SampleOption
                                .first_sample = first,
                                .step = &step},
                               x0);
-            if (options.on_step && !options.on_step(i, options.first + begin, x, x0)) {
-                model.train(was_training);
+            if (options.on_step && !options.on_step(i, options.first + begin, x, x0))
                 fail("sampling was interrupted at step {} of {}", i + 1, process.size());
-            }
         }
         result.slice(0, begin, size).copy_(x);
     }
-    model.train(was_training);
     return result;
 }
 

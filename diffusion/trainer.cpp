@@ -2,9 +2,11 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "core/atomic_file.h"
 #include "core/autograd/engine.h"
+#include "core/mapped_file.h"
 #include "core/ops/mse_loss.h"
 #include "core/ops/noising.h"
 #include "core/ops/random.h"
@@ -34,11 +36,26 @@ Tensor table(const NoiseSchedule& schedule, double (NoiseSchedule::*value)(std::
     return Tensor::from(values, {schedule.timesteps()});
 }
 
-/// Pages of a data set that a Dataset already holds are not held twice: its bytes move into a tensor.
+/// The pixels as a tensor; the data set's own are freed.
 Tensor take_images(Dataset& data) {
-    Tensor images = Tensor::from(data.images, {data.count, data.height, data.width, data.channels});
-    data.images = {};
-    return images;
+    const std::vector<std::uint8_t> images = std::exchange(data.images, {});
+    return Tensor::from(images, {data.count, data.height, data.width, data.channels});
+}
+
+/// Gives `file` the further name `name`, in place of what has it: a link where the file system knows links, else
+/// a copy.
+void replace_by_link(const fs::path& file, const fs::path& name) {
+    const fs::path link = fmt::format("{}.tmp", name.string());
+    std::error_code error, ignored;
+    fs::remove(link, ignored);
+    fs::create_hard_link(file, link, error);
+    if (error) {
+        const MappedFile content(file);
+        write_file_atomically(name, content.bytes());
+    } else {
+        rename_durably(link, name);
+        fs::remove(link, ignored);  // still there if both names were the same file's already
+    }
 }
 
 }  // namespace
@@ -130,41 +147,31 @@ Tensor Trainer::sample(std::int64_t count, std::int64_t sampling_steps,
     return images;
 }
 
+void Trainer::write_checkpoint(const fs::path& folder) const {
+    nn::save_tensors(folder / "weights.safetensors", parameters_.named_views(parameters_.values()));
+    nn::save_tensors(folder / "ema.safetensors", parameters_.named_views(ema_.average()));
+    nn::save_tensors(folder / "adam_m.safetensors", parameters_.named_views(adam_.m()));
+    nn::save_tensors(folder / "adam_v.safetensors", parameters_.named_views(adam_.v()));
+    Json state;
+    state["step"] = step_;
+    state["total_steps"] = lr_.total;
+    state["adam_steps"] = adam_.steps();
+    state["ema_updates"] = ema_.updates();
+    state["dataset"] = {dataset_.count, dataset_.height, dataset_.width, dataset_.channels};
+    state["window"] = {{"steps", window_.steps}, {"loss", window_.loss}, {"grad_norm", window_.grad_norm}};
+    write_file_atomically(folder / "state.json", state.dump(2) + "\n");
+}
+
 void Trainer::save(const Run& run) const {
-    const std::string name = fmt::format("step-{:08}", step_);
-    const fs::path temporary = run.trainer() / fmt::format(".{}.tmp", name), final = run.trainer() / name;
-    std::error_code error;
-    if (!fs::exists(final)) {  // it does after a resume that had no step left: the same bits
-        fs::remove_all(temporary, error);
-        make_folder(temporary);
-        nn::save_tensors(temporary / "weights.safetensors", parameters_.named_views(parameters_.values()));
-        nn::save_tensors(temporary / "ema.safetensors", parameters_.named_views(ema_.average()));
-        nn::save_tensors(temporary / "adam_m.safetensors", parameters_.named_views(adam_.m()));
-        nn::save_tensors(temporary / "adam_v.safetensors", parameters_.named_views(adam_.v()));
-        Json state;
-        state["step"] = step_;
-        state["total_steps"] = lr_.total;
-        state["adam_steps"] = adam_.steps();
-        state["ema_updates"] = ema_.updates();
-        state["dataset"] = {dataset_.count, dataset_.height, dataset_.width, dataset_.channels};
-        state["window"] = {
-            {"steps", window_.steps}, {"loss", window_.loss}, {"grad_norm", window_.grad_norm}};
-        write_file_atomically(temporary / "state.json", state.dump(2) + "\n");
-        fs::rename(temporary, final, error);
-        require(!error, "{}: the checkpoint cannot be moved into place: {}", final.string(), error.message());
+    const fs::path checkpoint = run.checkpoint(steps_done());
+    remove_abandoned(run.trainer());  // a full disk may need the space
+    if (!fs::exists(checkpoint)) {    // it does after a resume that had no step left: the same bits
+        AtomicFolder folder(checkpoint);
+        write_checkpoint(folder.path());
+        folder.commit();
     }
-
-    // The pipeline's weights are the checkpoint's EMA: one file under two names where the file system allows.
-    const fs::path weights = run.unet_weights(), link = fmt::format("{}.tmp", weights.string());
-    fs::remove(link, error);
-    fs::create_hard_link(final / "ema.safetensors", link, error);
-    if (error) fs::copy_file(final / "ema.safetensors", link, fs::copy_options::overwrite_existing, error);
-    if (!error) fs::rename(link, weights, error);
-    require(!error, "{}: cannot be written: {}", weights.string(), error.message());
-
-    for (const auto& entry : fs::directory_iterator(run.trainer())) {
-        if (entry.path() != final) fs::remove_all(entry.path(), error);
-    }
+    replace_by_link(checkpoint / "ema.safetensors", run.unet_weights());
+    run.remove_checkpoints_but(checkpoint);
 }
 
 void Trainer::load(const fs::path& checkpoint) {

@@ -65,13 +65,15 @@ class Trainer {
     /// `keep_going` returns false.
     Tensor sample(std::int64_t count, std::int64_t sampling_steps, const std::function<bool()>& keep_going);
 
-    /// Writes a checkpoint folder under `run` and the pipeline's weights, and removes older checkpoints.
+    /// Writes a checkpoint folder under `run` and the pipeline's weights, and then removes older checkpoints. If
+    /// it throws (disk full), the older checkpoint is still there.
     void save(const Run& run) const;
     /// Goes on from a checkpoint folder; throws if it was trained on a data set of another size.
     void load(const std::filesystem::path& checkpoint);
 
   private:
     double forward_backward(std::int64_t micro_batch);
+    void write_checkpoint(const std::filesystem::path& folder) const;
 
     TrainConfig config_;
     Dataset dataset_;

@@ -27,9 +27,10 @@ Tensor packed_weight(const Tensor& weight, const Conv2dShape& shape, Conv2dPass 
     const auto& context = context_of(weight.device());
     const std::size_t bytes = kernels::cpu::conv2d_packed_bytes(context, shape, pass);
     if (bytes == 0) return {};
-    const auto key = fmt::format("conv2d {} {}x{} stride {} pad {} {} {} {}", static_cast<int>(pass),
-                                 shape.height, shape.width, shape.stride, shape.pad_top, shape.pad_left,
-                                 shape.pad_bottom, shape.pad_right);
+    const auto key =
+        fmt::format("conv2d {} {} {}x{} stride {} pad {} {} {} {}", static_cast<int>(pass),
+                    context.direct_convolution ? "direct" : "Winograd", shape.height, shape.width,
+                    shape.stride, shape.pad_top, shape.pad_left, shape.pad_bottom, shape.pad_right);
     return weight.derived(key, bytes, [&](const Tensor& packed) {
         kernels::cpu::conv2d_pack(context, shape, pass, weight.data<float>(), packed.raw());
     });

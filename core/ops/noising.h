@@ -7,7 +7,7 @@
 namespace ito::ops {
 
 struct NoisingInput {
-    Tensor images;  ///< [count, H, W, C]: uint8 (normalised to [-1, 1] here), or the result's dtype
+    Tensor images;  ///< [count, H, W, C]: uint8 (normalised to [-1, 1] here) or float32
     Tensor index;   ///< [N] int64, which image each sample is; undefined: sample n is image n
     bool flip = false;
     Tensor t;              ///< [N] int64

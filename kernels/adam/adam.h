@@ -2,12 +2,13 @@
 // Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019) with the moving average of the weights, one
 // launch over the flat parameter buffer:
 //
-//   g  = grad_scale * grad (+ weight_decay * p if not decoupled)
-//   m  = beta1 * m + (1 - beta1) * g
-//   v  = beta2 * v + (1 - beta2) * g^2
-//   p -= lr * (m / correction1) / (sqrt(v / correction2) + eps)  (and p -= lr * weight_decay * p first if
-//   decoupled) ema = ema + (1 - ema_decay) * (p - ema)                      (optional) copy = bfloat16(p)
-//   (optional)
+//   g    = grad_scale * grad                 (+ weight_decay * p unless decoupled)
+//   m    = beta1 * m + (1 - beta1) * g
+//   v    = beta2 * v + (1 - beta2) * g^2
+//   p   -= lr * weight_decay * p             (if decoupled)
+//   p   -= lr * (m / correction1) / (sqrt(v / correction2) + eps)
+//   ema += (1 - ema_decay) * (p - ema)       (optional)
+//   copy = bfloat16(p)                       (optional)
 //
 // correction_i = 1 - beta_i^step. The floor: 28 bytes a parameter for p, grad, m, v; 36 with the EMA, 38 with
 // the bfloat16 copy.

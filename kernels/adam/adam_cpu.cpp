@@ -22,8 +22,8 @@ using Floats = hn::ScalableTag<float>;
 using Vector = hn::Vec<Floats>;
 
 /// The factors of one step, broadcast:
-///   p * keep - step_size * m / (sqrt(v) * root + eps),   step_size = lr / correction1, root =
-///   correction2^-1/2
+///   p * keep - step_size * m / (sqrt(v) * root + eps)
+/// with step_size = lr / correction1 and root = correction2^-1/2.
 struct Factors {
     Vector scale, decay, keep, beta1, rest1, beta2, rest2, step_size, root, eps, ema_rest;
 

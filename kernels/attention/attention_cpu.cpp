@@ -17,6 +17,7 @@
 #include "kernels/runtime/parallel.h"
 #include "kernels/runtime/simd_load-inl.h"
 #include "kernels/runtime/simd_math-inl.h"
+#include "kernels/runtime/workspace.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ito::kernels {
@@ -220,12 +221,13 @@ void attention_forward(const Context& context, const AttentionForward<float>& a)
     const AttentionShape& s = a.shape;
     if (empty(s)) return;
     const Blocks blocks(s);
-    float* workspace = reinterpret_cast<float*>(context.workspace.data());
+    WorkspaceCarver carver(context, "attention_forward");
+    const PerWorker<float> scratch(carver, static_cast<std::size_t>(forward_worker_floats(blocks)),
+                                   context.threads);
     parallel_for(context, s.batch * s.heads * blocks.count, [&](std::int64_t piece, int worker) {
         const std::int64_t image_head = piece / blocks.count;
         forward_block(a, blocks, image_head / s.heads, image_head % s.heads,
-                      piece_range(s.tokens, blocks.queries, piece % blocks.count),
-                      workspace + worker * forward_worker_floats(blocks));
+                      piece_range(s.tokens, blocks.queries, piece % blocks.count), scratch[worker]);
     });
 }
 
@@ -233,10 +235,11 @@ void attention_backward(const Context& context, const AttentionBackward<float>& 
     const AttentionShape& s = a.shape;
     if (empty(s)) return;
     const Blocks blocks(s);
-    float* workspace = reinterpret_cast<float*>(context.workspace.data());
+    WorkspaceCarver carver(context, "attention_backward");
+    const PerWorker<float> scratch(carver, static_cast<std::size_t>(backward_worker_floats(blocks)),
+                                   context.threads);
     parallel_for(context, s.batch * s.heads, [&](std::int64_t piece, int worker) {
-        backward_head(a, blocks, piece / s.heads, piece % s.heads,
-                      workspace + worker * backward_worker_floats(blocks));
+        backward_head(a, blocks, piece / s.heads, piece % s.heads, scratch[worker]);
     });
 }
 

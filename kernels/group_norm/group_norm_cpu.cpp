@@ -11,6 +11,7 @@
 #include "kernels/runtime/philox-inl.h"
 #include "kernels/runtime/simd_load-inl.h"
 #include "kernels/runtime/simd_math-inl.h"
+#include "kernels/runtime/workspace.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ito::kernels {
@@ -394,23 +395,29 @@ void group_norm_forward(const Context& context, const GroupNormForward<float>& a
     if (empty(a.shape)) return;
     const gn::Pieces pieces(a.shape);
     const std::size_t worker_bytes = gn::forward_worker_bytes(a.shape);
+    std::byte* workers =
+        WorkspaceCarver(context, "group_norm_forward")
+            .take<std::byte>(group_norm_forward_workspace(a.shape, DType::float32, context.threads));
     parallel_for(context, a.shape.batch * pieces.per_image, [&](std::int64_t piece, int worker) {
-        gn::Scratch memory(context.workspace.data() + static_cast<std::size_t>(worker) * worker_bytes);
-        const ForwardScratch scratch(memory, gn::piece_channels(a.shape));
+        gn::Scratch carver(workers + static_cast<std::size_t>(worker) * worker_bytes);
+        const ForwardScratch scratch(carver, gn::piece_channels(a.shape));
         forward_piece(a, Extent(a.shape, pieces, piece), scratch);
     });
 }
 
 void group_norm_backward(const Context& context, const GroupNormBackward<float>& a) {
     const GroupNormShape& s = a.shape;
-    double* image_sums = reinterpret_cast<double*>(context.workspace.data());
+    std::byte* memory =
+        WorkspaceCarver(context, "group_norm_backward")
+            .take<std::byte>(group_norm_backward_workspace(s, DType::float32, context.threads));
+    double* image_sums = reinterpret_cast<double*>(memory);
     if (!empty(s)) {
         const gn::Pieces pieces(s);
-        std::byte* workers = context.workspace.data() + gn::image_sums_bytes(s);
+        std::byte* workers = memory + gn::image_sums_bytes(s);
         const std::size_t worker_bytes = gn::backward_worker_bytes(s);
         parallel_for(context, s.batch * pieces.per_image, [&](std::int64_t piece, int worker) {
-            gn::Scratch memory(workers + static_cast<std::size_t>(worker) * worker_bytes);
-            const BackwardScratch scratch(memory, gn::piece_channels(s), s.pixels);
+            gn::Scratch carver(workers + static_cast<std::size_t>(worker) * worker_bytes);
+            const BackwardScratch scratch(carver, gn::piece_channels(s), s.pixels);
             const Extent extent(s, pieces, piece);
             backward_piece(a, extent, scratch, image_sums + extent.image * 2 * s.channels);
         });

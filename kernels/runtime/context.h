@@ -23,8 +23,8 @@ struct Context {
     void* cudnn = nullptr;
     /// Vendor plans by shape: oneDNN primitives on the CPU, cuDNN and cuBLASLt plans on CUDA.
     PlanCache* plans = nullptr;
-    /// Scratch memory, 64-byte aligned. A kernel that needs some states how much in its
-    /// `workspace_bytes(args, threads)`; kernels never allocate tensor-sized memory themselves.
+    /// Scratch memory, 64-byte aligned. A kernel that needs some states how much in its `_workspace` function;
+    /// the fast paths never allocate tensor-sized memory themselves.
     std::span<std::byte> workspace;
     /// CPU worker threads. Never changes a result: work is split by shape alone.
     int threads = 1;

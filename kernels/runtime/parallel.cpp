@@ -6,7 +6,6 @@
 #include <exception>
 #include <mutex>
 #include <thread>
-#include <vector>
 
 namespace ito::kernels::detail {
 namespace {
@@ -56,22 +55,16 @@ struct Job {
 /// True on a thread that is inside a body.
 thread_local bool inside = false;
 
+/// The pool lives on the heap for ever and its threads are detached: they touch nothing but the pool, so a
+/// process may end while they sleep, whatever it destroys on the way, and so may a child made by fork(), where
+/// they do not exist. Since the caller needs nobody to finish a job, such a child computes on one thread.
 class Pool {
   public:
-    ~Pool() {
-        stop_ = true;
-        epoch_.fetch_add(1, std::memory_order_release);
-        epoch_.notify_all();
-        for (auto& thread : threads_) thread.join();
-    }
-
     /// False if another thread is using the pool.
     bool run(Job& job) {
         const std::unique_lock lock(mutex_, std::try_to_lock);
         if (!lock) return false;
-        while (static_cast<int>(threads_.size()) < job.threads - 1) {
-            threads_.emplace_back(&Pool::serve, this, static_cast<int>(threads_.size()) + 1);
-        }
+        start_threads(job.threads - 1);
         job_ = &job;
         gate_.store(open, std::memory_order_release);
         epoch_.fetch_add(1, std::memory_order_release);
@@ -90,6 +83,15 @@ class Pool {
     /// The gate counts the threads inside the job; `open` is set while others may enter.
     static constexpr std::uint32_t open = 1u << 31;
 
+    void start_threads(int wanted) {
+        try {
+            for (; started_ < wanted && !refused_; ++started_)
+                std::thread(&Pool::serve, this, started_ + 1).detach();
+        } catch (const std::exception&) {
+            refused_ = true;  // the system allows no more: those that are there do the work
+        }
+    }
+
     bool enter(int worker) {
         std::uint32_t gate = gate_.load(std::memory_order_acquire);
         while (gate & open) {
@@ -106,14 +108,13 @@ class Pool {
         if (gate_.fetch_sub(1, std::memory_order_acq_rel) == 1) gate_.notify_one();
     }
 
-    void serve(int worker) {
+    [[noreturn]] void serve(int worker) {
         omp_set_num_threads(1);
         inside = true;
         std::uint32_t seen = 0;
         while (true) {
             wait_while(epoch_, seen);
             seen = epoch_.load(std::memory_order_acquire);
-            if (stop_) return;
             if (!enter(worker)) continue;
             job_->work(worker);
             leave();
@@ -121,15 +122,15 @@ class Pool {
     }
 
     std::mutex mutex_;
-    std::vector<std::thread> threads_;
+    int started_ = 0;
+    bool refused_ = false;
     Job* job_ = nullptr;
     std::atomic<std::uint32_t> gate_ = 0;
     std::atomic<std::uint32_t> epoch_ = 0;
-    std::atomic<bool> stop_ = false;
 };
 
 Pool& pool() {
-    static Pool instance;
+    static Pool& instance = *new Pool;
     return instance;
 }
 

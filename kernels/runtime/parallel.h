@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/runtime/context.h"
 
@@ -29,7 +30,7 @@ void run_pieces(int threads, std::int64_t pieces, void (*body)(void* state, std:
 /// computes does not depend on `worker`. Then no result depends on the number of threads.
 ///
 /// Inside the body, libraries that use OpenMP (oneDNN) run on the calling thread only, and a further
-/// parallel_for runs its pieces one after another. The first exception thrown by a body is rethrown here after
+/// parallel_for runs its pieces one after another; so does one beside another thread's. The first exception thrown by a body is rethrown here after
 /// all threads have stopped.
 template <class Body>
 void parallel_for(const Context& context, std::int64_t pieces, Body&& body) {

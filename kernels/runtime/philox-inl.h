@@ -6,8 +6,7 @@
 // cache), from the block that holds its first element on:
 //
 //   HWY_ALIGN std::uint32_t buffer[philox_buffer_size(chunk)];
-//   const std::uint32_t* words = philox_words(seed, subsequence, offset, count, buffer);   // words[0 ..
-//   count)
+//   const std::uint32_t* words = philox_words(seed, subsequence, offset, count, buffer);
 //
 // Every lane goes through the same operations, whatever its place in a vector and wherever a range starts:
 // a draw's bits depend on (seed, subsequence, offset) alone. All kernels draw through these functions, so

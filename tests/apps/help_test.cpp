@@ -31,7 +31,7 @@ TEST(Help, OfTrain) {
                                 {"--base-channels ", "=32 "},
                                 {"--channel-mults ", "=1,2,2 "},
                                 {"--layers-per-block ", "=2 "},
-                                {"--attention-resolutions ", "14"},
+                                {"--attention-resolutions ", "default half the image size (14 for 28x28)"},
                                 {"--heads ", "=1 "},
                                 {"--norm-groups ", "=0 "},
                                 {"--dropout ", "=0 "},

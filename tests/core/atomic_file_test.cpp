@@ -1,6 +1,9 @@
 #include "core/atomic_file.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <string>
 
 #include "core/mapped_file.h"
 #include "tests/support/expect_error.h"
@@ -55,6 +58,45 @@ TEST(AtomicFile, NamesTheTargetInErrors) {
     expect_error([&] { write_file_atomically(folder / "taken", std::string_view("x")); },
                  {"renamed into place"});
     EXPECT_EQ(folder.entries(), 1);
+}
+
+TEST(AtomicFile, PassesOverTheNamesOfAKilledProcess) {
+    const TemporaryFolder folder;
+    // Such a process may have had this one's number. Which of the names is next does not matter: all are taken.
+    for (int i = 0; i < 100; ++i)
+        folder.write("a." + std::to_string(getpid()) + "." + std::to_string(i) + ".tmp", "x");
+    folder.write("a.1.tmp", "of another program");
+    folder.write("b..2.tmp", "of another program");
+    const auto path = folder / "a";
+    write_file_atomically(path, std::string_view("new"));
+    EXPECT_EQ(TemporaryFolder::read(path), "new");
+    EXPECT_EQ(folder.entries(), 103);
+    std::filesystem::create_directories(folder / ".step-1.tmp/inside");
+    std::filesystem::create_directories(folder / "step-1");
+    remove_abandoned(folder.path());
+    EXPECT_EQ(folder.entries(), 4);
+    EXPECT_FALSE(std::filesystem::exists(folder / ".step-1.tmp"));
+    remove_abandoned(folder / "none");
+}
+
+TEST(AtomicFolder, AppearsWhenItIsComplete) {
+    const TemporaryFolder folder;
+    const auto target = folder / "trainer/step-1";
+    {
+        const AtomicFolder half(target);
+        write_file_atomically(half.path() / "a", std::string_view("half"));
+    }
+    EXPECT_FALSE(std::filesystem::exists(target));
+    EXPECT_TRUE(std::filesystem::is_empty(folder / "trainer"));
+    AtomicFolder whole(target);
+    write_file_atomically(whole.path() / "a", std::string_view("whole"));
+    whole.commit();
+    EXPECT_EQ(TemporaryFolder::read(target / "a"), "whole");
+    expect_error([&] { whole.commit(); }, {"already committed"});
+    // What is there is not replaced.
+    AtomicFolder again(target);
+    expect_error([&] { again.commit(); }, {"trainer/step-1", "renamed into place"});
+    EXPECT_EQ(TemporaryFolder::read(target / "a"), "whole");
 }
 
 TEST(MappedFile, ReadsAndRefuses) {

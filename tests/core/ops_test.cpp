@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/autograd/node.h"
+#include "core/context.h"
 #include "core/ops/adam.h"
 #include "core/ops/attention.h"
 #include "core/ops/conv2d.h"
@@ -152,6 +153,23 @@ TEST(Ops, InPlaceOpsBumpTheVersion) {
     expect_error([&] { ops::fill_integers(integers, {}, 0); }, {"fill_integers", "0"});
     Tensor slice = x.slice(1, 0, 2);
     expect_error([&] { ops::fill_normal(slice, {}); }, {"fill_normal", "dense", "[2, 2]"});
+}
+
+/// Weights packed for one algorithm must not be read by another.
+TEST(Ops, Conv2dPacksAgainWhenTheAlgorithmChanges) {
+    const autograd::NoGrad no_grad;
+    const Tensor x = normal({1, 8, 8, 32}, 1, DType::float32), w = normal({32, 3, 3, 32}, 2, DType::float32);
+    const auto run = [&](bool direct) {
+        set_direct_convolution(direct);
+        const Tensor y = ops::conv2d(x, w, {}, ops::Conv2dOptions::padded(1));
+        set_direct_convolution(false);
+        return y;
+    };
+    const Tensor direct = run(true), winograd = run(false);
+    EXPECT_LT(testing::relative_l2(winograd, direct), 1e-5);
+    EXPECT_FALSE(bitwise_equal(winograd, direct)) << "one algorithm did both";
+    EXPECT_TRUE(bitwise_equal(run(true), direct));
+    EXPECT_TRUE(bitwise_equal(run(false), winograd));
 }
 
 }  // namespace

@@ -69,6 +69,13 @@ TEST(Tensor, ViewsShareMemory) {
     expect_error([&] { x.view({5, 2}); }, {"[2, 6]", "12 elements", "[5, 2]", "10"});
 }
 
+TEST(Tensor, RefusesMoreBytesThanCanBeCounted) {
+    // 2^64 bytes, which 64 bits count as none.
+    const Shape shape{std::int64_t{1} << 30, std::int64_t{1} << 31};
+    expect_error([&] { Tensor::empty(shape, DType::float64); },
+                 {"more bytes than can be counted", "float64"});
+}
+
 TEST(Tensor, SlicesOfChannelsKeepAPitch) {
     const Tensor x = counting({2, 2, 3, 4});
     const Tensor s = x.slice(-1, 1, 2);

@@ -1,7 +1,9 @@
 // Training and sampling as a whole: on real images, bitwise repeatable, resumable.
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
+#include <csignal>
 #include <random>
 
 #include "core/allocator.h"
@@ -61,6 +63,10 @@ std::vector<float> weights_of(Trainer& trainer) {
 
 std::vector<float> samples_of(Trainer& trainer) {
     return trainer.sample(3, 10, [] { return true; }).to_vector<float>();
+}
+
+std::ptrdiff_t entries_in(const std::filesystem::path& folder) {
+    return std::distance(std::filesystem::directory_iterator(folder), std::filesystem::directory_iterator());
 }
 
 class Threads {
@@ -147,12 +153,70 @@ TEST(Training, OnlyTheLatestCheckpointStays) {
         trainer.save(run);
     }
     EXPECT_EQ(run.latest_checkpoint()->filename(), "step-00000003");
-    int entries = 0;
-    for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(run.trainer())) ++entries;
-    EXPECT_EQ(entries, 1);
+    EXPECT_EQ(entries_in(run.trainer()), 1);
     // An unfinished folder of a crash is no checkpoint.
     std::filesystem::create_directory(run.trainer() / ".step-00000009.tmp");
     EXPECT_EQ(run.latest_checkpoint()->filename(), "step-00000003");
+}
+
+TEST(Training, AFullDiskLeavesTheLastCheckpoint) {
+    const testing::TemporaryFolder folder;
+    const diffusion::Run run(folder.path() / "run");
+    Trainer trainer(tiny_config(), blobs());
+    run.write_pipeline(trainer.unet_config(), tiny_config().scheduler());
+    trainer.step();
+    trainer.save(run);
+    const auto weights = weights_of(trainer);
+    trainer.step();
+
+    // A limit on the size of files fails in the middle of a write, as a full disk does.
+    rlimit before = {};
+    getrlimit(RLIMIT_FSIZE, &before);
+    const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+    for (const rlim_t bytes : {100, 5000}) {
+        rlimit limit = before;
+        limit.rlim_cur = bytes;
+        setrlimit(RLIMIT_FSIZE, &limit);
+        std::string message;
+        try {
+            trainer.save(run);
+        } catch (const Error& error) {
+            message = error.what();
+        }
+        setrlimit(RLIMIT_FSIZE, &before);
+        EXPECT_NE(message.find("cannot be written"), std::string::npos) << message;
+        EXPECT_EQ(message.find('\n'), std::string::npos) << message;
+        EXPECT_EQ(entries_in(run.trainer()), 1);
+    }
+    std::signal(SIGXFSZ, handler);
+
+    Trainer resumed(tiny_config(), blobs());
+    resumed.load(*run.latest_checkpoint());
+    EXPECT_EQ(weights_of(resumed), weights);
+    EXPECT_NO_THROW(load_pipeline(run.root()));
+    trainer.save(run);  // and goes on once there is room
+    EXPECT_EQ(run.latest_checkpoint()->filename(), "step-00000002");
+}
+
+TEST(Training, RemovesOnlyItsOwnCheckpoints) {
+    const testing::TemporaryFolder folder;
+    const diffusion::Run run(folder.path() / "run");
+    Trainer trainer(tiny_config(), blobs());
+    run.write_pipeline(trainer.unet_config(), tiny_config().scheduler());
+    trainer.step();
+    trainer.save(run);
+    std::filesystem::create_directory(run.trainer() / "my-backup");
+    std::filesystem::create_directory(run.trainer() / ".step-00000002.tmp");
+    trainer.step();
+    trainer.save(run);
+    trainer.save(run);  // the second time its weights are those of the pipeline already
+    EXPECT_TRUE(std::filesystem::exists(run.trainer() / "my-backup"));
+    EXPECT_EQ(entries_in(run.trainer()), 2);
+    EXPECT_EQ(entries_in(run.root() / "unet"), 2);
+    // By number, not by letters.
+    std::filesystem::create_directory(run.checkpoint(99'999'999));
+    std::filesystem::create_directory(run.checkpoint(100'000'000));
+    EXPECT_EQ(run.latest_checkpoint()->filename(), "step-100000000");
 }
 
 TEST(Training, AccumulationEqualsALargeBatch) {

@@ -157,6 +157,14 @@ TEST(Attention, EmptyBatch) {
     EXPECT_EQ(cpu::attention_backward_workspace(data.shape, DType::float32, 2), 0u);
 }
 
+TEST(Attention, RefusesATooSmallWorkspace) {
+    Data<float> data(cases[2]);
+    data.fill();
+    const ContextWithWorkspace context(64, 1);
+    EXPECT_THROW(cpu::attention_forward(context, data.forward_args()), std::invalid_argument);
+    EXPECT_THROW(cpu::attention_backward(context, data.backward_args(false)), std::invalid_argument);
+}
+
 TEST(Attention, BitwiseForAnyNumberOfThreads) {
     for (const Case& c : cases) {
         Data<float> one(c);

@@ -248,6 +248,14 @@ TEST(GroupNorm, EmptyBatch) {
     }
 }
 
+TEST(GroupNorm, RefusesATooSmallWorkspace) {
+    Data<float> data(cases[0]);
+    data.fill();
+    const ContextWithWorkspace context(64, 1);
+    EXPECT_THROW(cpu::group_norm_forward(context, data.forward_args()), std::invalid_argument);
+    EXPECT_THROW(cpu::group_norm_backward(context, data.backward_args()), std::invalid_argument);
+}
+
 TEST(GroupNorm, BitwiseForAnyNumberOfThreads) {
     for (const Case& c : cases) {
         Data<float> one(c);

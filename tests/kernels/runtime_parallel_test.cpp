@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 #include <omp.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -80,6 +82,22 @@ TEST(ParallelFor, NestsAndRunsFromSeveralThreads) {
     }
     for (auto& caller : callers) caller.join();
     EXPECT_EQ(count, 3 * 200 * 16);
+}
+
+TEST(ParallelForDeathTest, AProcessMayEndWhileThreadsSleepAndAForkHasNone) {
+    const auto sum = [] {
+        std::atomic<std::int64_t> total = 0;
+        parallel_for(with_threads(4), 100, [&](std::int64_t piece, int) { total += piece; });
+        return total.load();
+    };
+    EXPECT_EQ(sum(), 4950);
+    // The child has the pool's memory but not its threads.
+    EXPECT_EXIT(
+        {
+            alarm(60);
+            std::exit(sum() == 4950 ? 0 : 1);
+        },
+        ::testing::ExitedWithCode(0), "");
 }
 
 TEST(ParallelFor, OpenMpRunsOnOneThreadInside) {

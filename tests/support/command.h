@@ -11,7 +11,6 @@
 
 #include <array>
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
 #include <stdexcept>
 #include <string>
@@ -57,8 +56,6 @@ inline CommandResult run_command(const std::string& program, std::vector<std::st
             dup2(out[1], STDOUT_FILENO);
             dup2(err[1], STDERR_FILENO);
         }
-        // Threads that wait by spinning would make the tests slow on a busy machine.
-        setenv("OMP_WAIT_POLICY", "passive", 1);
         if (options.folder.empty() || chdir(options.folder.c_str()) == 0) execv(program.c_str(), argv.data());
         _exit(127);
     }

@@ -103,11 +103,13 @@ void expect_close(const Pitched<A>& a, const Pitched<B>& b, double l2, double wo
     EXPECT_TRUE(a.gaps_untouched()) << "wrote outside its rows";
 }
 
+/// The same bits, and no NaN: an element that neither side wrote is not equal.
 template <class T>
 bool bitwise_equal(const Pitched<T>& a, const Pitched<T>& b) {
     for (std::int64_t r = 0; r < b.rows(); ++r)
         for (std::int64_t c = 0; c < b.columns(); ++c)
-            if (a.at(r, c) != b.at(r, c)) return false;
+            if (a.at(r, c) != b.at(r, c) || std::signbit(a.at(r, c)) != std::signbit(b.at(r, c)))
+                return false;
     return true;
 }
 
