@@ -24,6 +24,7 @@ struct SampleCommand {
     std::string variance = "posterior", weights = "ema", out = "grid.png", progressive;
     bool force = false;
     Execution execution;
+    const CLI::App* app = nullptr;
 
     int operator()() const;
     void check() const;
@@ -96,7 +97,7 @@ void SampleCommand::check() const {
 
 int SampleCommand::operator()() const {
     check();
-    const auto kind = parse_variance(variance);
+    auto kind = parse_variance(variance);
     const auto set = parse_weight_set(weights);
     execution.apply();
 
@@ -106,6 +107,8 @@ int SampleCommand::operator()() const {
     const std::int64_t steps = sampling_steps ? sampling_steps : schedule.timesteps();
     require(steps >= 1 && steps <= schedule.timesteps(),
             "--sampling-steps {}: expected 1 to {}, the steps of this model", steps, schedule.timesteps());
+    // The scheduler's own choice counts where nothing else was asked for, and where it can work.
+    if (app->count("--variance") == 0 && steps == schedule.timesteps()) kind = pipeline.scheduler.variance;
     require(kind != VarianceKind::beta || steps == schedule.timesteps(),
             "--variance beta: needs all {} steps, with {} the images stay noisy; use --variance posterior",
             schedule.timesteps(), steps);
@@ -170,6 +173,7 @@ int SampleCommand::operator()() const {
 Action add_sample(CLI::App& app) {
     auto command = std::make_shared<SampleCommand>();
     auto& c = *command;
+    c.app = &app;
     app.add_option("RUN", c.run, "Run directory, or a folder that diffusers saved")->required();
     app.add_option("--num", c.num, "How many images")->capture_default_str();
     app.add_option("--seed", c.seed, "Image i depends on (seed, i) alone")
@@ -180,7 +184,9 @@ Action add_sample(CLI::App& app) {
     app.add_option("--sampling-steps", c.sampling_steps,
                    "Reverse steps, spread evenly over the timesteps; 0 for all")
         ->default_str("all, 1000");
-    app.add_option("--variance", c.variance, "Variance of a step: posterior, or beta (only with all steps)")
+    app.add_option("--variance", c.variance,
+                   "Variance of a step: posterior, or beta (only with all steps; then the default if the "
+                   "scheduler says so)")
         ->capture_default_str();
     app.add_option("--weights", c.weights, "ema, or raw")->capture_default_str();
     app.add_option("--out", c.out, "The picture: all images as one grid")->capture_default_str();

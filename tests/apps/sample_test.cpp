@@ -62,6 +62,24 @@ TEST_F(Sample, AnImageDependsOnItsSeedAndIndexAlone) {
     EXPECT_FALSE(sample("seed.png", {"--num", "7", "--seed", "1"}) == all);
 }
 
+TEST_F(Sample, TheSchedulersVarianceIsTheDefaultOfTheFullChain) {
+    const std::filesystem::path copy = at("fixed_large");
+    std::filesystem::copy(run(), copy, std::filesystem::copy_options::recursive);
+    const auto file = copy / "scheduler" / "scheduler_config.json";
+    std::string text = TemporaryFolder::read(file);
+    text.replace(text.find("fixed_small"), 11, "fixed_large");
+    std::ofstream(file) << text;
+    const auto draw = [&](const std::string& name, const Arguments& more) {
+        expect_success(ito(
+            Arguments{"sample", copy.string(), "--num", "2", "--upscale", "1", "--out", at(name)} + more));
+        return read_image(at(name));
+    };
+    const Image beta = sample("wanted.png", {"--num", "2", "--variance", "beta"});
+    EXPECT_TRUE(draw("own.png", {}) == beta);
+    EXPECT_FALSE(draw("other.png", {"--variance", "posterior"}) == beta);
+    draw("short.png", {"--sampling-steps", "5"});  // where only the posterior's works
+}
+
 TEST_F(Sample, WeightsAndVariance) {
     const Image ema = sample("ema.png", {"--num", "2"});
     EXPECT_FALSE(sample("raw.png", {"--num", "2", "--weights", "raw"}) == ema);
