@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include <atomic>
+#include <chrono>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -10,9 +11,10 @@
 namespace ito::kernels::detail {
 namespace {
 
-/// How long a thread looks for work before it sleeps: longer than the gap between two kernels of a step, far
-/// shorter than the time another process would miss.
-constexpr int spins = 2000;
+/// How long a thread looks for work before it sleeps: longer than the gap between two kernels of a step (a thread
+/// that sleeps in every gap is woken onto whatever processor is at hand, often its caller's), and far shorter
+/// than the time another process would miss.
+constexpr std::chrono::microseconds patience{500};
 
 inline void pause() {
 #if defined(__x86_64__)
@@ -20,13 +22,16 @@ inline void pause() {
 #endif
 }
 
-/// Spins a little, then sleeps, until `value` is no longer `old`.
+/// Spins for a while, then sleeps, until `value` is no longer `old`.
 template <class T>
 void wait_while(const std::atomic<T>& value, T old) {
-    for (int i = 0; i < spins; ++i) {
-        if (value.load(std::memory_order_acquire) != old) return;
-        pause();
-    }
+    const auto end = std::chrono::steady_clock::now() + patience;
+    do {
+        for (int i = 0; i < 64; ++i) {
+            if (value.load(std::memory_order_acquire) != old) return;
+            pause();
+        }
+    } while (std::chrono::steady_clock::now() < end);
     value.wait(old, std::memory_order_acquire);
 }
 
