@@ -31,6 +31,7 @@ struct Allocation {
     std::uint64_t number = 0;  // counts allocations, for messages
     std::string label;         // "cudaMalloc", a variable's name, the name given to a sub-allocation
     bool alive = true;         // records of freed memory stay, so that a use after free can be described
+    bool free_queued = false;  // by cudaFreeAsync
     bool pool = false;         // has sub-allocations: only these may be accessed
     // Pinned memory: set by note_access, so that a host overwrite can be told from a device write.
     mutable std::atomic<std::uint64_t> device_writes{0};

@@ -12,6 +12,7 @@ namespace {
 
 thread_local cudaError_t last_error = cudaSuccess;
 thread_local bool inside_host_function = false;
+std::atomic<bool> running{false};
 
 struct Name {
     cudaError_t error;
@@ -179,22 +180,9 @@ cudaError_t planned_failure(const char* call) {
 
 void reset() {
     detail::start_once();
-    detail::State& s = detail::state();
-    std::lock_guard<std::recursive_mutex> lock(s.mutex);
-    detail::wait_for_all();
-    detail::abandon_captures();
-    s.streams.clear();
-    s.events.clear();
-    s.graphs.clear();
-    s.execs.clear();
-    s.orphans.clear();
-    s.per_thread.clear();
-    s.legacy = nullptr;
-    detail::forget_modules();
-    detail::forget_memory();
-    s.sticky = cudaSuccess;
-    s.planned.clear();
-    last_error = cudaSuccess;
+    std::lock_guard<std::recursive_mutex> lock(detail::state().mutex);
+    detail::destroy_everything();
+    detail::state().planned.clear();
     set_report_handler({});
     clear_reports();
     read_environment();
@@ -203,12 +191,34 @@ void reset() {
 namespace detail {
 
 void start_once() {
-    static const bool started = [] {
+    static const bool once = [] {
+        running = true;
         read_environment();
         catch_host_accesses();
+        attach_nvtx();
         return true;
     }();
-    (void)started;
+    (void)once;
+}
+
+bool started() { return running; }
+
+void destroy_everything() {
+    State& s = state();
+    std::lock_guard<std::recursive_mutex> lock(s.mutex);
+    wait_for_all();
+    abandon_captures();
+    s.streams.clear();
+    s.events.clear();
+    s.graphs.clear();
+    s.execs.clear();
+    s.orphans.clear();
+    s.per_thread.clear();
+    s.legacy = nullptr;
+    forget_modules();
+    forget_memory();
+    s.sticky = cudaSuccess;
+    last_error = cudaSuccess;
 }
 
 void set_sticky(cudaError_t error) {

@@ -304,6 +304,22 @@ namespace detail {
 
 void note_host_memory_write(const Allocation& allocation) { allocation.device_writes.fetch_add(1); }
 
+void release_all_suballocations(const void* slab, bool stays_pool) {
+    Memory& m = memory();
+    std::lock_guard<std::shared_mutex> lock(m.mutex);
+    if (Block* block = block_of_pool(m, slab, "memory pool")) {
+        ++m.view;
+        for (auto& [address, piece] : block->pieces) {
+            piece->died = m.view;
+            piece->alive = false;
+            block->released.push_back(std::move(piece));
+        }
+        block->pieces.clear();
+        block->pool = stays_pool;
+        m.generation.fetch_add(1);
+    }
+}
+
 std::uint64_t current_view() {
     std::shared_lock<std::shared_mutex> lock(memory().mutex);
     return memory().view;

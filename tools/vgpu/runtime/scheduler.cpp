@@ -185,7 +185,7 @@ OperationPtr submit(Work work, std::uint32_t lane, std::uint32_t stream_number,
     return operation;
 }
 
-OperationPtr submit(Stream& stream, Work work) {
+OperationPtr submit(Stream& stream, Work work, const std::vector<OperationPtr>& also_after) {
     State& s = state();
     std::vector<OperationPtr> after;
     if (&stream == s.legacy.get()) {
@@ -198,6 +198,7 @@ OperationPtr submit(Stream& stream, Work work) {
             after.push_back(s.legacy->last);
         }
     }
+    after.insert(after.end(), also_after.begin(), also_after.end());
     stream.last = submit(std::move(work), stream.lane, stream.number, after, current_view());
     return stream.last;
 }

@@ -167,6 +167,7 @@ State& state();
 
 // --- errors (errors.cpp) ---
 void start_once();
+bool started();
 void set_sticky(cudaError_t error);
 cudaError_t record_error(cudaError_t error);  // what cudaGetLastError returns next; passes its argument on
 bool in_host_function();
@@ -198,7 +199,7 @@ void release_lane(std::uint32_t lane);
 OperationPtr submit(Work work, std::uint32_t lane, std::uint32_t stream_number,
                     const std::vector<OperationPtr>& after, std::uint64_t view);
 // Queues the work in the stream, with the default stream's rules; not for streams that capture.
-OperationPtr submit(Stream& stream, Work work);
+OperationPtr submit(Stream& stream, Work work, const std::vector<OperationPtr>& also_after = {});
 cudaError_t enqueue(Stream& stream, Work work, OperationPtr* operation);
 void wait_for(const OperationPtr& operation);  // null: nothing to wait for
 void wait_for_all();
@@ -214,6 +215,7 @@ void set_current(const Operation* operation);
 // For calls that may not be made while a capture is under way: invalidates it.
 cudaError_t refuse_while_capturing();
 cudaError_t add_node(Stream& stream, Work work);
+cudaError_t wait_in_capture(const std::shared_ptr<Stream>& stream, const Event& event);
 void abandon_captures();
 
 // --- memory (memory.cpp, memory_api.cpp) ---
@@ -234,6 +236,12 @@ std::size_t device_bytes_in_use();
 // The alias of a range after a bounds check, null after a report by this call (empty: the running operation).
 std::byte* checked_range(const void* pointer, std::size_t size, const char* call);
 void catch_host_accesses();
+// Releases every sub-allocation; then bounds are those of the whole slab again, unless it stays a pool.
+void release_all_suballocations(const void* slab, bool stays_pool);
+void attach_nvtx();
+
+// Runs what is queued, then destroys every handle and allocation and clears errors: cudaDeviceReset.
+void destroy_everything();
 
 // --- registration (registration.cpp) ---
 void forget_modules();
