@@ -26,7 +26,8 @@ std::vector<bool> reached_from(const Graph& graph, const std::vector<std::size_t
         open.pop_back();
         if (!reached[node]) {
             reached[node] = true;
-            open.insert(open.end(), graph.nodes[node].dependencies.begin(), graph.nodes[node].dependencies.end());
+            open.insert(open.end(), graph.nodes[node].dependencies.begin(),
+                        graph.nodes[node].dependencies.end());
         }
     }
     return reached;
@@ -73,10 +74,11 @@ cudaError_t finish(const std::shared_ptr<Stream>& stream, cudaGraph_t* graph) {
         return cudaErrorStreamCaptureWrongThread;
     }
     const std::vector<bool> joined = reached_from(capture->graph, stream->tail);
-    const bool unjoined = std::any_of(capture->streams.begin(), capture->streams.end(), [&](const auto& other) {
-        return std::any_of(other->tail.begin(), other->tail.end(),
-                           [&](std::size_t node) { return !joined[node]; });
-    });
+    const bool unjoined =
+        std::any_of(capture->streams.begin(), capture->streams.end(), [&](const auto& other) {
+            return std::any_of(other->tail.begin(), other->tail.end(),
+                               [&](std::size_t node) { return !joined[node]; });
+        });
     end(capture);
     if (capture->invalid) {
         return cudaErrorStreamCaptureInvalidated;
@@ -84,8 +86,8 @@ cudaError_t finish(const std::shared_ptr<Stream>& stream, cudaGraph_t* graph) {
     if (unjoined) {
         return cudaErrorStreamCaptureUnjoined;
     }
-    *graph = static_cast<cudaGraph_t>(
-        state().graphs.insert(std::make_shared<Graph>(std::move(capture->graph))));
+    *graph =
+        static_cast<cudaGraph_t>(state().graphs.insert(std::make_shared<Graph>(std::move(capture->graph))));
     return cudaSuccess;
 }
 
@@ -98,10 +100,9 @@ cudaError_t refuse_while_capturing() {
     bool refused = false;
     for (const auto& capture : state().captures) {
         const bool ours = capture->thread == std::this_thread::get_id();
-        const bool forbids =
-            capture->mode == cudaStreamCaptureModeGlobal
-                ? ours || thread_mode == cudaStreamCaptureModeGlobal
-                : capture->mode == cudaStreamCaptureModeThreadLocal && ours;
+        const bool forbids = capture->mode == cudaStreamCaptureModeGlobal
+                                 ? ours || thread_mode == cudaStreamCaptureModeGlobal
+                                 : capture->mode == cudaStreamCaptureModeThreadLocal && ours;
         if (forbids) {
             capture->invalid = refused = true;
         }
@@ -185,7 +186,7 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t handle, cudaStreamCaptureStatus* 
         if (stream == nullptr || status == nullptr) {
             return stream == nullptr ? cudaErrorInvalidResourceHandle : cudaErrorInvalidValue;
         }
-        *status = stream->capture == nullptr   ? cudaStreamCaptureStatusNone
+        *status = stream->capture == nullptr ? cudaStreamCaptureStatusNone
                   : stream->capture->invalid ? cudaStreamCaptureStatusInvalidated
                                              : cudaStreamCaptureStatusActive;
         return cudaSuccess;
@@ -193,9 +194,10 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t handle, cudaStreamCaptureStatus* 
 }
 
 // Status and number only: the graph under construction is not shown.
-cudaError_t cudaStreamGetCaptureInfo(cudaStream_t handle, cudaStreamCaptureStatus* status, unsigned long long* id,
-                                     cudaGraph_t* graph, const cudaGraphNode_t** dependencies,
-                                     const cudaGraphEdgeData** edges, std::size_t* count) {
+cudaError_t cudaStreamGetCaptureInfo(cudaStream_t handle, cudaStreamCaptureStatus* status,
+                                     unsigned long long* id, cudaGraph_t* graph,
+                                     const cudaGraphNode_t** dependencies, const cudaGraphEdgeData** edges,
+                                     std::size_t* count) {
     return api("cudaStreamGetCaptureInfo", [&] {
         const auto stream = find_stream(handle, "cudaStreamGetCaptureInfo");
         if (stream == nullptr || status == nullptr) {
@@ -204,7 +206,7 @@ cudaError_t cudaStreamGetCaptureInfo(cudaStream_t handle, cudaStreamCaptureStatu
         if (graph != nullptr || dependencies != nullptr || edges != nullptr || count != nullptr) {
             return cudaErrorNotSupported;
         }
-        *status = stream->capture == nullptr   ? cudaStreamCaptureStatusNone
+        *status = stream->capture == nullptr ? cudaStreamCaptureStatusNone
                   : stream->capture->invalid ? cudaStreamCaptureStatusInvalidated
                                              : cudaStreamCaptureStatusActive;
         if (id != nullptr && stream->capture != nullptr) {

@@ -89,7 +89,9 @@ std::uint32_t with_reader(Table& t, std::uint32_t entry) {
     return found->second;
 }
 
-std::string without_stream(const std::string& name) { return name.substr(0, name.rfind(" (stream ")); }
+std::string without_stream(const std::string& name) {
+    return name.substr(0, name.rfind(" (stream "));
+}
 
 void report_missing(std::uint32_t other, bool other_wrote, std::uint64_t address, bool write) {
     std::string earlier, now;
@@ -107,9 +109,9 @@ void report_missing(std::uint32_t other, bool other_wrote, std::uint64_t address
     entry.kernel = without_stream(now);
     entry.address = address;
     entry.size = 4;
-    entry.text = now + (write ? " writes" : " reads") + " what " + earlier + (other_wrote ? " writes" : " reads") +
-                 ", and neither an event nor a synchronisation says which comes first; " +
-                 describe_address(address);
+    entry.text =
+        now + (write ? " writes" : " reads") + " what " + earlier + (other_wrote ? " writes" : " reads") +
+        ", and neither an event nor a synchronisation says which comes first; " + describe_address(address);
     report(std::move(entry));
 }
 

@@ -37,7 +37,7 @@ struct Copy {
     Rows to, from;
     std::size_t width, height;
     std::shared_ptr<std::vector<std::byte>> staged;  // pageable source memory, copied at the call
-    std::uint64_t checksum = 0;                       // of pinned source memory at the call
+    std::uint64_t checksum = 0;                      // of pinned source memory at the call
     std::uint64_t device_writes = 0, host_functions = 0;
 };
 
@@ -81,8 +81,9 @@ void check_pinned_source(const Copy& copy) {
         entry.kind = Fault::host_access;
         entry.address = copy.from.address;
         entry.size = extent(copy.from, copy.width, copy.height);
-        entry.text = "the host overwrote pinned memory before the copy that it queued had read it; wait for an event "
-                     "behind the copy first";
+        entry.text =
+            "the host overwrote pinned memory before the copy that it queued had read it; wait for an event "
+            "behind the copy first";
         vgpu::report(std::move(entry));
     }
 }
@@ -208,7 +209,8 @@ cudaError_t copy(const Request& r, cudaStream_t handle) {
         work_copy.staged = std::make_shared<std::vector<std::byte>>(r.width * r.height);
         for (std::size_t row = 0; row < r.height; ++row) {
             std::memcpy(work_copy.staged->data() + row * r.width,
-                        reinterpret_cast<const std::byte*>(work_copy.from.address) + row * r.from_pitch, r.width);
+                        reinterpret_cast<const std::byte*>(work_copy.from.address) + row * r.from_pitch,
+                        r.width);
         }
     } else if (from == Place::pinned && !capturing) {
         work_copy.checksum = checksum(work_copy.from, r.width, r.height);
@@ -258,7 +260,8 @@ cudaError_t set(const char* call, void* pointer, std::size_t pitch, int value, s
     work.kind = WorkKind::set;
     work.run = [=] {
         for (std::size_t row = 0; row < height; ++row) {
-            std::byte* target = vgpu::device_write(reinterpret_cast<void*>(rows.address + row * pitch), width);
+            std::byte* target =
+                vgpu::device_write(reinterpret_cast<void*>(rows.address + row * pitch), width);
             if (target == nullptr) {
                 return;
             }
@@ -283,7 +286,8 @@ cudaError_t copy_symbol(Request request, const void* symbol, std::size_t offset,
     if (offset > found.size || request.width > found.size - offset) {
         report_api(Fault::out_of_bounds, request.call,
                    "bytes " + std::to_string(offset) + " to " + std::to_string(offset + request.width) +
-                       " do not lie in the variable " + found.name + " of " + std::to_string(found.size) + " bytes",
+                       " do not lie in the variable " + found.name + " of " + std::to_string(found.size) +
+                       " bytes",
                    found.address + offset, request.width);
         return cudaErrorInvalidValue;
     }
@@ -303,14 +307,16 @@ cudaError_t copy_symbol(Request request, const void* symbol, std::size_t offset,
 extern "C" {
 
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t size, cudaMemcpyKind kind) {
-    return api("cudaMemcpy",
-               [&] { return copy({"cudaMemcpy", to, size, from, size, size, 1, kind, false}, nullptr); });
+    return api("cudaMemcpy", [&] {
+        return copy({"cudaMemcpy", to, size, from, size, size, 1, kind, false}, nullptr);
+    });
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t size, cudaMemcpyKind kind,
                             cudaStream_t stream) {
-    return api("cudaMemcpyAsync",
-               [&] { return copy({"cudaMemcpyAsync", to, size, from, size, size, 1, kind, true}, stream); });
+    return api("cudaMemcpyAsync", [&] {
+        return copy({"cudaMemcpyAsync", to, size, from, size, size, 1, kind, true}, stream);
+    });
 }
 
 cudaError_t cudaMemcpy2D(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch,
@@ -321,14 +327,16 @@ cudaError_t cudaMemcpy2D(void* to, std::size_t to_pitch, const void* from, std::
 }
 
 cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch,
-                              std::size_t width, std::size_t height, cudaMemcpyKind kind, cudaStream_t stream) {
+                              std::size_t width, std::size_t height, cudaMemcpyKind kind,
+                              cudaStream_t stream) {
     return api("cudaMemcpy2DAsync", [&] {
         return copy({"cudaMemcpy2DAsync", to, to_pitch, from, from_pitch, width, height, kind, true}, stream);
     });
 }
 
 cudaError_t cudaMemset(void* pointer, int value, std::size_t size) {
-    return api("cudaMemset", [&] { return set("cudaMemset", pointer, size, value, size, 1, nullptr, false); });
+    return api("cudaMemset",
+               [&] { return set("cudaMemset", pointer, size, value, size, 1, nullptr, false); });
 }
 
 cudaError_t cudaMemsetAsync(void* pointer, int value, std::size_t size, cudaStream_t stream) {
@@ -341,8 +349,8 @@ cudaError_t cudaMemset2D(void* pointer, std::size_t pitch, int value, std::size_
                [&] { return set("cudaMemset2D", pointer, pitch, value, width, height, nullptr, false); });
 }
 
-cudaError_t cudaMemset2DAsync(void* pointer, std::size_t pitch, int value, std::size_t width, std::size_t height,
-                              cudaStream_t stream) {
+cudaError_t cudaMemset2DAsync(void* pointer, std::size_t pitch, int value, std::size_t width,
+                              std::size_t height, cudaStream_t stream) {
     return api("cudaMemset2DAsync",
                [&] { return set("cudaMemset2DAsync", pointer, pitch, value, width, height, stream, true); });
 }
@@ -350,32 +358,32 @@ cudaError_t cudaMemset2DAsync(void* pointer, std::size_t pitch, int value, std::
 cudaError_t cudaMemcpyToSymbol(const void* symbol, const void* from, std::size_t size, std::size_t offset,
                                cudaMemcpyKind kind) {
     return api("cudaMemcpyToSymbol", [&] {
-        return copy_symbol({"cudaMemcpyToSymbol", nullptr, 0, from, 0, size, 1, kind, false}, symbol, offset, true,
-                           nullptr);
+        return copy_symbol({"cudaMemcpyToSymbol", nullptr, 0, from, 0, size, 1, kind, false}, symbol, offset,
+                           true, nullptr);
     });
 }
 
-cudaError_t cudaMemcpyToSymbolAsync(const void* symbol, const void* from, std::size_t size, std::size_t offset,
-                                    cudaMemcpyKind kind, cudaStream_t stream) {
+cudaError_t cudaMemcpyToSymbolAsync(const void* symbol, const void* from, std::size_t size,
+                                    std::size_t offset, cudaMemcpyKind kind, cudaStream_t stream) {
     return api("cudaMemcpyToSymbolAsync", [&] {
-        return copy_symbol({"cudaMemcpyToSymbolAsync", nullptr, 0, from, 0, size, 1, kind, true}, symbol, offset,
-                           true, stream);
+        return copy_symbol({"cudaMemcpyToSymbolAsync", nullptr, 0, from, 0, size, 1, kind, true}, symbol,
+                           offset, true, stream);
     });
 }
 
 cudaError_t cudaMemcpyFromSymbol(void* to, const void* symbol, std::size_t size, std::size_t offset,
                                  cudaMemcpyKind kind) {
     return api("cudaMemcpyFromSymbol", [&] {
-        return copy_symbol({"cudaMemcpyFromSymbol", to, 0, nullptr, 0, size, 1, kind, false}, symbol, offset, false,
-                           nullptr);
+        return copy_symbol({"cudaMemcpyFromSymbol", to, 0, nullptr, 0, size, 1, kind, false}, symbol, offset,
+                           false, nullptr);
     });
 }
 
 cudaError_t cudaMemcpyFromSymbolAsync(void* to, const void* symbol, std::size_t size, std::size_t offset,
                                       cudaMemcpyKind kind, cudaStream_t stream) {
     return api("cudaMemcpyFromSymbolAsync", [&] {
-        return copy_symbol({"cudaMemcpyFromSymbolAsync", to, 0, nullptr, 0, size, 1, kind, true}, symbol, offset,
-                           false, stream);
+        return copy_symbol({"cudaMemcpyFromSymbolAsync", to, 0, nullptr, 0, size, 1, kind, true}, symbol,
+                           offset, false, stream);
     });
 }
 

@@ -9,7 +9,8 @@ namespace {
 
 constexpr std::size_t kib = 1024;
 constexpr std::size_t mib = 1024 * 1024;
-constexpr std::size_t context_bytes = 512 * mib;  // what a process's context takes from a device's free memory
+constexpr std::size_t context_bytes =
+    512 * mib;  // what a process's context takes from a device's free memory
 
 // Compute capability limits: the CUDA programming guide, "Compute Capabilities".
 constexpr Profile profiles[] = {
@@ -17,8 +18,8 @@ constexpr Profile profiles[] = {
      65536, 50 * 1024 * 1024, 5120, 1980000, 2619000},
     {"a100", "NVIDIA A100-SXM4-80GB", 8, 0, 108, 85017493504, 48 * kib, 163 * kib, 164 * kib, kib, 2048, 32,
      65536, 40 * 1024 * 1024, 5120, 1410000, 1593000},
-    {"rtx4090", "NVIDIA GeForce RTX 4090", 8, 9, 128, 25282281472, 48 * kib, 99 * kib, 100 * kib, kib, 1536, 24,
-     65536, 72 * 1024 * 1024, 384, 2520000, 10501000},
+    {"rtx4090", "NVIDIA GeForce RTX 4090", 8, 9, 128, 25282281472, 48 * kib, 99 * kib, 100 * kib, kib, 1536,
+     24, 65536, 72 * 1024 * 1024, 384, 2520000, 10501000},
 };
 
 const Profile* chosen = &profiles[0];

@@ -19,7 +19,8 @@ struct Name {
     const char* name;
     const char* text;
 };
-#define VGPU_ERROR(error, text) {error, #error, text}
+#define VGPU_ERROR(error, text) \
+    { error, #error, text }
 constexpr Name names[] = {
     VGPU_ERROR(cudaSuccess, "no error"),
     VGPU_ERROR(cudaErrorInvalidValue, "invalid argument"),
@@ -48,7 +49,8 @@ constexpr Name names[] = {
     VGPU_ERROR(cudaErrorLaunchOutOfResources, "too many resources requested for launch"),
     VGPU_ERROR(cudaErrorLaunchTimeout, "the launch timed out and was terminated"),
     VGPU_ERROR(cudaErrorAssert, "device-side assert triggered"),
-    VGPU_ERROR(cudaErrorHostMemoryAlreadyRegistered, "part or all of the requested memory range is already mapped"),
+    VGPU_ERROR(cudaErrorHostMemoryAlreadyRegistered,
+               "part or all of the requested memory range is already mapped"),
     VGPU_ERROR(cudaErrorHostMemoryNotRegistered, "pointer does not correspond to a registered memory region"),
     VGPU_ERROR(cudaErrorHardwareStackError, "hardware stack error"),
     VGPU_ERROR(cudaErrorIllegalInstruction, "an illegal instruction was encountered"),
@@ -60,15 +62,16 @@ constexpr Name names[] = {
     VGPU_ERROR(cudaErrorNotPermitted, "operation not permitted"),
     VGPU_ERROR(cudaErrorNotSupported, "operation not supported"),
     VGPU_ERROR(cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing"),
-    VGPU_ERROR(cudaErrorStreamCaptureInvalidated,
-               "operation failed due to a previous error during capture"),
-    VGPU_ERROR(cudaErrorStreamCaptureMerge, "operation would result in a merge of separate capture sequences"),
+    VGPU_ERROR(cudaErrorStreamCaptureInvalidated, "operation failed due to a previous error during capture"),
+    VGPU_ERROR(cudaErrorStreamCaptureMerge,
+               "operation would result in a merge of separate capture sequences"),
     VGPU_ERROR(cudaErrorStreamCaptureUnmatched, "capture was not ended in the same stream as it began"),
     VGPU_ERROR(cudaErrorStreamCaptureUnjoined, "capturing stream has unjoined work"),
-    VGPU_ERROR(cudaErrorStreamCaptureIsolation,
-               "dependency created on uncaptured work in another stream"),
-    VGPU_ERROR(cudaErrorStreamCaptureImplicit, "operation would make the legacy stream depend on a capturing blocking stream"),
-    VGPU_ERROR(cudaErrorCapturedEvent, "operation not permitted on an event last recorded in a capturing stream"),
+    VGPU_ERROR(cudaErrorStreamCaptureIsolation, "dependency created on uncaptured work in another stream"),
+    VGPU_ERROR(cudaErrorStreamCaptureImplicit,
+               "operation would make the legacy stream depend on a capturing blocking stream"),
+    VGPU_ERROR(cudaErrorCapturedEvent,
+               "operation not permitted on an event last recorded in a capturing stream"),
     VGPU_ERROR(cudaErrorStreamCaptureWrongThread,
                "attempt to terminate a thread-local capture sequence from another thread"),
     VGPU_ERROR(cudaErrorTimeout, "wait operation timed out"),
@@ -121,7 +124,8 @@ void read_environment() {
             chosen_schedule = {Order::random,
                                colon == std::string::npos ? 0 : std::stoull(order.substr(colon + 1))};
         } else if (order != "forward") {
-            throw std::invalid_argument("VGPU_SCHEDULE is \"" + order + "\", not forward, reverse or random:SEED");
+            throw std::invalid_argument("VGPU_SCHEDULE is \"" + order +
+                                        "\", not forward, reverse or random:SEED");
         }
     }
     detail::state().random.seed(chosen_schedule.seed);
@@ -130,7 +134,8 @@ void read_environment() {
         for (std::string item; std::getline(list, item, ',');) {
             std::stringstream fields(item);
             std::string call, nth, error;
-            if (!std::getline(fields, call, ':') || !std::getline(fields, nth, ':') || !std::getline(fields, error)) {
+            if (!std::getline(fields, call, ':') || !std::getline(fields, nth, ':') ||
+                !std::getline(fields, error)) {
                 throw std::invalid_argument("VGPU_FAIL has \"" + item + "\", expected call:nth:error");
             }
             fail_next(call, static_cast<unsigned>(std::stoul(nth)), std::stoi(error));
@@ -201,7 +206,9 @@ void start_once() {
     (void)once;
 }
 
-bool started() { return running; }
+bool started() {
+    return running;
+}
 
 void destroy_everything() {
     State& s = state();
@@ -233,9 +240,12 @@ cudaError_t record_error(cudaError_t error) {
     return error;
 }
 
-
-bool in_host_function() { return inside_host_function; }
-void set_in_host_function(bool inside) { inside_host_function = inside; }
+bool in_host_function() {
+    return inside_host_function;
+}
+void set_in_host_function(bool inside) {
+    inside_host_function = inside;
+}
 
 void report_api(Fault kind, const char* call, std::string text, std::uint64_t address, std::size_t size) {
     Report entry;

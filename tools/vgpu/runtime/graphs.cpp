@@ -245,8 +245,9 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t handle, cudaGraphNode_t* nodes, std::s
 cudaError_t cudaGraphNodeGetType(cudaGraphNode_t node, cudaGraphNodeType* type) {
     return api("cudaGraphNodeGetType", [&] {
         const auto value = reinterpret_cast<std::uintptr_t>(node);
-        const auto graph = state().graphs.find(
-            reinterpret_cast<void*>((graph_tag << 40) + (((value >> 20) & 0xfffff) << 4)), "cudaGraphNodeGetType");
+        const auto graph =
+            state().graphs.find(reinterpret_cast<void*>((graph_tag << 40) + (((value >> 20) & 0xfffff) << 4)),
+                                "cudaGraphNodeGetType");
         if (value >> 40 != node_tag || graph == nullptr || (value & 0xfffff) >= graph->nodes.size()) {
             return cudaErrorInvalidValue;
         }

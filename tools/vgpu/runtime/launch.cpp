@@ -99,16 +99,16 @@ cudaError_t __cudaPopCallConfiguration(dim3* grid, dim3* block, std::size_t* sha
     return cudaSuccess;
 }
 
-cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void** arguments, std::size_t shared,
-                             cudaStream_t stream) {
+cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void** arguments,
+                             std::size_t shared, cudaStream_t stream) {
     return api("cudaLaunchKernel", [&] {
         return launch(function, {grid, block, shared, stream}, arguments, "cudaLaunchKernel");
     });
 }
 
 // What the <<<>>> of an object turns into; for fail_next it is the same call.
-cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments, std::size_t shared,
-                               cudaStream_t stream) {
+cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments,
+                               std::size_t shared, cudaStream_t stream) {
     return cudaLaunchKernel(kernel, grid, block, arguments, shared, stream);
 }
 
@@ -146,8 +146,9 @@ cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribu
                     report_api(Fault::launch_limit, kernel->name.c_str(),
                                std::to_string(value) + " bytes of dynamic and " +
                                    std::to_string(info->static_shared) +
-                                   " bytes of static shared memory were asked for; " + vgpu::profile().full_name +
-                                   " has " + std::to_string(vgpu::profile().shared_per_block_optin) + " a block");
+                                   " bytes of static shared memory were asked for; " +
+                                   vgpu::profile().full_name + " has " +
+                                   std::to_string(vgpu::profile().shared_per_block_optin) + " a block");
                     return cudaErrorInvalidValue;
                 }
                 kernel->dynamic_shared_limit = static_cast<std::size_t>(value);
@@ -164,7 +165,8 @@ cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribu
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* function) {
     return api("cudaFuncGetAttributes", [&] {
         Kernel* kernel = find_kernel(function);
-        const vgpu::KernelInfo* info = kernel == nullptr ? nullptr : resolve(*kernel, "cudaFuncGetAttributes");
+        const vgpu::KernelInfo* info =
+            kernel == nullptr ? nullptr : resolve(*kernel, "cudaFuncGetAttributes");
         if (info == nullptr) {
             return cudaErrorInvalidDeviceFunction;
         }

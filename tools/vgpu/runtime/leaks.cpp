@@ -12,7 +12,8 @@ namespace vgpu {
 namespace {
 
 void add(std::vector<Leak>& list, const char* what, std::size_t bytes, const std::string& example) {
-    const auto found = std::find_if(list.begin(), list.end(), [&](const Leak& leak) { return leak.what == what; });
+    const auto found =
+        std::find_if(list.begin(), list.end(), [&](const Leak& leak) { return leak.what == what; });
     Leak& leak = found != list.end() ? *found : list.emplace_back();
     if (leak.count == 0) {
         leak.what = what;
@@ -68,8 +69,8 @@ std::vector<Leak> leaks() {
         if (record->kind == MemoryKind::device && !record->free_queued) {
             add(list, "device memory", record->size, example);
         } else if (record->kind == MemoryKind::pinned) {
-            add(list, record->label == "cudaHostRegister" ? "registered memory" : "pinned memory", record->size,
-                example);
+            add(list, record->label == "cudaHostRegister" ? "registered memory" : "pinned memory",
+                record->size, example);
         }
     }
     return list;

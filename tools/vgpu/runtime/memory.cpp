@@ -157,7 +157,9 @@ const Allocation* find_allocation(std::uint64_t address) {
     return record;
 }
 
-std::uint64_t memory_generation() { return memory().generation.load(std::memory_order_acquire); }
+std::uint64_t memory_generation() {
+    return memory().generation.load(std::memory_order_acquire);
+}
 
 std::string describe_address(std::uint64_t address) {
     const Memory& m = memory();
@@ -171,9 +173,9 @@ std::string describe_address(std::uint64_t address) {
     const Block& block = *std::prev(after)->second;
     const auto place = [address](const Allocation& record) {
         const std::uint64_t offset = address - record.address;
-        return offset < record.size ? std::to_string(offset) + " bytes into " + describe(record)
-                                    : std::to_string(offset - record.size) + " bytes past the end of " +
-                                          describe(record);
+        return offset < record.size
+                   ? std::to_string(offset) + " bytes into " + describe(record)
+                   : std::to_string(offset - record.size) + " bytes past the end of " + describe(record);
     };
     if (!device && address - block.address >= block.size) {
         return "no memory that the device can reach";
@@ -207,8 +209,8 @@ void annotate_suballocation(const void* pointer, std::size_t size, const char* l
     }
     const auto next = block->pieces.lower_bound(address);
     const bool meets_next = next != block->pieces.end() && next->first - address < size;
-    const bool meets_previous = next != block->pieces.begin() &&
-                                address - std::prev(next)->first < std::prev(next)->second->size;
+    const bool meets_previous =
+        next != block->pieces.begin() && address - std::prev(next)->first < std::prev(next)->second->size;
     if (!block->contains(address, size) || meets_next || meets_previous) {
         Report entry;
         entry.kind = Fault::out_of_bounds;
@@ -275,7 +277,8 @@ const std::byte* device_read(const void* pointer, std::size_t size) {
         if (const void* hole = std::memchr(first, 0, size)) {
             Report entry;
             entry.kind = Fault::uninitialised;
-            entry.address = address + static_cast<std::size_t>(static_cast<const std::uint8_t*>(hole) - first);
+            entry.address =
+                address + static_cast<std::size_t>(static_cast<const std::uint8_t*>(hole) - first);
             entry.size = size;
             entry.text = "nothing has written here: " + describe_address(entry.address);
             report(std::move(entry));
@@ -302,7 +305,9 @@ std::byte* device_write(void* pointer, std::size_t size) {
 
 namespace detail {
 
-void note_host_memory_write(const Allocation& allocation) { allocation.device_writes.fetch_add(1); }
+void note_host_memory_write(const Allocation& allocation) {
+    allocation.device_writes.fetch_add(1);
+}
 
 void release_all_suballocations(const void* slab, bool stays_pool) {
     Memory& m = memory();

@@ -135,9 +135,10 @@ cudaError_t cudaFreeAsync(void* pointer, cudaStream_t handle) {
             return cudaErrorInvalidValue;
         }
         if (record->free_queued) {
-            report_api(Fault::double_free, "cudaFreeAsync",
-                       "an earlier cudaFreeAsync already frees this pointer: " + vgpu::describe_address(address),
-                       address);
+            report_api(
+                Fault::double_free, "cudaFreeAsync",
+                "an earlier cudaFreeAsync already frees this pointer: " + vgpu::describe_address(address),
+                address);
             return cudaErrorInvalidValue;
         }
         record->free_queued = true;
@@ -184,7 +185,8 @@ cudaError_t cudaFreeHost(void* pointer) {
 
 cudaError_t cudaHostRegister(void* pointer, std::size_t size, unsigned) {
     return api("cudaHostRegister", [&] {
-        if (pointer == nullptr || size == 0 || vgpu::is_device_address(reinterpret_cast<std::uint64_t>(pointer))) {
+        if (pointer == nullptr || size == 0 ||
+            vgpu::is_device_address(reinterpret_cast<std::uint64_t>(pointer))) {
             return cudaErrorInvalidValue;
         }
         const auto first = reinterpret_cast<std::uint64_t>(pointer);

@@ -1,6 +1,5 @@
 // NVTX's memory extension, attached as a statically linked tool: a program that declares its pools by nvtxMemHeapRegister
 // and its pieces by nvtxMemRegionsRegister gets byte-exact bounds without knowing of the virtual GPU.
-#define NVTX_STATIC_INJECTION_IMPL
 #include <nvtx3/nvToolsExt.h>
 #include <nvtx3/nvToolsExtMem.h>
 
@@ -11,7 +10,9 @@
 
 namespace {
 
-bool ours(const void* pointer) { return vgpu::is_device_address(reinterpret_cast<std::uint64_t>(pointer)); }
+bool ours(const void* pointer) {
+    return vgpu::is_device_address(reinterpret_cast<std::uint64_t>(pointer));
+}
 
 template <class Element>
 const Element& element(const void* first, std::size_t stride, std::size_t i) {
@@ -44,8 +45,8 @@ void reset_heap(nvtxDomainHandle_t, nvtxMemHeapHandle_t heap) {
 
 void register_regions(nvtxDomainHandle_t, const nvtxMemRegionsRegisterBatch_t* batch) {
     for (std::size_t i = 0; i < batch->regionCount; ++i) {
-        const auto& range = element<nvtxMemVirtualRangeDesc_t>(batch->regionDescElements,
-                                                               batch->regionDescElementSize, i);
+        const auto& range =
+            element<nvtxMemVirtualRangeDesc_t>(batch->regionDescElements, batch->regionDescElementSize, i);
         if (ours(range.ptr)) {
             vgpu::annotate_suballocation(range.ptr, range.size);
         }
@@ -59,8 +60,8 @@ void register_regions(nvtxDomainHandle_t, const nvtxMemRegionsRegisterBatch_t* b
 // A resized piece is a new one: its contents are lost, which no allocator relies on for device memory.
 void resize_regions(nvtxDomainHandle_t, const nvtxMemRegionsResizeBatch_t* batch) {
     for (std::size_t i = 0; i < batch->regionDescCount; ++i) {
-        const auto& range = element<nvtxMemVirtualRangeDesc_t>(batch->regionDescElements,
-                                                               batch->regionDescElementSize, i);
+        const auto& range =
+            element<nvtxMemVirtualRangeDesc_t>(batch->regionDescElements, batch->regionDescElementSize, i);
         if (ours(range.ptr)) {
             vgpu::release_suballocation(range.ptr);
             vgpu::annotate_suballocation(range.ptr, range.size);
@@ -70,15 +71,18 @@ void resize_regions(nvtxDomainHandle_t, const nvtxMemRegionsResizeBatch_t* batch
 
 void unregister_regions(nvtxDomainHandle_t, const nvtxMemRegionsUnregisterBatch_t* batch) {
     for (std::size_t i = 0; i < batch->refCount; ++i) {
-        const auto& reference =
-            element<nvtxMemRegionRef_t>(batch->refElements, batch->refElementSize, i);
+        const auto& reference = element<nvtxMemRegionRef_t>(batch->refElements, batch->refElementSize, i);
         if (ours(reference.pointer)) {
             vgpu::release_suballocation(reference.pointer);
         }
     }
 }
 
-int attach(nvtxExtModuleInfo_t* module) {
+}  // namespace
+
+namespace vgpu::detail {
+
+int attach_nvtx_module(nvtxExtModuleInfo_t* module) {
     if (module->moduleId != NVTX_EXT_MODULEID_MEM || module->segmentsCount == 0) {
         return 0;
     }
@@ -91,18 +95,5 @@ int attach(nvtxExtModuleInfo_t* module) {
     slots[NVTX3EXT_CBID_nvtxMemRegionsUnregister] = reinterpret_cast<std::intptr_t>(&unregister_regions);
     return 1;
 }
-
-}  // namespace
-
-extern "C" {
-// NVTX's header declares this weak and null; this definition attaches the functions above.
-extern NvtxExtInitializeInjectionFunc_t InitializeInjectionNvtxExtension_fnptr;
-NvtxExtInitializeInjectionFunc_t InitializeInjectionNvtxExtension_fnptr = attach;
-}
-
-namespace vgpu::detail {
-
-// Called so that the linker takes this file from the library.
-void attach_nvtx() {}
 
 }  // namespace vgpu::detail

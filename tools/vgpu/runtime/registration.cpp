@@ -45,9 +45,10 @@ Registry& registry() {
 
 void report_untranslated(const char* call, const std::string& name, const FatBinary& binary) {
     report_api(Fault::unknown, call,
-               binary.id == 0 ? "the object of " + name +
-                                    " holds no readable PTX; compile it with code=compute_80 and without compression"
-                              : "no translated module is linked for the object of " + name);
+               binary.id == 0
+                   ? "the object of " + name +
+                         " holds no readable PTX; compile it with code=compute_80 and without compression"
+                   : "no translated module is linked for the object of " + name);
 }
 
 // Gives the module's variables memory and their initial values.
@@ -124,8 +125,9 @@ Symbol find_symbol(const void* host_variable) {
         report_untranslated("symbol lookup", "the variable " + variable.name, *variable.binary);
         return {};
     }
-    const auto global = std::find_if(module->globals.begin(), module->globals.end(),
-                                     [&](const GlobalVariable& entry) { return variable.name == entry.name; });
+    const auto global =
+        std::find_if(module->globals.begin(), module->globals.end(),
+                     [&](const GlobalVariable& entry) { return variable.name == entry.name; });
     if (global == module->globals.end() || !load(*variable.binary, *module)) {
         return {};
     }
@@ -167,7 +169,9 @@ void __cudaRegisterFatBinaryEnd(void**) {}
 // Called at exit, when queued work may still name the binary's kernels: everything stays.
 void __cudaUnregisterFatBinary(void**) {}
 
-char __cudaInitModule(void**) { return 1; }
+char __cudaInitModule(void**) {
+    return 1;
+}
 
 void __cudaRegisterFunction(void** binary, const char* host_function, char*, const char* name, int, uint3*,
                             uint3*, dim3*, dim3*, int*) {
@@ -180,8 +184,8 @@ void __cudaRegisterFunction(void** binary, const char* host_function, char*, con
     r.kernels[host_function] = std::move(kernel);
 }
 
-void __cudaRegisterVar(void** binary, char* host_variable, char*, const char* name, int, std::size_t size, int,
-                       int) {
+void __cudaRegisterVar(void** binary, char* host_variable, char*, const char* name, int, std::size_t size,
+                       int, int) {
     Registry& r = registry();
     std::lock_guard<std::recursive_mutex> lock(r.mutex);
     r.variables[host_variable] = {reinterpret_cast<FatBinary*>(binary), name, size};

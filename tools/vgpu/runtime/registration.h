@@ -17,7 +17,8 @@ struct FatBinary {
 
 struct Kernel {
     FatBinary* binary = nullptr;
-    std::string name;  // mangled: static kernels of two files may share it, so it counts within its binary only
+    std::string
+        name;  // mangled: static kernels of two files may share it, so it counts within its binary only
     std::size_t dynamic_shared_limit = 0;  // 0: what fits into the 48 KB that need no opting in
 };
 

@@ -103,7 +103,8 @@ std::string to_string(const Report& entry) {
     }
     if (!entry.file.empty() || entry.line != 0) {
         const auto triple = [](const unsigned* v) {
-            return "(" + std::to_string(v[0]) + ", " + std::to_string(v[1]) + ", " + std::to_string(v[2]) + ")";
+            return "(" + std::to_string(v[0]) + ", " + std::to_string(v[1]) + ", " + std::to_string(v[2]) +
+                   ")";
         };
         message += ", block " + triple(entry.block) + ", thread " + triple(entry.thread);
     }

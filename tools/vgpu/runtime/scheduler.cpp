@@ -116,7 +116,9 @@ std::uint32_t new_lane() {
     return static_cast<std::uint32_t>(s.lane_sequence.size() - 1);
 }
 
-void release_lane(std::uint32_t lane) { state().free_lanes.push_back(lane); }
+void release_lane(std::uint32_t lane) {
+    state().free_lanes.push_back(lane);
+}
 
 std::shared_ptr<Stream> find_stream(cudaStream_t handle, const char* call) {
     State& s = state();

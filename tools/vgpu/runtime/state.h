@@ -33,7 +33,7 @@ struct Operation {
     Work work;
     std::uint32_t lane = 0;
     Clock clock;
-    std::uint64_t view = 0;                                 // the sub-allocations that it sees
+    std::uint64_t view = 0;                                // the sub-allocations that it sees
     std::vector<std::shared_ptr<Operation>> dependencies;  // those not done; emptied when done
     std::vector<std::shared_ptr<Operation>> dependents;
     std::size_t waiting = 0;  // dependencies not done
@@ -123,8 +123,9 @@ class HandleTable {
         entry.kernel = call;
         entry.address = value;
         entry.text = std::string("the ") + what_ +
-                     (value == 0 ? " handle is null" : was_one ? " was destroyed before this call"
-                                                               : " handle was never created");
+                     (value == 0 ? " handle is null"
+                      : was_one  ? " was destroyed before this call"
+                                 : " handle was never created");
         report(std::move(entry));
     }
 
@@ -172,7 +173,8 @@ void set_sticky(cudaError_t error);
 cudaError_t record_error(cudaError_t error);  // what cudaGetLastError returns next; passes its argument on
 bool in_host_function();
 void set_in_host_function(bool inside);
-void report_api(Fault kind, const char* call, std::string text, std::uint64_t address = 0, std::size_t size = 0);
+void report_api(Fault kind, const char* call, std::string text, std::uint64_t address = 0,
+                std::size_t size = 0);
 
 // What every entry point does around its work.
 template <class Body>
@@ -224,7 +226,8 @@ void set_current_view(std::uint64_t view);
 void set_running_view(bool running, std::uint64_t view);
 void prune_suballocations(const std::vector<std::pair<std::uint64_t, std::uint64_t>>& needed);
 void collect_views();
-std::uint64_t allocate_device(std::size_t size, MemoryKind kind, const std::string& label);  // 0: does not fit
+std::uint64_t allocate_device(std::size_t size, MemoryKind kind,
+                              const std::string& label);  // 0: does not fit
 // The allocation that starts here; null after a report by the call.
 Allocation* allocation_to_free(std::uint64_t address, MemoryKind kind, const char* call);
 void free_device(Allocation& allocation);
