@@ -110,8 +110,12 @@ class HandleTable {
     }
     void erase(const void* handle) { values_.erase(reinterpret_cast<std::uintptr_t>(handle)); }
     const std::map<std::uintptr_t, std::shared_ptr<T>>& values() const { return values_; }
-    void clear() { values_.clear(); }
-    std::uint32_t count() const { return static_cast<std::uint32_t>(count_); }
+    void clear() {
+        values_.clear();
+        cleared_ = count_;
+    }
+    // Handed out since the last clear().
+    std::uint32_t count() const { return static_cast<std::uint32_t>(count_ - cleared_); }
 
   private:
     void complain(const void* handle, const char* call) const {
@@ -132,6 +136,7 @@ class HandleTable {
     const char* what_;
     std::uintptr_t tag_;
     std::uintptr_t count_ = 0;
+    std::uintptr_t cleared_ = 0;
     std::map<std::uintptr_t, std::shared_ptr<T>> values_;
 };
 
