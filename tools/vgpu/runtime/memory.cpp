@@ -14,58 +14,22 @@
 
 #include "tools/vgpu/control.h"
 #include "tools/vgpu/runtime/address_space.h"
+#include "tools/vgpu/runtime/memory_tables.h"
 #include "tools/vgpu/runtime/state.h"
 
 namespace vgpu {
+
+using detail::Block;
+using detail::containing;
+using detail::describe;
+using detail::memory;
+using detail::Memory;
+using detail::Piece;
+
 namespace {
-
-// A part of a pool. Operations run later than they are enqueued, so a piece that the host has released by
-// then, or handed out again, is still what an operation enqueued before sees: every piece has a life, counted in
-// annotations, and every operation a view, the count at its enqueueing.
-struct Piece : Allocation {
-    std::uint64_t born = 0;
-    std::uint64_t died = ~std::uint64_t{0};
-    std::atomic<bool> fresh{true};  // its bytes become uninitialised at its first use, not at its annotation
-
-    bool visible(std::uint64_t view) const { return born <= view && view < died; }
-};
-
-struct Block : Allocation {
-    std::map<std::uint64_t, std::unique_ptr<Piece>> pieces;  // alive for the host
-    std::vector<std::unique_ptr<Piece>> released;            // perhaps still seen by queued work
-};
-
-struct Memory {
-    mutable std::shared_mutex mutex;
-    std::map<std::uint64_t, std::unique_ptr<Block>> blocks;  // device memory, the freed included
-    std::map<std::uint64_t, std::unique_ptr<Block>> host;    // pinned memory
-    std::uint64_t next = 0;
-    std::uint64_t count = 0;
-    std::size_t in_use = 0;
-    std::uint64_t view = 0;
-    bool running = false;
-    std::uint64_t running_view = 0;
-    std::size_t released_pieces = 0;
-    std::atomic<std::uint64_t> generation{1};
-};
-
-Memory& memory() {
-    static auto& instance = *new Memory;
-    return instance;
-}
 
 constexpr std::uint64_t alignment = 512;
 constexpr std::uint64_t red_zone = 512;
-
-template <class Record>
-Record* containing(const std::map<std::uint64_t, std::unique_ptr<Record>>& records, std::uint64_t address) {
-    auto after = records.upper_bound(address);
-    if (after == records.begin()) {
-        return nullptr;
-    }
-    Record& record = *std::prev(after)->second;
-    return address - record.address < record.size ? &record : nullptr;
-}
 
 const Allocation* use(Piece& piece) {
     if (piece.fresh.exchange(false)) {
@@ -95,41 +59,10 @@ const Allocation* find_locked(const Memory& m, std::uint64_t address) {
     return nullptr;
 }
 
-void point_at(Allocation& record, std::uint64_t address, std::size_t size) {
-    record.address = address;
-    record.size = size;
-    record.alias = detail::alias_of(address);
-    record.initialised = detail::initialised_of(address);
-    record.written_by = detail::writers_of(address);
-    record.read_by = detail::readers_of(address);
-}
-
-Block* block_of_pool(Memory& m, const void* pointer, const char* call) {
-    const auto address = reinterpret_cast<std::uint64_t>(pointer);
-    Block* block = containing(m.blocks, address);
-    if (block == nullptr || !block->alive) {
-        Report entry;
-        entry.kind = Fault::out_of_bounds;
-        entry.kernel = call;
-        entry.address = address;
-        entry.text = "the address belongs to no device allocation";
-        report(std::move(entry));
-        return nullptr;
-    }
-    return block;
-}
-
 std::string hexadecimal(std::uint64_t value) {
     char text[24];
     std::snprintf(text, sizeof(text), "0x%" PRIx64, value);
     return text;
-}
-
-std::string describe(const Allocation& record) {
-    const bool piece = record.kind == MemoryKind::suballocation;
-    return (piece ? "sub-allocation " : "allocation ") + std::to_string(record.number) + " (" + record.label +
-           (record.label.empty() ? "" : ", ") + std::to_string(record.size) + " bytes at " +
-           hexadecimal(record.address) + (record.alive ? ")" : ", freed)");
 }
 
 }  // namespace
@@ -190,81 +123,6 @@ std::string describe_address(std::uint64_t address) {
     return place(*std::prev(piece)->second) + ", in the pool " + describe(block);
 }
 
-void annotate_pool(const void* slab) {
-    Memory& m = memory();
-    std::lock_guard<std::shared_mutex> lock(m.mutex);
-    if (Block* block = block_of_pool(m, slab, "annotate_pool")) {
-        block->pool = true;
-        m.generation.fetch_add(1);
-    }
-}
-
-void annotate_suballocation(const void* pointer, std::size_t size, const char* label) {
-    Memory& m = memory();
-    std::lock_guard<std::shared_mutex> lock(m.mutex);
-    const auto address = reinterpret_cast<std::uint64_t>(pointer);
-    Block* block = block_of_pool(m, pointer, "annotate_suballocation");
-    if (block == nullptr || size == 0) {
-        return;
-    }
-    const auto next = block->pieces.lower_bound(address);
-    const bool meets_next = next != block->pieces.end() && next->first - address < size;
-    const bool meets_previous =
-        next != block->pieces.begin() && address - std::prev(next)->first < std::prev(next)->second->size;
-    if (!block->contains(address, size) || meets_next || meets_previous) {
-        Report entry;
-        entry.kind = Fault::out_of_bounds;
-        entry.kernel = "annotate_suballocation";
-        entry.address = address;
-        entry.size = size;
-        entry.text = std::string("the sub-allocation ") +
-                     (block->contains(address, size) ? "overlaps another of " : "leaves ") + describe(*block);
-        report(std::move(entry));
-        return;
-    }
-    block->pool = true;
-    auto piece = std::make_unique<Piece>();
-    point_at(*piece, address, size);
-    piece->kind = MemoryKind::suballocation;
-    piece->number = ++m.count;
-    piece->label = label;
-    piece->born = ++m.view;
-    block->pieces.emplace(address, std::move(piece));
-    m.generation.fetch_add(1);
-}
-
-void release_suballocation(const void* pointer) {
-    Memory& m = memory();
-    bool crowded = false;
-    {
-        std::lock_guard<std::shared_mutex> lock(m.mutex);
-        const auto address = reinterpret_cast<std::uint64_t>(pointer);
-        Block* block = block_of_pool(m, pointer, "release_suballocation");
-        if (block == nullptr) {
-            return;
-        }
-        const auto found = block->pieces.find(address);
-        if (found == block->pieces.end()) {
-            Report entry;
-            entry.kind = Fault::double_free;
-            entry.kernel = "release_suballocation";
-            entry.address = address;
-            entry.text = "no live sub-allocation of " + describe(*block) + " starts here";
-            report(std::move(entry));
-            return;
-        }
-        found->second->died = ++m.view;
-        found->second->alive = false;
-        block->released.push_back(std::move(found->second));
-        block->pieces.erase(found);
-        m.generation.fetch_add(1);
-        crowded = ++m.released_pieces >= 4096 && m.released_pieces % 1024 == 0;
-    }
-    if (crowded) {
-        detail::collect_views();
-    }
-}
-
 const std::byte* device_read(const void* pointer, std::size_t size) {
     std::byte* alias = detail::checked_range(pointer, size, "");
     if (alias == nullptr || size == 0) {
@@ -305,24 +163,29 @@ std::byte* device_write(void* pointer, std::size_t size) {
 
 namespace detail {
 
-void note_host_memory_write(const Allocation& allocation) {
-    allocation.device_writes.fetch_add(1);
+Memory& memory() {
+    static auto& instance = *new Memory;
+    return instance;
 }
 
-void release_all_suballocations(const void* slab, bool stays_pool) {
-    Memory& m = memory();
-    std::lock_guard<std::shared_mutex> lock(m.mutex);
-    if (Block* block = block_of_pool(m, slab, "memory pool")) {
-        ++m.view;
-        for (auto& [address, piece] : block->pieces) {
-            piece->died = m.view;
-            piece->alive = false;
-            block->released.push_back(std::move(piece));
-        }
-        block->pieces.clear();
-        block->pool = stays_pool;
-        m.generation.fetch_add(1);
-    }
+void point_at(Allocation& record, std::uint64_t address, std::size_t size) {
+    record.address = address;
+    record.size = size;
+    record.alias = detail::alias_of(address);
+    record.initialised = detail::initialised_of(address);
+    record.written_by = detail::writers_of(address);
+    record.read_by = detail::readers_of(address);
+}
+
+std::string describe(const Allocation& record) {
+    const bool piece = record.kind == MemoryKind::suballocation;
+    return (piece ? "sub-allocation " : "allocation ") + std::to_string(record.number) + " (" + record.label +
+           (record.label.empty() ? "" : ", ") + std::to_string(record.size) + " bytes at " +
+           hexadecimal(record.address) + (record.alive ? ")" : ", freed)");
+}
+
+void note_host_memory_write(const Allocation& allocation) {
+    allocation.device_writes.fetch_add(1);
 }
 
 std::uint64_t current_view() {
@@ -338,22 +201,6 @@ void set_running_view(bool running, std::uint64_t view) {
     if (m.count != 0) {
         m.generation.fetch_add(1);
     }
-}
-
-void prune_suballocations(const std::vector<std::pair<std::uint64_t, std::uint64_t>>& needed) {
-    Memory& m = memory();
-    std::lock_guard<std::shared_mutex> lock(m.mutex);
-    m.released_pieces = 0;
-    for (auto& [address, block] : m.blocks) {
-        const auto unneeded = [&](const std::unique_ptr<Piece>& piece) {
-            return std::none_of(needed.begin(), needed.end(), [&](const auto& range) {
-                return piece->born <= range.second && range.first < piece->died;
-            });
-        };
-        std::erase_if(block->released, unneeded);
-        m.released_pieces += block->released.size();
-    }
-    m.generation.fetch_add(1);
 }
 
 std::uint64_t allocate_device(std::size_t size, MemoryKind kind, const std::string& label) {
