@@ -30,7 +30,8 @@ struct Allocation {
     MemoryKind kind = MemoryKind::device;
     std::uint64_t number = 0;  // counts allocations, for messages
     std::string label;         // "cudaMalloc", a variable's name, the name given to a sub-allocation
-    bool alive = true;         // records of freed memory stay, so that a cached pointer can be checked
+    bool alive = true;         // records of freed memory stay, so that a use after free can be described
+    bool free_queued = false;  // by cudaFreeAsync
     bool pool = false;         // has sub-allocations: only these may be accessed
     // Pinned memory: set by note_access, so that a host overwrite can be told from a device write.
     mutable std::atomic<std::uint64_t> device_writes{0};
@@ -41,8 +42,9 @@ struct Allocation {
 };
 
 // The live allocation that an access at this address belongs to: the sub-allocation inside a pool. Null outside
-// every allocation, in a red zone, in freed memory, and in a pool's unassigned bytes. The record stays valid for
-// ever; a cached one must be looked up again when memory_generation() has changed.
+// every allocation, in a red zone, in freed memory, and in a pool's unassigned bytes. A record is to be looked up
+// again when memory_generation() has changed, which it also does from one operation to the next: what an operation
+// sees of a pool are the sub-allocations of the moment when it was enqueued.
 const Allocation* find_allocation(std::uint64_t address);
 inline const Allocation* find_allocation(const void* pointer) {
     return find_allocation(reinterpret_cast<std::uint64_t>(pointer));
