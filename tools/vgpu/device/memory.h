@@ -17,7 +17,7 @@ template <class T, int N> struct Vector {
 // Out of line. They return where the bytes are, or do not return.
 View& find_view(Thread& thread, U64 address, U32 size, U32 site, Access access);
 void global_uninitialised(Thread& thread, View& view, U64 address, U32 size, U32 site);
-void global_ordering(const View& view, U64 address, U32 size, bool write);
+void global_ordering(View& view, U64 address, U32 size, bool write, U32 now);
 void count_global(Thread& thread, U64 address, U32 size, U32 site, bool write);
 [[noreturn]] void shared_fault(Thread& thread, U32 address, U32 size, U32 site, Access access);
 void shared_read_conflict(Thread& thread, U32 address, U32 size, U32 site, bool atomic);
@@ -66,17 +66,32 @@ template <int N> inline unsigned char* global_pointer(Thread& t, U64 address, U3
     const U32 now = t.block->operation;
     if (view->written_by == nullptr) {
         if (access != Access::read) {
-            global_ordering(*view, address, N, true);
+            global_ordering(*view, address, N, true, now);
         }
     } else if (now != 0) {
-        const U64 base = view->address / 4;
-        const U64 first = address / 4 - base;
-        const U64 last = (address + N - 1) / 4 - base;
-        for (U64 w = first; w <= last; ++w) {
-            if (view->written_by[w] != now && (access != Access::read || view->read_by[w] != now)) [[unlikely]] {
-                global_ordering(*view, address, N, access != Access::read);
-                break;
+        const U64 word = address / 4 - view->address / 4;
+        for (U64 w = word; w < word + (N + 3) / 4; ++w) {
+            U32& writer = view->written_by[w];
+            U32& reader = view->read_by[w];
+            if (access == Access::read) {
+                if (writer == now || reader == now) {
+                    continue;
+                }
+                if (writer == view->read_writer && reader == view->read_reader && view->operation == now) {
+                    reader = view->read_next;
+                    continue;
+                }
+            } else {
+                if (writer == now && reader == 0) {
+                    continue;
+                }
+                if (writer == view->write_writer && reader == view->write_reader && view->operation == now) {
+                    writer = now;
+                    reader = 0;
+                    continue;
+                }
             }
+            global_ordering(*view, address / 4 * 4 + (w - word) * 4, 4, access != Access::read, now);
         }
     }
     if (t.block->counting) [[unlikely]] {

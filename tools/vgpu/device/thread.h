@@ -33,6 +33,11 @@ struct View {
     U32* written_by = nullptr;
     U32* read_by = nullptr;
     const Allocation* allocation = nullptr;
+    // What the ordering check of the host half decided last in this operation: words with these marks need not be
+    // asked about again.
+    U32 operation = 0;
+    U32 read_writer = 0, read_reader = 0, read_next = 0;
+    U32 write_writer = 0, write_reader = 0;
 };
 
 // Who wrote and who read each byte of shared memory last. An identity is the number of a thread's run between

@@ -20,6 +20,7 @@ void Executor::complete_barrier(Barrier& b) {
         make_ready(*t);
     }
     b.arrived = b.popc = 0;
+    --open_barriers;
     b.all = true;
     b.any = false;
     b.waiting.clear();
@@ -42,6 +43,7 @@ U32 bar_sync(Thread& thread, U32 index, U32 count, U32 site, Reduction reduction
                                         "barrier 6",  "barrier 7",  "barrier 8",  "barrier 9", "barrier 10", "barrier 11",
                                         "barrier 12", "barrier 13", "barrier 14", "barrier 15"};
     b.count = count >= e.thread_count() ? 0 : count;
+    e.open_barriers += b.arrived == 0;
     ++b.arrived;
     b.popc += value ? 1 : 0;
     b.all = b.all && value;
@@ -72,6 +74,7 @@ void bar_arrive(Thread& thread, U32 index, U32 count, U32) {
     Executor& e = Executor::of(t);
     Barrier& b = e.barrier(index);
     b.count = count;
+    e.open_barriers += b.arrived == 0;
     ++b.arrived;
     b.arrivers.push_back(&t);
     if (b.arrived >= count) {

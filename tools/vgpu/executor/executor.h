@@ -95,6 +95,7 @@ class Executor : public Block {
     U32 thread_count() const { return thread_count_; }
     Warp& warp(const Thread& t) { return warps_[t.linear >> 5]; }
     std::vector<ThreadState*>& in_release_order(std::vector<ThreadState*>& list);
+    void release_lanes(const Warp& w, U32 lanes);
 
     // --- meetings (warp.cpp)
     void meet(ThreadState& t, U32 mask, Meeting kind, void* request,
@@ -127,6 +128,7 @@ class Executor : public Block {
     CounterStore& counters() { return *counters_; }
     U64 steps = 0;  // %clock
     U32 live() const { return live_; }
+    U32 open_barriers = 0;
 
   private:
     static void fiber_main(Fiber& fiber);
@@ -153,6 +155,7 @@ class Executor : public Block {
     std::vector<U32> start_order_;  // random schedules
     std::vector<ThreadState*> ready_;  // the next one last
     Barrier barriers_[16];
+    U32 shape_[3] = {0, 0, 0};  // the block size that the threads' indices are for
     bool aborted_ = false;
 
     U32 next_identity_ = 1;

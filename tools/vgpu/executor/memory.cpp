@@ -34,6 +34,7 @@ View& find_view(Thread& thread, U64 address, U32 size, U32 site, Access access) 
     view.written_by = a->written_by;
     view.read_by = a->read_by;
     view.allocation = a;
+    view.operation = 0;
     return view;
 }
 
@@ -43,8 +44,28 @@ void global_uninitialised(Thread& thread, View&, U64 address, U32 size, U32 site
                           "reads " + std::to_string(size) + " bytes that were never written: " + describe_address(address));
 }
 
-void global_ordering(const View& view, U64 address, U32 size, bool write) {
-    note_access(*view.allocation, address, size, write);
+// One word, or pinned memory.
+void global_ordering(View& view, U64 address, U32 size, bool write, U32 now) {
+    if (view.written_by == nullptr) {
+        note_access(*view.allocation, address, size, write);
+        return;
+    }
+    const U64 word = address / 4 - view.address / 4;
+    const U32 writer = view.written_by[word];
+    const U32 reader = view.read_by[word];
+    if (view.operation != now) {
+        view.operation = now;
+        view.read_writer = view.read_reader = view.write_writer = view.write_reader = now;  // no word has both
+    }
+    vgpu::detail::note_access_slowly(*view.allocation, word, address, write);
+    if (write) {
+        view.write_writer = writer;
+        view.write_reader = reader;
+    } else {
+        view.read_writer = writer;
+        view.read_reader = reader;
+        view.read_next = view.read_by[word];
+    }
 }
 
 void count_global(Thread& t, U64 address, U32 size, U32 site, bool write) {

@@ -92,11 +92,6 @@ void Executor::fiber_main(Fiber& fiber) {
 }
 
 void Executor::start(ThreadState& t) {
-    const U32 k = static_cast<U32>(&t - threads_.get());
-    t.linear = k;
-    t.tid[0] = k % block_size[0];
-    t.tid[1] = k / block_size[0] % block_size[1];
-    t.tid[2] = k / (block_size[0] * block_size[1]);
     t.frames = nullptr;
     t.state = State::running;
     kernel_->data->entry(t, t.params);
@@ -115,7 +110,9 @@ void Executor::finish(ThreadState& t) {
     if (!w.collectives.empty()) {
         check_meetings(w);
     }
-    check_barriers();
+    if (open_barriers != 0) {
+        check_barriers();
+    }
 }
 
 void Executor::leave(ThreadState& t) {
@@ -146,10 +143,28 @@ void Executor::make_ready(ThreadState& t) {
 }
 
 std::vector<ThreadState*>& Executor::in_release_order(std::vector<ThreadState*>& list) {
-    std::sort(list.begin(), list.end(), [this](const ThreadState* a, const ThreadState* b) {
+    const auto before = [this](const ThreadState* a, const ThreadState* b) {
         return schedule_.order == Order::reverse ? a->linear < b->linear : a->linear > b->linear;
-    });
+    };
+    std::reverse(list.begin(), list.end());  // threads arrive in the schedule's order, mostly
+    if (!std::is_sorted(list.begin(), list.end(), before)) {
+        std::sort(list.begin(), list.end(), before);
+    }
     return list;
+}
+
+void Executor::release_lanes(const Warp& w, U32 lanes) {
+    if (schedule_.order == Order::reverse) {
+        for (; lanes != 0; lanes &= lanes - 1) {
+            make_ready(threads_[w.first + static_cast<U32>(__builtin_ctz(lanes))]);
+        }
+    } else {
+        while (lanes != 0) {
+            const U32 l = 31 - static_cast<U32>(__builtin_clz(lanes));
+            lanes &= ~(1u << l);
+            make_ready(threads_[w.first + l]);
+        }
+    }
 }
 
 void Executor::wait(ThreadState& t, const char* what, U32 site, U32 mask) {
@@ -220,6 +235,7 @@ void Executor::run_block(U64 number) {
             start_order_[k] = k;
         }
     }
+    open_barriers = 0;
     for (Barrier& b : barriers_) {
         b.arrived = b.popc = 0;
         b.all = true;
@@ -279,11 +295,19 @@ void Executor::run(const KernelInfo& kernel, const Launch& launch) {
         threads_ = std::make_unique<ThreadState[]>(1024);
     }
     thread_count_ = threads;
+    const bool same_shape = std::equal(shape_, shape_ + 3, block_size);
     for (U32 k = 0; k < threads; ++k) {
-        threads_[k].block = this;
-        threads_[k].linear = k;
-        threads_[k].params = static_cast<const unsigned char*>(launch.params);
+        ThreadState& t = threads_[k];
+        t.params = static_cast<const unsigned char*>(launch.params);
+        if (!same_shape) {
+            t.block = this;
+            t.linear = k;
+            t.tid[0] = k % block_size[0];
+            t.tid[1] = k / block_size[0] % block_size[1];
+            t.tid[2] = k / (block_size[0] * block_size[1]);
+        }
     }
+    std::copy_n(block_size, 3, shape_);
     warps_.resize((threads + 31) / 32);
     aborted_ = false;
     reported_.clear();

@@ -55,16 +55,7 @@ void Executor::meet(ThreadState& t, U32 mask, Meeting kind, void* request,
     }
     complete(*this, w, *c);
     c->active = false;
-    // The others go on in the schedule's order; this lane is one of them.
-    std::vector<ThreadState*> all;
-    for (U32 l = 0; l < 32; ++l) {
-        if (c->arrived >> l & 1) {
-            all.push_back(&threads_[w.first + l]);
-        }
-    }
-    for (ThreadState* other : in_release_order(all)) {
-        make_ready(*other);
-    }
+    release_lanes(w, c->arrived);  // this lane among them, in the schedule's order
     yield_after_release(t);
 }
 
@@ -74,11 +65,7 @@ void Executor::check_meetings(Warp& w) {
         if (c.active && c.arrived == (c.mask & ~w.exited)) {
             c.complete(*this, w, c);
             c.active = false;
-            for (U32 l = 0; l < 32; ++l) {
-                if (c.arrived >> l & 1) {
-                    make_ready(threads_[w.first + l]);
-                }
-            }
+            release_lanes(w, c.arrived);
         }
     }
 }
@@ -307,14 +294,13 @@ bool Executor::release_converging() {
                 mask |= 1u << l;
             }
         }
-        for (U32 l = 32; l-- > 0;) {
-            const U32 lane = schedule_.order == Order::reverse ? 31 - l : l;
-            if (mask >> lane & 1) {
-                threads_[w.first + lane].result = mask;
-                make_ready(threads_[w.first + lane]);
-                any = true;
+        for (U32 l = 0; l < 32; ++l) {
+            if (mask >> l & 1) {
+                threads_[w.first + l].result = mask;
             }
         }
+        release_lanes(w, mask);
+        any = any || mask != 0;
     }
     return any;
 }
