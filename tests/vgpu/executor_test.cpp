@@ -27,12 +27,15 @@ class Executor : public Runtime, public testing::WithParamInterface<NamedSchedul
         EXPECT_EQ(0u, vgpu::report_count()) << all_reports();
         Runtime::TearDown();
     }
-    template <class T> static T* upload(const std::vector<T>& host) {
+    template <class T>
+    static T* upload(const std::vector<T>& host) {
         T* device = device_array<T>(host.size());
-        EXPECT_EQ(cudaSuccess, cudaMemcpy(device, host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice));
+        EXPECT_EQ(cudaSuccess,
+                  cudaMemcpy(device, host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice));
         return device;
     }
-    template <class T> static T* zeros(std::size_t count) {
+    template <class T>
+    static T* zeros(std::size_t count) {
         T* device = device_array<T>(count);
         EXPECT_EQ(cudaSuccess, cudaMemset(device, 0, count * sizeof(T)));
         return device;
@@ -97,7 +100,9 @@ TEST_P(Executor, Shuffles) {
     warp_sum(upload(x), sums, 3);
     const auto result = to_host(sums, 3);
     for (std::size_t w = 0; w < 3; ++w) {
-        EXPECT_EQ(std::accumulate(x.begin() + static_cast<long>(w * 32), x.begin() + static_cast<long>(w * 32 + 32), 0.0f), result[w]);
+        EXPECT_EQ(std::accumulate(x.begin() + static_cast<long>(w * 32),
+                                  x.begin() + static_cast<long>(w * 32 + 32), 0.0f),
+                  result[w]);
     }
 }
 
@@ -138,7 +143,8 @@ TEST_P(Executor, TilesDiverge) {
     const auto result = to_host(y, 64);
     for (std::size_t i = 0; i < 64; ++i) {
         const std::size_t first = i / 16 * 16;
-        const float sum = std::accumulate(x.begin() + static_cast<long>(first), x.begin() + static_cast<long>(first + 16), 0.0f);
+        const float sum = std::accumulate(x.begin() + static_cast<long>(first),
+                                          x.begin() + static_cast<long>(first + 16), 0.0f);
         EXPECT_EQ(i / 16 % 2 == 0 ? sum : x[first], result[i]);
     }
 }
@@ -206,8 +212,10 @@ TEST_P(Executor, FunctionsLocalsAndSwitch) {
         if (depth % 2 == 1) {
             std::swap(a, b);
         }
-        const float expected[] = {a, b, a * b, a - b, b - 2 * a, -a, a / 3, std::sqrt(std::fabs(b)), std::exp(-std::fabs(a))};
-        EXPECT_NEAR(expected[i % 9], result[static_cast<std::size_t>(i)], 1e-6 * std::fabs(expected[i % 9])) << i;
+        const float expected[] = {
+            a, b, a * b, a - b, b - 2 * a, -a, a / 3, std::sqrt(std::fabs(b)), std::exp(-std::fabs(a))};
+        EXPECT_NEAR(expected[i % 9], result[static_cast<std::size_t>(i)], 1e-6 * std::fabs(expected[i % 9]))
+            << i;
     }
 }
 
@@ -276,7 +284,9 @@ unsigned short bf16(float v) {
     std::memcpy(&bits, &v, 4);
     return static_cast<unsigned short>(bits >> 16);
 }
-float small(std::size_t i) { return static_cast<float>(static_cast<int>(i * 37 % 19) - 9) / 8; }  // exact in bf16 and f16
+float small(std::size_t i) {
+    return static_cast<float>(static_cast<int>(i * 37 % 19) - 9) / 8;
+}  // exact in bf16 and f16
 
 class Gemm : public Executor {
   protected:
@@ -312,15 +322,20 @@ INSTANTIATE_TEST_SUITE_P(Schedules, Gemm,
                                          NamedSchedule{"random", {vgpu::Order::random, 3}}),
                          [](const auto& info) { return std::string(info.param.name); });
 
-TEST_P(Gemm, DoubleBufferedMma) { check(64, 96, 128, false); }
-TEST_P(Gemm, Wmma) { check(32, 48, 64, true); }
+TEST_P(Gemm, DoubleBufferedMma) {
+    check(64, 96, 128, false);
+}
+TEST_P(Gemm, Wmma) {
+    check(32, 48, 64, true);
+}
 
 TEST_P(Gemm, HalfTile) {
     std::vector<unsigned short> a(128), b(64);
     const auto half = [](float v) {  // small's values have few bits: exponent and mantissa move over exactly
         std::uint32_t bits;
         std::memcpy(&bits, &v, 4);
-        return static_cast<unsigned short>(v == 0 ? 0 : (bits >> 16 & 0x8000) | (((bits >> 23 & 0xFF) - 112) << 10) | (bits >> 13 & 0x3FF));
+        return static_cast<unsigned short>(
+            v == 0 ? 0 : (bits >> 16 & 0x8000) | (((bits >> 23 & 0xFF) - 112) << 10) | (bits >> 13 & 0x3FF));
     };
     for (std::size_t i = 0; i < 128; ++i) {
         a[i] = half(small(i));

@@ -35,9 +35,11 @@ class Faults : public Runtime {
         EXPECT_EQ(cudaSuccess, cudaMemset(p, 0, count * sizeof(float)));
         return p;
     }
-    template <class F> static void in_every_schedule(F&& f) {
-        for (const vgpu::Schedule s : {vgpu::Schedule{vgpu::Order::forward, 0}, vgpu::Schedule{vgpu::Order::reverse, 0},
-                                       vgpu::Schedule{vgpu::Order::random, 5}}) {
+    template <class F>
+    static void in_every_schedule(F&& f) {
+        for (const vgpu::Schedule s :
+             {vgpu::Schedule{vgpu::Order::forward, 0}, vgpu::Schedule{vgpu::Order::reverse, 0},
+              vgpu::Schedule{vgpu::Order::random, 5}}) {
             vgpu::reset();
             vgpu::set_report_handler([](const vgpu::Report&) {});
             vgpu::set_schedule(s);

@@ -154,23 +154,45 @@ __global__ void call_function_kernel(const float* x, float* y, int n) {
     const Pair p = split(local[i % 8], i % 4);
     float result = 0;
     switch (i % 9) {
-        case 0: result = p.a; break;
-        case 1: result = p.b; break;
-        case 2: result = p.a * p.b; break;
-        case 3: result = p.a - p.b; break;
-        case 4: result = p.b - 2 * p.a; break;
-        case 5: result = -p.a; break;
-        case 6: result = p.a / 3; break;
-        case 7: result = sqrtf(fabsf(p.b)); break;
-        default: result = expf(-fabsf(p.a)); break;
+        case 0:
+            result = p.a;
+            break;
+        case 1:
+            result = p.b;
+            break;
+        case 2:
+            result = p.a * p.b;
+            break;
+        case 3:
+            result = p.a - p.b;
+            break;
+        case 4:
+            result = p.b - 2 * p.a;
+            break;
+        case 5:
+            result = -p.a;
+            break;
+        case 6:
+            result = p.a / 3;
+            break;
+        case 7:
+            result = sqrtf(fabsf(p.b));
+            break;
+        default:
+            result = expf(-fabsf(p.a));
+            break;
     }
     if (i < n) {
         y[i] = result;
     }
 }
 
-__global__ void read_constant_kernel(float* y) { y[threadIdx.x] = table[threadIdx.x]; }
-__global__ void hello_kernel(int value) { printf("hello %d %.2f %s %c %5u|%%\n", value, value / 4.0, "vgpu", 'x', 42u); }
+__global__ void read_constant_kernel(float* y) {
+    y[threadIdx.x] = table[threadIdx.x];
+}
+__global__ void hello_kernel(int value) {
+    printf("hello %d %.2f %s %c %5u|%%\n", value, value / 4.0, "vgpu", 'x', 42u);
+}
 
 // Warp 0 fills a buffer, warp 1 reads it: named barriers with 64 threads out of 96.
 __global__ void named_barriers_kernel(const float* x, float* y) {
@@ -203,8 +225,12 @@ __global__ void early_exit_kernel(const float* x, float* y, int n) {
     y[i] = buffer[n - 1 - i];
 }
 
-__device__ float twice(float v) { return 2 * v; }
-__device__ float square(float v) { return v * v; }
+__device__ float twice(float v) {
+    return 2 * v;
+}
+__device__ float square(float v) {
+    return v * v;
+}
 using Unary = float (*)(float);
 __device__ Unary functions[2] = {twice, square};
 __global__ void virtual_call_kernel(const float* x, float* y, int n) {
@@ -229,33 +255,65 @@ __global__ void spin_flag_kernel(int* out) {
     }
 }
 
-__global__ void reference_pointer_kernel(float* y) { y[0] = *pointer_to_cell; }
+__global__ void reference_pointer_kernel(float* y) {
+    y[0] = *pointer_to_cell;
+}
 
 }  // namespace
 
 void vector_add(const float* a, const float* b, float* c, int n, int threads) {
     vector_add_kernel<<<(n + threads - 1) / threads, threads>>>(a, b, c, n);
 }
-void block_sum(const float* x, float* sums, int n, int blocks) { block_sum_kernel<<<blocks, 256>>>(x, sums, n); }
-void block_scan(const int* x, int* y, int n) { block_scan_kernel<<<1, n, 2 * n * sizeof(int)>>>(x, y, n); }
-void warp_sum(const float* x, float* sums, int warps) { warp_sum_kernel<<<1, 32 * warps>>>(x, sums); }
-void warp_votes(const int* x, unsigned* out) { warp_votes_kernel<<<1, 32>>>(x, out); }
-void tile_sums(const float* x, float* y) { tile_sums_kernel<<<1, 64>>>(x, y); }
-void histogram(const int* x, int* bins, int n) { histogram_kernel<<<3, 64>>>(x, bins, n); }
+void block_sum(const float* x, float* sums, int n, int blocks) {
+    block_sum_kernel<<<blocks, 256>>>(x, sums, n);
+}
+void block_scan(const int* x, int* y, int n) {
+    block_scan_kernel<<<1, n, 2 * n * sizeof(int)>>>(x, y, n);
+}
+void warp_sum(const float* x, float* sums, int warps) {
+    warp_sum_kernel<<<1, 32 * warps>>>(x, sums);
+}
+void warp_votes(const int* x, unsigned* out) {
+    warp_votes_kernel<<<1, 32>>>(x, out);
+}
+void tile_sums(const float* x, float* y) {
+    tile_sums_kernel<<<1, 64>>>(x, y);
+}
+void histogram(const int* x, int* bins, int n) {
+    histogram_kernel<<<3, 64>>>(x, bins, n);
+}
 void aggregated_count(const int* x, int* count, int* order, int n) {
     aggregated_count_kernel<<<1, 64>>>(x, count, order, n);
 }
 void philox_normals(float* out, int n, unsigned long long seed) {
     philox_normals_kernel<<<1, (n + 3) / 4>>>(out, n, seed);
 }
-void call_function(const float* x, float* y, int n) { call_function_kernel<<<1, 64>>>(x, y, n); }
-void read_constant(float* y) { read_constant_kernel<<<1, 16>>>(y); }
-void set_constant(const float* values) { cudaMemcpyToSymbol(table, values, sizeof(table)); }
-void said_hello(int value) { hello_kernel<<<1, 1>>>(value); }
-void named_barriers(const float* x, float* y) { named_barriers_kernel<<<1, 96>>>(x, y); }
-void early_exit(const float* x, float* y, int n) { early_exit_kernel<<<1, 64>>>(x, y, n); }
-void virtual_call(const float* x, float* y, int n) { virtual_call_kernel<<<1, 64>>>(x, y, n); }
-void spin_flag(int* out) { spin_flag_kernel<<<1, 64>>>(out); }
-void reference_pointer(float* y) { reference_pointer_kernel<<<1, 1>>>(y); }
+void call_function(const float* x, float* y, int n) {
+    call_function_kernel<<<1, 64>>>(x, y, n);
+}
+void read_constant(float* y) {
+    read_constant_kernel<<<1, 16>>>(y);
+}
+void set_constant(const float* values) {
+    cudaMemcpyToSymbol(table, values, sizeof(table));
+}
+void said_hello(int value) {
+    hello_kernel<<<1, 1>>>(value);
+}
+void named_barriers(const float* x, float* y) {
+    named_barriers_kernel<<<1, 96>>>(x, y);
+}
+void early_exit(const float* x, float* y, int n) {
+    early_exit_kernel<<<1, 64>>>(x, y, n);
+}
+void virtual_call(const float* x, float* y, int n) {
+    virtual_call_kernel<<<1, 64>>>(x, y, n);
+}
+void spin_flag(int* out) {
+    spin_flag_kernel<<<1, 64>>>(out);
+}
+void reference_pointer(float* y) {
+    reference_pointer_kernel<<<1, 1>>>(y);
+}
 
 }  // namespace vgpu_test

@@ -8,7 +8,9 @@ namespace {
 
 constexpr int tile_m = 32, tile_n = 32, tile_k = 32;
 
-__device__ unsigned shared_address(const void* p) { return static_cast<unsigned>(__cvta_generic_to_shared(p)); }
+__device__ unsigned shared_address(const void* p) {
+    return static_cast<unsigned>(__cvta_generic_to_shared(p));
+}
 
 __device__ void copy_tile(__nv_bfloat16* to, const __nv_bfloat16* from, int pitch) {
     // 32 rows of 32 elements: 4 pieces of 16 bytes a row, one for each of the 128 threads. Columns are permuted so that
@@ -48,20 +50,23 @@ __global__ void __launch_bounds__(128)
             {
                 const int row = row0 + lane % 16;
                 const int piece = kk / 8 + lane / 16;
-                asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                             : "=r"(fa[0]), "=r"(fa[1]), "=r"(fa[2]), "=r"(fa[3])
-                             : "r"(shared_address(as[step % 2] + row * tile_k + (piece ^ (row / 2 % 4)) * 8)));
+                asm volatile(
+                    "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                    : "=r"(fa[0]), "=r"(fa[1]), "=r"(fa[2]), "=r"(fa[3])
+                    : "r"(shared_address(as[step % 2] + row * tile_k + (piece ^ (row / 2 % 4)) * 8)));
             }
             {
                 const int row = column0 + lane % 8 + lane / 16 * 8;
                 const int piece = kk / 8 + lane / 8 % 2;
-                asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                             : "=r"(fb[0]), "=r"(fb[1]), "=r"(fb[2]), "=r"(fb[3])
-                             : "r"(shared_address(bs[step % 2] + row * tile_k + (piece ^ (row / 2 % 4)) * 8)));
+                asm volatile(
+                    "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                    : "=r"(fb[0]), "=r"(fb[1]), "=r"(fb[2]), "=r"(fb[3])
+                    : "r"(shared_address(bs[step % 2] + row * tile_k + (piece ^ (row / 2 % 4)) * 8)));
             }
             for (int j = 0; j < 2; ++j) {
                 asm volatile(
-                    "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+                    "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+                    "{%8,%9}, "
                     "{%0,%1,%2,%3};"
                     : "+f"(acc[j][0]), "+f"(acc[j][1]), "+f"(acc[j][2]), "+f"(acc[j][3])
                     : "r"(fa[0]), "r"(fa[1]), "r"(fa[2]), "r"(fa[3]), "r"(fb[2 * j]), "r"(fb[2 * j + 1]));
@@ -94,7 +99,8 @@ __global__ void gemm_wmma_kernel(const __nv_bfloat16* a, const __nv_bfloat16* b,
     for (int i = 0; i < acc.num_elements; ++i) {
         acc.x[i] *= 1.0f;
     }
-    wmma::store_matrix_sync(c + static_cast<long>(blockIdx.y) * 16 * n + blockIdx.x * 16, acc, n, wmma::mem_row_major);
+    wmma::store_matrix_sync(c + static_cast<long>(blockIdx.y) * 16 * n + blockIdx.x * 16, acc, n,
+                            wmma::mem_row_major);
 }
 
 // a is 16x8, b is 8x8 in column order (b[n][k]), c is 16x8.
@@ -107,7 +113,8 @@ __global__ void gemm_half_kernel(const unsigned short* a, const unsigned short* 
     asm volatile(
         "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%7,%7,%7,%7};"
         : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
-        : "r"(pair(a + group * 8 + in)), "r"(pair(a + (group + 8) * 8 + in)), "r"(pair(b + group * 8 + in)), "f"(1.0f));
+        : "r"(pair(a + group * 8 + in)), "r"(pair(a + (group + 8) * 8 + in)), "r"(pair(b + group * 8 + in)),
+          "f"(1.0f));
     for (int i = 0; i < 4; ++i) {
         c[(group + i / 2 * 8) * 8 + in + i % 2] = d[i];
     }
@@ -126,7 +133,8 @@ __global__ void gemm_tf32_kernel(const float* a, const float* b, float* c) {
     }
     float d[4] = {};
     asm volatile(
-        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(fa[0]), "r"(fa[1]), "r"(fa[2]), "r"(fa[3]), "r"(fb[0]), "r"(fb[1]));
     for (int i = 0; i < 4; ++i) {
@@ -177,9 +185,15 @@ void gemm_mma(const __nv_bfloat16* a, const __nv_bfloat16* b, float* c, int m, i
 void gemm_wmma(const __nv_bfloat16* a, const __nv_bfloat16* b, float* c, int m, int n, int k) {
     gemm_wmma_kernel<<<dim3(n / 16, m / 16), 32>>>(a, b, c, n, k);
 }
-void gemm_half(const unsigned short* a, const unsigned short* b, float* c) { gemm_half_kernel<<<1, 32>>>(a, b, c); }
-void gemm_tf32(const float* a, const float* b, float* c) { gemm_tf32_kernel<<<1, 32>>>(a, b, c); }
-void transpose_tiles(const unsigned short* x, unsigned short* y) { transpose_tiles_kernel<<<1, 32>>>(x, y); }
+void gemm_half(const unsigned short* a, const unsigned short* b, float* c) {
+    gemm_half_kernel<<<1, 32>>>(a, b, c);
+}
+void gemm_tf32(const float* a, const float* b, float* c) {
+    gemm_tf32_kernel<<<1, 32>>>(a, b, c);
+}
+void transpose_tiles(const unsigned short* x, unsigned short* y) {
+    transpose_tiles_kernel<<<1, 32>>>(x, y);
+}
 void gemm_wmma_half(const unsigned short* a, const unsigned short* b, unsigned short* c) {
     gemm_wmma_half_kernel<<<1, 32>>>(reinterpret_cast<const __half*>(a), reinterpret_cast<const __half*>(b),
                                      reinterpret_cast<__half*>(c));

@@ -9,7 +9,8 @@ namespace vgpu::device {
 // --- barriers (executor/barrier.cpp) ---------------------------------------------------------------------------
 enum class Reduction { none, popc, and_, or_ };
 // count 0: all threads of the block. Returns the reduction of `value` over the participants.
-U32 bar_sync(Thread& t, U32 barrier, U32 count, U32 site, Reduction reduction = Reduction::none, bool value = false);
+U32 bar_sync(Thread& t, U32 barrier, U32 count, U32 site, Reduction reduction = Reduction::none,
+             bool value = false);
 void bar_arrive(Thread& t, U32 barrier, U32 count, U32 site);
 void bar_warp_sync(Thread& t, U32 mask, U32 site);
 void yield(Thread& t);  // nanosleep: lets the others run
@@ -47,7 +48,9 @@ void device_free(Thread& t, U64 address, U32 site);
 
 // --- special registers -------------------------------------------------------------------------------------------
 U64 clock64(Thread& t);
-inline U32 clock32(Thread& t) { return static_cast<U32>(clock64(t)); }
+inline U32 clock32(Thread& t) {
+    return static_cast<U32>(clock64(t));
+}
 U64 globaltimer(Thread& t);
 U32 smid(Thread& t);
 U32 nsmid();
@@ -55,8 +58,12 @@ inline U32 warp_count(Thread& t) {
     const U32* size = t.block->block_size;
     return (size[0] * size[1] * size[2] + 31) / 32;
 }
-inline U32 total_shared(Thread& t) { return t.block->shared_size; }
+inline U32 total_shared(Thread& t) {
+    return t.block->shared_size;
+}
 
-inline void memory_fence() { __asm__ volatile("" ::: "memory"); }
+inline void memory_fence() {
+    __asm__ volatile("" ::: "memory");
+}
 
 }  // namespace vgpu::device

@@ -9,7 +9,8 @@ namespace vgpu::device {
 F32 round_to_float(F64 value, unsigned mode);  // executor/rounding.cpp
 
 // Integer to integer: the source type decides the extension, the destination the truncation or saturation.
-template <class To, class From, unsigned Fl = 0> inline To cvt_ii(From v) {
+template <class To, class From, unsigned Fl = 0>
+inline To cvt_ii(From v) {
     if constexpr ((Fl & SAT) != 0) {
         constexpr To high = is_signed<To> ? static_cast<To>(static_cast<Unsigned<To>>(~Unsigned<To>{0}) >> 1)
                                           : static_cast<To>(~To{0});
@@ -22,7 +23,8 @@ template <class To, class From, unsigned Fl = 0> inline To cvt_ii(From v) {
 }
 
 // Rounds to an integral value of the same type.
-template <unsigned Mode> inline F64 round_integral(F64 v) {
+template <unsigned Mode>
+inline F64 round_integral(F64 v) {
     if constexpr (Mode == RZ) {
         return __builtin_trunc(v);
     } else if constexpr (Mode == RM) {
@@ -33,11 +35,13 @@ template <unsigned Mode> inline F64 round_integral(F64 v) {
         return __builtin_rint(v);  // the host runs in round-to-nearest-even
     }
 }
-template <unsigned Mode> inline F32 round_integral(F32 v) {
+template <unsigned Mode>
+inline F32 round_integral(F32 v) {
     return static_cast<F32>(round_integral<Mode>(static_cast<F64>(v)));
 }
 
-template <class From, unsigned Fl> inline auto widen(V<From> v) {
+template <class From, unsigned Fl>
+inline auto widen(V<From> v) {
     if constexpr (is_half<From>) {
         return half_to_float<From>(start_half<From, Fl>(v));
     } else {
@@ -47,7 +51,8 @@ template <class From, unsigned Fl> inline auto widen(V<From> v) {
 
 // Floating to integer: out of range clamps. NaN is 0, or the value with only the top bit set where a 64-bit type
 // is involved.
-template <class To, class From, unsigned Fl> inline To cvt_fi(V<From> source) {
+template <class To, class From, unsigned Fl>
+inline To cvt_fi(V<From> source) {
     const auto v = widen<From, Fl>(source);
     constexpr To high = is_signed<To> ? static_cast<To>(static_cast<Unsigned<To>>(~Unsigned<To>{0}) >> 1)
                                       : static_cast<To>(~To{0});
@@ -62,7 +67,8 @@ template <class To, class From, unsigned Fl> inline To cvt_fi(V<From> source) {
     return r <= static_cast<F64>(low) ? low : static_cast<To>(r);
 }
 
-template <class To, class From, unsigned Fl> inline V<To> cvt_if(From v) {
+template <class To, class From, unsigned Fl>
+inline V<To> cvt_if(From v) {
     constexpr unsigned mode = Fl & RoundMask;
     if constexpr (is_half<To>) {
         // Doubles hold 53 bits: larger integers keep a sticky bit below them, so that the half rounds right.
@@ -71,7 +77,8 @@ template <class To, class From, unsigned Fl> inline V<To> cvt_if(From v) {
             magnitude = (magnitude & ~U64{0xFFFF}) | (magnitude & 0xFFFF ? 0x10000 : 0);
         }
         const F64 d = static_cast<F64>(magnitude);
-        return finish_half<To, Fl & ~static_cast<unsigned>(RoundMask)>(double_to_half<To, mode>(v < 0 ? -d : d));
+        return finish_half<To, Fl & ~static_cast<unsigned>(RoundMask)>(
+            double_to_half<To, mode>(v < 0 ? -d : d));
     } else if constexpr (mode == RN) {
         return finish<Fl & SAT>(static_cast<To>(v));
     } else {
@@ -89,7 +96,8 @@ template <class To, class From, unsigned Fl> inline V<To> cvt_if(From v) {
     }
 }
 
-template <class To, class From, unsigned Fl> inline V<To> cvt_ff(V<From> source) {
+template <class To, class From, unsigned Fl>
+inline V<To> cvt_ff(V<From> source) {
     const auto v = widen<From, Fl>(source);
     constexpr unsigned mode = Fl & RoundMask;
     if constexpr (is_half<To>) {
@@ -122,21 +130,25 @@ template <class To, class From, unsigned Fl> inline V<To> cvt_ff(V<From> source)
     }
 }
 // .rni, .rzi, .rmi, .rpi: to an integral value, floating type kept.
-template <class To, class From, unsigned Fl> inline V<To> cvt_round(V<From> source) {
+template <class To, class From, unsigned Fl>
+inline V<To> cvt_round(V<From> source) {
     const auto v = round_integral<Fl & RoundMask>(widen<From, Fl>(source));
     if constexpr (is_half<To>) {
-        return finish_half<To, Fl & ~static_cast<unsigned>(RoundMask)>(double_to_half<To>(static_cast<F64>(v)));
+        return finish_half<To, Fl & ~static_cast<unsigned>(RoundMask)>(
+            double_to_half<To>(static_cast<F64>(v)));
     } else {
         return finish<Fl>(static_cast<To>(v));
     }
 }
 // Two floats into a packed pair: a becomes the upper half.
-template <class To, unsigned Fl> inline U32 cvt_pack(F32 a, F32 b) {
+template <class To, unsigned Fl>
+inline U32 cvt_pack(F32 a, F32 b) {
     using E = typename ElementOf<To>::type;
     return static_cast<U32>(cvt_ff<E, F32, Fl>(a)) << 16 | cvt_ff<E, F32, Fl>(b);
 }
 // TF32: 10 mantissa bits in a 32-bit container.
-template <unsigned Fl> inline U32 cvt_tf32(F32 v) {
+template <unsigned Fl>
+inline U32 cvt_tf32(F32 v) {
     U32 bits = as<U32>(v);
     if (is_nan(v)) {
         return 0x7FFFFFFF;
@@ -155,11 +167,13 @@ template <unsigned Fl> inline U32 cvt_tf32(F32 v) {
     }
     return bits & 0xFFFFE000;
 }
-template <class To> inline U32 cvt_pack_sat(S32 a, S32 b) {  // cvt.pack.sat.{s16,u16}.s32
+template <class To>
+inline U32 cvt_pack_sat(S32 a, S32 b) {  // cvt.pack.sat.{s16,u16}.s32
     return static_cast<U32>(static_cast<U16>(cvt_ii<To, S32, SAT>(a))) << 16 |
            static_cast<U16>(cvt_ii<To, S32, SAT>(b));
 }
-template <class To> inline U32 cvt_pack_sat8(S32 a, S32 b, U32 c) {  // cvt.pack.sat.{s8,u8}.s32.b32
+template <class To>
+inline U32 cvt_pack_sat8(S32 a, S32 b, U32 c) {  // cvt.pack.sat.{s8,u8}.s32.b32
     return c << 16 | static_cast<U32>(static_cast<U8>(cvt_ii<To, S32, SAT>(a))) << 8 |
            static_cast<U8>(cvt_ii<To, S32, SAT>(b));
 }

@@ -8,15 +8,19 @@
 
 namespace vgpu::device {
 
-template <class T> struct HalfFormat;
-template <> struct HalfFormat<F16> {
+template <class T>
+struct HalfFormat;
+template <>
+struct HalfFormat<F16> {
     static constexpr int exponent = 5, mantissa = 10;
 };
-template <> struct HalfFormat<BF16> {
+template <>
+struct HalfFormat<BF16> {
     static constexpr int exponent = 8, mantissa = 7;
 };
 
-template <class T> inline F32 half_to_float(U16 h) {
+template <class T>
+inline F32 half_to_float(U16 h) {
     if constexpr (same<T, BF16>) {
         return as<F32>(static_cast<U32>(h) << 16);
     } else {
@@ -34,7 +38,8 @@ template <class T> inline F32 half_to_float(U16 h) {
 }
 
 // From double with any rounding mode. Takes doubles, so that a sum rounded to odd keeps its sticky bit.
-template <class T, unsigned Mode = RN> inline U16 double_to_half(F64 value) {
+template <class T, unsigned Mode = RN>
+inline U16 double_to_half(F64 value) {
     constexpr int mantissa = HalfFormat<T>::mantissa;
     constexpr int bias = (1 << (HalfFormat<T>::exponent - 1)) - 1;
     constexpr U32 infinity = ((1u << HalfFormat<T>::exponent) - 1) << mantissa;
@@ -86,14 +91,16 @@ template <class T, unsigned Mode = RN> inline U16 double_to_half(F64 value) {
     }
     U64 result = base + kept + (up ? 1 : 0);
     if (result >= infinity) {
-        const bool overflow_stays_finite =
-            (Mode & RoundMask) == RZ || ((Mode & RoundMask) == RP && negative) || ((Mode & RoundMask) == RM && !negative);
+        const bool overflow_stays_finite = (Mode & RoundMask) == RZ ||
+                                           ((Mode & RoundMask) == RP && negative) ||
+                                           ((Mode & RoundMask) == RM && !negative);
         result = overflow_stays_finite ? infinity - 1 : infinity;
     }
     return static_cast<U16>(sign | result);
 }
 
-template <class T> inline U16 float_to_half(F32 value) {
+template <class T>
+inline U16 float_to_half(F32 value) {
     if constexpr (same<T, BF16>) {
         const U32 bits = as<U32>(value);
         if ((bits & 0x7FFFFFFF) > 0x7F800000) {
@@ -111,13 +118,15 @@ inline F64 add_to_odd(F64 a, F64 b) {
     const F64 t = s - a;
     const F64 error = (a - (s - t)) + (b - t);
     U64 bits = as<U64>(s);
-    if (error != 0 && (bits & 1) == 0 && error == error && (bits & 0x7FF0000000000000) != 0x7FF0000000000000) {
+    if (error != 0 && (bits & 1) == 0 && error == error &&
+        (bits & 0x7FF0000000000000) != 0x7FF0000000000000) {
         bits += (error > 0) == (s > 0) ? 1 : static_cast<U64>(-1);
     }
     return as<F64>(bits);
 }
 
-template <class T, unsigned Fl> inline U16 finish_half(U16 h) {
+template <class T, unsigned Fl>
+inline U16 finish_half(U16 h) {
     if ((h & 0x7FFF) > (((1u << HalfFormat<T>::exponent) - 1) << HalfFormat<T>::mantissa)) {
         if constexpr ((Fl & SAT) != 0) {
             return 0;
@@ -140,7 +149,8 @@ template <class T, unsigned Fl> inline U16 finish_half(U16 h) {
     }
     return h;
 }
-template <class T, unsigned Fl> inline U16 start_half(U16 h) {
+template <class T, unsigned Fl>
+inline U16 start_half(U16 h) {
     if constexpr ((Fl & FTZ) != 0) {
         if ((h & (((1u << HalfFormat<T>::exponent) - 1) << HalfFormat<T>::mantissa)) == 0) {
             h &= 0x8000;

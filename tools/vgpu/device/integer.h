@@ -5,57 +5,84 @@
 
 namespace vgpu::device {
 
-template <class T> inline T clamp_wide(Wide<T> v) {
+template <class T>
+inline T clamp_wide(Wide<T> v) {
     using U = Unsigned<T>;
     constexpr T high = is_signed<T> ? static_cast<T>(static_cast<U>(~U{0}) >> 1) : static_cast<T>(~U{0});
     constexpr T low = is_signed<T> ? static_cast<T>(~high) : static_cast<T>(0);
     return v > static_cast<Wide<T>>(high) ? high : v < static_cast<Wide<T>>(low) ? low : static_cast<T>(v);
 }
 
-template <class T> inline T iadd(T a, T b) {
+template <class T>
+inline T iadd(T a, T b) {
     return static_cast<T>(static_cast<Unsigned<T>>(a) + static_cast<Unsigned<T>>(b));
 }
-template <class T> inline T isub(T a, T b) {
+template <class T>
+inline T isub(T a, T b) {
     return static_cast<T>(static_cast<Unsigned<T>>(a) - static_cast<Unsigned<T>>(b));
 }
-template <class T> inline T iadd_sat(T a, T b) {
+template <class T>
+inline T iadd_sat(T a, T b) {
     return clamp_wide<T>(static_cast<Wide<T>>(a) + static_cast<Wide<T>>(b));
 }
-template <class T> inline T isub_sat(T a, T b) {
+template <class T>
+inline T isub_sat(T a, T b) {
     return clamp_wide<T>(static_cast<Wide<T>>(a) - static_cast<Wide<T>>(b));
 }
-template <class T> inline T mul_lo(T a, T b) {
+template <class T>
+inline T mul_lo(T a, T b) {
     return static_cast<T>(static_cast<Unsigned<Wide<S32>>>(a) * static_cast<Unsigned<Wide<S32>>>(b));
 }
-template <class T> inline T mul_hi(T a, T b) {
+template <class T>
+inline T mul_hi(T a, T b) {
     return static_cast<T>((static_cast<Wide<T>>(a) * static_cast<Wide<T>>(b)) >> (sizeof(T) * 8));
 }
-template <class T> inline Wide<T> mul_wide(T a, T b) {
+template <class T>
+inline Wide<T> mul_wide(T a, T b) {
     return static_cast<Wide<T>>(a) * static_cast<Wide<T>>(b);
 }
-template <class T> inline T mad_lo(T a, T b, T c) { return iadd<T>(mul_lo<T>(a, b), c); }
-template <class T> inline T mad_hi(T a, T b, T c) { return iadd<T>(mul_hi<T>(a, b), c); }
-template <class T> inline T mad_hi_sat(T a, T b, T c) { return iadd_sat<T>(mul_hi<T>(a, b), c); }
-template <class T> inline Wide<T> mad_wide(T a, T b, Wide<T> c) {
+template <class T>
+inline T mad_lo(T a, T b, T c) {
+    return iadd<T>(mul_lo<T>(a, b), c);
+}
+template <class T>
+inline T mad_hi(T a, T b, T c) {
+    return iadd<T>(mul_hi<T>(a, b), c);
+}
+template <class T>
+inline T mad_hi_sat(T a, T b, T c) {
+    return iadd_sat<T>(mul_hi<T>(a, b), c);
+}
+template <class T>
+inline Wide<T> mad_wide(T a, T b, Wide<T> c) {
     return iadd<Wide<T>>(mul_wide<T>(a, b), c);
 }
-template <class T> inline T mul24_lo(T a, T b) {
+template <class T>
+inline T mul24_lo(T a, T b) {
     constexpr int drop = 8;
     const S64 x = is_signed<T> ? static_cast<S32>(static_cast<U32>(a) << drop) >> drop : a & 0xFFFFFF;
     const S64 y = is_signed<T> ? static_cast<S32>(static_cast<U32>(b) << drop) >> drop : b & 0xFFFFFF;
     return static_cast<T>(x * y);
 }
-template <class T> inline T mul24_hi(T a, T b) {
+template <class T>
+inline T mul24_hi(T a, T b) {
     constexpr int drop = 8;
     const S64 x = is_signed<T> ? static_cast<S32>(static_cast<U32>(a) << drop) >> drop : a & 0xFFFFFF;
     const S64 y = is_signed<T> ? static_cast<S32>(static_cast<U32>(b) << drop) >> drop : b & 0xFFFFFF;
     return static_cast<T>((x * y) >> 16);
 }
-template <class T> inline T mad24_lo(T a, T b, T c) { return iadd<T>(mul24_lo<T>(a, b), c); }
-template <class T> inline T mad24_hi(T a, T b, T c) { return iadd<T>(mul24_hi<T>(a, b), c); }
+template <class T>
+inline T mad24_lo(T a, T b, T c) {
+    return iadd<T>(mul24_lo<T>(a, b), c);
+}
+template <class T>
+inline T mad24_hi(T a, T b, T c) {
+    return iadd<T>(mul24_hi<T>(a, b), c);
+}
 
 // Division by zero is undefined in PTX; the hardware returns all ones, and the dividend as remainder.
-template <class T> inline T idiv(T a, T b) {
+template <class T>
+inline T idiv(T a, T b) {
     if (b == 0) {
         return static_cast<T>(-1);
     }
@@ -64,7 +91,8 @@ template <class T> inline T idiv(T a, T b) {
     }
     return static_cast<T>(a / b);
 }
-template <class T> inline T irem(T a, T b) {
+template <class T>
+inline T irem(T a, T b) {
     if (b == 0) {
         return a;
     }
@@ -73,37 +101,72 @@ template <class T> inline T irem(T a, T b) {
     }
     return static_cast<T>(a % b);
 }
-template <class T> inline T ineg(T a) { return isub<T>(0, a); }
-template <class T> inline T iabs(T a) { return a < 0 ? isub<T>(0, a) : a; }
-template <class T> inline T imin(T a, T b) { return a < b ? a : b; }
-template <class T> inline T imax(T a, T b) { return a > b ? a : b; }
-template <class T> inline T imin_relu(T a, T b) { return imax<T>(imin<T>(a, b), 0); }
-template <class T> inline T imax_relu(T a, T b) { return imax<T>(imax<T>(a, b), 0); }
-template <class T> inline T sad(T a, T b, T c) {
+template <class T>
+inline T ineg(T a) {
+    return isub<T>(0, a);
+}
+template <class T>
+inline T iabs(T a) {
+    return a < 0 ? isub<T>(0, a) : a;
+}
+template <class T>
+inline T imin(T a, T b) {
+    return a < b ? a : b;
+}
+template <class T>
+inline T imax(T a, T b) {
+    return a > b ? a : b;
+}
+template <class T>
+inline T imin_relu(T a, T b) {
+    return imax<T>(imin<T>(a, b), 0);
+}
+template <class T>
+inline T imax_relu(T a, T b) {
+    return imax<T>(imax<T>(a, b), 0);
+}
+template <class T>
+inline T sad(T a, T b, T c) {
     return iadd<T>(c, a < b ? isub<T>(b, a) : isub<T>(a, b));
 }
 // Two 16-bit halves at once.
-template <class H, H (*Op)(H, H)> inline U32 by_halves(U32 a, U32 b) {
+template <class H, H (*Op)(H, H)>
+inline U32 by_halves(U32 a, U32 b) {
     const U16 low = static_cast<U16>(Op(static_cast<H>(a), static_cast<H>(b)));
     const U16 high = static_cast<U16>(Op(static_cast<H>(a >> 16), static_cast<H>(b >> 16)));
     return low | static_cast<U32>(high) << 16;
 }
 
-template <class T> inline T and_(T a, T b) { return static_cast<T>(a & b); }
-template <class T> inline T or_(T a, T b) { return static_cast<T>(a | b); }
-template <class T> inline T xor_(T a, T b) { return static_cast<T>(a ^ b); }
-template <class T> inline T not_(T a) {
+template <class T>
+inline T and_(T a, T b) {
+    return static_cast<T>(a & b);
+}
+template <class T>
+inline T or_(T a, T b) {
+    return static_cast<T>(a | b);
+}
+template <class T>
+inline T xor_(T a, T b) {
+    return static_cast<T>(a ^ b);
+}
+template <class T>
+inline T not_(T a) {
     if constexpr (same<T, Pred>) {
         return !a;
     } else {
         return static_cast<T>(~a);
     }
 }
-template <class T> inline T cnot(T a) { return a == 0; }
-template <class T> inline T shl(T a, U32 b) {
+template <class T>
+inline T cnot(T a) {
+    return a == 0;
+}
+template <class T>
+inline T shl(T a, U32 b) {
     return b >= sizeof(T) * 8 ? static_cast<T>(0) : static_cast<T>(static_cast<Unsigned<T>>(a) << b);
 }
-template <class T> inline T shr(T a, U32 b) {
+template <class T>
+inline T shr(T a, U32 b) {
     constexpr U32 bits = sizeof(T) * 8;
     if (b >= bits) {
         return is_signed<T> ? static_cast<T>(a >> (bits - 1)) : static_cast<T>(0);
@@ -122,7 +185,8 @@ inline U32 shf_l_clamp(U32 a, U32 b, U32 c) {
 inline U32 shf_r_clamp(U32 a, U32 b, U32 c) {
     return c >= 32 ? b : static_cast<U32>((static_cast<U64>(b) << 32 | a) >> c);
 }
-template <unsigned Table> inline U32 lop3(U32 a, U32 b, U32 c) {
+template <unsigned Table>
+inline U32 lop3(U32 a, U32 b, U32 c) {
     U32 r = 0;
     for (unsigned i = 0; i < 8; ++i) {
         if (Table >> i & 1) {
@@ -131,22 +195,33 @@ template <unsigned Table> inline U32 lop3(U32 a, U32 b, U32 c) {
     }
     return r;
 }
-inline U32 popc(U32 a) { return static_cast<U32>(__builtin_popcount(a)); }
-inline U32 popc(U64 a) { return static_cast<U32>(__builtin_popcountl(a)); }
-inline U32 clz(U32 a) { return a == 0 ? 32 : static_cast<U32>(__builtin_clz(a)); }
-inline U32 clz(U64 a) { return a == 0 ? 64 : static_cast<U32>(__builtin_clzl(a)); }
-template <class T> inline U32 bfind(T a) {
+inline U32 popc(U32 a) {
+    return static_cast<U32>(__builtin_popcount(a));
+}
+inline U32 popc(U64 a) {
+    return static_cast<U32>(__builtin_popcountl(a));
+}
+inline U32 clz(U32 a) {
+    return a == 0 ? 32 : static_cast<U32>(__builtin_clz(a));
+}
+inline U32 clz(U64 a) {
+    return a == 0 ? 64 : static_cast<U32>(__builtin_clzl(a));
+}
+template <class T>
+inline U32 bfind(T a) {
     Unsigned<T> v = static_cast<Unsigned<T>>(a);
     if (is_signed<T> && a < 0) {
         v = static_cast<Unsigned<T>>(~v);
     }
     return v == 0 ? ~0u : static_cast<U32>(sizeof(T) * 8 - 1) - clz(v);
 }
-template <class T> inline U32 bfind_shiftamt(T a) {
+template <class T>
+inline U32 bfind_shiftamt(T a) {
     const U32 position = bfind<T>(a);
     return position == ~0u ? ~0u : static_cast<U32>(sizeof(T) * 8 - 1) - position;
 }
-template <class T> inline T brev(T a) {
+template <class T>
+inline T brev(T a) {
     T r = 0;
     for (unsigned i = 0; i < sizeof(T) * 8; ++i) {
         r = static_cast<T>(r << 1 | (a >> i & 1));
@@ -165,7 +240,8 @@ inline U32 fns(U32 mask, U32 base, S32 offset) {
     }
     return ~0u;
 }
-template <class T> inline T bfe(T a, U32 b, U32 c) {
+template <class T>
+inline T bfe(T a, U32 b, U32 c) {
     constexpr U32 bits = sizeof(T) * 8;
     const U32 pos = b & 0xFF;
     const U32 len = c & 0xFF;
@@ -182,7 +258,8 @@ template <class T> inline T bfe(T a, U32 b, U32 c) {
     }
     return static_cast<T>(r);
 }
-template <class T> inline T bfi(T a, T b, U32 c, U32 d) {
+template <class T>
+inline T bfi(T a, T b, U32 c, U32 d) {
     constexpr U32 bits = sizeof(T) * 8;
     const U32 pos = c & 0xFF;
     const U32 len = d & 0xFF;
@@ -199,8 +276,11 @@ inline U32 bmsk_clamp(U32 a, U32 b) {
     }
     return (b >= 32 ? ~0u : (1u << b) - 1) << a;
 }
-inline U32 bmsk_wrap(U32 a, U32 b) { return bmsk_clamp(a & 31, b & 31); }
-template <class T> inline T szext_clamp(T a, U32 b) {
+inline U32 bmsk_wrap(U32 a, U32 b) {
+    return bmsk_clamp(a & 31, b & 31);
+}
+template <class T>
+inline T szext_clamp(T a, U32 b) {
     if (b >= 32) {
         return a;
     }
@@ -210,7 +290,10 @@ template <class T> inline T szext_clamp(T a, U32 b) {
     return is_signed<T> ? static_cast<T>(static_cast<S32>(static_cast<U32>(a) << (32 - b)) >> (32 - b))
                         : static_cast<T>(static_cast<U32>(a) & ((1u << b) - 1));
 }
-template <class T> inline T szext_wrap(T a, U32 b) { return szext_clamp<T>(a, b & 31); }
+template <class T>
+inline T szext_wrap(T a, U32 b) {
+    return szext_clamp<T>(a, b & 31);
+}
 
 inline U32 prmt_byte(U64 bytes, U32 selector) {
     U32 r = static_cast<U32>(bytes >> ((selector & 7) * 8)) & 0xFF;
@@ -252,14 +335,16 @@ inline U32 prmt_rc16(U32 a, U32 b, U32 c) {
     static constexpr U32 s[4][4] = {{0, 1, 0, 1}, {2, 3, 2, 3}, {0, 1, 0, 1}, {2, 3, 2, 3}};
     return prmt_modes(a, b, s, c);
 }
-template <class A, class B> inline U32 dp4a(U32 a, U32 b, U32 c) {
+template <class A, class B>
+inline U32 dp4a(U32 a, U32 b, U32 c) {
     for (int i = 0; i < 4; ++i) {
         c += static_cast<U32>(static_cast<S32>(static_cast<A>(a >> (8 * i))) *
                               static_cast<S32>(static_cast<B>(b >> (8 * i))));
     }
     return c;
 }
-template <class A, class B, int First> inline U32 dp2a(U32 a, U32 b, U32 c) {
+template <class A, class B, int First>
+inline U32 dp2a(U32 a, U32 b, U32 c) {
     for (int i = 0; i < 2; ++i) {
         c += static_cast<U32>(static_cast<S32>(static_cast<A>(a >> (16 * i))) *
                               static_cast<S32>(static_cast<B>(b >> (8 * (i + First)))));
@@ -268,25 +353,48 @@ template <class A, class B, int First> inline U32 dp2a(U32 a, U32 b, U32 c) {
 }
 
 // Extended precision: the carry of one instruction feeds the next.
-template <class T> inline T add_carry(T a, T b, bool in, bool& out) {
+template <class T>
+inline T add_carry(T a, T b, bool in, bool& out) {
     using U = Unsigned<T>;
     const Wide<U> sum = static_cast<Wide<U>>(static_cast<U>(a)) + static_cast<U>(b) + (in ? 1 : 0);
     out = (sum >> (sizeof(T) * 8)) != 0;
     return static_cast<T>(sum);
 }
-template <class T> inline T sub_borrow(T a, T b, bool in, bool& out) {
+template <class T>
+inline T sub_borrow(T a, T b, bool in, bool& out) {
     using U = Unsigned<T>;
     const Wide<U> difference = static_cast<Wide<U>>(static_cast<U>(a)) - static_cast<U>(b) - (in ? 1 : 0);
     out = (difference >> (sizeof(T) * 8)) != 0;
     return static_cast<T>(difference);
 }
 
-template <class T> inline bool eq(T a, T b) { return a == b; }
-template <class T> inline bool ne(T a, T b) { return a != b; }
-template <class T> inline bool lt(T a, T b) { return a < b; }
-template <class T> inline bool le(T a, T b) { return a <= b; }
-template <class T> inline bool gt(T a, T b) { return a > b; }
-template <class T> inline bool ge(T a, T b) { return a >= b; }
-template <class T> inline T select(bool p, T a, T b) { return p ? a : b; }
+template <class T>
+inline bool eq(T a, T b) {
+    return a == b;
+}
+template <class T>
+inline bool ne(T a, T b) {
+    return a != b;
+}
+template <class T>
+inline bool lt(T a, T b) {
+    return a < b;
+}
+template <class T>
+inline bool le(T a, T b) {
+    return a <= b;
+}
+template <class T>
+inline bool gt(T a, T b) {
+    return a > b;
+}
+template <class T>
+inline bool ge(T a, T b) {
+    return a >= b;
+}
+template <class T>
+inline T select(bool p, T a, T b) {
+    return p ? a : b;
+}
 
 }  // namespace vgpu::device

@@ -26,8 +26,10 @@ struct WmmaShape {
     bool row_major;
     Element element;
 };
-void wmma_load(Thread& t, const WmmaShape& shape, U64 address, U32 stride, U32* registers, int count, U32 site);
-void wmma_store(Thread& t, const WmmaShape& shape, U64 address, U32 stride, const U32* registers, int count, U32 site);
+void wmma_load(Thread& t, const WmmaShape& shape, U64 address, U32 stride, U32* registers, int count,
+               U32 site);
+void wmma_store(Thread& t, const WmmaShape& shape, U64 address, U32 stride, const U32* registers, int count,
+                U32 site);
 // Register counts of a and b decide whether their elements are held once or twice.
 struct WmmaCounts {
     int a, b, c, d;

@@ -10,7 +10,8 @@ namespace vgpu::device {
 
 enum class Access { read, write, atomic };
 
-template <class T, int N> struct Vector {
+template <class T, int N>
+struct Vector {
     T x[N];
 };
 
@@ -35,7 +36,8 @@ inline void note_polling(Thread& t) {
     }
 }
 
-template <int N> inline bool all_initialised(const unsigned char* flags) {
+template <int N>
+inline bool all_initialised(const unsigned char* flags) {
     if constexpr (N == 16) {
         U64 a[2];
         __builtin_memcpy(a, flags, 16);
@@ -46,7 +48,8 @@ template <int N> inline bool all_initialised(const unsigned char* flags) {
         return a == static_cast<decltype(a)>(0x0101010101010101);
     }
 }
-template <int N> inline unsigned char* global_pointer(Thread& t, U64 address, U32 site, Access access) {
+template <int N>
+inline unsigned char* global_pointer(Thread& t, U64 address, U32 site, Access access) {
     View* view = &t.block->views[site];
     U64 offset = address - view->address;
     if (offset >= view->size || view->size - offset < N || (address & (N - 1)) != 0) [[unlikely]] {
@@ -100,7 +103,8 @@ template <int N> inline unsigned char* global_pointer(Thread& t, U64 address, U3
     return view->alias + offset;
 }
 
-template <int N> inline unsigned char* shared_check(Thread& t, U32 address, U32 site, Access access) {
+template <int N>
+inline unsigned char* shared_check(Thread& t, U32 address, U32 site, Access access) {
     Block& b = *t.block;
     if (address >= b.shared_size || b.shared_size - address < N || (address & (N - 1)) != 0) [[unlikely]] {
         shared_fault(t, address, N, site, access);
@@ -110,7 +114,8 @@ template <int N> inline unsigned char* shared_check(Thread& t, U32 address, U32 
     }
     return b.shared + address;
 }
-template <int N> inline unsigned char* shared_for_read(Thread& t, U32 address, U32 site, bool atomic = false) {
+template <int N>
+inline unsigned char* shared_for_read(Thread& t, U32 address, U32 site, bool atomic = false) {
     unsigned char* p = shared_check<N>(t, address, site, Access::read);
     const Block& b = *t.block;
     const U32 me = t.identity;
@@ -161,7 +166,8 @@ inline unsigned char* shared_for_write(Thread& t, U32 address, U32 site, const v
 // --- state spaces: pointers for reading, and stores ---------------------------------------------------------------
 enum class Space { global, shared, local, param, generic };
 
-template <Space S, int N> inline const unsigned char* read_pointer(Thread& t, U64 address, U32 site, bool atomic) {
+template <Space S, int N>
+inline const unsigned char* read_pointer(Thread& t, U64 address, U32 site, bool atomic) {
     if constexpr (S == Space::global) {
         return global_pointer<N>(t, address, site, Access::read);
     } else if constexpr (S == Space::shared) {
@@ -183,7 +189,8 @@ template <Space S, int N> inline const unsigned char* read_pointer(Thread& t, U6
         }
     }
 }
-template <Space S, int N> inline unsigned char* write_pointer(Thread& t, U64 address, U32 site, const void* value, bool atomic) {
+template <Space S, int N>
+inline unsigned char* write_pointer(Thread& t, U64 address, U32 site, const void* value, bool atomic) {
     if constexpr (S == Space::global) {
         return global_pointer<N>(t, address, site, Access::write);
     } else if constexpr (S == Space::shared) {
@@ -204,7 +211,8 @@ template <Space S, int N> inline unsigned char* write_pointer(Thread& t, U64 add
 }
 
 // `Strong` accesses (volatile, relaxed, acquire, release) do not race with each other or with atomics.
-template <Space S, class T, bool Strong = false> inline T ld(Thread& t, U64 address, U32 site) {
+template <Space S, class T, bool Strong = false>
+inline T ld(Thread& t, U64 address, U32 site) {
     T value;
     if constexpr (Strong) {
         note_polling(t);
@@ -212,27 +220,33 @@ template <Space S, class T, bool Strong = false> inline T ld(Thread& t, U64 addr
     __builtin_memcpy(&value, read_pointer<S, sizeof(T)>(t, address, site, Strong), sizeof(T));
     return value;
 }
-template <Space S, class T, bool Strong = false> inline void st(Thread& t, U64 address, U32 site, T value) {
+template <Space S, class T, bool Strong = false>
+inline void st(Thread& t, U64 address, U32 site, T value) {
     __builtin_memcpy(write_pointer<S, sizeof(T)>(t, address, site, &value, Strong), &value, sizeof(T));
 }
 // Parameters at a known offset need no check.
-template <class T> inline T ld_bytes(const unsigned char* from) {
+template <class T>
+inline T ld_bytes(const unsigned char* from) {
     T value;
     __builtin_memcpy(&value, from, sizeof(T));
     return value;
 }
-template <class T> inline void st_bytes(unsigned char* to, T value) { __builtin_memcpy(to, &value, sizeof(T)); }
+template <class T>
+inline void st_bytes(unsigned char* to, T value) {
+    __builtin_memcpy(to, &value, sizeof(T));
+}
 
 // --- atomics -------------------------------------------------------------------------------------------------------
 enum class Atomic { add, min, max, and_, or_, xor_, exch, inc, dec, cas };
 
-template <class T, Atomic O> inline V<T> combine(V<T> old, V<T> value, V<T> desired) {
+template <class T, Atomic O>
+inline V<T> combine(V<T> old, V<T> value, V<T> desired) {
     if constexpr (O == Atomic::exch) {
         return value;
     } else if constexpr (O == Atomic::cas) {
         return old == value ? desired : old;
     } else if constexpr (is_floating<T> || is_half<T> || is_half2<T>) {
-        return O == Atomic::add ? fadd<T>(old, value)
+        return O == Atomic::add   ? fadd<T>(old, value)
                : O == Atomic::min ? fmin_<T>(old, value)
                                   : fmax_<T>(old, value);
     } else if constexpr (O == Atomic::add) {
@@ -272,8 +286,9 @@ inline V<T> atom(Thread& t, U64 address, U32 site, V<T> value, V<T> desired = V<
     } else if constexpr (S == Space::shared) {
         __builtin_memcpy(&old, shared_for_read<N>(t, static_cast<U32>(address), site, true), N);
         const V<T> next = combine<T, O>(old, value, desired);
-        __builtin_memcpy(shared_for_write<N>(t, static_cast<U32>(address), site, &next, t.identity | identity_atomic),
-                         &next, N);
+        __builtin_memcpy(
+            shared_for_write<N>(t, static_cast<U32>(address), site, &next, t.identity | identity_atomic),
+            &next, N);
         return old;
     } else {
         p = global_pointer<N>(t, address, site, Access::atomic);
@@ -284,6 +299,8 @@ inline V<T> atom(Thread& t, U64 address, U32 site, V<T> value, V<T> desired = V<
     return old;
 }
 
-inline bool is_space(U64 address, U64 space) { return (address & space_mask) == space; }
+inline bool is_space(U64 address, U64 space) {
+    return (address & space_mask) == space;
+}
 
 }  // namespace vgpu::device

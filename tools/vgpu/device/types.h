@@ -25,101 +25,135 @@ struct F16X2;
 struct BF16X2;
 struct TF32;
 
-template <class T> struct ValueOf {
+template <class T>
+struct ValueOf {
     using type = T;
 };
-template <> struct ValueOf<F16> {
+template <>
+struct ValueOf<F16> {
     using type = U16;
 };
-template <> struct ValueOf<BF16> {
+template <>
+struct ValueOf<BF16> {
     using type = U16;
 };
-template <> struct ValueOf<F16X2> {
+template <>
+struct ValueOf<F16X2> {
     using type = U32;
 };
-template <> struct ValueOf<BF16X2> {
+template <>
+struct ValueOf<BF16X2> {
     using type = U32;
 };
-template <> struct ValueOf<TF32> {
+template <>
+struct ValueOf<TF32> {
     using type = U32;
 };
-template <class T> using V = typename ValueOf<T>::type;
+template <class T>
+using V = typename ValueOf<T>::type;
 
-template <class A, class B> inline constexpr bool same = false;
-template <class A> inline constexpr bool same<A, A> = true;
-template <class T> inline constexpr bool is_half = same<T, F16> || same<T, BF16>;
-template <class T> inline constexpr bool is_half2 = same<T, F16X2> || same<T, BF16X2>;
-template <class T> inline constexpr bool is_floating = same<T, F32> || same<T, F64>;
-template <class T> struct ElementOf;
-template <> struct ElementOf<F16X2> {
+template <class A, class B>
+inline constexpr bool same = false;
+template <class A>
+inline constexpr bool same<A, A> = true;
+template <class T>
+inline constexpr bool is_half = same<T, F16> || same<T, BF16>;
+template <class T>
+inline constexpr bool is_half2 = same<T, F16X2> || same<T, BF16X2>;
+template <class T>
+inline constexpr bool is_floating = same<T, F32> || same<T, F64>;
+template <class T>
+struct ElementOf;
+template <>
+struct ElementOf<F16X2> {
     using type = F16;
 };
-template <> struct ElementOf<BF16X2> {
+template <>
+struct ElementOf<BF16X2> {
     using type = BF16;
 };
 
-template <class T> struct Integer;  // of the same size: its signed and unsigned kin and the next wider type
-template <> struct Integer<U8> {
+template <class T>
+struct Integer;  // of the same size: its signed and unsigned kin and the next wider type
+template <>
+struct Integer<U8> {
     using s = S8;
     using u = U8;
     using wide = U16;
 };
-template <> struct Integer<S8> {
+template <>
+struct Integer<S8> {
     using s = S8;
     using u = U8;
     using wide = S16;
 };
-template <> struct Integer<U16> {
+template <>
+struct Integer<U16> {
     using s = S16;
     using u = U16;
     using wide = U32;
 };
-template <> struct Integer<S16> {
+template <>
+struct Integer<S16> {
     using s = S16;
     using u = U16;
     using wide = S32;
 };
-template <> struct Integer<U32> {
+template <>
+struct Integer<U32> {
     using s = S32;
     using u = U32;
     using wide = U64;
 };
-template <> struct Integer<S32> {
+template <>
+struct Integer<S32> {
     using s = S32;
     using u = U32;
     using wide = S64;
 };
-template <> struct Integer<U64> {
+template <>
+struct Integer<U64> {
     using s = S64;
     using u = U64;
     using wide = U128;
 };
-template <> struct Integer<S64> {
+template <>
+struct Integer<S64> {
     using s = S64;
     using u = U64;
     using wide = S128;
 };
-template <class T> using Unsigned = typename Integer<T>::u;
-template <class T> using Signed = typename Integer<T>::s;
-template <class T> using Wide = typename Integer<T>::wide;
-template <class T> inline constexpr bool is_signed = static_cast<T>(-1) < static_cast<T>(0);
+template <class T>
+using Unsigned = typename Integer<T>::u;
+template <class T>
+using Signed = typename Integer<T>::s;
+template <class T>
+using Wide = typename Integer<T>::wide;
+template <class T>
+inline constexpr bool is_signed = static_cast<T>(-1) < static_cast<T>(0);
 
-template <int Bytes> struct BitsOf;
-template <> struct BitsOf<1> {
+template <int Bytes>
+struct BitsOf;
+template <>
+struct BitsOf<1> {
     using type = U8;
 };
-template <> struct BitsOf<2> {
+template <>
+struct BitsOf<2> {
     using type = U16;
 };
-template <> struct BitsOf<4> {
+template <>
+struct BitsOf<4> {
     using type = U32;
 };
-template <> struct BitsOf<8> {
+template <>
+struct BitsOf<8> {
     using type = U64;
 };
 
 // The same bits as another type; a narrower target takes the low bits.
-template <class To, class From> inline To as(From value) {
+template <class To, class From>
+inline To as(From value) {
     if constexpr (sizeof(To) == sizeof(From)) {
         return __builtin_bit_cast(To, value);
     } else {

@@ -9,7 +9,8 @@
 namespace vgpu::device {
 namespace {
 
-template <int N> void issue(ThreadState& t, U32 shared, U64 global, U32 from_source, U32 site) {
+template <int N>
+void issue(ThreadState& t, U32 shared, U64 global, U32 from_source, U32 site) {
     AsyncCopies::Copy copy{shared, N, {}};
     if (from_source >= N) {
         std::memcpy(copy.bytes, global_pointer<N>(t, global, site, Access::read), N);

@@ -39,8 +39,9 @@ U32 bar_sync(Thread& thread, U32 index, U32 count, U32 site, Reduction reduction
     auto& t = static_cast<ThreadState&>(thread);
     Executor& e = Executor::of(t);
     Barrier& b = e.barrier(index);
-    static const char* const names[] = {"barrier 0",  "barrier 1",  "barrier 2",  "barrier 3", "barrier 4",  "barrier 5",
-                                        "barrier 6",  "barrier 7",  "barrier 8",  "barrier 9", "barrier 10", "barrier 11",
+    static const char* const names[] = {"barrier 0",  "barrier 1",  "barrier 2",  "barrier 3",
+                                        "barrier 4",  "barrier 5",  "barrier 6",  "barrier 7",
+                                        "barrier 8",  "barrier 9",  "barrier 10", "barrier 11",
                                         "barrier 12", "barrier 13", "barrier 14", "barrier 15"};
     b.count = count >= e.thread_count() ? 0 : count;
     e.open_barriers += b.arrived == 0;

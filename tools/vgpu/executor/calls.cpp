@@ -32,7 +32,8 @@ void vprintf_(Thread& t, unsigned char* result, unsigned char* const* arguments,
     U64 offset = 0;
     const auto take = [&](auto value) {
         offset = (offset + sizeof(value) - 1) / sizeof(value) * sizeof(value);
-        std::memcpy(&value, read_pointer<Space::generic, sizeof(value)>(t, values + offset, site, false), sizeof(value));
+        std::memcpy(&value, read_pointer<Space::generic, sizeof(value)>(t, values + offset, site, false),
+                    sizeof(value));
         offset += sizeof(value);
         return value;
     };
@@ -76,7 +77,8 @@ void vprintf_(Thread& t, unsigned char* result, unsigned char* const* arguments,
         } else if (kind == 'c') {
             std::snprintf(text, sizeof(text), (spec + kind).c_str(), take(S32{}));
         } else if (wide) {
-            std::snprintf(text, sizeof(text), (spec + "ll" + kind).c_str(), static_cast<long long>(take(S64{})));
+            std::snprintf(text, sizeof(text), (spec + "ll" + kind).c_str(),
+                          static_cast<long long>(take(S64{})));
         } else {
             std::snprintf(text, sizeof(text), (spec + kind).c_str(), take(S32{}));
         }
@@ -101,7 +103,9 @@ void assertfail(Thread& thread, unsigned char* const* arguments, U32 site) {
 }
 
 // The device heap belongs to the host half, which offers none to kernels: as on a device whose heap is full.
-U64 device_malloc(Thread&, U64, U32) { return 0; }
+U64 device_malloc(Thread&, U64, U32) {
+    return 0;
+}
 void device_free(Thread& thread, U64 address, U32 site) {
     if (address == 0) {
         return;
@@ -112,12 +116,17 @@ void device_free(Thread& thread, U64 address, U32 site) {
     e.abort();
 }
 
-U64 clock64(Thread& t) { return Executor::of(t).steps += 16; }
-U64 globaltimer(Thread&) {
-    return static_cast<U64>(
-        std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch()).count());
+U64 clock64(Thread& t) {
+    return Executor::of(t).steps += 16;
 }
-U32 nsmid() { return static_cast<U32>(profile().multiprocessors); }
+U64 globaltimer(Thread&) {
+    return static_cast<U64>(std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                std::chrono::system_clock::now().time_since_epoch())
+                                .count());
+}
+U32 nsmid() {
+    return static_cast<U32>(profile().multiprocessors);
+}
 U32 smid(Thread& t) {
     const Block& b = *t.block;
     return (b.index[0] + b.grid_size[0] * (b.index[1] + b.grid_size[1] * b.index[2])) % nsmid();

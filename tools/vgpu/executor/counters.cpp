@@ -19,7 +19,9 @@ std::map<std::pair<std::string, std::uint64_t>, Counters>& all_counters() {
     return all;
 }
 
-void print_at_exit() { std::fputs(counters_table().c_str(), stderr); }
+void print_at_exit() {
+    std::fputs(counters_table().c_str(), stderr);
+}
 
 std::atomic<bool>& enabled() {
     static std::atomic<bool> on = [] {
@@ -42,7 +44,9 @@ const char* instruction_kind_name(InstructionKind kind) {
     return names[static_cast<int>(kind)];
 }
 
-void enable_counters(bool on) { enabled() = on; }
+void enable_counters(bool on) {
+    enabled() = on;
+}
 
 std::vector<Counters> counters() {
     const std::lock_guard lock(mutex);
@@ -62,13 +66,14 @@ std::string counters_table() {
     std::string out;
     char line[512];
     for (const Counters& c : counters()) {
-        std::snprintf(line, sizeof(line), "%s (%s:%d)\n  %llu launches, %llu blocks, %llu threads\n ", c.kernel.c_str(),
-                      c.file.c_str(), c.line, static_cast<unsigned long long>(c.launches),
+        std::snprintf(line, sizeof(line), "%s (%s:%d)\n  %llu launches, %llu blocks, %llu threads\n ",
+                      c.kernel.c_str(), c.file.c_str(), c.line, static_cast<unsigned long long>(c.launches),
                       static_cast<unsigned long long>(c.blocks), static_cast<unsigned long long>(c.threads));
         out += line;
         for (int k = 0; k < static_cast<int>(InstructionKind::count); ++k) {
             if (c.instructions[k] != 0) {
-                std::snprintf(line, sizeof(line), " %s %llu", instruction_kind_name(static_cast<InstructionKind>(k)),
+                std::snprintf(line, sizeof(line), " %s %llu",
+                              instruction_kind_name(static_cast<InstructionKind>(k)),
                               static_cast<unsigned long long>(c.instructions[k]));
                 out += line;
             }
@@ -76,19 +81,20 @@ std::string counters_table() {
         const auto ratio = [](std::uint64_t a, std::uint64_t b) {
             return b == 0 ? 0.0 : static_cast<double>(a) / static_cast<double>(b);
         };
-        std::snprintf(line, sizeof(line),
-                      "\n  global loads: %llu requests, %.2f sectors each; stores: %llu requests, %.2f sectors each\n"
-                      "  shared: %llu requests, %llu bank conflicts\n"
-                      "  bytes read %llu (unique %llu), written %llu (unique %llu)\n",
-                      static_cast<unsigned long long>(c.global_load_requests),
-                      ratio(c.global_load_sectors, c.global_load_requests),
-                      static_cast<unsigned long long>(c.global_store_requests),
-                      ratio(c.global_store_sectors, c.global_store_requests),
-                      static_cast<unsigned long long>(c.shared_requests),
-                      static_cast<unsigned long long>(c.bank_conflicts), static_cast<unsigned long long>(c.bytes_read),
-                      static_cast<unsigned long long>(c.unique_bytes_read),
-                      static_cast<unsigned long long>(c.bytes_written),
-                      static_cast<unsigned long long>(c.unique_bytes_written));
+        std::snprintf(
+            line, sizeof(line),
+            "\n  global loads: %llu requests, %.2f sectors each; stores: %llu requests, %.2f sectors each\n"
+            "  shared: %llu requests, %llu bank conflicts\n"
+            "  bytes read %llu (unique %llu), written %llu (unique %llu)\n",
+            static_cast<unsigned long long>(c.global_load_requests),
+            ratio(c.global_load_sectors, c.global_load_requests),
+            static_cast<unsigned long long>(c.global_store_requests),
+            ratio(c.global_store_sectors, c.global_store_requests),
+            static_cast<unsigned long long>(c.shared_requests),
+            static_cast<unsigned long long>(c.bank_conflicts), static_cast<unsigned long long>(c.bytes_read),
+            static_cast<unsigned long long>(c.unique_bytes_read),
+            static_cast<unsigned long long>(c.bytes_written),
+            static_cast<unsigned long long>(c.unique_bytes_written));
         out += line;
     }
     return out;
@@ -156,7 +162,9 @@ void CounterStore::end_launch(Executor& e) {
     total = sum;
 }
 
-CounterStore::Open& CounterStore::open(Executor&, Thread& t, U32 site) { return open_[U64{t.warp()} << 32 | site]; }
+CounterStore::Open& CounterStore::open(Executor&, Thread& t, U32 site) {
+    return open_[U64{t.warp()} << 32 | site];
+}
 
 void CounterStore::global(Executor& e, Thread& t, U64 address, U32 size, U32 site, bool write) {
     Open& o = open(e, t, site);

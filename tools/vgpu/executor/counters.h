@@ -23,8 +23,8 @@ class CounterStore {
 
   private:
     struct GlobalRequest {
-        U64 base = 0, bits = 0;         // sectors base .. base + 63
-        std::vector<U64> more;          // the others
+        U64 base = 0, bits = 0;  // sectors base .. base + 63
+        std::vector<U64> more;   // the others
     };
     struct SharedRequest {
         U32 mask = 0, size = 0;

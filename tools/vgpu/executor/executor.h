@@ -26,7 +26,19 @@ class CounterStore;
 enum class State : unsigned char { unstarted, ready, running, waiting, finished };
 
 // What warp-wide instructions wait for; lanes meet by mask and kind.
-enum class Meeting { shuffle, vote, match, reduce, elect, warp_sync, ldmatrix, stmatrix, movmatrix, mma, wmma };
+enum class Meeting {
+    shuffle,
+    vote,
+    match,
+    reduce,
+    elect,
+    warp_sync,
+    ldmatrix,
+    stmatrix,
+    movmatrix,
+    mma,
+    wmma
+};
 const char* meeting_name(Meeting kind);
 
 struct AsyncCopies {
@@ -152,7 +164,7 @@ class Executor : public Block {
     std::unique_ptr<ThreadState[]> threads_;
     std::vector<Warp> warps_;
     U32 thread_count_ = 0, live_ = 0, unstarted_ = 0;
-    std::vector<U32> start_order_;  // random schedules
+    std::vector<U32> start_order_;     // random schedules
     std::vector<ThreadState*> ready_;  // the next one last
     Barrier barriers_[16];
     U32 shape_[3] = {0, 0, 0};  // the block size that the threads' indices are for

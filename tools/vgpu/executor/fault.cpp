@@ -7,8 +7,9 @@ namespace vgpu::device {
 
 std::string Executor::name(const ThreadState& t) const {
     const U32 k = t.linear;
-    return "thread (" + std::to_string(k % block_size[0]) + ", " + std::to_string(k / block_size[0] % block_size[1]) +
-           ", " + std::to_string(k / (block_size[0] * block_size[1])) + ")";
+    return "thread (" + std::to_string(k % block_size[0]) + ", " +
+           std::to_string(k / block_size[0] % block_size[1]) + ", " +
+           std::to_string(k / (block_size[0] * block_size[1])) + ")";
 }
 
 // Each kind is reported once per instruction and launch.
@@ -46,9 +47,9 @@ void Executor::report_deadlock() {
     std::string text = "waits for ever.";
     for (const auto& [what, threads] : groups) {
         const Site& s = site(what.second);
-        text += " " + std::to_string(threads.size()) + " thread" + (threads.size() == 1 ? "" : "s") + " (the first is " +
-                name(threads_[threads.front()]) + ") wait at line " + std::to_string(s.line) + " in " + s.text + " for " +
-                what.first;
+        text += " " + std::to_string(threads.size()) + " thread" + (threads.size() == 1 ? "" : "s") +
+                " (the first is " + name(threads_[threads.front()]) + ") wait at line " +
+                std::to_string(s.line) + " in " + s.text + " for " + what.first;
         if (what.first.rfind("barrier", 0) != 0) {
             char mask[16];
             std::snprintf(mask, sizeof(mask), "0x%08x", threads_[threads.front()].wait_mask);

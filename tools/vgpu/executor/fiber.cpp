@@ -55,7 +55,9 @@ constexpr std::size_t stack_bytes = VGPU_ASAN ? std::size_t{1} << 20 : std::size
 
 }  // namespace
 
-void fiber_entry(Fiber* fiber) { fiber->main_(*fiber); }
+void fiber_entry(Fiber* fiber) {
+    fiber->main_(*fiber);
+}
 
 Fiber::Fiber() {
 #if VGPU_ASAN
@@ -73,7 +75,8 @@ Fiber::Fiber() {
 Fiber::Fiber(Main main, void* owner, std::size_t index) : main_(main), owner_(owner) {
     const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
     bytes_ = stack_bytes + page;
-    void* memory = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* memory =
+        mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) {
         throw std::bad_alloc();
     }
@@ -141,12 +144,10 @@ void Fiber::reset() {
     context->uc_stack.ss_size = size_ - offset_;
     context->uc_link = nullptr;
     const auto self = reinterpret_cast<std::uintptr_t>(this);
-    makecontext(
-        context,
-        reinterpret_cast<void (*)()>(+[](unsigned high, unsigned low) {
-            fiber_entry(reinterpret_cast<Fiber*>(static_cast<std::uintptr_t>(high) << 32 | low));
-        }),
-        2, static_cast<unsigned>(self >> 32), static_cast<unsigned>(self));
+    makecontext(context, reinterpret_cast<void (*)()>(+[](unsigned high, unsigned low) {
+                    fiber_entry(reinterpret_cast<Fiber*>(static_cast<std::uintptr_t>(high) << 32 | low));
+                }),
+                2, static_cast<unsigned>(self >> 32), static_cast<unsigned>(self));
 }
 
 void Fiber::change(Fiber& from, Fiber& to, bool dying) {
@@ -174,4 +175,6 @@ void Fiber::arrived() {
 
 }  // namespace vgpu::device
 
-extern "C" void vgpu_fiber_entry(vgpu::device::Fiber* fiber) { vgpu::device::fiber_entry(fiber); }
+extern "C" void vgpu_fiber_entry(vgpu::device::Fiber* fiber) {
+    vgpu::device::fiber_entry(fiber);
+}

@@ -43,7 +43,7 @@ std::vector<const ModuleInfo*> registered_modules() {
 }
 
 std::string check_launch(const KernelInfo& kernel, const Launch& launch) {
-    const auto list = [](const unsigned (&v)[3]) {
+    const auto list = [](const unsigned(&v)[3]) {
         return "(" + std::to_string(v[0]) + ", " + std::to_string(v[1]) + ", " + std::to_string(v[2]) + ")";
     };
     const unsigned long long threads =
@@ -59,13 +59,14 @@ std::string check_launch(const KernelInfo& kernel, const Launch& launch) {
         return "the grid " + list(launch.grid) + " exceeds (2147483647, 65535, 65535)";
     }
     if (kernel.max_threads != 0 && threads > static_cast<unsigned long long>(kernel.max_threads)) {
-        return "the block has " + std::to_string(threads) + " threads, the kernel's __launch_bounds__ allows " +
-               std::to_string(kernel.max_threads);
+        return "the block has " + std::to_string(threads) +
+               " threads, the kernel's __launch_bounds__ allows " + std::to_string(kernel.max_threads);
     }
     const Profile& device = profile();
     const std::size_t shared = kernel.static_shared + launch.dynamic_shared;
     if (kernel.static_shared > 48 * 1024) {
-        return "the kernel has " + std::to_string(kernel.static_shared) + " bytes of static shared memory, at most 49152";
+        return "the kernel has " + std::to_string(kernel.static_shared) +
+               " bytes of static shared memory, at most 49152";
     }
     if (shared > device.shared_per_block_optin) {
         return "the block needs " + std::to_string(shared) + " bytes of shared memory (" +
@@ -122,7 +123,8 @@ RegisterModule::RegisterModule(const ModuleData& data) {
         to.address = from.address;
         to.constant = from.constant;
         for (U32 r = 0; r < from.relocation_count; ++r) {
-            to.relocations.push_back({from.relocations[r].offset, from.relocations[r].target, from.relocations[r].addend});
+            to.relocations.push_back(
+                {from.relocations[r].offset, from.relocations[r].target, from.relocations[r].addend});
         }
         module.globals.push_back(std::move(to));
     }

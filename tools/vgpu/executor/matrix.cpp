@@ -11,7 +11,9 @@
 namespace vgpu::device {
 namespace {
 
-ThreadState& state(Thread& t) { return static_cast<ThreadState&>(t); }
+ThreadState& state(Thread& t) {
+    return static_cast<ThreadState&>(t);
+}
 
 F64 to_double(Element element, U32 bits) {
     switch (element) {
@@ -35,7 +37,9 @@ U32 from_double(Element element, F64 v) {
             return as<U32>(quiet(static_cast<F32>(v)));
     }
 }
-bool is_small(Element e) { return e == Element::f16 || e == Element::bf16; }
+bool is_small(Element e) {
+    return e == Element::f16 || e == Element::bf16;
+}
 
 // Element `index` of a fragment held in 32-bit words, two halves per word.
 U32 get(Element element, const U32* words, int index) {
@@ -54,7 +58,8 @@ void all_lanes(Executor& e, ThreadState& t, U32 site) {
     const U32 missing = e.warp(t).exited;
     if (missing != 0) {
         char text[96];
-        std::snprintf(text, sizeof(text), "needs all 32 lanes; the lanes 0x%08x have ended or do not exist", missing);
+        std::snprintf(text, sizeof(text), "needs all 32 lanes; the lanes 0x%08x have ended or do not exist",
+                      missing);
         e.fault(t, Fault::lane_exit, site, 0, 0, text);
         e.abort();
     }
@@ -96,12 +101,14 @@ void complete_store(Executor&, Warp&, Collective& c) {
             const int row = lane / 4;
             const int column = lane % 4 * 2;
             for (int k = 0; k < 2; ++k) {
-                (r.transposed ? tile[column + k][row] : tile[row][column + k]) = static_cast<U16>(r.stored[m] >> (16 * k));
+                (r.transposed ? tile[column + k][row] : tile[row][column + k]) =
+                    static_cast<U16>(r.stored[m] >> (16 * k));
             }
         }
         for (int row = 0; row < 8; ++row) {
             const auto& r = *static_cast<RowsRequest*>(c.requests[m * 8 + row]);
-            std::memcpy(write_pointer<Space::generic, 16>(*r.thread, r.address, r.site, tile[row], false), tile[row], 16);
+            std::memcpy(write_pointer<Space::generic, 16>(*r.thread, r.address, r.site, tile[row], false),
+                        tile[row], 16);
         }
     }
 }
@@ -190,7 +197,9 @@ void complete_mma(Executor&, Warp&, Collective& c) {
 
 // wmma: element i of lane l is number (l * per_lane + i) % total of the matrix in row order. Where PTX gives a lane
 // more registers than elements are needed (f16 operands), the elements are held more than once.
-int elements_per_lane(Element e, int words) { return is_small(e) ? words * 2 : words; }
+int elements_per_lane(Element e, int words) {
+    return is_small(e) ? words * 2 : words;
+}
 
 void complete_wmma(Executor&, Warp&, Collective& c) {
     const auto& first = *static_cast<ProductRequest*>(c.requests[0]);
@@ -236,7 +245,8 @@ struct TileRequest {
     U32 site;
 };
 
-template <class Access> void each_element(TileRequest& r, int lane, Access&& access) {
+template <class Access>
+void each_element(TileRequest& r, int lane, Access&& access) {
     const WmmaShape& s = r.shape;
     const int rows = s.role == 'b' ? s.k : s.m;
     const int columns = s.role == 'a' ? s.k : s.n;
@@ -275,7 +285,8 @@ void complete_tile_store(Executor&, Warp&, Collective& c) {
     }
 }
 
-void meet(Thread& thread, Meeting kind, void* request, void (*complete)(Executor&, Warp&, Collective&), U32 site) {
+void meet(Thread& thread, Meeting kind, void* request, void (*complete)(Executor&, Warp&, Collective&),
+          U32 site) {
     ThreadState& t = state(thread);
     Executor& e = Executor::of(t);
     all_lanes(e, t, site);
@@ -305,11 +316,13 @@ void wmma_mma(Thread& t, const MmaShape& shape, const WmmaCounts& counts, U32* d
     ProductRequest r{shape, counts, d, a, b, c};
     meet(t, Meeting::wmma, &r, complete_wmma, site);
 }
-void wmma_load(Thread& t, const WmmaShape& shape, U64 address, U32 stride, U32* registers, int count, U32 site) {
+void wmma_load(Thread& t, const WmmaShape& shape, U64 address, U32 stride, U32* registers, int count,
+               U32 site) {
     TileRequest r{&t, shape, address, stride, registers, nullptr, count, site};
     meet(t, Meeting::wmma, &r, complete_tile_load, site);
 }
-void wmma_store(Thread& t, const WmmaShape& shape, U64 address, U32 stride, const U32* registers, int count, U32 site) {
+void wmma_store(Thread& t, const WmmaShape& shape, U64 address, U32 stride, const U32* registers, int count,
+                U32 site) {
     TileRequest r{&t, shape, address, stride, nullptr, registers, count, site};
     meet(t, Meeting::wmma, &r, complete_tile_store, site);
 }

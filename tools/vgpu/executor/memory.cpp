@@ -19,11 +19,13 @@ View& find_view(Thread& thread, U64 address, U32 size, U32 site, Access access) 
     }
     if ((address & (size - 1)) != 0) {
         e.fault(t, Fault::misaligned, site, address, size,
-                bytes + "at an address that is not a multiple of " + std::to_string(size) + ": " + describe_address(address));
+                bytes + "at an address that is not a multiple of " + std::to_string(size) + ": " +
+                    describe_address(address));
         e.abort();
     }
     if (access != Access::read && a->kind == MemoryKind::constant) {
-        e.fault(t, Fault::out_of_bounds, site, address, size, bytes + "of constant memory: " + describe_address(address));
+        e.fault(t, Fault::out_of_bounds, site, address, size,
+                bytes + "of constant memory: " + describe_address(address));
         e.abort();
     }
     View& view = t.block->views[site];
@@ -40,8 +42,9 @@ View& find_view(Thread& thread, U64 address, U32 size, U32 site, Access access) 
 
 void global_uninitialised(Thread& thread, View&, U64 address, U32 size, U32 site) {
     auto& t = static_cast<ThreadState&>(thread);
-    Executor::of(t).fault(t, Fault::uninitialised, site, address, size,
-                          "reads " + std::to_string(size) + " bytes that were never written: " + describe_address(address));
+    Executor::of(t).fault(
+        t, Fault::uninitialised, site, address, size,
+        "reads " + std::to_string(size) + " bytes that were never written: " + describe_address(address));
 }
 
 // One word, or pinned memory.
@@ -55,7 +58,8 @@ void global_ordering(View& view, U64 address, U32 size, bool write, U32 now) {
     const U32 reader = view.read_by[word];
     if (view.operation != now) {
         view.operation = now;
-        view.read_writer = view.read_reader = view.write_writer = view.write_reader = now;  // no word has both
+        view.read_writer = view.read_reader = view.write_writer = view.write_reader =
+            now;  // no word has both
     }
     vgpu::detail::note_access_slowly(*view.allocation, word, address, write);
     if (write) {
@@ -112,7 +116,8 @@ const unsigned char* param_pointer(Thread& thread, U64 address, U32 size, U32 si
     }
     e.fault(t, Fault::out_of_bounds, site, offset, size,
             "reads " + std::to_string(size) + " bytes at offset " + std::to_string(static_cast<S64>(offset)) +
-                " of the kernel's parameters, which have " + std::to_string(e.kernel()->param_bytes) + " bytes");
+                " of the kernel's parameters, which have " + std::to_string(e.kernel()->param_bytes) +
+                " bytes");
     e.abort();
 }
 

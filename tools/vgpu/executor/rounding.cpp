@@ -12,7 +12,10 @@ namespace {
 class RoundingMode {
   public:
     explicit RoundingMode(unsigned mode) : before_(std::fegetround()) {
-        std::fesetround(mode == RZ ? FE_TOWARDZERO : mode == RM ? FE_DOWNWARD : mode == RP ? FE_UPWARD : FE_TONEAREST);
+        std::fesetround(mode == RZ   ? FE_TOWARDZERO
+                        : mode == RM ? FE_DOWNWARD
+                        : mode == RP ? FE_UPWARD
+                                     : FE_TONEAREST);
     }
     ~RoundingMode() { std::fesetround(before_); }
     RoundingMode(const RoundingMode&) = delete;
@@ -22,7 +25,8 @@ class RoundingMode {
     int before_;
 };
 
-template <class T> T compute(int operation, unsigned mode, T a, T b, T c) {
+template <class T>
+T compute(int operation, unsigned mode, T a, T b, T c) {
     const volatile T x = a;
     const volatile T y = b;
     const volatile T z = c;
@@ -50,8 +54,12 @@ template <class T> T compute(int operation, unsigned mode, T a, T b, T c) {
 
 }  // namespace
 
-F32 rounded(int operation, unsigned mode, F32 a, F32 b, F32 c) { return quiet(compute(operation, mode, a, b, c)); }
-F64 rounded(int operation, unsigned mode, F64 a, F64 b, F64 c) { return quiet(compute(operation, mode, a, b, c)); }
+F32 rounded(int operation, unsigned mode, F32 a, F32 b, F32 c) {
+    return quiet(compute(operation, mode, a, b, c));
+}
+F64 rounded(int operation, unsigned mode, F64 a, F64 b, F64 c) {
+    return quiet(compute(operation, mode, a, b, c));
+}
 F32 round_to_float(F64 value, unsigned mode) {
     const volatile F64 v = value;
     const RoundingMode scope(mode);

@@ -198,7 +198,8 @@ void Executor::yield(ThreadState& t) {
     if (schedule_.order != Order::random && ready_.size() == 1 && unstarted_ != 0) {
         ready_.pop_back();  // a thread that was never started goes first
         --unstarted_;
-        ThreadState* next = &threads_[schedule_.order == Order::forward ? thread_count_ - 1 - unstarted_ : unstarted_];
+        ThreadState* next =
+            &threads_[schedule_.order == Order::forward ? thread_count_ - 1 - unstarted_ : unstarted_];
         ready_.push_back(&t);
         go(*t.fiber, next, false);
         return;
@@ -331,7 +332,11 @@ void Executor::run(const KernelInfo& kernel, const Launch& launch) {
     counters_->end_launch(*this);
 }
 
-void yield(Thread& t) { Executor::of(t).yield(static_cast<ThreadState&>(t)); }
-void exit_thread(Thread& t) { Executor::of(t).leave(static_cast<ThreadState&>(t)); }
+void yield(Thread& t) {
+    Executor::of(t).yield(static_cast<ThreadState&>(t));
+}
+void exit_thread(Thread& t) {
+    Executor::of(t).leave(static_cast<ThreadState&>(t));
+}
 
 }  // namespace vgpu::device

@@ -65,7 +65,8 @@ bool Executor::ordered(const ThreadState& me, U32 identity) const {
     const U32 my_warp = me.linear >> 5;
     if (other >> 5 == my_warp) {
         const Warp& w = warps_[my_warp];
-        return identity < w.ordered_before || (w.clock != nullptr && identity < w.clock[me.lane()][other & 31]);
+        return identity < w.ordered_before ||
+               (w.clock != nullptr && identity < w.clock[me.lane()][other & 31]);
     }
     return !warp_clock_.empty() && identity < warp_clock_[my_warp][other >> 5];
 }
@@ -111,7 +112,8 @@ void Executor::order_lanes(Warp& w, U32 lanes) {
 }
 
 // A barrier of a part of the block: the waiting threads' warps see what all participants' warps did.
-void Executor::order_warps(const std::vector<ThreadState*>& waiting, const std::vector<ThreadState*>& arrivers) {
+void Executor::order_warps(const std::vector<ThreadState*>& waiting,
+                           const std::vector<ThreadState*>& arrivers) {
     if (warp_clock_.empty()) {
         warp_clock_.assign(warps_.size(), std::vector<U32>(warps_.size(), 0));
     }
@@ -155,7 +157,8 @@ void shared_read_conflict(Thread& thread, U32 address, U32 size, U32 site, bool 
             const bool own = id >= e.epoch_first && e.owner(id) == t.linear;
             e.fault(t, Fault::async_not_waited, site, address, size,
                     own ? std::string("reads the target of its own cp.async before cp.async.wait_group")
-                        : "reads the target of a cp.async that has not been waited for by the thread that issued it");
+                        : "reads the target of a cp.async that has not been waited for by the thread that "
+                          "issued it");
             return;
         }
         if (e.ordered(t, id)) {
@@ -237,9 +240,9 @@ void shared_fault(Thread& thread, U32 address, U32 size, U32 site, Access access
     } else {
         e.fault(t, Fault::out_of_bounds, site, address, size,
                 verb + std::to_string(size) + " bytes of shared memory at offset " +
-                    std::to_string(static_cast<S32>(address)) + "; the block has " + std::to_string(e.shared_size) +
-                    " bytes (" + std::to_string(e.static_shared) + " static, " + std::to_string(e.dynamic_shared) +
-                    " dynamic)");
+                    std::to_string(static_cast<S32>(address)) + "; the block has " +
+                    std::to_string(e.shared_size) + " bytes (" + std::to_string(e.static_shared) +
+                    " static, " + std::to_string(e.dynamic_shared) + " dynamic)");
     }
     e.abort();
 }

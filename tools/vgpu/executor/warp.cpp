@@ -8,8 +8,9 @@
 namespace vgpu::device {
 
 const char* meeting_name(Meeting kind) {
-    static const char* const names[] = {"a shuffle",   "a vote",     "a match",    "a reduction", "elect", "__syncwarp",
-                                        "ldmatrix",    "stmatrix",   "movmatrix",  "mma",         "wmma"};
+    static const char* const names[] = {"a shuffle", "a vote",     "a match",  "a reduction",
+                                        "elect",     "__syncwarp", "ldmatrix", "stmatrix",
+                                        "movmatrix", "mma",        "wmma"};
     return names[static_cast<int>(kind)];
 }
 
@@ -20,7 +21,8 @@ void Executor::meet(ThreadState& t, U32 mask, Meeting kind, void* request,
     t.spins = 0;
     if ((mask >> lane & 1) == 0) {
         char text[96];
-        std::snprintf(text, sizeof(text), "is executed by lane %u, which its mask 0x%08x does not name", lane, mask);
+        std::snprintf(text, sizeof(text), "is executed by lane %u, which its mask 0x%08x does not name", lane,
+                      mask);
         fault(t, Fault::lane_exit, site, 0, 0, text);
         mask |= 1u << lane;
     }
@@ -72,9 +74,12 @@ void Executor::check_meetings(Warp& w) {
 
 namespace {
 
-ThreadState& state(Thread& t) { return static_cast<ThreadState&>(t); }
+ThreadState& state(Thread& t) {
+    return static_cast<ThreadState&>(t);
+}
 
-template <class F> void each_lane(const Collective& c, F&& f) {
+template <class F>
+void each_lane(const Collective& c, F&& f) {
     for (U32 l = 0; l < 32; ++l) {
         if (c.arrived >> l & 1) {
             f(l);
@@ -140,7 +145,8 @@ struct VoteRequest {
 
 void complete_vote(Executor&, Warp&, Collective& c) {
     U32 ballot = 0;
-    each_lane(c, [&](U32 l) { ballot |= static_cast<U32>(static_cast<VoteRequest*>(c.requests[l])->value) << l; });
+    each_lane(
+        c, [&](U32 l) { ballot |= static_cast<U32>(static_cast<VoteRequest*>(c.requests[l])->value) << l; });
     each_lane(c, [&](U32 l) {
         auto& r = *static_cast<VoteRequest*>(c.requests[l]);
         switch (r.mode) {
@@ -219,10 +225,13 @@ void complete_reduce(Executor&, Warp&, Collective& c) {
 }
 
 void complete_elect(Executor&, Warp&, Collective& c) {
-    each_lane(c, [&](U32 l) { *static_cast<U32*>(c.requests[l]) = static_cast<U32>(__builtin_ctz(c.arrived)); });
+    each_lane(c,
+              [&](U32 l) { *static_cast<U32*>(c.requests[l]) = static_cast<U32>(__builtin_ctz(c.arrived)); });
 }
 
-void complete_sync(Executor& e, Warp& w, Collective& c) { e.order_lanes(w, c.arrived); }
+void complete_sync(Executor& e, Warp& w, Collective& c) {
+    e.order_lanes(w, c.arrived);
+}
 
 }  // namespace
 

@@ -9,7 +9,8 @@ std::string hex(std::uint64_t value, int bits) {
     if (bits < 64) {
         value &= (std::uint64_t{1} << bits) - 1;
     }
-    std::snprintf(text, sizeof(text), bits > 32 ? "0x%llxul" : "0x%llxu", static_cast<unsigned long long>(value));
+    std::snprintf(text, sizeof(text), bits > 32 ? "0x%llxul" : "0x%llxu",
+                  static_cast<unsigned long long>(value));
     return text;
 }
 
@@ -18,7 +19,7 @@ std::string hex(std::uint64_t value, int bits) {
 std::string Translator::special(const std::string& name) const {
     const std::size_t dot = name.find('.');
     const std::string base = name.substr(0, dot);
-    const std::string axis = dot == std::string::npos        ? ""
+    const std::string axis = dot == std::string::npos      ? ""
                              : name.substr(dot + 1) == "x" ? "[0]"
                              : name.substr(dot + 1) == "y" ? "[1]"
                              : name.substr(dot + 1) == "z" ? "[2]"
@@ -72,7 +73,8 @@ std::string Translator::symbol(const std::string& name) {
         v = &it->second;
     } else if (const auto module = variables_.find(name); module != variables_.end()) {
         v = &module->second;
-        body_.uses_module_shared = body_.uses_module_shared || (v->space == StateSpace::shared && !v->dynamic);
+        body_.uses_module_shared =
+            body_.uses_module_shared || (v->space == StateSpace::shared && !v->dynamic);
     }
     if (v != nullptr) {
         switch (v->space) {
@@ -140,8 +142,9 @@ std::string Translator::value(const Operand& o, const Type& type) {
             if (wanted == "F32" || wanted == "F64") {
                 return "as<" + wanted + ">(" + hex(o.value, type.bits) + ")";
             }
-            return type.is_signed() && type.bits <= 64 && wanted[0] == 'S' ? wanted + "(" + hex(o.value, type.bits) + ")"
-                                                                          : hex(o.value, type.bits);
+            return type.is_signed() && type.bits <= 64 && wanted[0] == 'S'
+                       ? wanted + "(" + hex(o.value, type.bits) + ")"
+                       : hex(o.value, type.bits);
         case OperandKind::real32:
             return wanted == "F64"   ? "F64(as<F32>(" + hex(o.value, 32) + "))"
                    : wanted == "F32" ? "as<F32>(" + hex(o.value, 32) + ")"
@@ -180,7 +183,8 @@ std::string Translator::address_value(const Operand& o, StateSpace space, bool n
     return symbol(o.name) + offset;
 }
 
-void Translator::assign_name(const std::string& destination, const std::string& type, const std::string& expression) {
+void Translator::assign_name(const std::string& destination, const std::string& type,
+                             const std::string& expression) {
     if (destination == "_") {
         emit(expression + ";");
         return;
@@ -207,13 +211,18 @@ void Translator::assign(const Operand& destination, const Type& type, const std:
     }
 }
 
-void Translator::count(InstructionKind kind) { ++blocks_.back()[static_cast<std::size_t>(kind)]; }
+void Translator::count(InstructionKind kind) {
+    ++blocks_.back()[static_cast<std::size_t>(kind)];
+}
 
 std::string Translator::flags(const Instruction& i) {
-    static const std::map<std::string, std::string> names = {
-        {"rz", "RZ"},   {"rm", "RM"},     {"rp", "RP"},           {"rna", "RNA"},           {"rzi", "RZ"},
-        {"rmi", "RM"},  {"rpi", "RP"},    {"ftz", "FTZ"},         {"sat", "SAT"},           {"relu", "RELU"},
-        {"NaN", "NANS"}, {"xorsign", "XORSIGN"}, {"abs", "ABS"},  {"satfinite", "SATFINITE"}};
+    static const std::map<std::string, std::string> names = {{"rz", "RZ"},    {"rm", "RM"},
+                                                             {"rp", "RP"},    {"rna", "RNA"},
+                                                             {"rzi", "RZ"},   {"rmi", "RM"},
+                                                             {"rpi", "RP"},   {"ftz", "FTZ"},
+                                                             {"sat", "SAT"},  {"relu", "RELU"},
+                                                             {"NaN", "NANS"}, {"xorsign", "XORSIGN"},
+                                                             {"abs", "ABS"},  {"satfinite", "SATFINITE"}};
     std::string result;
     for (const std::string& m : i.modifiers) {
         if (const auto it = names.find(m); it != names.end()) {
@@ -224,8 +233,8 @@ std::string Translator::flags(const Instruction& i) {
 }
 
 // name<type, flags>(operands first .. first + count)
-std::string Translator::floating_call(const char* function, const Instruction& i, const Type& type, std::size_t first,
-                                      std::size_t count) {
+std::string Translator::floating_call(const char* function, const Instruction& i, const Type& type,
+                                      std::size_t first, std::size_t count) {
     std::string result = std::string(function) + "<" + type.tag() + ", " + flags(i) + ">(";
     for (std::size_t k = 0; k < count; ++k) {
         result += (k == 0 ? "" : ", ") + value(i, first + k, type);

@@ -7,7 +7,9 @@ namespace {
 const Type u32 = type_named("u32");
 const Type pred = type_named("pred");
 
-std::string angle(const std::string& name, const Type& type) { return name + "<" + type.tag() + ">"; }
+std::string angle(const std::string& name, const Type& type) {
+    return name + "<" + type.tag() + ">";
+}
 
 }  // namespace
 
@@ -32,8 +34,9 @@ void Translator::arithmetic(const Instruction& i) {
         if (!i.has("cc")) {
             emit("{ bool ignored_carry;");
         }
-        assign(i.operands[0], type, angle(subtract ? "sub_borrow" : "add_carry", type) + "(" + a + ", " + b + ", " +
-                                        (uses ? "carry" : "false") + ", " + out + ")");
+        assign(i.operands[0], type,
+               angle(subtract ? "sub_borrow" : "add_carry", type) + "(" + a + ", " + b + ", " +
+                   (uses ? "carry" : "false") + ", " + out + ")");
         if (!i.has("cc")) {
             emit("}");
         }
@@ -65,12 +68,14 @@ void Translator::multiply(const Instruction& i, bool add) {
             angle("mul" + form, type) + "(" + value(i, 1, type) + ", " + value(i, 2, type) + ")";
         const std::string out = i.has("cc") ? "carry" : "ignored_carry";
         emit("{ bool ignored_carry;");
-        assign(i.operands[0], result, angle("add_carry", result) + "(" + product + ", " + value(i, 3, result) + ", " +
-                                          (i.op == "madc" ? "carry" : "false") + ", " + out + ")");
+        assign(i.operands[0], result,
+               angle("add_carry", result) + "(" + product + ", " + value(i, 3, result) + ", " +
+                   (i.op == "madc" ? "carry" : "false") + ", " + out + ")");
         emit("}");
         return;
     }
-    assign(i.operands[0], result, angle(base + form + (i.has("sat") ? "_sat" : ""), type) + "(" + arguments + ")");
+    assign(i.operands[0], result,
+           angle(base + form + (i.has("sat") ? "_sat" : ""), type) + "(" + arguments + ")");
 }
 
 void Translator::minmax(const Instruction& i) {
@@ -109,13 +114,16 @@ void Translator::compare(const Instruction& i, bool set) {
     if (type.is_half2()) {
         const std::string element = type.is("f16x2") ? "F16" : "BF16";
         const auto half = [&](const char* shift) {
-            return "(fcompare<" + element + ", Compare::" + op + ", " + flags(i) + ">(U16(" + value(i, 1, type) + shift +
-                   "), U16(" + value(i, 2, type) + shift + "))" + extra + ")";
+            return "(fcompare<" + element + ", Compare::" + op + ", " + flags(i) + ">(U16(" +
+                   value(i, 1, type) + shift + "), U16(" + value(i, 2, type) + shift + "))" + extra + ")";
         };
         if (set) {
-            const std::string one = result.is("f16x2") ? "0x3C00u" : result.is("bf16x2") ? "0x3F80u" : "0xFFFFu";
-            assign(i.operands[0], result, "(" + half("") + " ? " + one + " : 0u) | (" + half(" >> 16") + " ? " + one +
-                                              " << 16 : 0u)");
+            const std::string one = result.is("f16x2")    ? "0x3C00u"
+                                    : result.is("bf16x2") ? "0x3F80u"
+                                                          : "0xFFFFu";
+            assign(
+                i.operands[0], result,
+                "(" + half("") + " ? " + one + " : 0u) | (" + half(" >> 16") + " ? " + one + " << 16 : 0u)");
         } else {
             emit("{ const bool low = " + half("") + ", high = " + half(" >> 16") + ";");
             assign_name(i.operands[0].name.empty() ? "_" : i.operands[0].name, "bool", "low");
@@ -128,8 +136,8 @@ void Translator::compare(const Instruction& i, bool set) {
     }
     std::string test;
     if (type.is_float()) {
-        test = "fcompare<" + type.tag() + ", Compare::" + op + ", " + flags(i) + ">(" + value(i, 1, type) + ", " +
-               value(i, 2, type) + ")";
+        test = "fcompare<" + type.tag() + ", Compare::" + op + ", " + flags(i) + ">(" + value(i, 1, type) +
+               ", " + value(i, 2, type) + ")";
     } else {
         Type compared = type;
         if (op == "lo" || op == "ls" || op == "hi" || op == "hs") {
@@ -147,7 +155,8 @@ void Translator::compare(const Instruction& i, bool set) {
         if (result.is("f32")) {
             assign(i.operands[0], result, whole + " ? 1.0f : 0.0f");
         } else if (result.is_half()) {
-            assign(i.operands[0], result, whole + (result.is("f16") ? " ? U16(0x3C00) : U16(0)" : " ? U16(0x3F80) : U16(0)"));
+            assign(i.operands[0], result,
+                   whole + (result.is("f16") ? " ? U16(0x3C00) : U16(0)" : " ? U16(0x3F80) : U16(0)"));
         } else {
             assign(i.operands[0], result, whole + " ? ~0u : 0u");
         }
@@ -157,7 +166,8 @@ void Translator::compare(const Instruction& i, bool set) {
         assign(i.operands[0], pred, test + extra);
     } else {
         emit("{ const bool test = " + test + ";");
-        assign_name(i.operands[0].kind == OperandKind::sink ? "_" : i.operands[0].name, "bool", "test" + extra);
+        assign_name(i.operands[0].kind == OperandKind::sink ? "_" : i.operands[0].name, "bool",
+                    "test" + extra);
         assign_name(i.operands[0].second, "bool", "!test" + extra);
         emit("}");
     }
@@ -186,7 +196,8 @@ void Translator::add_arithmetic() {
             if (type.is_float()) {
                 const bool approx = i.op == "div" && (i.has("approx") || i.has("full"));
                 count(i.op == "div" ? InstructionKind::special : InstructionKind::floating);
-                assign(i.operands[0], type, floating_call(approx && i.has("approx") ? "fdiv_approx" : real, i, type, 1, operands));
+                assign(i.operands[0], type,
+                       floating_call(approx && i.has("approx") ? "fdiv_approx" : real, i, type, 1, operands));
             } else {
                 count(InstructionKind::integer);
                 std::string arguments = value(i, 1, type);
@@ -203,9 +214,9 @@ void Translator::add_arithmetic() {
     both("div", 2, "idiv", "fdiv");
 
     // Floating-point functions.
-    const std::map<std::string, std::string> functions = {{"sqrt", "fsqrt"}, {"rcp", "frcp"}, {"rsqrt", "frsqrt"},
-                                                          {"ex2", "fex2"},   {"lg2", "flg2"}, {"sin", "fsin"},
-                                                          {"cos", "fcos"},   {"tanh", "ftanh"}};
+    const std::map<std::string, std::string> functions = {
+        {"sqrt", "fsqrt"}, {"rcp", "frcp"}, {"rsqrt", "frsqrt"}, {"ex2", "fex2"},
+        {"lg2", "flg2"},   {"sin", "fsin"}, {"cos", "fcos"},     {"tanh", "ftanh"}};
     for (const auto& [op, function] : functions) {
         handlers_[op] = [this, function = function](const Instruction& i) {
             const Type type = i.type();
@@ -225,8 +236,9 @@ void Translator::add_arithmetic() {
     };
     handlers_["testp"] = [this](const Instruction& i) {
         count(InstructionKind::floating);
-        assign(i.operands[0], pred, "testp<" + i.type().tag() + ", Property::" + i.modifiers[0] + ">(" +
-                                        value(i, 1, i.type()) + ")");
+        assign(
+            i.operands[0], pred,
+            "testp<" + i.type().tag() + ", Property::" + i.modifiers[0] + ">(" + value(i, 1, i.type()) + ")");
         return true;
     };
 
@@ -265,7 +277,8 @@ void Translator::add_arithmetic() {
             return true;
         };
     }
-    const auto plain = [this](const char* op, std::size_t operands, std::function<std::string(const Instruction&)> name) {
+    const auto plain = [this](const char* op, std::size_t operands,
+                              std::function<std::string(const Instruction&)> name) {
         handlers_[op] = [this, operands, name = std::move(name)](const Instruction& i) {
             count(InstructionKind::integer);
             std::string arguments;
@@ -277,24 +290,28 @@ void Translator::add_arithmetic() {
         };
     };
     plain("fns", 3, [](const Instruction&) { return std::string("fns"); });
-    plain("shf", 3, [](const Instruction& i) { return "shf_" + i.modifiers.at(0) + "_" + i.modifiers.at(1); });
+    plain("shf", 3,
+          [](const Instruction& i) { return "shf_" + i.modifiers.at(0) + "_" + i.modifiers.at(1); });
     plain("bmsk", 2, [](const Instruction& i) { return "bmsk_" + i.modifiers.at(0); });
     plain("prmt", 3, [](const Instruction& i) {
-        return i.modifiers.at(0) == "b32" && i.modifiers.size() > 1 ? "prmt_" + i.modifiers[1] : std::string("prmt");
+        return i.modifiers.at(0) == "b32" && i.modifiers.size() > 1 ? "prmt_" + i.modifiers[1]
+                                                                    : std::string("prmt");
     });
     plain("dp4a", 3, [](const Instruction& i) {
         const auto t = i.types();
-        return "dp4a<" + std::string(t.at(0).is_signed() ? "S8" : "U8") + ", " + (t.at(1).is_signed() ? "S8" : "U8") + ">";
+        return "dp4a<" + std::string(t.at(0).is_signed() ? "S8" : "U8") + ", " +
+               (t.at(1).is_signed() ? "S8" : "U8") + ">";
     });
     plain("dp2a", 3, [](const Instruction& i) {
         const auto t = i.types();
-        return "dp2a<" + std::string(t.at(0).is_signed() ? "S16" : "U16") + ", " + (t.at(1).is_signed() ? "S8" : "U8") + ", " +
-               (i.has("hi") ? "2" : "0") + ">";
+        return "dp2a<" + std::string(t.at(0).is_signed() ? "S16" : "U16") + ", " +
+               (t.at(1).is_signed() ? "S8" : "U8") + ", " + (i.has("hi") ? "2" : "0") + ">";
     });
     handlers_["szext"] = [this](const Instruction& i) {
         count(InstructionKind::integer);
-        assign(i.operands[0], i.type(), angle("szext_" + i.modifiers.at(0), i.type()) + "(" + value(i, 1, i.type()) + ", " +
-                                            value(i, 2, u32) + ")");
+        assign(i.operands[0], i.type(),
+               angle("szext_" + i.modifiers.at(0), i.type()) + "(" + value(i, 1, i.type()) + ", " +
+                   value(i, 2, u32) + ")");
         return true;
     };
     handlers_["lop3"] = [this](const Instruction& i) {
@@ -304,15 +321,16 @@ void Translator::add_arithmetic() {
         if (table.kind != OperandKind::integer) {
             throw Error("the table must be a constant");
         }
-        const std::string call = "lop3<" + std::to_string(table.value & 0xFF) + ">(" + value(i, 1, u32) + ", " +
-                                 value(i, 2, u32) + ", " + value(i, 3, u32) + ")";
+        const std::string call = "lop3<" + std::to_string(table.value & 0xFF) + ">(" + value(i, 1, u32) +
+                                 ", " + value(i, 2, u32) + ", " + value(i, 3, u32) + ")";
         if (!with_predicate) {
             assign(i.operands[0], u32, call);
             return true;
         }
         emit("{ const U32 bits = " + call + ";");
-        assign_name(i.operands[0].second, "bool", "(bits != 0) " + std::string(i.has("and") ? "&" : "|") + " " +
-                                                      predicate(i.operands.at(5)));
+        assign_name(
+            i.operands[0].second, "bool",
+            "(bits != 0) " + std::string(i.has("and") ? "&" : "|") + " " + predicate(i.operands.at(5)));
         assign(i.operands[0], u32, "bits");
         emit("}");
         return true;
@@ -320,8 +338,9 @@ void Translator::add_arithmetic() {
     handlers_["selp"] = [this](const Instruction& i) {
         const Type type = i.type();
         count(type.is_float() ? InstructionKind::floating : InstructionKind::integer);
-        assign(i.operands[0], type, "select<" + type.storage() + ">(" + predicate(i.operands.at(3)) + ", " +
-                                        value(i, 1, type) + ", " + value(i, 2, type) + ")");
+        assign(i.operands[0], type,
+               "select<" + type.storage() + ">(" + predicate(i.operands.at(3)) + ", " + value(i, 1, type) +
+                   ", " + value(i, 2, type) + ")");
         return true;
     };
     handlers_["slct"] = [this](const Instruction& i) {
@@ -330,8 +349,9 @@ void Translator::add_arithmetic() {
         count(InstructionKind::integer);
         const std::string c = chooser.is("f32") ? "flush<" + flags(i) + ">(" + value(i, 3, chooser) + ")"
                                                 : "S32(" + value(i, 3, chooser) + ")";
-        assign(i.operands[0], type, "select<" + type.storage() + ">(" + c + " >= 0, " + value(i, 1, type) + ", " +
-                                        value(i, 2, type) + ")");
+        assign(i.operands[0], type,
+               "select<" + type.storage() + ">(" + c + " >= 0, " + value(i, 1, type) + ", " +
+                   value(i, 2, type) + ")");
         return true;
     };
 }

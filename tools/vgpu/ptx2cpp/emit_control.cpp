@@ -71,8 +71,9 @@ void Translator::barrier(const Instruction& i) {
         // {d,} barrier {, count}, {!}predicate
         const bool counted = i.operands.size() == 4;
         const std::string operation = i.has("popc") ? "popc" : i.has("and") ? "and_" : "or_";
-        const std::string c = "bar_sync(t, " + value(i, 1, u32) + ", " + (counted ? value(i, 2, u32) : "0") + ", " + s +
-                              ", Reduction::" + operation + ", " + predicate(i.operands.at(counted ? 3 : 2)) + ")";
+        const std::string c = "bar_sync(t, " + value(i, 1, u32) + ", " + (counted ? value(i, 2, u32) : "0") +
+                              ", " + s + ", Reduction::" + operation + ", " +
+                              predicate(i.operands.at(counted ? 3 : 2)) + ")";
         if (i.has("popc")) {
             assign(i.operands[0], u32, c);
         } else {
@@ -81,7 +82,8 @@ void Translator::barrier(const Instruction& i) {
     } else if (i.has("arrive")) {
         emit("bar_arrive(t, " + value(i, 0, u32) + ", " + value(i, 1, u32) + ", " + s + ");");
     } else {
-        emit("bar_sync(t, " + value(i, 0, u32) + ", " + (i.operands.size() > 1 ? value(i, 1, u32) : "0") + ", " + s + ");");
+        emit("bar_sync(t, " + value(i, 0, u32) + ", " + (i.operands.size() > 1 ? value(i, 1, u32) : "0") +
+             ", " + s + ");");
     }
 }
 
@@ -92,8 +94,9 @@ void Translator::shuffle(const Instruction& i) {
     count(InstructionKind::shuffle);
     const std::string s = std::to_string(site(i));
     if (i.op == "shfl") {
-        emit("{ const ShuffleResult r = shfl_sync(t, Shuffle::" + i.modifiers.at(1) + ", " + value(i, 1, u32) + ", " +
-             value(i, 2, u32) + ", " + value(i, 3, u32) + ", " + value(i, 4, u32) + ", " + s + ");");
+        emit("{ const ShuffleResult r = shfl_sync(t, Shuffle::" + i.modifiers.at(1) + ", " +
+             value(i, 1, u32) + ", " + value(i, 2, u32) + ", " + value(i, 3, u32) + ", " + value(i, 4, u32) +
+             ", " + s + ");");
         if (i.operands[0].kind != OperandKind::sink) {
             assign(i.operands[0], u32, "r.value");
         }
@@ -103,8 +106,8 @@ void Translator::shuffle(const Instruction& i) {
         emit("}");
     } else if (i.op == "vote") {
         const std::string mode = i.modifiers.at(1);
-        const std::string c = "vote_sync(t, Vote::" + mode + ", " + predicate(i.operands.at(1)) + ", " + value(i, 2, u32) +
-                              ", " + s + ")";
+        const std::string c = "vote_sync(t, Vote::" + mode + ", " + predicate(i.operands.at(1)) + ", " +
+                              value(i, 2, u32) + ", " + s + ")";
         if (mode == "ballot") {
             assign(i.operands[0], u32, c);
         } else {
@@ -113,23 +116,24 @@ void Translator::shuffle(const Instruction& i) {
     } else if (i.op == "match") {
         const bool any = i.has("any");
         emit("{ bool all = false;");
-        assign(i.operands[0], u32, std::string(any ? "match_any_sync" : "match_all_sync") + "(t, " +
-                                       (i.type().bits == 32 ? "U32(" : "(") + value(i, 1, i.type()) + ")" +
-                                       (any ? "" : ", all") + ", " + value(i, 2, u32) + ", " + s + ")");
+        assign(i.operands[0], u32,
+               std::string(any ? "match_any_sync" : "match_all_sync") + "(t, " +
+                   (i.type().bits == 32 ? "U32(" : "(") + value(i, 1, i.type()) + ")" + (any ? "" : ", all") +
+                   ", " + value(i, 2, u32) + ", " + s + ")");
         if (!i.operands[0].second.empty() && i.operands[0].second != "_") {
             assign_name(i.operands[0].second, "bool", "all");
         }
         emit("}");
     } else if (i.op == "redux") {
-        static const std::map<std::string, std::string> names = {{"add", "add"}, {"min", "min"}, {"max", "max"},
-                                                                 {"and", "and_"}, {"or", "or_"}, {"xor", "xor_"}};
+        static const std::map<std::string, std::string> names = {
+            {"add", "add"}, {"min", "min"}, {"max", "max"}, {"and", "and_"}, {"or", "or_"}, {"xor", "xor_"}};
         const auto name = names.find(i.modifiers.at(1));
         if (name == names.end() || i.type().is_float()) {
             throw Error("this reduction is not known");
         }
-        assign(i.operands[0], u32, "redux_sync(t, Reduce::" + name->second + ", " +
-                                       (i.type().is_signed() ? "true" : "false") + ", " + value(i, 1, u32) + ", " +
-                                       value(i, 2, u32) + ", " + s + ")");
+        assign(i.operands[0], u32,
+               "redux_sync(t, Reduce::" + name->second + ", " + (i.type().is_signed() ? "true" : "false") +
+                   ", " + value(i, 1, u32) + ", " + value(i, 2, u32) + ", " + s + ")");
     } else {  // elect
         emit("{ bool elected = false;");
         assign(i.operands[0], u32, "elect_sync(t, elected, " + value(i, 1, u32) + ", " + s + ")");
@@ -164,9 +168,7 @@ void Translator::add_control() {
         body_.new_block = body_.new_block || i.guard.empty();
         return true;
     };
-    handlers_["call"] = [this](const Instruction& i) {
-        return call(i), true;
-    };
+    handlers_["call"] = [this](const Instruction& i) { return call(i), true; };
     handlers_["ret"] = [this](const Instruction&) {
         emit("return;");
         count(InstructionKind::control);
@@ -190,14 +192,10 @@ void Translator::add_control() {
         return true;
     };
     for (const char* op : {"bar", "barrier"}) {
-        handlers_[op] = [this](const Instruction& i) {
-            return barrier(i), true;
-        };
+        handlers_[op] = [this](const Instruction& i) { return barrier(i), true; };
     }
     for (const char* op : {"shfl", "vote", "match", "redux", "elect"}) {
-        handlers_[op] = [this](const Instruction& i) {
-            return shuffle(i), true;
-        };
+        handlers_[op] = [this](const Instruction& i) { return shuffle(i), true; };
     }
     handlers_["activemask"] = [this](const Instruction& i) {
         count(InstructionKind::shuffle);

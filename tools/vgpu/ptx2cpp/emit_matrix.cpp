@@ -67,18 +67,23 @@ void Translator::matrix_product(const Instruction& i) {
     const std::string a = element(types[1]);
     const bool wide = s.k * (types[1].is("tf32") ? 2 : 1) == 16;
     const bool narrow = s.k * (types[1].is("tf32") ? 2 : 1) == 8;
-    if (!wmma && (s.m != 16 || s.n != 8 || (!wide && !narrow) || !i.has("row") || !i.has("col") || i.has("sp"))) {
+    if (!wmma &&
+        (s.m != 16 || s.n != 8 || (!wide && !narrow) || !i.has("row") || !i.has("col") || i.has("sp"))) {
         throw Error("this shape is not known");
     }
-    const auto words = [](const Operand& o) { return std::to_string(o.kind == OperandKind::vector ? o.elements.size() : 1); };
+    const auto words = [](const Operand& o) {
+        return std::to_string(o.kind == OperandKind::vector ? o.elements.size() : 1);
+    };
     count(InstructionKind::matrix);
     emit("{ " + registers_in(i.operands.at(1), "ma") + " " + registers_in(i.operands.at(2), "mb") + " " +
          registers_in(i.operands.at(3), "mc") + " U32 md[" + words(i.operands[0]) + "];");
-    const std::string shape = "MmaShape{" + numbers(s) + ", " + a + ", " + element(types[2]) + ", " + element(types[3]) +
-                              ", " + element(types[0]) + ", " + (i.has("satfinite") ? "true" : "false") + "}";
+    const std::string shape = "MmaShape{" + numbers(s) + ", " + a + ", " + element(types[2]) + ", " +
+                              element(types[3]) + ", " + element(types[0]) + ", " +
+                              (i.has("satfinite") ? "true" : "false") + "}";
     if (wmma) {
-        emit("wmma_mma(t, " + shape + ", WmmaCounts{" + words(i.operands[1]) + ", " + words(i.operands[2]) + ", " +
-             words(i.operands[3]) + ", " + words(i.operands[0]) + "}, md, ma, mb, mc, " + std::to_string(site(i)) + ");");
+        emit("wmma_mma(t, " + shape + ", WmmaCounts{" + words(i.operands[1]) + ", " + words(i.operands[2]) +
+             ", " + words(i.operands[3]) + ", " + words(i.operands[0]) + "}, md, ma, mb, mc, " +
+             std::to_string(site(i)) + ");");
     } else {
         emit("mma_sync(t, " + shape + ", md, ma, mb, mc, " + std::to_string(site(i)) + ");");
     }
@@ -103,16 +108,18 @@ void Translator::wmma(const Instruction& i) {
     const Operand& at = i.operands.at(load ? 1 : 0);
     count(InstructionKind::matrix);
     // Without a stride the rows are dense.
-    const int dense = role == "a" ? (i.has("row") ? s.k : s.m) : role == "b" ? (i.has("row") ? s.n : s.k)
-                                                                           : (i.has("row") ? s.n : s.m);
+    const int dense = role == "a"   ? (i.has("row") ? s.k : s.m)
+                      : role == "b" ? (i.has("row") ? s.n : s.k)
+                                    : (i.has("row") ? s.n : s.m);
     const std::string stride = i.operands.size() > 2 ? value(i, 2, u32) : std::to_string(dense);
     const std::string size = std::to_string(registers.elements.size());
-    const std::string common = "WmmaShape{" + numbers(s) + ", '" + role + "', " + (i.has("row") ? "true" : "false") + ", " +
-                               element(i.type()) + "}, U64(" +
+    const std::string common = "WmmaShape{" + numbers(s) + ", '" + role + "', " +
+                               (i.has("row") ? "true" : "false") + ", " + element(i.type()) + "}, U64(" +
                                address_value(at, StateSpace::global, space == "shared") + ")" +
                                (space == "shared" ? " | space_shared" : "") + ", " + stride + ", ";
     if (load) {
-        emit("{ U32 md[" + size + "]; wmma_load(t, " + common + "md, " + size + ", " + std::to_string(site(i)) + ");");
+        emit("{ U32 md[" + size + "]; wmma_load(t, " + common + "md, " + size + ", " +
+             std::to_string(site(i)) + ");");
         registers_out(registers, "md");
         emit("}");
     } else {
@@ -134,16 +141,17 @@ void Translator::add_matrix() {
             const int matrices = i.has("x4") ? 4 : i.has("x2") ? 2 : 1;
             count(InstructionKind::matrix);
             const std::string address =
-                "U64(" + address_value(i.operands.at(load ? 1 : 0), StateSpace::shared, space == "shared") + ")" +
-                (space == "shared" ? " | space_shared" : "");
-            const std::string call = i.op + "(t, " + std::to_string(matrices) + ", " + (i.has("trans") ? "true" : "false") +
-                                     ", " + address + ", ";
+                "U64(" + address_value(i.operands.at(load ? 1 : 0), StateSpace::shared, space == "shared") +
+                ")" + (space == "shared" ? " | space_shared" : "");
+            const std::string call = i.op + "(t, " + std::to_string(matrices) + ", " +
+                                     (i.has("trans") ? "true" : "false") + ", " + address + ", ";
             if (load) {
                 emit("{ U32 md[4]; " + call + "md, " + std::to_string(site(i)) + ");");
                 registers_out(i.operands[0], "md");
                 emit("}");
             } else {
-                emit("{ " + registers_in(i.operands.at(1), "ma") + " " + call + "ma, " + std::to_string(site(i)) + "); }");
+                emit("{ " + registers_in(i.operands.at(1), "ma") + " " + call + "ma, " +
+                     std::to_string(site(i)) + "); }");
             }
             return true;
         };

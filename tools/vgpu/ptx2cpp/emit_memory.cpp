@@ -23,7 +23,8 @@ void Translator::convert(const Instruction& i) {
         } else if (to.bits != 16) {
             throw Error("packing into " + to.name + " is not known");
         }
-        assign(i.operands[0], u32, (to.bits == 8 ? "cvt_pack_sat8<" : "cvt_pack_sat<") + to.tag() + ">(" + arguments + ")");
+        assign(i.operands[0], u32,
+               (to.bits == 8 ? "cvt_pack_sat8<" : "cvt_pack_sat<") + to.tag() + ">(" + arguments + ")");
         return;
     }
     if (types.size() != 2) {
@@ -39,7 +40,8 @@ void Translator::convert(const Instruction& i) {
         if (!from.is("f32") || i.operands.size() != 3) {
             throw Error("this conversion is not known");
         }
-        assign(i.operands[0], u32, "cvt_pack<" + to.tag() + ", " + fl + ">(" + value(i, 1, f32) + ", " + value(i, 2, f32) + ")");
+        assign(i.operands[0], u32,
+               "cvt_pack<" + to.tag() + ", " + fl + ">(" + value(i, 1, f32) + ", " + value(i, 2, f32) + ")");
         return;
     }
     const bool integral = i.has("rni") || i.has("rzi") || i.has("rmi") || i.has("rpi");
@@ -53,7 +55,8 @@ void Translator::convert(const Instruction& i) {
     if (!from.is_float()) {
         source = from.tag() + "(" + source + ")";  // a wider register: only its low bits count
     }
-    assign(i.operands[0], to, function + "<" + to.tag() + ", " + from.tag() + ", " + fl + ">(" + source + ")");
+    assign(i.operands[0], to,
+           function + "<" + to.tag() + ", " + from.tag() + ", " + fl + ">(" + source + ")");
 }
 
 void Translator::move(const Instruction& i) {
@@ -65,10 +68,12 @@ void Translator::move(const Instruction& i) {
         const int bits = type.bits / static_cast<int>(to.elements.size());
         const Type part = type_named("b" + std::to_string(bits));
         const std::string whole = type.bits == 128 ? "U128" : "U" + std::to_string(type.bits);
-        emit("{ const " + whole + " whole = " + value(from, type_named("b" + std::to_string(type.bits))) + ";");
+        emit("{ const " + whole + " whole = " + value(from, type_named("b" + std::to_string(type.bits))) +
+             ";");
         for (std::size_t k = 0; k < to.elements.size(); ++k) {
             if (to.elements[k].kind != OperandKind::sink) {
-                assign(to.elements[k], part, part.tag() + "(whole >> " + std::to_string(bits * static_cast<int>(k)) + ")");
+                assign(to.elements[k], part,
+                       part.tag() + "(whole >> " + std::to_string(bits * static_cast<int>(k)) + ")");
             }
         }
         emit("}");
@@ -80,8 +85,9 @@ void Translator::move(const Instruction& i) {
         const Type whole = type_named("b" + std::to_string(type.bits));
         std::string expression;
         for (std::size_t k = 0; k < from.elements.size(); ++k) {
-            expression += (k == 0 ? "" : " | ") + whole.tag() + "(" + part.tag() + "(" + value(from.elements[k], part) +
-                          ")) << " + std::to_string(bits * static_cast<int>(k));
+            expression += (k == 0 ? "" : " | ") + whole.tag() + "(" + part.tag() + "(" +
+                          value(from.elements[k], part) + ")) << " +
+                          std::to_string(bits * static_cast<int>(k));
         }
         assign(to, whole, expression);
         return;
@@ -137,18 +143,21 @@ void Translator::load_store(const Instruction& i, bool load) {
         }
         count(InstructionKind::integer);
     } else {
-        count(space == "shared"                         ? InstructionKind::shared_memory
-              : space == "local" || space == "param"    ? InstructionKind::local_memory
-                                                        : InstructionKind::global_memory);
+        count(space == "shared"                      ? InstructionKind::shared_memory
+              : space == "local" || space == "param" ? InstructionKind::local_memory
+                                                     : InstructionKind::global_memory);
     }
-    const bool strong = i.has("volatile") || i.has("relaxed") || i.has("acquire") || i.has("release") || i.has("mmio");
+    const bool strong =
+        i.has("volatile") || i.has("relaxed") || i.has("acquire") || i.has("release") || i.has("mmio");
     const std::string form = "<Space::" + space + ", " + whole + (strong ? ", true" : "") + ">(t, ";
     std::string where;
     if (bytes.empty()) {
-        where = address_value(address, StateSpace::global, space == "shared") + ", " + std::to_string(site(i));
+        where =
+            address_value(address, StateSpace::global, space == "shared") + ", " + std::to_string(site(i));
     }
     if (load) {
-        const std::string call = bytes.empty() ? "ld" + form + where + ")" : "ld_bytes<" + whole + ">(" + bytes + ")";
+        const std::string call =
+            bytes.empty() ? "ld" + form + where + ")" : "ld_bytes<" + whole + ">(" + bytes + ")";
         if (!is_vector) {
             assign(data, type, call);
             return;
@@ -172,14 +181,15 @@ void Translator::load_store(const Instruction& i, bool load) {
     } else {
         stored = value(data, type);
     }
-    emit(bytes.empty() ? "st" + form + where + ", " + stored + ");" : "st_bytes<" + whole + ">(" + bytes + ", " + stored + ");");
+    emit(bytes.empty() ? "st" + form + where + ", " + stored + ");"
+                       : "st_bytes<" + whole + ">(" + bytes + ", " + stored + ");");
 }
 
 void Translator::atomic(const Instruction& i, bool result) {
     const Type type = i.type();
     const std::string space = space_of(i);
     static const std::map<std::string, std::string> operations = {
-        {"add", "add"}, {"min", "min"},   {"max", "max"}, {"and", "and_"}, {"or", "or_"},
+        {"add", "add"},  {"min", "min"},   {"max", "max"}, {"and", "and_"}, {"or", "or_"},
         {"xor", "xor_"}, {"exch", "exch"}, {"inc", "inc"}, {"dec", "dec"},  {"cas", "cas"}};
     std::string operation;
     for (const std::string& m : i.modifiers) {
@@ -231,9 +241,10 @@ void Translator::add_conversions() {
         const std::string space = space_of(i);
         count(InstructionKind::integer);
         const bool constant = i.has("const");  // our constants are global; nothing else is asked of them
-        assign(i.operands[0], pred, constant ? std::string("false")
-                                             : "is_space(" + value(i, 1, u64) + ", " +
-                                                   (space == "global" ? "0" : "space_" + space) + ")");
+        assign(i.operands[0], pred,
+               constant ? std::string("false")
+                        : "is_space(" + value(i, 1, u64) + ", " +
+                              (space == "global" ? "0" : "space_" + space) + ")");
         return true;
     };
     handlers_["mapa"] = [this](const Instruction& i) {
@@ -266,7 +277,8 @@ void Translator::add_memory() {
         };
     }
     // Hints without effect on the result.
-    for (const char* op : {"prefetch", "prefetchu", "applypriority", "discard", "pmevent", "griddepcontrol", "setmaxnreg"}) {
+    for (const char* op :
+         {"prefetch", "prefetchu", "applypriority", "discard", "pmevent", "griddepcontrol", "setmaxnreg"}) {
         handlers_[op] = [this](const Instruction&) {
             count(InstructionKind::control);
             return true;
@@ -302,8 +314,8 @@ void Translator::add_memory() {
                 source = value(i, more, u32);
             }
             emit("cp_async(t, U32(" + address_value(i.operands.at(0), StateSpace::shared, true) + "), " +
-                 address_value(i.operands.at(1), StateSpace::global, false) + ", " + bytes + ", " + source + ", " +
-                 std::to_string(site(i)) + ");");
+                 address_value(i.operands.at(1), StateSpace::global, false) + ", " + bytes + ", " + source +
+                 ", " + std::to_string(site(i)) + ");");
         }
         return true;
     };

@@ -11,7 +11,9 @@ bool is_toolkit_header(const std::string& file) {
            file.rfind("/usr/include/", 0) == 0 || file.rfind("/usr/lib/", 0) == 0;
 }
 
-std::string quoted(const std::string& s) { return "\"" + s + "\""; }
+std::string quoted(const std::string& s) {
+    return "\"" + s + "\"";
+}
 
 }  // namespace
 
@@ -29,7 +31,8 @@ std::vector<Translator::Parameter> Translator::parameters() {
                 if (type.name.empty()) {
                     p.alignment = alignment;
                 }
-            } else if (word == ".ptr" || word == ".global" || word == ".const" || word == ".shared" || word == ".local") {
+            } else if (word == ".ptr" || word == ".global" || word == ".const" || word == ".shared" ||
+                       word == ".local") {
                 continue;  // what the pointer points to
             } else {
                 type = type_named(word.substr(1));
@@ -133,10 +136,12 @@ void Translator::body(const std::string& name, bool is_entry, Kernel* kernel) {
     }
     // Shared variables of this function follow those of the module.
     kernel->static_shared = body_.shared != 0 ? body_.shared
-                            : body_.uses_module_shared || body_.has_calls ? std::max(module_shared_, shared_base_)
-                                                                         : 0;
-    const std::string signature = is_entry ? "(Thread& t, const unsigned char* param)"
-                                           : "(Thread& t, unsigned char* result, unsigned char* const* argument)";
+                            : body_.uses_module_shared || body_.has_calls
+                                ? std::max(module_shared_, shared_base_)
+                                : 0;
+    const std::string signature = is_entry
+                                      ? "(Thread& t, const unsigned char* param)"
+                                      : "(Thread& t, unsigned char* result, unsigned char* const* argument)";
     code_ += finish_body("void " + function_name(name) + signature);
 }
 
@@ -171,7 +176,8 @@ Translator::Register Translator::new_register(const std::string& name, const std
         }
     }
     const bool plain = std::isdigit(static_cast<unsigned char>(c.back())) != 0 &&
-                       std::islower(static_cast<unsigned char>(c.front())) != 0 && c.find('_') == std::string::npos;
+                       std::islower(static_cast<unsigned char>(c.front())) != 0 &&
+                       c.find('_') == std::string::npos;
     if (!plain || body_.names.count(c) != 0 || c == "ex2" || c == "lg2") {
         c += "_" + std::to_string(++body_.unique);
     }
@@ -190,9 +196,9 @@ void Translator::declare_registers() {
     if (type.name.empty()) {
         fail("registers of type " + word + " are not known");
     }
-    const std::string storage = type.is_pred()                         ? "bool"
-                                : type.is("f32") || type.is("f64")     ? type.tag()
-                                                                       : "U" + std::to_string(type.bits);
+    const std::string storage = type.is_pred()                     ? "bool"
+                                : type.is("f32") || type.is("f64") ? type.tag()
+                                                                   : "U" + std::to_string(type.bits);
     do {
         const std::string name = next().text;
         if (accept("<")) {
@@ -214,8 +220,8 @@ void Translator::declare_param() {
     const Variable v = variable(StateSpace::param, false);
     const std::string c = "p_" + std::to_string(++body_.unique);
     body_.locals[v.name] = c;
-    body_.arrays += "    alignas(16) unsigned char " + c + "[" + std::to_string(std::max<std::uint64_t>(v.size, 8)) +
-                    "];\n";
+    body_.arrays += "    alignas(16) unsigned char " + c + "[" +
+                    std::to_string(std::max<std::uint64_t>(v.size, 8)) + "];\n";
 }
 
 void Translator::location() {
@@ -246,14 +252,16 @@ void Translator::location() {
         return;  // code that belongs to no line: keep the last
     }
     // The innermost line that is the user's own: a fault inside cuda_bf16.hpp is shown where it was called.
-    const auto own = std::find_if(chain.begin(), chain.end(),
-                                  [](const SourceLocation& l) { return !is_toolkit_header(l.file) && l.line != 0; });
+    const auto own = std::find_if(chain.begin(), chain.end(), [](const SourceLocation& l) {
+        return !is_toolkit_header(l.file) && l.line != 0;
+    });
     body_.where = own != chain.end() ? *own : chain.front();
 }
 
 void Translator::begin_line() {
     if (!(body_.where == body_.shown) && body_.where.line != 0) {
-        body_.text += "\n#line " + std::to_string(body_.where.line) + " " + quoted(body_.where.file) + "\n   ";
+        body_.text +=
+            "\n#line " + std::to_string(body_.where.line) + " " + quoted(body_.where.file) + "\n   ";
         body_.shown = body_.where;
     } else if (body_.text.empty()) {
         body_.text += "   ";
@@ -338,9 +346,10 @@ void Translator::statement() {
     } else if (accept(".local")) {
         Variable v = variable(StateSpace::local, false);
         const std::string c = "local_" + std::to_string(++body_.unique);
-        body_.arrays += "    alignas(" + std::to_string(std::max<std::uint64_t>(v.alignment, 16)) + ") unsigned char " + c +
-                        "[" + std::to_string(v.size) + "];\n    const LocalFrame frame_" + c + "(t, " + c + ", " +
-                        std::to_string(v.size) + ");\n";
+        body_.arrays += "    alignas(" + std::to_string(std::max<std::uint64_t>(v.alignment, 16)) +
+                        ") unsigned char " + c + "[" + std::to_string(v.size) +
+                        "];\n    const LocalFrame frame_" + c + "(t, " + c + ", " + std::to_string(v.size) +
+                        ");\n";
         body_.locals[v.name] = c;
         body_.variables[v.name] = v;
     } else if (accept(".shared")) {
@@ -367,8 +376,9 @@ void Translator::statement() {
         try {
             translate(i);
         } catch (const Error& error) {
-            throw Error(source_name_ + ":" + std::to_string(i.line) + ": instruction " + i.text + ": " + error.what() +
-                        " (" + body_.where.file + ":" + std::to_string(body_.where.line) + ")");
+            throw Error(source_name_ + ":" + std::to_string(i.line) + ": instruction " + i.text + ": " +
+                        error.what() + " (" + body_.where.file + ":" + std::to_string(body_.where.line) +
+                        ")");
         }
     }
 }

@@ -8,7 +8,9 @@ namespace {
 bool word_start(char c) {
     return std::isalpha(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '%' || c == '$';
 }
-bool word_part(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '$'; }
+bool word_part(char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '$';
+}
 
 }  // namespace
 
@@ -44,17 +46,18 @@ std::vector<Token> tokenize(std::string_view text) {
             ++i;
         } else if (word_start(c) || (c == '.' && word_start(at(i + 1)))) {
             const std::size_t first = i++;
-            while (i < text.size() &&
-                   (word_part(text[i]) || (text[i] == '.' && word_part(at(i + 1))) ||
-                    (text[i] == ':' && at(i + 1) == ':' && word_part(at(i + 2))) || (text[i] == ':' && text[i - 1] == ':'))) {
+            while (i < text.size() && (word_part(text[i]) || (text[i] == '.' && word_part(at(i + 1))) ||
+                                       (text[i] == ':' && at(i + 1) == ':' && word_part(at(i + 2))) ||
+                                       (text[i] == ':' && text[i - 1] == ':'))) {
                 ++i;
             }
             tokens.push_back({TokenKind::word, std::string(text.substr(first, i - first)), line});
         } else if (std::isdigit(static_cast<unsigned char>(c)) != 0) {
             const std::size_t first = i;
-            while (i < text.size() && (word_part(text[i]) || text[i] == '.' ||
-                                       ((text[i] == '-' || text[i] == '+') && (text[i - 1] == 'e' || text[i - 1] == 'E') &&
-                                        text[first + 1] != 'x' && text[first + 1] != 'f' && text[first + 1] != 'd'))) {
+            while (i < text.size() &&
+                   (word_part(text[i]) || text[i] == '.' ||
+                    ((text[i] == '-' || text[i] == '+') && (text[i - 1] == 'e' || text[i - 1] == 'E') &&
+                     text[first + 1] != 'x' && text[first + 1] != 'f' && text[first + 1] != 'd'))) {
                 ++i;
             }
             tokens.push_back({TokenKind::number, std::string(text.substr(first, i - first)), line});

@@ -47,11 +47,13 @@ int run(int argc, char** argv) {
     if (bytes.size() >= 16 && std::memcmp(bytes.data(), &vgpu::fatbin_magic, 4) == 0) {
         text = vgpu::fatbin_ptx(bytes.data());
         if (text.empty()) {
-            throw ptx2cpp::Error(input + ": holds no uncompressed PTX; compile with -gencode "
-                                         "arch=compute_80,code=compute_80 -no-compress");
+            throw ptx2cpp::Error(input +
+                                 ": holds no uncompressed PTX; compile with -gencode "
+                                 "arch=compute_80,code=compute_80 -no-compress");
         }
     }
-    const std::uint64_t id = module.empty() ? vgpu::module_id(text) : std::strtoull(module.c_str(), nullptr, 0);
+    const std::uint64_t id =
+        module.empty() ? vgpu::module_id(text) : std::strtoull(module.c_str(), nullptr, 0);
     ptx2cpp::Translator first(text, id, input);
     std::string code = first.run();
     if (first.module_shared() != 0) {

@@ -29,7 +29,8 @@ std::string identifier(const std::string& symbol) {
 
 }  // namespace
 
-Translator::Translator(std::string_view text, std::uint64_t id, std::string source_name, std::uint64_t shared_base)
+Translator::Translator(std::string_view text, std::uint64_t id, std::string source_name,
+                       std::uint64_t shared_base)
     : tokens_(tokenize(text)), id_(id), source_name_(std::move(source_name)), shared_base_(shared_base) {
     add_arithmetic();
     add_conversions();
@@ -202,7 +203,8 @@ void Translator::initialiser(Variable& v, const Type& element) {
             const float f = static_cast<float>(d);
             bits = 0;
             std::memcpy(&bits, &f, sizeof(f));
-        } else if (o.kind != OperandKind::integer && o.kind != OperandKind::real32 && o.kind != OperandKind::real64) {
+        } else if (o.kind != OperandKind::integer && o.kind != OperandKind::real32 &&
+                   o.kind != OperandKind::real64) {
             fail(v.name + ": unknown initial value");
         }
     }
@@ -225,8 +227,12 @@ void Translator::module_variable(StateSpace space, bool is_extern) {
     variables_[v.name] = std::move(v);
 }
 
-std::string Translator::global_name(const std::string& symbol) const { return "v_" + identifier(symbol); }
-std::string Translator::function_name(const std::string& symbol) const { return "f_" + identifier(symbol); }
+std::string Translator::global_name(const std::string& symbol) const {
+    return "v_" + identifier(symbol);
+}
+std::string Translator::function_name(const std::string& symbol) const {
+    return "f_" + identifier(symbol);
+}
 
 std::string Translator::string_literal(const std::vector<unsigned char>& bytes) {
     std::string result;
@@ -256,8 +262,8 @@ std::string Translator::write_variables() {
         std::string initial = "nullptr";
         if (!v.initial.empty()) {
             initial = "initial_" + c;
-            tables += "alignas(16) const unsigned char " + initial + "[" + std::to_string(v.size + 1) + "] =" +
-                      string_literal(v.initial) + ";\n";
+            tables += "alignas(16) const unsigned char " + initial + "[" + std::to_string(v.size + 1) +
+                      "] =" + string_literal(v.initial) + ";\n";
         }
         std::string relocations = "nullptr";
         if (!v.addresses.empty()) {
@@ -271,13 +277,14 @@ std::string Translator::write_variables() {
                     }
                     target = "&address_" + function_name(a.symbol);
                 }
-                tables += "{" + std::to_string(a.offset) + "u, " + target + ", " + std::to_string(a.addend) + "u}, ";
+                tables += "{" + std::to_string(a.offset) + "u, " + target + ", " + std::to_string(a.addend) +
+                          "u}, ";
             }
             tables += "};\n";
         }
-        list += "    {" + quoted(name) + ", " + std::to_string(v.size) + "u, " + std::to_string(v.alignment) + "u, " +
-                initial + ", &" + c + ", " + (v.space == StateSpace::constant ? "true" : "false") + ", " + relocations +
-                ", " + std::to_string(v.addresses.size()) + "u},\n";
+        list += "    {" + quoted(name) + ", " + std::to_string(v.size) + "u, " + std::to_string(v.alignment) +
+                "u, " + initial + ", &" + c + ", " + (v.space == StateSpace::constant ? "true" : "false") +
+                ", " + relocations + ", " + std::to_string(v.addresses.size()) + "u},\n";
     }
     for (const std::string& f : declared_functions_) {
         result += "void " + function_name(f) + "(Thread&, unsigned char*, unsigned char* const*);\n";
@@ -302,7 +309,8 @@ std::string Translator::write_variables() {
 std::string Translator::write_module() {
     for (const std::string& f : called_functions_) {
         if (defined_functions_.count(f) == 0) {
-            fail("function " + f + " is called but not defined: relocatable device code (-rdc) is not supported");
+            fail("function " + f +
+                 " is called but not defined: relocatable device code (-rdc) is not supported");
         }
     }
     std::string out = "// Written by ptx2cpp from " + source_name_ + ". Do not edit.\n";
@@ -333,29 +341,30 @@ std::string Translator::write_module() {
             parameters = "params_" + f;
             out += "const ParamData " + parameters + "[] = {";
             for (const Parameter& p : k.parameters) {
-                out += "{" + std::to_string(p.offset) + ", " + std::to_string(p.size) + ", " + std::to_string(p.alignment) +
-                       "}, ";
+                out += "{" + std::to_string(p.offset) + ", " + std::to_string(p.size) + ", " +
+                       std::to_string(p.alignment) + "}, ";
             }
             out += "};\n";
         }
-        list += "    {" + quoted(k.name) + ", &" + f + ", " + parameters + ", " + std::to_string(k.parameters.size()) +
-                "u, " + std::to_string(k.parameter_bytes) + "u, " + std::to_string(k.static_shared) + "u, " +
-                std::to_string(k.max_threads) + ", {" + quoted(k.where.file) + ", " + std::to_string(k.where.line) +
-                ", \"\"}, &module_data},\n";
+        list += "    {" + quoted(k.name) + ", &" + f + ", " + parameters + ", " +
+                std::to_string(k.parameters.size()) + "u, " + std::to_string(k.parameter_bytes) + "u, " +
+                std::to_string(k.static_shared) + "u, " + std::to_string(k.max_threads) + ", {" +
+                quoted(k.where.file) + ", " + std::to_string(k.where.line) + ", \"\"}, &module_data},\n";
     }
     if (!list.empty()) {
         out += "const KernelData kernels[] = {\n" + list + "};\n";
     }
     const bool any_variable = variables.find("const VariableData variables[]") != std::string::npos;
-    const auto variable_count = std::count_if(variable_order_.begin(), variable_order_.end(), [&](const std::string& n) {
-        return variables_.at(n).space != StateSpace::shared;
-    });
+    const auto variable_count =
+        std::count_if(variable_order_.begin(), variable_order_.end(),
+                      [&](const std::string& n) { return variables_.at(n).space != StateSpace::shared; });
     char id[32];
     std::snprintf(id, sizeof(id), "0x%016llxu", static_cast<unsigned long long>(id_));
-    out += std::string("const ModuleData module_data = {") + id + ", sites, " + std::to_string(sites_.size()) +
-           "u, blocks, " + std::to_string(blocks_.size()) + "u, " + (list.empty() ? "nullptr" : "kernels") + ", " +
-           std::to_string(kernels_.size()) + "u, " + (any_variable ? "variables" : "nullptr") + ", " +
-           std::to_string(variable_count) + "u};\nconst RegisterModule registration(module_data);\n\n}  // namespace\n";
+    out += std::string("const ModuleData module_data = {") + id + ", sites, " +
+           std::to_string(sites_.size()) + "u, blocks, " + std::to_string(blocks_.size()) + "u, " +
+           (list.empty() ? "nullptr" : "kernels") + ", " + std::to_string(kernels_.size()) + "u, " +
+           (any_variable ? "variables" : "nullptr") + ", " + std::to_string(variable_count) +
+           "u};\nconst RegisterModule registration(module_data);\n\n}  // namespace\n";
     return out;
 }
 

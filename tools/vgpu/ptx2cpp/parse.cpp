@@ -97,14 +97,38 @@ std::uint64_t Translator::constant_expression() {
 namespace {
 
 bool is_special(const std::string& name) {
-    static const std::set<std::string> names = {
-        "%tid",         "%ntid",          "%ctaid",       "%nctaid",       "%laneid",
-        "%warpid",      "%nwarpid",       "%smid",        "%nsmid",        "%gridid",
-        "%clock",       "%clock_hi",      "%clock64",     "%globaltimer",  "%globaltimer_lo",
-        "%globaltimer_hi", "%lanemask_eq", "%lanemask_le", "%lanemask_lt",  "%lanemask_ge",
-        "%lanemask_gt", "%dynamic_smem_size", "%total_smem_size", "%aggr_smem_size", "%is_explicit_cluster",
-        "%clusterid",   "%nclusterid",    "%cluster_ctaid", "%cluster_nctaid", "%cluster_ctarank",
-        "%cluster_nctarank", "WARP_SZ"};
+    static const std::set<std::string> names = {"%tid",
+                                                "%ntid",
+                                                "%ctaid",
+                                                "%nctaid",
+                                                "%laneid",
+                                                "%warpid",
+                                                "%nwarpid",
+                                                "%smid",
+                                                "%nsmid",
+                                                "%gridid",
+                                                "%clock",
+                                                "%clock_hi",
+                                                "%clock64",
+                                                "%globaltimer",
+                                                "%globaltimer_lo",
+                                                "%globaltimer_hi",
+                                                "%lanemask_eq",
+                                                "%lanemask_le",
+                                                "%lanemask_lt",
+                                                "%lanemask_ge",
+                                                "%lanemask_gt",
+                                                "%dynamic_smem_size",
+                                                "%total_smem_size",
+                                                "%aggr_smem_size",
+                                                "%is_explicit_cluster",
+                                                "%clusterid",
+                                                "%nclusterid",
+                                                "%cluster_ctaid",
+                                                "%cluster_nctaid",
+                                                "%cluster_ctarank",
+                                                "%cluster_nctarank",
+                                                "WARP_SZ"};
     return names.count(name.substr(0, name.find('.'))) != 0;
 }
 
@@ -151,7 +175,8 @@ Operand Translator::operand() {
         peek().text == "(" || peek().text == "!") {
         const bool minus = peek().text == "-" && peek(1).kind == TokenKind::number;
         const std::string digits = minus ? peek(1).text : peek().text;
-        const bool hex_real = digits.size() > 2 && digits[0] == '0' && std::string("fFdD").find(digits[1]) != std::string::npos;
+        const bool hex_real =
+            digits.size() > 2 && digits[0] == '0' && std::string("fFdD").find(digits[1]) != std::string::npos;
         if (hex_real) {
             if (minus) {
                 next();

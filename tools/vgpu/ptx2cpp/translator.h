@@ -23,7 +23,8 @@ class Translator {
   public:
     // shared_base: where the kernels' own shared variables begin: behind those of the module and of device functions,
     // which is known after a first run.
-    Translator(std::string_view text, std::uint64_t id, std::string source_name, std::uint64_t shared_base = 0);
+    Translator(std::string_view text, std::uint64_t id, std::string source_name,
+               std::uint64_t shared_base = 0);
     std::uint64_t module_shared() const { return module_shared_; }
     std::string run();  // the C++ file; throws Error, which names the instruction and its line
 
@@ -150,11 +151,12 @@ class Translator {
         std::map<std::string, std::string> declarations;  // C++ type -> "a = 0, b = 0"
         std::set<std::string> names;
         std::string text;
-        std::map<std::string, Parameter> parameters;  // by name: of an entry its offset, of a function its index
-        std::string result;                           // the name of the return parameter
-        std::map<std::string, std::string> locals;    // .param variables of calls: C++ names
-        std::string arrays;                           // declarations of those and of local memory
-        std::map<std::string, Variable> variables;    // .local and .shared of this function
+        std::map<std::string, Parameter>
+            parameters;      // by name: of an entry its offset, of a function its index
+        std::string result;  // the name of the return parameter
+        std::map<std::string, std::string> locals;  // .param variables of calls: C++ names
+        std::string arrays;                         // declarations of those and of local memory
+        std::map<std::string, Variable> variables;  // .local and .shared of this function
         std::map<std::string, std::vector<std::string>> branch_targets;
         std::set<std::string> labels_used, labels_defined;
         std::uint64_t shared = 0;
