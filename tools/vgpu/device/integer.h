@@ -352,6 +352,32 @@ inline U32 dp2a(U32 a, U32 b, U32 c) {
     return c;
 }
 
+// The SIMD video instructions on two halves or four bytes: d = op(a, b) in each lane; with .add their sum plus c.
+enum class Video { add, sub, avrg, absdiff, min, max };
+template <Video O, class D, class A, class B, bool Saturate, bool Sum> inline U32 video(U32 a, U32 b, U32 c) {
+    constexpr int bits = sizeof(A) * 8;
+    U32 result = Sum ? c : 0;
+    for (int i = 0; i < 32; i += bits) {
+        const S32 x = static_cast<A>(a >> i);
+        const S32 y = static_cast<B>(b >> i);
+        const S32 r = O == Video::add       ? x + y
+                      : O == Video::sub     ? x - y
+                      : O == Video::avrg    ? (x + y + (x + y >= 0 ? 1 : 0)) >> 1
+                      : O == Video::absdiff ? (x < y ? y - x : x - y)
+                      : O == Video::min     ? (x < y ? x : y)
+                                            : (x < y ? y : x);
+        if constexpr (Sum) {
+            result += static_cast<U32>(r);
+        } else {
+            constexpr S32 high = is_signed<D> ? (1 << (bits - 1)) - 1 : (1 << bits) - 1;
+            constexpr S32 low = is_signed<D> ? -(1 << (bits - 1)) : 0;
+            const D lane = static_cast<D>(!Saturate ? r : r > high ? high : r < low ? low : r);
+            result |= static_cast<U32>(static_cast<Unsigned<D>>(lane)) << i;
+        }
+    }
+    return result;
+}
+
 // Extended precision: the carry of one instruction feeds the next.
 template <class T>
 inline T add_carry(T a, T b, bool in, bool& out) {

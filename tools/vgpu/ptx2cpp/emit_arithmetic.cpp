@@ -307,6 +307,26 @@ void Translator::add_arithmetic() {
         return "dp2a<" + std::string(t.at(0).is_signed() ? "S16" : "U16") + ", " +
                (t.at(1).is_signed() ? "S8" : "U8") + ", " + (i.has("hi") ? "2" : "0") + ">";
     });
+    for (const char* name : {"add", "sub", "avrg", "absdiff", "min", "max"}) {
+        for (const char* lanes : {"2", "4"}) {
+            handlers_["v" + std::string(name) + lanes] = [this, name = std::string(name), lanes](const Instruction& i) {
+                const std::vector<Type> types = i.types();
+                if (types.size() != 3) {
+                    return false;
+                }
+                const std::string bits = lanes[0] == '2' ? "16" : "8";
+                std::string arguments = "Video::" + name;
+                for (const Type& type : types) {
+                    arguments += std::string(", ") + (type.is_signed() ? "S" : "U") + bits;
+                }
+                arguments += std::string(i.has("sat") ? ", true" : ", false") + (i.has("add") ? ", true" : ", false");
+                count(InstructionKind::integer);
+                assign(i.operands[0], u32, "video<" + arguments + ">(" + value(i, 1, u32) + ", " + value(i, 2, u32) + ", " +
+                                               value(i, 3, u32) + ")");
+                return true;
+            };
+        }
+    }
     handlers_["szext"] = [this](const Instruction& i) {
         count(InstructionKind::integer);
         assign(i.operands[0], i.type(),

@@ -51,7 +51,15 @@ std::vector<Token> tokenize(std::string_view text) {
                                        (text[i] == ':' && text[i - 1] == ':'))) {
                 ++i;
             }
-            tokens.push_back({TokenKind::word, std::string(text.substr(first, i - first)), line});
+            // ".reg.b32" is ".reg .b32"
+            std::size_t from = first;
+            for (std::size_t k = first + 1; c == '.' && k < i; ++k) {
+                if (text[k] == '.') {
+                    tokens.push_back({TokenKind::word, std::string(text.substr(from, k - from)), line});
+                    from = k;
+                }
+            }
+            tokens.push_back({TokenKind::word, std::string(text.substr(from, i - from)), line});
         } else if (std::isdigit(static_cast<unsigned char>(c)) != 0) {
             const std::size_t first = i;
             while (i < text.size() &&
