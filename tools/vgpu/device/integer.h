@@ -354,7 +354,8 @@ inline U32 dp2a(U32 a, U32 b, U32 c) {
 
 // The SIMD video instructions on two halves or four bytes: d = op(a, b) in each lane; with .add their sum plus c.
 enum class Video { add, sub, avrg, absdiff, min, max };
-template <Video O, class D, class A, class B, bool Saturate, bool Sum> inline U32 video(U32 a, U32 b, U32 c) {
+template <Video O, class D, class A, class B, bool Saturate, bool Sum>
+inline U32 video(U32 a, U32 b, U32 c) {
     constexpr int bits = sizeof(A) * 8;
     U32 result = Sum ? c : 0;
     for (int i = 0; i < 32; i += bits) {

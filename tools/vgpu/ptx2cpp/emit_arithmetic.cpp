@@ -309,7 +309,8 @@ void Translator::add_arithmetic() {
     });
     for (const char* name : {"add", "sub", "avrg", "absdiff", "min", "max"}) {
         for (const char* lanes : {"2", "4"}) {
-            handlers_["v" + std::string(name) + lanes] = [this, name = std::string(name), lanes](const Instruction& i) {
+            handlers_["v" + std::string(name) + lanes] = [this, name = std::string(name),
+                                                          lanes](const Instruction& i) {
                 const std::vector<Type> types = i.types();
                 if (types.size() != 3) {
                     return false;
@@ -319,10 +320,12 @@ void Translator::add_arithmetic() {
                 for (const Type& type : types) {
                     arguments += std::string(", ") + (type.is_signed() ? "S" : "U") + bits;
                 }
-                arguments += std::string(i.has("sat") ? ", true" : ", false") + (i.has("add") ? ", true" : ", false");
+                arguments +=
+                    std::string(i.has("sat") ? ", true" : ", false") + (i.has("add") ? ", true" : ", false");
                 count(InstructionKind::integer);
-                assign(i.operands[0], u32, "video<" + arguments + ">(" + value(i, 1, u32) + ", " + value(i, 2, u32) + ", " +
-                                               value(i, 3, u32) + ")");
+                assign(i.operands[0], u32,
+                       "video<" + arguments + ">(" + value(i, 1, u32) + ", " + value(i, 2, u32) + ", " +
+                           value(i, 3, u32) + ")");
                 return true;
             };
         }
