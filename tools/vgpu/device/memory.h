@@ -27,6 +27,14 @@ void count_shared(Thread& thread, U32 address, U32 size, U32 site, bool write);
 unsigned char* local_pointer(Thread& thread, U64 address, U32 size, U32 site);
 const unsigned char* param_pointer(Thread& thread, U64 address, U32 size, U32 site);
 
+void yield(Thread& thread);
+inline void note_polling(Thread& t) {
+    if (++t.spins > 64) [[unlikely]] {
+        t.spins = 0;
+        yield(t);
+    }
+}
+
 template <int N> inline bool all_initialised(const unsigned char* flags) {
     if constexpr (N == 16) {
         U64 a[2];
@@ -183,6 +191,9 @@ template <Space S, int N> inline unsigned char* write_pointer(Thread& t, U64 add
 // `Strong` accesses (volatile, relaxed, acquire, release) do not race with each other or with atomics.
 template <Space S, class T, bool Strong = false> inline T ld(Thread& t, U64 address, U32 site) {
     T value;
+    if constexpr (Strong) {
+        note_polling(t);
+    }
     __builtin_memcpy(&value, read_pointer<S, sizeof(T)>(t, address, site, Strong), sizeof(T));
     return value;
 }
@@ -230,6 +241,7 @@ template <class T, Atomic O> inline V<T> combine(V<T> old, V<T> value, V<T> desi
 template <Space S, class T, Atomic O>
 inline V<T> atom(Thread& t, U64 address, U32 site, V<T> value, V<T> desired = V<T>{}) {
     constexpr int N = sizeof(V<T>);
+    note_polling(t);
     V<T> old;
     unsigned char* p;
     if constexpr (S == Space::generic) {

@@ -66,6 +66,7 @@ class Thread {
     U32 tid[3] = {0, 0, 0};
     U32 linear = 0;    // within the block
     U32 identity = 0;  // of the current run
+    U32 spins = 0;     // strong accesses since the last wait: a thread that polls lets others run
     Block* block = nullptr;
     LocalFrame* frames = nullptr;
     const unsigned char* params = nullptr;
