@@ -70,6 +70,7 @@ TEST_F(RuntimeLaunch, DynamicSharedMemoryNeedsOptingIn) {
     EXPECT_NE(std::string::npos, first(Fault::launch_limit).text.find("60000"));
     EXPECT_NE(std::string::npos, first(Fault::launch_limit).kernel.find("reverse_kernel"));
     EXPECT_EQ(cudaErrorInvalidValue, allow_shared(101377)) << "more than the device has";
+    EXPECT_EQ(cudaErrorInvalidValue, cudaGetLastError());
     EXPECT_CUDA(allow_shared(101376));
     EXPECT_CUDA(launch_reverse(x, 64, 101376));
     EXPECT_EQ(0.0f, to_host(x, 64)[0]);

@@ -174,6 +174,7 @@ State& state();
 // --- errors (errors.cpp) ---
 void start_once();
 bool started();
+std::string readable(const std::string& mangled);  // a kernel's name as in its source
 void set_sticky(cudaError_t error);
 cudaError_t record_error(cudaError_t error);  // what cudaGetLastError returns next; passes its argument on
 bool in_host_function();
