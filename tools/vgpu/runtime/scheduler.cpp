@@ -87,6 +87,16 @@ OperationPtr choose(const Numbers* needed) {
     return s.pending.begin()->second;
 }
 
+// The host has waited for these operations. Once it has waited for all, what lies behind them need not be kept.
+void waited_for(const Clock& clock) {
+    State& s = state();
+    join(s.host, clock);
+    if (s.pending.empty() &&
+        std::equal(s.lane_sequence.begin(), s.lane_sequence.end(), s.host.begin(), s.host.end())) {
+        forget_operations();
+    }
+}
+
 std::shared_ptr<Stream> default_stream_of_thread() {
     State& s = state();
     auto& stream = s.per_thread[std::this_thread::get_id()];
@@ -241,7 +251,7 @@ void wait_for(const OperationPtr& operation) {
             run(choose(&needed));
         }
     }
-    join(state().host, operation->clock);
+    waited_for(operation->clock);
 }
 
 void wait_for_all() {
@@ -249,7 +259,7 @@ void wait_for_all() {
     while (!s.pending.empty()) {
         run(choose(nullptr));
     }
-    join(s.host, s.lane_sequence);
+    waited_for(s.lane_sequence);
 }
 
 void make_progress(const OperationPtr& operation) {

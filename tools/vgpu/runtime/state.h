@@ -217,6 +217,8 @@ std::vector<OperationPtr> before_default_stream();
 
 std::uint32_t next_operation_number(std::uint32_t lane, std::uint32_t sequence, const std::string& name);
 std::string operation_name(std::uint32_t number);
+// To be called when nothing is queued and the host has waited for everything.
+void forget_operations();
 void set_current(const Operation* operation);
 
 // --- capture (capture.cpp) ---
