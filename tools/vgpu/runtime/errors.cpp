@@ -222,6 +222,11 @@ void destroy_everything() {
     s.orphans.clear();
     s.per_thread.clear();
     s.legacy = nullptr;
+    // Nothing is queued any more: clocks may start anew.
+    s.lane_sequence.clear();
+    s.free_lanes.clear();
+    s.host.clear();
+    forget_operations();
     forget_modules();
     forget_memory();
     s.sticky = cudaSuccess;
