@@ -186,7 +186,7 @@ TEST_P(Executor, CurandNormals) {
 }
 
 TEST_P(Executor, FunctionsLocalsAndSwitch) {
-    const int n = 50;
+    const int n = 64;
     const auto x = sequence(n, -10);
     float* y = device_array<float>(x.size());
     call_function(upload(x), y, n);

@@ -43,7 +43,7 @@ inline constexpr U32 identity_mask = identity_async - 1;
 struct SharedShadow {
     U32* writer = nullptr;
     U32* reader = nullptr;
-    U32* other_reader = nullptr;  // one of another warp, so that a warp's own reads do not hide it
+    U32* other_reader = nullptr;  // one more, so that a thread's own read does not hide another's
 };
 
 struct Block {

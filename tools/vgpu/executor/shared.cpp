@@ -174,14 +174,20 @@ void shared_read_conflict(Thread& thread, U32 address, U32 size, U32 site, bool 
     }
 }
 
+// This thread becomes the byte's last reader. The one before stays as the other reader, unless that place holds one of
+// another warp already: whoever writes next conflicts with at least one of the two if it conflicts with any.
 void shared_second_reader(Thread& thread, U32 address, U32 size) {
     auto& t = static_cast<ThreadState&>(thread);
     Executor& e = Executor::of(t);
     for (U32 k = address; k < address + size; ++k) {
-        const U32 reader = e.shadow.reader[k];
-        const U32 id = reader & identity_mask;
-        if (id >= e.epoch_first && e.owner(id) >> 5 != t.warp()) {
-            e.shadow.other_reader[k] = reader;
+        const U32 before = e.shadow.reader[k];
+        const U32 id = before & identity_mask;
+        if (id < e.epoch_first || e.owner(id) == t.linear) {
+            continue;
+        }
+        const U32 other = e.shadow.other_reader[k] & identity_mask;
+        if (other < e.epoch_first || e.owner(other) >> 5 == t.warp()) {
+            e.shadow.other_reader[k] = before;
         }
     }
 }
