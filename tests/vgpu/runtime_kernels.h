@@ -1,4 +1,5 @@
-// Kernels and variables of runtime_kernels.cu and runtime_kernels_other.cu, for the tests of registration and launch.
+// Kernels and variables of runtime_kernels.cu and runtime_kernels_other.cu, for the tests of registration and
+// launch.
 #pragma once
 
 #include <cuda_runtime_api.h>

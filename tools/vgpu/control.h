@@ -21,8 +21,9 @@ void set_schedule(Schedule schedule);
 Schedule schedule();
 
 // --- profile ---------------------------------------------------------------------------------------------------
-// The device that is shown: "h100" (default), "a100", "rtx4090", or "none" (no driver: cudaGetDeviceCount returns 35
-// and leaves its output unwritten). Also VGPU_PROFILE. Throws std::invalid_argument for other names.
+// The device that is shown: "h100" (default), "a100", "rtx4090", or "none" (no driver: cudaGetDeviceCount
+// returns 35 and leaves its output unwritten). Also VGPU_PROFILE. Throws std::invalid_argument for other
+// names.
 void set_profile(const std::string& name);
 
 struct Profile {
@@ -39,8 +40,9 @@ struct Profile {
 const Profile& profile();
 
 // --- fault injection ---------------------------------------------------------------------------------------------
-// The nth call (from 1) of this name from now on returns the error and does nothing else; once. An error of the sticky
-// kind (cudaErrorIllegalAddress ...) stays, as CUDA defines. Also VGPU_FAIL=call:nth:error[,call:nth:error...].
+// The nth call (from 1) of this name from now on returns the error and does nothing else; once. An error of
+// the sticky kind (cudaErrorIllegalAddress ...) stays, as CUDA defines. Also
+// VGPU_FAIL=call:nth:error[,call:nth:error...].
 void fail_next(const std::string& call, unsigned nth, int error);
 
 // --- leaks -------------------------------------------------------------------------------------------------------
@@ -54,9 +56,10 @@ struct Leak {
 // What is alive now. At the exit of the process each is reported as Fault::leak unless VGPU_LEAKS=0.
 std::vector<Leak> leaks();
 
-// Runs all that is queued, then destroys every stream, event, graph and allocation, forgets errors, planned failures,
-// reports and their handler: what a fresh process would see. Schedule and profile return to the environment's.
-// For tests; translated modules and registered kernels stay, their variables get their initial values.
+// Runs all that is queued, then destroys every stream, event, graph and allocation, forgets errors, planned
+// failures, reports and their handler: what a fresh process would see. Schedule and profile return to the
+// environment's. For tests; translated modules and registered kernels stay, their variables get their initial
+// values.
 void reset();
 
 }  // namespace vgpu

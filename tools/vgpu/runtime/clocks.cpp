@@ -1,8 +1,9 @@
 // Which operations are ordered: vector clocks, and the check behind missing_event.
 //
-// Every operation carries the clock of what comes before it. Every four bytes of device memory name the operation that
-// last wrote them and the operation, or the set of unordered operations, that read them since. An access whose clock
-// does not contain the other access, one of the two a write, is a missing event, whatever order this run took.
+// Every operation carries the clock of what comes before it. Every four bytes of device memory name the
+// operation that last wrote them and the operation, or the set of unordered operations, that read them since.
+// An access whose clock does not contain the other access, one of the two a write, is a missing event,
+// whatever order this run took.
 #include <algorithm>
 #include <atomic>
 #include <deque>

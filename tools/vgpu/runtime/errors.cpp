@@ -1,5 +1,5 @@
-// Errors: the last one of each thread, the sticky one of the device, planned failures, names; and what happens once at
-// the first call.
+// Errors: the last one of each thread, the sticky one of the device, planned failures, names; and what
+// happens once at the first call.
 #include <cstdlib>
 #include <cstring>
 #include <sstream>

@@ -1,5 +1,6 @@
-// Queues and their execution. Nothing runs when it is enqueued: work runs when something waits for it, in an order that
-// the schedule chooses among those that streams and events allow. So what CUDA leaves open does vary here.
+// Queues and their execution. Nothing runs when it is enqueued: work runs when something waits for it, in an
+// order that the schedule chooses among those that streams and events allow. So what CUDA leaves open does
+// vary here.
 #include <algorithm>
 #include <exception>
 #include <unordered_set>
@@ -87,7 +88,8 @@ OperationPtr choose(const Numbers* needed) {
     return s.pending.begin()->second;
 }
 
-// The host has waited for these operations. Once it has waited for all, what lies behind them need not be kept.
+// The host has waited for these operations. Once it has waited for all, what lies behind them need not be
+// kept.
 void waited_for(const Clock& clock) {
     State& s = state();
     join(s.host, clock);

@@ -1,5 +1,6 @@
-// The runtime's state, private to the host half: streams, events, graphs, queued operations, errors. One lock guards
-// all of it and is held while operations run, so operations run one at a time on whichever thread waits for them.
+// The runtime's state, private to the host half: streams, events, graphs, queued operations, errors. One lock
+// guards all of it and is held while operations run, so operations run one at a time on whichever thread
+// waits for them.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -24,7 +25,8 @@
 
 namespace vgpu::detail {
 
-// A vector clock: for every lane (a stream, or a chain of a graph) the last operation known to have come before.
+// A vector clock: for every lane (a stream, or a chain of a graph) the last operation known to have come
+// before.
 using Clock = std::vector<std::uint32_t>;
 void join(Clock& into, const Clock& from);
 
