@@ -57,7 +57,7 @@ std::string describe_address(std::uint64_t address);
 // True for addresses of the reserved range, allocated or not.
 bool is_device_address(std::uint64_t address);
 
-// --- memory pools ------------------------------------------------------------------------------------------
+// --- memory pools --------------------------------------------------------------------------------
 // An allocator that cuts slabs into pieces declares them, or bounds checks would see whole slabs only. From
 // the first annotated piece on (or annotate_pool), only annotated pieces of that allocation may be accessed,
 // each byte-exact; a piece starts uninitialised and loses its contents when released. The same happens
@@ -67,7 +67,7 @@ void annotate_pool(const void* slab);
 void annotate_suballocation(const void* pointer, std::size_t size, const char* label = "");
 void release_suballocation(const void* pointer);
 
-// --- for kernels and library stand-ins ------------------------------------------------------------------------
+// --- for kernels and library stand-ins -----------------------------------------------------------
 // The operation that runs now: an index into the table of operations, 0 while none runs.
 extern std::atomic<std::uint32_t> current_operation;
 
