@@ -129,6 +129,18 @@ TEST_F(RuntimeMemory, DoubleFreeAndForeignFreeAreReported) {
     EXPECT_EQ(2u, count(Fault::double_free));
 }
 
+TEST_F(RuntimeMemory, ADoubleFreeOfPinnedMemoryIsRecognisedAfterOtherAllocations) {
+    std::vector<void*> buffers(4);
+    for (void*& buffer : buffers) {
+        EXPECT_CUDA(cudaMallocHost(&buffer, 8192));
+    }
+    EXPECT_CUDA(cudaFreeHost(buffers[1]));
+    void* large = nullptr;
+    EXPECT_CUDA(cudaMallocHost(&large, 1 << 22));
+    EXPECT_EQ(cudaErrorInvalidValue, cudaFreeHost(buffers[1]));
+    EXPECT_EQ(1u, count(Fault::double_free)) << all_reports();
+}
+
 TEST_F(RuntimeMemory, UseAfterFreeIsRecognised) {
     float* a = device_array<float>(8);
     EXPECT_CUDA(cudaFree(a));

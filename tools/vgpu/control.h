@@ -8,7 +8,7 @@
 
 namespace vgpu {
 
-// --- schedule --------------------------------------------------------------------------------------------------
+// --- schedule ------------------------------------------------------------------------------------
 // The order in which streams (and, in the device half, blocks and threads) take their turns. All are legal.
 // forward: as enqueued. reverse: the latest ready operation first, and no more than a synchronisation needs.
 // random: seeded. Also VGPU_SCHEDULE=forward|reverse|random:SEED.
@@ -20,9 +20,10 @@ struct Schedule {
 void set_schedule(Schedule schedule);
 Schedule schedule();
 
-// --- profile ---------------------------------------------------------------------------------------------------
-// The device that is shown: "h100" (default), "a100", "rtx4090", or "none" (no driver: cudaGetDeviceCount returns 35
-// and leaves its output unwritten). Also VGPU_PROFILE. Throws std::invalid_argument for other names.
+// --- profile -------------------------------------------------------------------------------------
+// The device that is shown: "h100" (default), "a100", "rtx4090", or "none" (no driver: cudaGetDeviceCount
+// returns 35 and leaves its output unwritten). Also VGPU_PROFILE. Throws std::invalid_argument for other
+// names.
 void set_profile(const std::string& name);
 
 struct Profile {
@@ -38,15 +39,16 @@ struct Profile {
 };
 const Profile& profile();
 
-// --- fault injection ---------------------------------------------------------------------------------------------
-// The nth call (from 1) of this name from now on returns the error and does nothing else; once. An error of the sticky
-// kind (cudaErrorIllegalAddress ...) stays, as CUDA defines. Also VGPU_FAIL=call:nth:error[,call:nth:error...].
+// --- fault injection -----------------------------------------------------------------------------
+// The nth call (from 1) of this name from now on returns the error and does nothing else; once. An error of
+// the sticky kind (cudaErrorIllegalAddress ...) stays, as CUDA defines. Also
+// VGPU_FAIL=call:nth:error[,call:nth:error...].
 void fail_next(const std::string& call, unsigned nth, int error);
 
-// --- leaks -------------------------------------------------------------------------------------------------------
+// --- leaks ---------------------------------------------------------------------------------------
 struct Leak {
-    std::string
-        what;  // "stream", "event", "graph", "graph exec", "device memory", "pinned memory", "registered memory"
+    // "stream", "event", "graph", "graph exec", "device memory", "pinned memory" or "registered memory"
+    std::string what;
     std::size_t count = 0;
     std::size_t bytes = 0;
     std::string example;  // the first of them, described
@@ -54,9 +56,10 @@ struct Leak {
 // What is alive now. At the exit of the process each is reported as Fault::leak unless VGPU_LEAKS=0.
 std::vector<Leak> leaks();
 
-// Runs all that is queued, then destroys every stream, event, graph and allocation, forgets errors, planned failures,
-// reports and their handler: what a fresh process would see. Schedule and profile return to the environment's.
-// For tests; translated modules and registered kernels stay, their variables get their initial values.
+// Runs all that is queued, then destroys every stream, event, graph and allocation, forgets errors, planned
+// failures, reports and their handler: what a fresh process would see. Schedule and profile return to the
+// environment's. For tests; translated modules and registered kernels stay, their variables get their initial
+// values.
 void reset();
 
 }  // namespace vgpu

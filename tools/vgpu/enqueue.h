@@ -1,5 +1,5 @@
-// The one way by which work reaches the virtual GPU: kernels, copies, memsets, host functions, and the calls of the
-// library stand-ins.
+// The one way by which work reaches the virtual GPU: kernels, copies, memsets, host functions, and the calls
+// of the library stand-ins.
 #pragma once
 
 #include <driver_types.h>
@@ -14,8 +14,8 @@ enum class WorkKind { kernel, copy, set, host_function, library, event, memory, 
 struct Work {
     std::string name;  // shown in messages
     WorkKind kind = WorkKind::library;
-    // Runs when the stream's turn comes, perhaps more than once (graph replay), perhaps never. Must own copies of
-    // every argument. Reaches device memory by device_read and device_write, never by its address.
+    // Runs when the stream's turn comes, perhaps more than once (graph replay), perhaps never. Must own
+    // copies of every argument. Reaches device memory by device_read and device_write, never by its address.
     std::function<void()> run;
     const void* identity = nullptr;  // what cudaGraphExecUpdate compares besides the kind: the kernel
 };

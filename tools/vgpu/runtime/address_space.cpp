@@ -59,8 +59,8 @@ AddressSpace reserve_all() {
 
 struct sigaction previous_action;
 
-// Reports a host access to device memory, then lets the fault happen again under the previous handler, so that
-// the process dies as it would have, with its core file or its sanitizer's stack trace.
+// Reports a host access to device memory, then lets the fault happen again under the previous handler, so
+// that the process dies as it would have, with its core file or its sanitizer's stack trace.
 void on_fault(int signal, siginfo_t* info, void*) {
     const auto address = reinterpret_cast<std::uint64_t>(info->si_addr);
     if (is_device_address(address)) {

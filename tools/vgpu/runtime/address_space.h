@@ -1,4 +1,5 @@
-// The reserved ranges behind device memory, each at a constant distance from the addresses that the host sees.
+// The reserved ranges behind device memory, each at a constant distance from the addresses that the host
+// sees.
 #pragma once
 
 #include <cstddef>

@@ -1,8 +1,9 @@
 // Which operations are ordered: vector clocks, and the check behind missing_event.
 //
-// Every operation carries the clock of what comes before it. Every four bytes of device memory name the operation that
-// last wrote them and the operation, or the set of unordered operations, that read them since. An access whose clock
-// does not contain the other access, one of the two a write, is a missing event, whatever order this run took.
+// Every operation carries the clock of what comes before it. Every four bytes of device memory name the
+// operation that last wrote them and the operation, or the set of unordered operations, that read them since.
+// An access whose clock does not contain the other access, one of the two a write, is a missing event,
+// whatever order this run took.
 #include <algorithm>
 #include <atomic>
 #include <deque>
@@ -29,12 +30,22 @@ struct Record {
 
 struct Table {
     std::mutex mutex;
-    std::deque<Record> records{1};  // entry 0: no operation
+    // Of the operations from `first` on. Those before it come before all that is queued later.
+    std::deque<Record> records;
+    std::uint32_t first = 1;
     std::set<std::string> names;
     std::map<std::vector<std::uint32_t>, std::uint32_t> sets;
     std::set<std::pair<std::uint32_t, std::uint32_t>> reported;
     const Operation* running = nullptr;
 };
+
+const Record& record_of(const Table& t, std::uint32_t entry) {
+    return t.records[entry - t.first];
+}
+
+std::uint32_t next_number(const Table& t) {
+    return t.first + static_cast<std::uint32_t>(t.records.size());
+}
 
 Table& table() {
     static auto& instance = *new Table;
@@ -47,15 +58,15 @@ bool before(const Record& record, const Clock& clock) {
 
 // The first operation of this entry, or 0, that does not come before the running one.
 std::uint32_t unordered(const Table& t, std::uint32_t entry) {
-    if (entry == 0 || entry == t.running->number) {
+    if (entry < t.first || entry == t.running->number) {
         return 0;
     }
-    const Record& record = t.records[entry];
+    const Record& record = record_of(t, entry);
     if (record.members.empty()) {
         return before(record, t.running->clock) ? 0 : entry;
     }
     for (const std::uint32_t member : record.members) {
-        if (member != t.running->number && !before(t.records[member], t.running->clock)) {
+        if (member != t.running->number && !before(record_of(t, member), t.running->clock)) {
             return member;
         }
     }
@@ -63,10 +74,13 @@ std::uint32_t unordered(const Table& t, std::uint32_t entry) {
 }
 
 std::uint32_t with_reader(Table& t, std::uint32_t entry) {
-    const Record& record = t.records[entry];
+    if (entry < t.first) {
+        return t.running->number;
+    }
+    const Record& record = record_of(t, entry);
     std::vector<std::uint32_t> members;
     const auto keep = [&](std::uint32_t member) {
-        if (member != t.running->number && !before(t.records[member], t.running->clock)) {
+        if (member != t.running->number && !before(record_of(t, member), t.running->clock)) {
             members.push_back(member);
         }
     };
@@ -80,7 +94,7 @@ std::uint32_t with_reader(Table& t, std::uint32_t entry) {
         return members[0];
     }
     std::sort(members.begin(), members.end());
-    const auto [found, added] = t.sets.emplace(members, static_cast<std::uint32_t>(t.records.size()));
+    const auto [found, added] = t.sets.emplace(members, next_number(t));
     if (added) {
         Record set;
         set.members = std::move(members);
@@ -98,8 +112,8 @@ void report_missing(std::uint32_t other, bool other_wrote, std::uint64_t address
     {
         Table& t = table();
         std::lock_guard<std::mutex> lock(t.mutex);
-        now = *t.records[t.running->number].name;
-        earlier = *t.records[other].name;
+        now = *record_of(t, t.running->number).name;
+        earlier = *record_of(t, other).name;
         if (!t.reported.emplace(other, t.running->number).second) {
             return;
         }
@@ -150,15 +164,26 @@ std::uint32_t next_operation_number(std::uint32_t lane, std::uint32_t sequence, 
     record.lane = lane;
     record.sequence = sequence;
     record.name = &*t.names.insert(name).first;
+    const std::uint32_t number = next_number(t);
     t.records.push_back(std::move(record));
-    return static_cast<std::uint32_t>(t.records.size() - 1);
+    return number;
 }
 
 std::string operation_name(std::uint32_t number) {
     Table& t = table();
     std::lock_guard<std::mutex> lock(t.mutex);
-    const bool known = number < t.records.size() && t.records[number].name != nullptr;
-    return known ? without_stream(*t.records[number].name) : std::string();
+    const bool known = number >= t.first && number < next_number(t) && record_of(t, number).name != nullptr;
+    return known ? without_stream(*record_of(t, number).name) : std::string();
+}
+
+void forget_operations() {
+    Table& t = table();
+    std::lock_guard<std::mutex> lock(t.mutex);
+    t.first = next_number(t);
+    t.records.clear();
+    t.sets.clear();
+    t.names.clear();
+    t.reported.clear();
 }
 
 void set_current(const Operation* operation) {

@@ -1,8 +1,9 @@
 // Copies and memsets.
 //
-// What the host promises about its buffers, as the CUDA documentation ("API synchronization behavior") states it:
-// pageable source memory is staged during the call, pinned memory is read when the copy runs; cudaMemcpy returns
-// when the data has arrived, except from pageable memory (staged, perhaps not arrived) and within the device.
+// What the host promises about its buffers, as the CUDA documentation ("API synchronization behavior") states
+// it: pageable source memory is staged during the call, pinned memory is read when the copy runs; cudaMemcpy
+// returns when the data has arrived, except from pageable memory (staged, perhaps not arrived) and within the
+// device.
 #include <cstring>
 #include <memory>
 
@@ -126,7 +127,8 @@ void run_copy(const Copy& copy) {
         } else if (shadow != nullptr) {
             std::memset(shadow, 1, copy.width);
         } else if (known != nullptr && std::memchr(known, 0, copy.width) != nullptr) {
-            // What nobody wrote reaches the host as a pattern (a NaN in every float type), not as the zeros of fresh memory.
+            // What nobody wrote reaches the host as a pattern (a NaN in every float type), not as the zeros
+            // of fresh memory.
             for (std::size_t i = 0; i < copy.width; ++i) {
                 target[i] = known[i] != 0 ? target[i] : std::byte{0xff};
             }

@@ -95,12 +95,12 @@ cudaError_t cudaGetDeviceFlags(unsigned* flags) {
 
 cudaError_t cudaDriverGetVersion(int* version) {
     *version = vgpu::driver_present ? CUDART_VERSION : 0;
-    return cudaSuccess;
+    return vgpu::detail::record_error(vgpu::planned_failure("cudaDriverGetVersion"));
 }
 
 cudaError_t cudaRuntimeGetVersion(int* version) {
     *version = CUDART_VERSION;
-    return cudaSuccess;
+    return vgpu::detail::record_error(vgpu::planned_failure("cudaRuntimeGetVersion"));
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* prop, int device) {
@@ -299,6 +299,9 @@ cudaError_t cudaDeviceSynchronize() {
 // Destroys all that the process holds on the device and clears a sticky error.
 cudaError_t cudaDeviceReset() {
     vgpu::detail::start_once();
+    if (const cudaError_t planned = vgpu::planned_failure("cudaDeviceReset"); planned != cudaSuccess) {
+        return vgpu::detail::record_error(planned);
+    }
     vgpu::detail::destroy_everything();
     return cudaSuccess;
 }

@@ -1,5 +1,5 @@
-// Errors: the last one of each thread, the sticky one of the device, planned failures, names; and what happens once at
-// the first call.
+// Errors: the last one of each thread, the sticky one of the device, planned failures, names; and what
+// happens once at the first call.
 #include <cstdlib>
 #include <cstring>
 #include <sstream>
@@ -222,6 +222,11 @@ void destroy_everything() {
     s.orphans.clear();
     s.per_thread.clear();
     s.legacy = nullptr;
+    // Nothing is queued any more: clocks may start anew.
+    s.lane_sequence.clear();
+    s.free_lanes.clear();
+    s.host.clear();
+    forget_operations();
     forget_modules();
     forget_memory();
     s.sticky = cudaSuccess;

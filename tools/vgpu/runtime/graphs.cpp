@@ -1,5 +1,5 @@
-// Graphs: what was captured, made executable and launched. Nodes keep the closures of their capture, so device pointers
-// and arguments are those of the capture, and memory contents those of the launch.
+// Graphs: what was captured, made executable and launched. Nodes keep the closures of their capture, so
+// device pointers and arguments are those of the capture, and memory contents those of the launch.
 #include <memory>
 #include <utility>
 

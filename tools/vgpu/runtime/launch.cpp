@@ -67,7 +67,7 @@ cudaError_t launch(const void* function, const Configuration& wanted, void** arg
         std::memcpy(parameters.data() + info->params[i].offset, arguments[i], info->params[i].size);
     }
     Work work;
-    work.name = kernel->name;
+    work.name = readable(kernel->name);
     work.kind = WorkKind::kernel;
     work.identity = info;
     work.run = [info, launch, parameters = std::move(parameters)]() mutable {

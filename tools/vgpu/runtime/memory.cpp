@@ -287,7 +287,7 @@ void add_host_memory(void* pointer, std::size_t size, const std::string& label) 
     const auto address = reinterpret_cast<std::uint64_t>(pointer);
     // The host's allocator reuses addresses: records of freed memory give way.
     auto other = m.host.lower_bound(address);
-    if (other != m.host.begin() && !std::prev(other)->second->alive) {
+    if (other != m.host.begin() && address - std::prev(other)->first < std::prev(other)->second->size) {
         --other;
     }
     while (other != m.host.end() && other->first < address + size) {

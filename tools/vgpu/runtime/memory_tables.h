@@ -15,8 +15,8 @@
 namespace vgpu::detail {
 
 // A part of a pool. Operations run later than they are enqueued, so a piece that the host has released by
-// then, or handed out again, is still what an operation enqueued before sees: every piece has a life, counted in
-// annotations, and every operation a view, the count at its enqueueing.
+// then, or handed out again, is still what an operation enqueued before sees: every piece has a life, counted
+// in annotations, and every operation a view, the count at its enqueueing.
 struct Piece : Allocation {
     std::uint64_t born = 0;
     std::uint64_t died = ~std::uint64_t{0};

@@ -1,5 +1,6 @@
-// NVTX's memory extension, attached as a statically linked tool: a program that declares its pools by nvtxMemHeapRegister
-// and its pieces by nvtxMemRegionsRegister gets byte-exact bounds without knowing of the virtual GPU.
+// NVTX's memory extension, attached as a statically linked tool: a program that declares its pools by
+// nvtxMemHeapRegister and its pieces by nvtxMemRegionsRegister gets byte-exact bounds without knowing of the
+// virtual GPU.
 #include <nvtx3/nvToolsExt.h>
 #include <nvtx3/nvToolsExtMem.h>
 

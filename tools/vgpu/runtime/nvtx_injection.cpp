@@ -1,5 +1,5 @@
-// The pointer by which NVTX finds a statically linked tool. Its headers define it weak and null in every object that uses
-// them, so this definition stands in a file without them.
+// The pointer by which NVTX finds a statically linked tool. Its headers define it weak and null in every
+// object that uses them, so this definition stands in a file without them.
 struct nvtxExtModuleInfo_t;
 
 namespace vgpu::detail {

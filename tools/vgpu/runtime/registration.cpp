@@ -1,5 +1,6 @@
-// What the objects of `nvcc -cudart none` call before main: their fat binaries, kernels and variables. Everything is looked
-// up late, since translated modules register themselves in an order that nobody promises.
+// What the objects of `nvcc -cudart none` call before main: their fat binaries, kernels and variables.
+// Everything is looked up late, since translated modules register themselves in an order that nobody
+// promises.
 #include "tools/vgpu/runtime/registration.h"
 
 #include <algorithm>

@@ -1,6 +1,9 @@
 #include "tools/vgpu/report.h"
 
+#include <cxxabi.h>
+
 #include <cstdio>
+#include <cstdlib>
 #include <mutex>
 #include <set>
 #include <tuple>
@@ -96,17 +99,16 @@ const char* fault_name(Fault kind) {
 std::string to_string(const Report& entry) {
     std::string message = std::string("vgpu: ") + fault_name(entry.kind);
     if (!entry.kernel.empty()) {
-        message += " in " + entry.kernel;
+        message += " in " + detail::readable(entry.kernel);
     }
     if (!entry.file.empty()) {
         message += " (" + entry.file + ":" + std::to_string(entry.line) + ")";
     }
-    if (!entry.file.empty() || entry.line != 0) {
-        const auto triple = [](const unsigned* v) {
-            return "(" + std::to_string(v[0]) + ", " + std::to_string(v[1]) + ", " + std::to_string(v[2]) +
-                   ")";
-        };
-        message += ", block " + triple(entry.block) + ", thread " + triple(entry.thread);
+    if (ends_launch(entry.kind) && (!entry.file.empty() || entry.line != 0)) {
+        char place[160];
+        std::snprintf(place, sizeof(place), ", block (%u, %u, %u), thread (%u, %u, %u)", entry.block[0],
+                      entry.block[1], entry.block[2], entry.thread[0], entry.thread[1], entry.thread[2]);
+        message += place;
     }
     message += ": " + entry.text;
     if (entry.address != 0) {
@@ -167,4 +169,15 @@ void clear_reports() {
     all().count = 0;
 }
 
+namespace detail {
+
+std::string readable(const std::string& mangled) {
+    int status = 0;
+    char* text = abi::__cxa_demangle(mangled.c_str(), nullptr, nullptr, &status);
+    const std::string name = status == 0 ? text : mangled;
+    std::free(text);
+    return name;
+}
+
+}  // namespace detail
 }  // namespace vgpu

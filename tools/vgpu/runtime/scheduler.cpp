@@ -1,5 +1,6 @@
-// Queues and their execution. Nothing runs when it is enqueued: work runs when something waits for it, in an order that
-// the schedule chooses among those that streams and events allow. So what CUDA leaves open does vary here.
+// Queues and their execution. Nothing runs when it is enqueued: work runs when something waits for it, in an
+// order that the schedule chooses among those that streams and events allow. So what CUDA leaves open does
+// vary here.
 #include <algorithm>
 #include <exception>
 #include <unordered_set>
@@ -85,6 +86,17 @@ OperationPtr choose(const Numbers* needed) {
         }
     }
     return s.pending.begin()->second;
+}
+
+// The host has waited for these operations. Once it has waited for all, what lies behind them need not be
+// kept.
+void waited_for(const Clock& clock) {
+    State& s = state();
+    join(s.host, clock);
+    if (s.pending.empty() &&
+        std::equal(s.lane_sequence.begin(), s.lane_sequence.end(), s.host.begin(), s.host.end())) {
+        forget_operations();
+    }
 }
 
 std::shared_ptr<Stream> default_stream_of_thread() {
@@ -241,7 +253,7 @@ void wait_for(const OperationPtr& operation) {
             run(choose(&needed));
         }
     }
-    join(state().host, operation->clock);
+    waited_for(operation->clock);
 }
 
 void wait_for_all() {
@@ -249,7 +261,7 @@ void wait_for_all() {
     while (!s.pending.empty()) {
         run(choose(nullptr));
     }
-    join(s.host, s.lane_sequence);
+    waited_for(s.lane_sequence);
 }
 
 void make_progress(const OperationPtr& operation) {

@@ -1,5 +1,6 @@
-// The runtime's state, private to the host half: streams, events, graphs, queued operations, errors. One lock guards
-// all of it and is held while operations run, so operations run one at a time on whichever thread waits for them.
+// The runtime's state, private to the host half: streams, events, graphs, queued operations, errors. One lock
+// guards all of it and is held while operations run, so operations run one at a time on whichever thread
+// waits for them.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -24,7 +25,8 @@
 
 namespace vgpu::detail {
 
-// A vector clock: for every lane (a stream, or a chain of a graph) the last operation known to have come before.
+// A vector clock: for every lane (a stream, or a chain of a graph) the last operation known to have come
+// before.
 using Clock = std::vector<std::uint32_t>;
 void join(Clock& into, const Clock& from);
 
@@ -174,6 +176,7 @@ State& state();
 // --- errors (errors.cpp) ---
 void start_once();
 bool started();
+std::string readable(const std::string& mangled);  // a kernel's name as in its source
 void set_sticky(cudaError_t error);
 cudaError_t record_error(cudaError_t error);  // what cudaGetLastError returns next; passes its argument on
 bool in_host_function();
@@ -216,6 +219,8 @@ std::vector<OperationPtr> before_default_stream();
 
 std::uint32_t next_operation_number(std::uint32_t lane, std::uint32_t sequence, const std::string& name);
 std::string operation_name(std::uint32_t number);
+// To be called when nothing is queued and the host has waited for everything.
+void forget_operations();
 void set_current(const Operation* operation);
 
 // --- capture (capture.cpp) ---
