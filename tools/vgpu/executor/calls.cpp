@@ -93,12 +93,17 @@ void vprintf_(Thread& t, unsigned char* result, unsigned char* const* arguments,
 void assertfail(Thread& thread, unsigned char* const* arguments, U32 site) {
     auto& t = static_cast<ThreadState&>(thread);
     Executor& e = Executor::of(t);
-    const std::string message = string_at(t, ld_bytes<U64>(arguments[0]), site);
-    const std::string file = string_at(t, ld_bytes<U64>(arguments[1]), site);
-    const U32 line = ld_bytes<U32>(arguments[2]);
-    const std::string function = string_at(t, ld_bytes<U64>(arguments[3]), site);
-    e.fault(t, Fault::unknown, site, 0, 0,
+    // abort() does not return: no string may be alive by then.
+    const auto describe = [&] {
+        const std::string message = string_at(t, ld_bytes<U64>(arguments[0]), site);
+        const std::string file = string_at(t, ld_bytes<U64>(arguments[1]), site);
+        const U32 line = ld_bytes<U32>(arguments[2]);
+        const std::string function = string_at(t, ld_bytes<U64>(arguments[3]), site);
+        e.fault(
+            t, Fault::unknown, site, 0, 0,
             "assertion `" + message + "` failed at " + file + ":" + std::to_string(line) + " in " + function);
+    };
+    describe();
     e.abort();
 }
 

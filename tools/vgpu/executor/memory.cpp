@@ -10,22 +10,25 @@ namespace vgpu::device {
 View& find_view(Thread& thread, U64 address, U32 size, U32 site, Access access) {
     auto& t = static_cast<ThreadState&>(thread);
     Executor& e = Executor::of(t);
-    const char* verb = access == Access::read ? "reads " : access == Access::write ? "writes " : "updates ";
-    const std::string bytes = verb + std::to_string(size) + " bytes ";
     const Allocation* a = find_allocation(address);
+    // abort() does not return: no string may be alive by then.
+    const auto fail = [&](Fault kind, const char* where) {
+        const char* verb = access == Access::read    ? "reads "
+                           : access == Access::write ? "writes "
+                                                     : "updates ";
+        e.fault(t, kind, site, address, size,
+                verb + std::to_string(size) + " bytes " + where + describe_address(address));
+    };
     if (a == nullptr || !a->contains(address, size)) {
-        e.fault(t, Fault::out_of_bounds, site, address, size, bytes + describe_address(address));
+        fail(Fault::out_of_bounds, "");
         e.abort();
     }
     if ((address & (size - 1)) != 0) {
-        e.fault(t, Fault::misaligned, site, address, size,
-                bytes + "at an address that is not a multiple of " + std::to_string(size) + ": " +
-                    describe_address(address));
+        fail(Fault::misaligned, "at an address that is not a multiple of that: ");
         e.abort();
     }
     if (access != Access::read && a->kind == MemoryKind::constant) {
-        e.fault(t, Fault::out_of_bounds, site, address, size,
-                bytes + "of constant memory: " + describe_address(address));
+        fail(Fault::out_of_bounds, "of constant memory: ");
         e.abort();
     }
     View& view = t.block->views[site];
