@@ -1,0 +1,67 @@
+# vgpu_add_cuda(target file.cu ... [OPTIONS nvcc-option ...])
+#
+# Compiles CUDA sources into `target` so that they run on the virtual GPU: nvcc makes the host object and the PTX,
+# ptx2cpp turns the PTX into C++, the C++ compiler turns that into a second object, and both are joined into one, so that
+# a linker that takes the first out of an archive cannot leave the second behind. Links `target` with the vgpu library.
+include_guard(GLOBAL)
+include(CheckCXXSourceRuns)
+
+find_program(VGPU_NVCC nvcc PATHS /usr/local/cuda/bin)
+
+# Hardware FMA makes fma.rn one instruction instead of a library call.
+if(NOT CMAKE_CROSSCOMPILING)
+  check_cxx_source_runs("
+    int main() { return __builtin_cpu_supports(\"avx2\") && __builtin_cpu_supports(\"fma\") && __builtin_cpu_supports(\"bmi2\") ? 0 : 1; }"
+    VGPU_HOST_HAS_FMA)
+endif()
+option(VGPU_DEBUG_DEVICE "Compile translated kernels without optimisation, for stepping through a thread in gdb" OFF)
+if(VGPU_DEBUG_DEVICE)
+  set(VGPU_DEVICE_OPTIONS -O0 -g)
+else()
+  set(VGPU_DEVICE_OPTIONS -O1 -g1)
+endif()
+list(APPEND VGPU_DEVICE_OPTIONS -std=c++20 -w -fPIC -ffp-contract=off -fno-math-errno -fno-strict-aliasing)
+if(VGPU_HOST_HAS_FMA)
+  list(APPEND VGPU_DEVICE_OPTIONS -mavx2 -mfma -mbmi -mbmi2 -mlzcnt -mpopcnt -mf16c)
+endif()
+
+function(vgpu_add_cuda target)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "OPTIONS")
+  foreach(source ${arg_UNPARSED_ARGUMENTS})
+    get_filename_component(path "${source}" ABSOLUTE)
+    get_filename_component(stem "${path}" NAME_WE)
+    file(RELATIVE_PATH name "${PROJECT_SOURCE_DIR}" "${path}")
+    string(MAKE_C_IDENTIFIER "${name}" name)
+    set(dir "${CMAKE_CURRENT_BINARY_DIR}/vgpu/${target}/${name}")
+    file(MAKE_DIRECTORY "${dir}")
+    add_custom_command(
+      OUTPUT "${dir}/host.o" "${dir}/${stem}.fatbin"
+      COMMAND "${VGPU_NVCC}" -std=c++20 -ccbin "${CMAKE_CXX_COMPILER}" -cudart none
+              -gencode arch=compute_80,code=compute_80 -no-compress -lineinfo
+              "-I${PROJECT_SOURCE_DIR}" -Xcompiler -fPIC,-g1 ${arg_OPTIONS}
+              --keep --keep-dir "${dir}" -MMD -MF "${dir}/host.d" -MT "${dir}/host.o"
+              -c "${path}" -o "${dir}/host.o"
+      DEPENDS "${path}" DEPFILE "${dir}/host.d"
+      COMMENT "nvcc ${name}" VERBATIM)
+    add_custom_command(
+      OUTPUT "${dir}/device.cpp"
+      COMMAND ptx2cpp "${dir}/${stem}.fatbin" -o "${dir}/device.cpp"
+      DEPENDS ptx2cpp "${dir}/${stem}.fatbin"
+      COMMENT "ptx2cpp ${name}" VERBATIM)
+    add_custom_command(
+      OUTPUT "${dir}/device.o"
+      COMMAND ${CMAKE_CXX_COMPILER_LAUNCHER} "${CMAKE_CXX_COMPILER}" ${VGPU_DEVICE_OPTIONS}
+              "-I${PROJECT_SOURCE_DIR}" -MMD -MF "${dir}/device.d" -MT "${dir}/device.o"
+              -c "${dir}/device.cpp" -o "${dir}/device.o"
+      DEPENDS "${dir}/device.cpp" DEPFILE "${dir}/device.d"
+      COMMENT "C++ of ${name}" VERBATIM)
+    add_custom_command(
+      OUTPUT "${dir}/${stem}.o"
+      COMMAND "${CMAKE_LINKER}" -r -o "${dir}/${stem}.o" "${dir}/host.o" "${dir}/device.o"
+      DEPENDS "${dir}/host.o" "${dir}/device.o" VERBATIM)
+    target_sources(${target} PRIVATE "${dir}/${stem}.o")
+    set_source_files_properties("${dir}/${stem}.o" PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
+  endforeach()
+  set_target_properties(${target} PROPERTIES LINKER_LANGUAGE CXX)
+  target_link_libraries(${target} PRIVATE vgpu)
+endfunction()
