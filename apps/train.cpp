@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "diffusion/image/grid.h"
 #include "diffusion/image/png.h"
+#include "diffusion/report.h"
 #include "diffusion/trainer.h"
 
 namespace ito::apps {
@@ -203,14 +204,17 @@ int Training::operator()() {
                                     trainer_.total_steps()));
     save();
     if (stopped) {
+        write_report(run_);
         progress_.print(
             fmt::format("interrupted; continue with: ito train --resume {}", run_.root().string()));
         return exit_interrupted;
     }
     const bool whole = preview();
-    progress_.print(fmt::format("{} in {}; sample with: ito sample {}",
+    write_report(run_);
+    progress_.print(fmt::format("{} in {}; look at {}, sample with: ito sample {}",
                                 whole ? "done" : "trained, preview interrupted,",
-                                format_duration(seconds_since(start_)), run_.root().string()));
+                                format_duration(seconds_since(start_)),
+                                (run_.root() / "report.html").string(), run_.root().string()));
     return whole ? 0 : exit_interrupted;
 }
 

@@ -8,6 +8,7 @@
 //   config.json      every resolved option of the training
 //   metrics.jsonl    one line per logged step
 //   samples/*.png    grids from the same noise
+//   report.html      curves, samples and options on one page (diffusion/report.h)
 //
 // Every file, and the checkpoint folder as a whole, is written under a temporary name and renamed: a crash at
 // any moment leaves the last good checkpoint.
