@@ -24,13 +24,14 @@ TEST_F(Train, WritesTheRunDirectory) {
     const auto files = files_below(folder_ / "run");
     std::vector<std::string> names;
     for (const auto& [name, content] : files) names.push_back(name);
-    EXPECT_EQ(names, (std::vector<std::string>{
-                         "config.json", "metrics.jsonl", "model_index.json", "samples/step-00000010.png",
-                         "samples/step-00000020.png", "samples/step-00000025.png",
-                         "scheduler/scheduler_config.json", "trainer/step-00000025/adam_m.safetensors",
-                         "trainer/step-00000025/adam_v.safetensors", "trainer/step-00000025/ema.safetensors",
-                         "trainer/step-00000025/state.json", "trainer/step-00000025/weights.safetensors",
-                         "unet/config.json", "unet/diffusion_pytorch_model.safetensors"}));
+    EXPECT_EQ(names,
+              (std::vector<std::string>{
+                  "config.json", "metrics.jsonl", "model_index.json", "report.html",
+                  "samples/step-00000010.png", "samples/step-00000020.png", "samples/step-00000025.png",
+                  "scheduler/scheduler_config.json", "trainer/step-00000025/adam_m.safetensors",
+                  "trainer/step-00000025/adam_v.safetensors", "trainer/step-00000025/ema.safetensors",
+                  "trainer/step-00000025/state.json", "trainer/step-00000025/weights.safetensors",
+                  "unet/config.json", "unet/diffusion_pytorch_model.safetensors"}));
     for (const auto& [name, content] : files) {
         if (name.ends_with(".json")) {
             EXPECT_TRUE(nlohmann::json::accept(content)) << name;
