@@ -106,7 +106,9 @@ __global__ void race_same_value_kernel(float* y) {
     __syncthreads();
     y[threadIdx.x] = static_cast<float>(any);
 }
-__global__ void plain_kernel(float* y) { y[0] = 1.0f; }
+__global__ void plain_kernel(float* y) {
+    y[0] = 1.0f;
+}
 __global__ void shared_hungry_kernel(float* y) {
     extern __shared__ float buffer[];
     buffer[threadIdx.x] = 1.0f;
@@ -133,27 +135,61 @@ __global__ void writes_constant_kernel(float* y, const float* table) {
 
 }  // namespace
 
-void out_of_bounds(float* x, int n) { out_of_bounds_kernel<<<2, 64>>>(x, n); }
-void misaligned(char* x) { misaligned_kernel<<<1, 2>>>(x); }
-void shared_out_of_bounds(float* x) { shared_out_of_bounds_kernel<<<1, 32>>>(x); }
-void missing_barrier(const float* x, float* sum) { missing_barrier_kernel<<<1, 64>>>(x, sum); }
-void divergent_barrier(float* x) { divergent_barrier_kernel<<<1, 64>>>(x); }
-void wrong_barrier(float* x) { wrong_barrier_kernel<<<1, 64>>>(x); }
-void missing_wait(const float* x, float* y) { missing_wait_kernel<<<1, 32>>>(x, y); }
-void uninitialised_shared(float* y) { uninitialised_shared_kernel<<<1, 64>>>(y); }
-void uninitialised_global(const float* x, float* y) { uninitialised_global_kernel<<<1, 32>>>(x, y); }
-void lane_exits(const float* x, float* y) { lane_exits_kernel<<<1, 32>>>(x, y); }
-void lane_not_named(const float* x, float* y) { lane_not_named_kernel<<<1, 32>>>(x, y); }
-void race_in_warp(float* y) { race_in_warp_kernel<<<1, 32>>>(y); }
-void race_same_value(float* y) { race_same_value_kernel<<<1, 64>>>(y); }
-void launch_too_large(float* y) { plain_kernel<<<1, 2048>>>(y); }
+void out_of_bounds(float* x, int n) {
+    out_of_bounds_kernel<<<2, 64>>>(x, n);
+}
+void misaligned(char* x) {
+    misaligned_kernel<<<1, 2>>>(x);
+}
+void shared_out_of_bounds(float* x) {
+    shared_out_of_bounds_kernel<<<1, 32>>>(x);
+}
+void missing_barrier(const float* x, float* sum) {
+    missing_barrier_kernel<<<1, 64>>>(x, sum);
+}
+void divergent_barrier(float* x) {
+    divergent_barrier_kernel<<<1, 64>>>(x);
+}
+void wrong_barrier(float* x) {
+    wrong_barrier_kernel<<<1, 64>>>(x);
+}
+void missing_wait(const float* x, float* y) {
+    missing_wait_kernel<<<1, 32>>>(x, y);
+}
+void uninitialised_shared(float* y) {
+    uninitialised_shared_kernel<<<1, 64>>>(y);
+}
+void uninitialised_global(const float* x, float* y) {
+    uninitialised_global_kernel<<<1, 32>>>(x, y);
+}
+void lane_exits(const float* x, float* y) {
+    lane_exits_kernel<<<1, 32>>>(x, y);
+}
+void lane_not_named(const float* x, float* y) {
+    lane_not_named_kernel<<<1, 32>>>(x, y);
+}
+void race_in_warp(float* y) {
+    race_in_warp_kernel<<<1, 32>>>(y);
+}
+void race_same_value(float* y) {
+    race_same_value_kernel<<<1, 64>>>(y);
+}
+void launch_too_large(float* y) {
+    plain_kernel<<<1, 2048>>>(y);
+}
 void launch_too_much_shared(float* y) {
     cudaFuncSetAttribute(shared_hungry_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, 200 * 1024);
     shared_hungry_kernel<<<1, 1, 200 * 1024>>>(y);
 }
-void failed_assertion(int n) { failed_assertion_kernel<<<1, 64>>>(n); }
-void traps(int n) { trap_kernel<<<1, 64>>>(n); }
-void local_out_of_bounds(const int* index, float* y) { local_out_of_bounds_kernel<<<1, 4>>>(index, y); }
+void failed_assertion(int n) {
+    failed_assertion_kernel<<<1, 64>>>(n);
+}
+void traps(int n) {
+    trap_kernel<<<1, 64>>>(n);
+}
+void local_out_of_bounds(const int* index, float* y) {
+    local_out_of_bounds_kernel<<<1, 4>>>(index, y);
+}
 void writes_constant(float* y) {
     void* table = nullptr;
     cudaGetSymbolAddress(&table, fixed);
