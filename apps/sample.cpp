@@ -184,9 +184,7 @@ Action add_sample(CLI::App& app) {
     app.add_option("--sampling-steps", c.sampling_steps,
                    "Reverse steps, spread evenly over the timesteps; 0 for all")
         ->default_str("all, 1000");
-    app.add_option("--variance", c.variance,
-                   "Variance of a step: posterior, or beta (only with all steps; then the default if the "
-                   "scheduler says so)")
+    app.add_option("--variance", c.variance, "Variance of a step: posterior, or beta (all steps only)")
         ->capture_default_str();
     app.add_option("--weights", c.weights, "ema, or raw")->capture_default_str();
     app.add_option("--out", c.out, "The picture: all images as one grid")->capture_default_str();
