@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <new>
 
@@ -46,6 +47,7 @@ int report(const CLI::App& app, const CLI::ParseError& error) {
 
 int main(int argc, char** argv) {
     using namespace ito::apps;
+    std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error like a full disk, with its name
     CLI::App app("Trains and samples denoising diffusion models.", "ito");
     app.require_subcommand(1);
     app.set_version_flag("--version", "ito " ITO_VERSION);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "apps/commands.h"
+#include "apps/config_file.h"
 #include "apps/terminal.h"
 #include "core/error.h"
 #include "diffusion/image/grid.h"
@@ -24,9 +25,11 @@ struct SampleCommand {
     std::string variance = "posterior", weights = "ema", out = "grid.png", progressive;
     bool force = false;
     Execution execution;
-    const CLI::App* app = nullptr;
+    ConfigFile file;
+    CLI::App* app = nullptr;
 
-    int operator()() const;
+    int operator()();
+    int run_command() const;
     void check() const;
 };
 
@@ -95,7 +98,11 @@ void SampleCommand::check() const {
             "--progressive {}: is the file of --out too; choose another name", progressive);
 }
 
-int SampleCommand::operator()() const {
+int SampleCommand::operator()() {
+    return file.run(*app, [this] { return run_command(); });
+}
+
+int SampleCommand::run_command() const {
     check();
     auto kind = parse_variance(variance);
     const auto set = parse_weight_set(weights);
@@ -196,6 +203,7 @@ Action add_sample(CLI::App& app) {
         ->capture_default_str();
     app.add_flag("--force", c.force, "Replace existing pictures");
     c.execution.add_options(app);
+    c.file.add_option(app);
     return [command] { return (*command)(); };
 }
 

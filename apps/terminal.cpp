@@ -75,6 +75,8 @@ void catch_interrupts() {
     action.sa_handler = on_interrupt;
     sigaction(SIGINT, &action, nullptr);
     sigaction(SIGTERM, &action, nullptr);
+    // The end of a pipe: with `ito train | tee log` Ctrl-C ends tee too, and that must not keep this from saving.
+    std::signal(SIGPIPE, SIG_IGN);
     // A closed terminal, unless nohup said to live on without it.
     struct sigaction before = {};
     sigaction(SIGHUP, nullptr, &before);

@@ -6,14 +6,17 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/commands.h"
+#include "apps/config_file.h"
 #include "apps/metrics_log.h"
 #include "apps/terminal.h"
 #include "core/atomic_file.h"
+#include "core/autograd/node.h"
 #include "core/context.h"
 #include "core/error.h"
 #include "diffusion/image/grid.h"
 #include "diffusion/image/png.h"
 #include "diffusion/report.h"
+#include "diffusion/run_lock.h"
 #include "diffusion/trainer.h"
 
 namespace ito::apps {
@@ -36,8 +39,27 @@ std::string absolute_path(const std::string& path) {
 }
 
 /// What a resumed training may change.
-constexpr std::string_view free_options[] = {"--steps",        "--minutes",    "--device",  "--threads",
-                                             "--sample-every", "--save-every", "--data-dir"};
+constexpr std::string_view free_options[] = {"--steps",        "--minutes",    "--device", "--threads",
+                                             "--sample-every", "--save-every", "--keep",   "--data-dir"};
+
+/// What is about to be trained.
+std::vector<std::string> description(const TrainConfig& config, Trainer& trainer, const Run& run) {
+    const auto& data = trainer.dataset();
+    const std::string length = trainer.total_steps() > 0 ? fmt::format("{} steps", trainer.total_steps())
+                                                         : fmt::format("{:g} minutes", config.minutes);
+    return {fmt::format("data      {}: {} images of {}x{}x{}", config.data, data.count, data.height,
+                        data.width, data.channels),
+            fmt::format("model     {:.2f} M parameters, {} on {} {}",
+                        static_cast<double>(trainer.model().parameter_count()) / 1e6,
+                        to_string(Device::parse(config.device)), threads(),
+                        threads() == 1 ? "thread" : "threads"),
+            fmt::format("schedule  {} timesteps, prior {:.2g} bits/dim", config.timesteps,
+                        trainer.schedule().prior_bits_per_dim(trainer.data_second_moment())),
+            fmt::format("training  {} of {} images{}{}", length, trainer.images_per_step(),
+                        trainer.steps_done() > 0 ? fmt::format(", on from step {}", trainer.steps_done())
+                                                 : std::string(),
+                        run.root().empty() ? std::string() : fmt::format(" -> {}", run.root().string()))};
+}
 
 /// The loop of one command, with all that it shows and writes on the way.
 class Training {
@@ -49,7 +71,7 @@ class Training {
     int operator()();
 
   private:
-    void describe();
+    StepMetrics step();
     void count(const StepMetrics& done);
     void write_metrics();
     void plan_steps();
@@ -86,22 +108,22 @@ class Training {
     double images_per_second_ = 0;
 };
 
-void Training::describe() {
-    const auto& data = trainer_.dataset();
-    progress_.print(fmt::format("data      {}: {} images of {}x{}x{}", config_.data, data.count, data.height,
-                                data.width, data.channels));
-    progress_.print(fmt::format("model     {:.2f} M parameters, {} on {} {}",
-                                static_cast<double>(trainer_.model().parameter_count()) / 1e6,
-                                to_string(Device::parse(config_.device)), threads(),
-                                threads() == 1 ? "thread" : "threads"));
-    progress_.print(fmt::format("schedule  {} timesteps, prior {:.2g} bits/dim", config_.timesteps,
-                                trainer_.schedule().prior_bits_per_dim(trainer_.data_second_moment())));
-    const std::string length = trainer_.total_steps() > 0 ? fmt::format("{} steps", trainer_.total_steps())
-                                                          : fmt::format("{:g} minutes", config_.minutes);
-    progress_.print(
-        fmt::format("training  {} of {} images{} -> {}", length, trainer_.images_per_step(),
-                    first_step_ > 0 ? fmt::format(", on from step {}", first_step_) : std::string(),
-                    run_.root().string()));
+StepMetrics Training::step() {
+    try {
+        return trainer_.step();
+    } catch (const Diverged& error) {
+        const auto kept = run_.latest_checkpoint();
+        fail(
+            "{}; {}; ito train --resume {} --anomaly names the op that made it; a lower --lr or --clip 1 may "
+            "help",
+            error.what(),
+            kept ? fmt::format("the checkpoint {} stays", kept->filename().string())
+                 : std::string("there is no checkpoint yet"),
+            run_.root().string());
+    } catch (const Error& error) {
+        if (!autograd::anomaly_mode()) throw;
+        fail("step {}: {}", trainer_.steps_done() + 1, error.what());
+    }
 }
 
 void Training::count(const StepMetrics& done) {
@@ -174,9 +196,9 @@ bool Training::preview() {
 }
 
 int Training::operator()() {
-    describe();
+    for (const std::string& line : description(config_, trainer_, run_)) progress_.print(line);
     while (!complete() && !interrupted() && !out_of_time()) {
-        count(trainer_.step());
+        count(step());
         plan_steps();
         const double elapsed = seconds_since(speed_start_);
         const bool line = last_.step % MetricsLog::every == 0;
@@ -221,27 +243,31 @@ int Training::operator()() {
 struct TrainCommand {
     TrainConfig config;
     std::string out, resume;
-    const CLI::App* app = nullptr;
+    bool anomaly = false, dry_run = false;
+    ConfigFile file;
+    CLI::App* app = nullptr;
+    std::optional<RunLock> lock;
 
     int operator()();
 
   private:
+    int run_command();
     bool given(const char* option) const { return app->count(option) > 0; }
     Run new_run();
     Run open_run();
+    void begin(const Run& run);
+    void write_config(const Run& run) const;
     void continue_from(const Run& run, Trainer& trainer);
 };
 
 Run TrainCommand::new_run() {
-    require(!out.empty(), "--out is missing: the folder that the run is written to");
+    require(!out.empty() || dry_run, "--out is missing: the folder that the run is written to");
     if (config.steps == 0 && config.minutes == 0) config.steps = default_steps;
     const Run run(out);
     require(!run.exists(),
             "--out {}: holds a run already; continue it with --resume {}, or choose another folder", out,
             out);
-    std::error_code error;
-    require(!fs::exists(out, error) || (fs::is_directory(out, error) && fs::is_empty(out, error)),
-            "--out {}: exists and is not an empty folder; choose another", out);
+    require(run.vacant(), "--out {}: exists and is not an empty folder; choose another", out);
     return run;
 }
 
@@ -250,6 +276,7 @@ Run TrainCommand::open_run() {
     require(out.empty() || out == resume, "--out {}: --resume goes on in {}; give one of them", out, resume);
     require(run.exists(), "--resume {}: not a run of ito train ({} is missing)", resume,
             run.config().string());
+    lock.emplace(run.lock(), run.root());
     TrainConfig saved = TrainConfig::from_json(read_text(run.config()), run.config().string());
     const auto fixed = nlohmann::json::parse(saved.to_json()),
                wanted = nlohmann::json::parse(config.to_json());
@@ -269,6 +296,7 @@ Run TrainCommand::open_run() {
     if (given("--threads")) saved.threads = config.threads;
     if (given("--sample-every")) saved.sample_every = config.sample_every;
     if (given("--save-every")) saved.save_every = config.save_every;
+    if (given("--keep")) saved.keep = config.keep;
     if (given("--data-dir")) saved.data_dir = config.data_dir;
     config = saved;
     return run;
@@ -287,7 +315,28 @@ void TrainCommand::continue_from(const Run& run, Trainer& trainer) {
             trainer.steps_done());
 }
 
+/// Makes the folder of a new run.
+void TrainCommand::begin(const Run& run) {
+    make_folder(run.root());
+    lock.emplace(run.lock(), run.root());
+    require(run.vacant(), "--out {}: another process began a run there just now; choose another folder", out);
+}
+
+/// Both forms of the options. config.json comes first: from there on the folder is a run.
+void TrainCommand::write_config(const Run& run) const {
+    write_file_atomically(run.config(), config.to_json());
+    write_file_atomically(
+        run.config_toml(),
+        fmt::format(
+            "# Every option of this run. The same training again: ito train --config {} --out NEW\n{}",
+            run.config_toml().filename().string(), to_toml(config.to_json())));
+}
+
 int TrainCommand::operator()() {
+    return file.run(*app, [this] { return run_command(); });
+}
+
+int TrainCommand::run_command() {
     require(!given("--steps") || config.steps > 0, "--steps {}: expected 1 or more", config.steps);
     config.validate();
     // Kept as an absolute path: the run can be continued from another folder.
@@ -300,9 +349,15 @@ int TrainCommand::operator()() {
     Trainer trainer(
         config, load_dataset(config.data, {.data_dir = config.data_dir, .image_size = config.image_size}));
     if (given("--resume")) continue_from(run, trainer);
-    make_folder(run.root());
+    if (dry_run) {
+        for (const std::string& line : description(config, trainer, run)) fmt::print("# {}\n", line);
+        fmt::print("{}", to_toml(config.to_json()));
+        return 0;
+    }
+    autograd::set_anomaly_mode(anomaly);
+    if (!given("--resume")) begin(run);
     run.remove_abandoned_files();
-    write_file_atomically(run.config(), config.to_json());  // first: from here on the folder is a run
+    write_config(run);
     make_folder(run.samples());
     make_folder(run.trainer());
     run.write_pipeline(trainer.unet_config(), config.scheduler());
@@ -366,6 +421,10 @@ Action add_train(CLI::App& app) {
     app.add_option("--sample-every", o.sample_every, "Steps between sample grids, 0 for one at the end")
         ->capture_default_str();
     app.add_option("--save-every", o.save_every, "Steps between checkpoints")->capture_default_str();
+    app.add_option("--keep", o.keep, "Checkpoints that stay, the latest")->capture_default_str();
+    app.add_flag("--anomaly", c.anomaly, "Stop at the first NaN or infinity and name its op; slow");
+    app.add_flag("--dry-run", c.dry_run, "Check and print what would be trained, and end");
+    c.file.add_option(app);
     return [command] { return (*command)(); };
 }
 

@@ -1,5 +1,6 @@
 #include "diffusion/run.h"
 
+#include <algorithm>
 #include <charconv>
 #include <fstream>
 #include <sstream>
@@ -54,6 +55,18 @@ void for_each_checkpoint(const fs::path& trainer, Visit&& visit) {
 
 }  // namespace
 
+bool Run::vacant() const {
+    std::error_code error;
+    if (!fs::exists(root_, error)) return !error;
+    if (!fs::is_directory(root_, error)) return false;
+    const std::string unfinished = config().filename().string() + ".";
+    for (fs::directory_iterator entry(root_, error), end; !error && entry != end; entry.increment(error)) {
+        const fs::path name = entry->path().filename();
+        if (name != lock().filename() && !name.string().starts_with(unfinished)) return false;
+    }
+    return !error;
+}
+
 fs::path Run::checkpoint(std::int64_t steps) const {
     return trainer() / fmt::format("step-{:08}", steps);
 }
@@ -69,11 +82,14 @@ std::optional<fs::path> Run::latest_checkpoint() const {
     return latest;
 }
 
-void Run::remove_checkpoints_but(const fs::path& kept) const {
-    for_each_checkpoint(trainer(), [&](const fs::path& path, std::int64_t) {
-        std::error_code ignored;
-        if (path != kept) fs::remove_all(path, ignored);
-    });
+void Run::keep_latest_checkpoints(std::int64_t count) const {
+    std::vector<std::pair<std::int64_t, fs::path>> checkpoints;
+    for_each_checkpoint(
+        trainer(), [&](const fs::path& path, std::int64_t step) { checkpoints.emplace_back(step, path); });
+    std::sort(checkpoints.rbegin(), checkpoints.rend());
+    std::error_code ignored;
+    for (auto i = static_cast<std::size_t>(count); i < checkpoints.size(); ++i)
+        fs::remove_all(checkpoints[i].second, ignored);
 }
 
 void Run::remove_abandoned_files() const {
@@ -135,7 +151,8 @@ Pipeline load_pipeline(const fs::path& folder, WeightSet weights) {
         fs::exists(file), "{}: the weights are missing{}", file.string(),
         fs::exists(unet / "diffusion_pytorch_model.bin")
             ? "; diffusion_pytorch_model.bin is there, save the pipeline again with safe_serialization=True"
-            : "");
+        : fs::exists(Run(folder).lock()) ? " yet: a training writes them with its first checkpoint"
+                                         : "");
     nn::load_tensors(file, pipeline.model->named_parameters());
     pipeline.model->eval();
     return pipeline;

@@ -6,6 +6,8 @@
 //   scheduler/scheduler_config.json
 //   trainer/step-00000500/{weights,ema,adam_m,adam_v}.safetensors, state.json
 //   config.json      every resolved option of the training
+//   config.toml      the same for ito train --config
+//   .lock            held by the process that trains here (diffusion/run_lock.h)
 //   metrics.jsonl    one line per logged step
 //   samples/*.png    grids from the same noise
 //   report.html      curves, samples and options on one page (diffusion/report.h)
@@ -29,6 +31,8 @@ class Run {
 
     const std::filesystem::path& root() const { return root_; }
     std::filesystem::path config() const { return root_ / "config.json"; }
+    std::filesystem::path config_toml() const { return root_ / "config.toml"; }
+    std::filesystem::path lock() const { return root_ / ".lock"; }
     std::filesystem::path metrics() const { return root_ / "metrics.jsonl"; }
     std::filesystem::path samples() const { return root_ / "samples"; }
     std::filesystem::path trainer() const { return root_ / "trainer"; }
@@ -38,11 +42,15 @@ class Run {
 
     /// True if the folder holds a run (its config.json).
     bool exists() const { return std::filesystem::exists(config()); }
+    /// True if a run may begin here: there is nothing, or an empty folder, or what a training left that was killed
+    /// before its config.json was written.
+    bool vacant() const;
     /// The folder of the checkpoint after `steps` steps.
     std::filesystem::path checkpoint(std::int64_t steps) const;
     /// The complete checkpoint with the highest step; none in a folder that diffusers saved.
     std::optional<std::filesystem::path> latest_checkpoint() const;
-    void remove_checkpoints_but(const std::filesystem::path& kept) const;
+    /// Removes all checkpoints but the `count` with the highest steps.
+    void keep_latest_checkpoints(std::int64_t count) const;
     /// Removes the temporary files that a killed training left. Only for the one process that writes to the run.
     void remove_abandoned_files() const;
 

@@ -46,6 +46,7 @@ void for_each_field(Config& c, Visit&& visit) {
     visit("precision", c.precision);
     visit("sample_every", c.sample_every);
     visit("save_every", c.save_every);
+    visit("keep", c.keep);
 }
 
 /// Reads exactly what the field can hold: the library's own conversion would cut 10.7 to 10, wrap numbers that
@@ -176,6 +177,7 @@ void TrainConfig::validate() const {
             precision);
     require_range<std::int64_t>("sample-every", sample_every, 0, many);
     require_range<std::int64_t>("save-every", save_every, 1, many);
+    require_range<std::int64_t>("keep", keep, 1, 1000);
 }
 
 nn::UNetConfig TrainConfig::unet(std::int64_t height, std::int64_t width, std::int64_t channels) const {

@@ -58,6 +58,14 @@ void replace_by_link(const fs::path& file, const fs::path& name) {
     }
 }
 
+MetricsWindow read_window(const Json& json, const fs::path& file) {
+    const auto is_number = [&](const char* key) { return json.contains(key) && json[key].is_number(); };
+    require(json.is_object() && is_number("steps") && json["steps"].is_number_unsigned() &&
+                is_number("loss") && is_number("grad_norm"),
+            "{}: \"window\" is missing or damaged", file.string());
+    return {json["steps"].get<std::int64_t>(), json["loss"].get<double>(), json["grad_norm"].get<double>()};
+}
+
 }  // namespace
 
 void MetricsWindow::add(const StepMetrics& metrics) {
@@ -123,10 +131,9 @@ StepMetrics Trainer::step() {
     for (std::int64_t i = 0; i < config_.grad_accum; ++i) metrics.loss += forward_backward(i);
     metrics.lr = lr_.at(static_cast<std::int64_t>(step_));
     metrics.grad_norm = nn::gradient_norm(parameters_);
-    require(
-        std::isfinite(metrics.loss) && std::isfinite(metrics.grad_norm),
-        "training diverged at step {}: loss {}, gradient norm {}; train again with a lower --lr, or --clip 1",
-        step_ + 1, metrics.loss, metrics.grad_norm);
+    if (!std::isfinite(metrics.loss) || !std::isfinite(metrics.grad_norm))
+        throw Diverged(fmt::format("training diverged at step {}: loss {}, gradient norm {}", step_ + 1,
+                                   metrics.loss, metrics.grad_norm));
     adam_.step(metrics.lr, nn::clip_factor(metrics.grad_norm, config_.clip), &ema_);
     metrics.step = static_cast<std::int64_t>(++step_);
     window_.add(metrics);
@@ -171,7 +178,7 @@ void Trainer::save(const Run& run) const {
         folder.commit();
     }
     replace_by_link(checkpoint / "ema.safetensors", run.unet_weights());
-    run.remove_checkpoints_but(checkpoint);
+    run.keep_latest_checkpoints(config_.keep);
 }
 
 void Trainer::load(const fs::path& checkpoint) {
@@ -185,22 +192,13 @@ void Trainer::load(const fs::path& checkpoint) {
     };
     const auto step = number("step"), total = number("total_steps"), adam_steps = number("adam_steps"),
                updates = number("ema_updates");
-    // States of the first versions have neither of these.
-    if (const auto saved = state.find("dataset"); saved != state.end()) {
-        const Json here = {dataset_.count, dataset_.height, dataset_.width, dataset_.channels};
-        require(*saved == here,
-                "{}: trained on a data set of size {}, it has {} now ([images, height, width, channels])",
-                file.string(), saved->dump(), here.dump());
-    }
-    MetricsWindow window;
-    if (const auto saved = state.find("window"); saved != state.end()) {
-        try {
-            window = {saved->at("steps").get<std::int64_t>(), saved->at("loss").get<double>(),
-                      saved->at("grad_norm").get<double>()};
-        } catch (const Json::exception&) {
-            fail("{}: \"window\" is damaged", file.string());
-        }
-    }
+    const Json here = {dataset_.count, dataset_.height, dataset_.width, dataset_.channels};
+    const Json saved = state.value("dataset", Json());
+    require(saved.is_array(), "{}: \"dataset\" is missing or no array", file.string());
+    require(saved == here,
+            "{}: trained on a data set of size {}, it has {} now ([images, height, width, channels])",
+            file.string(), saved.dump(), here.dump());
+    const MetricsWindow window = read_window(state.value("window", Json()), file);
     nn::load_tensors(checkpoint / "weights.safetensors", parameters_.named_views(parameters_.values()));
     nn::load_tensors(checkpoint / "ema.safetensors", parameters_.named_views(ema_.average()));
     nn::load_tensors(checkpoint / "adam_m.safetensors", parameters_.named_views(adam_.m()));

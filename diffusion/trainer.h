@@ -37,12 +37,18 @@ struct MetricsWindow {
     double mean_grad_norm() const { return grad_norm / static_cast<double>(steps); }
 };
 
+/// The loss or the gradients of a step are not finite; the weights are those of before the step.
+class Diverged : public Error {
+  public:
+    using Error::Error;
+};
+
 class Trainer {
   public:
     /// A fresh network for the data set. `config.steps` may still be 0 (see set_total_steps).
     Trainer(const TrainConfig& config, Dataset dataset);
 
-    /// One optimizer step: forward and backward over grad_accum batches, clipping, Adam, EMA.
+    /// One optimizer step: forward and backward over grad_accum batches, clipping, Adam, EMA. Throws Diverged.
     StepMetrics step();
 
     std::int64_t steps_done() const { return static_cast<std::int64_t>(step_); }
@@ -65,8 +71,8 @@ class Trainer {
     /// `keep_going` returns false.
     Tensor sample(std::int64_t count, std::int64_t sampling_steps, const std::function<bool()>& keep_going);
 
-    /// Writes a checkpoint folder under `run` and the pipeline's weights, and then removes older checkpoints. If
-    /// it throws (disk full), the older checkpoint is still there.
+    /// Writes a checkpoint folder under `run` and the pipeline's weights, and then removes checkpoints older than
+    /// the last `config.keep`. If it throws (disk full), the older ones are still there.
     void save(const Run& run) const;
     /// Goes on from a checkpoint folder; throws if it was trained on a data set of another size.
     void load(const std::filesystem::path& checkpoint);

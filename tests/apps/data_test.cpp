@@ -145,6 +145,7 @@ TEST_F(Data, RefusesBadOptions) {
     refused({"--precision", "bfloat16"}, {"--precision bfloat16", "float32"});
     refused({"--sample-every", "-1"}, {"--sample-every -1"});
     refused({"--save-every", "0"}, {"--save-every 0"});
+    refused({"--keep", "0"}, {"--keep 0", "1 to 1000"});
     refused({"--device", "gpu"}, {"device 'gpu'", "auto, cpu, cuda"});
     refused({"--device", "cuda:x"}, {"device 'cuda:x'"});
     refused({"--data", "\xff"}, {"--data", "UTF-8"});

@@ -48,7 +48,11 @@ TEST(Help, OfTrain) {
                                 {"--precision ", "=float32 "},
                                 {"--resume ", "Run directory"},
                                 {"--sample-every ", "=0 "},
-                                {"--save-every ", "=500 "}});
+                                {"--save-every ", "=500 "},
+                                {"--keep ", "=1 "},
+                                {"--anomaly ", "name its op"},
+                                {"--dry-run ", "print"},
+                                {"--config ", "TOML"}});
 }
 
 TEST(Help, OfSample) {
@@ -62,7 +66,8 @@ TEST(Help, OfSample) {
                                 {"--variance ", "=posterior "},
                                 {"--weights ", "=ema "},
                                 {"--out ", "=grid.png "},
-                                {"--progressive ", "noise to image"}});
+                                {"--progressive ", "noise to image"},
+                                {"--config ", "TOML"}});
 }
 
 TEST(Help, OfTheProgram) {

@@ -26,7 +26,7 @@ TEST_F(Train, WritesTheRunDirectory) {
     for (const auto& [name, content] : files) names.push_back(name);
     EXPECT_EQ(names,
               (std::vector<std::string>{
-                  "config.json", "metrics.jsonl", "model_index.json", "report.html",
+                  ".lock", "config.json", "config.toml", "metrics.jsonl", "model_index.json", "report.html",
                   "samples/step-00000010.png", "samples/step-00000020.png", "samples/step-00000025.png",
                   "scheduler/scheduler_config.json", "trainer/step-00000025/adam_m.safetensors",
                   "trainer/step-00000025/adam_v.safetensors", "trainer/step-00000025/ema.safetensors",

@@ -6,14 +6,18 @@
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <chrono>
+#include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace ito::testing {
@@ -22,6 +26,12 @@ struct CommandOptions {
     /// Sent once, when this text has appeared in the output.
     int signal = 0;
     std::string signal_at = {};
+    /// Called every few milliseconds with the output so far and the seconds since the start; what is not 0 is sent.
+    std::function<int(const std::string& out, const std::string& err, double seconds)> signals = {};
+    /// When this text has appeared, nobody reads the output any longer.
+    std::string close_output_at = {};
+    std::uint64_t largest_file =
+        0;                  ///< bytes a file may have, 0 for any; writing beyond fails as on a full disk
     bool terminal = false;  ///< standard output and error are one terminal of 80 columns
     std::filesystem::path folder = {};
     double seconds = 120;  ///< then it is killed, which fails with an exception
@@ -56,6 +66,10 @@ inline CommandResult run_command(const std::string& program, std::vector<std::st
             dup2(out[1], STDOUT_FILENO);
             dup2(err[1], STDERR_FILENO);
         }
+        if (options.largest_file > 0) {
+            const rlimit limit = {options.largest_file, options.largest_file};
+            setrlimit(RLIMIT_FSIZE, &limit);
+        }
         if (options.folder.empty() || chdir(options.folder.c_str()) == 0) execv(program.c_str(), argv.data());
         _exit(127);
     }
@@ -66,7 +80,7 @@ inline CommandResult run_command(const std::string& program, std::vector<std::st
     bool sent = options.signal == 0, too_long = false;
     std::array<pollfd, 2> open{{{out[0], POLLIN, 0}, {err[0], POLLIN, 0}}};
     while (open[0].fd >= 0 || open[1].fd >= 0) {
-        poll(open.data(), open.size(), 100);
+        poll(open.data(), open.size(), options.signals ? 2 : 100);
         for (auto& file : open) {
             if (file.fd < 0 || file.revents == 0) continue;
             std::array<char, 4096> buffer{};
@@ -82,12 +96,19 @@ inline CommandResult run_command(const std::string& program, std::vector<std::st
             kill(child, options.signal);
             sent = true;
         }
+        if (options.signals)
+            if (const int next = options.signals(result.out, result.err, elapsed())) kill(child, next);
+        if (!options.close_output_at.empty() && open[0].fd >= 0 &&
+            result.out.find(options.close_output_at) != std::string::npos) {
+            close(std::exchange(out[0], -1));
+            open[0].fd = -1;
+        }
         if (!too_long && elapsed() > options.seconds) {
             kill(child, SIGKILL);
             too_long = true;
         }
     }
-    close(out[0]);
+    if (out[0] >= 0) close(out[0]);
     close(err[0]);
     int status = 0;
     waitpid(child, &status, 0);

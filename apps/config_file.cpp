@@ -1,0 +1,171 @@
+#include "apps/config_file.h"
+
+#include <toml++/toml.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <vector>
+
+#include "core/error.h"
+#include "diffusion/run.h"
+
+namespace ito::apps {
+namespace {
+
+std::string where(const std::string& path, unsigned line) {
+    return fmt::format("{}:{}", path, line);
+}
+
+toml::table parse(const std::string& path) {
+    require(!std::filesystem::is_directory(path), "--config {}: is a folder; expected a TOML file", path);
+    const std::string text = diffusion::read_text(path);
+    try {
+        return toml::parse(text, path);
+    } catch (const toml::parse_error& error) {
+        std::string reason(error.description());
+        std::replace(reason.begin(), reason.end(), '\n', ' ');
+        fail("{}: not TOML: {}", where(path, error.source().begin.line), reason);
+    }
+}
+
+/// What a value of the file must be for an option.
+struct Kind {
+    explicit Kind(const CLI::Option& option)
+        : flag(option.get_items_expected_max() == 0 || option.get_expected_min() == 0),
+          list(!flag && option.get_items_expected_max() > 1),
+          whole(option.get_type_name().starts_with("INT") || option.get_type_name().starts_with("UINT")),
+          number(whole || option.get_type_name().starts_with("FLOAT")) {}
+
+    std::string expected() const {
+        if (flag) return "true or false";
+        const std::string one = whole ? "whole number" : number ? "number" : "string in quotes";
+        return list ? fmt::format("one {}, or several as [a, b]", one) : fmt::format("a {}", one);
+    }
+
+    /// The value as it would stand on the command line; false if it is of another kind.
+    bool to_argument(const toml::node& value, std::string& argument) const {
+        if (flag) {
+            if (!value.is_boolean()) return false;
+            argument = value.as_boolean()->get() ? "true" : "false";
+        } else if (value.is_integer() && number) {
+            argument = std::to_string(value.as_integer()->get());
+        } else if (value.is_floating_point() && number && !whole) {
+            argument = fmt::format("{}", value.as_floating_point()->get());
+        } else if (value.is_string() && (!number || whole)) {
+            // TOML's numbers end at 2^63 - 1, a seed at 2^64 - 1: such a one is written as a string.
+            argument = value.as_string()->get();
+            return !number || argument.find_first_not_of("0123456789") == std::string::npos;
+        } else {
+            return false;
+        }
+        return true;
+    }
+
+    bool flag, list, whole, number;
+};
+
+std::vector<std::string> arguments_of(const std::string& place, std::string_view key, const toml::node& value,
+                                      const CLI::Option& option) {
+    const Kind kind(option);
+    std::vector<std::string> arguments;
+    const auto add = [&](const toml::node& node) { return kind.to_argument(node, arguments.emplace_back()); };
+    const toml::array* array = value.as_array();
+    const bool fits = array != nullptr
+                          ? kind.list && !array->empty() && std::all_of(array->begin(), array->end(), add)
+                          : add(value);
+    if (!fits) {
+        std::ostringstream found;
+        found << toml::node_view<const toml::node>(value);
+        std::string text = found.str().substr(0, 60);
+        std::replace(text.begin(), text.end(), '\n', ' ');
+        fail("{}: {} is {}; expected {}", place, key, text, kind.expected());
+    }
+    return arguments;
+}
+
+CLI::Option* find_option(CLI::App& app, const std::string& key) {
+    if (key.empty() || key.front() == '-') return nullptr;
+    CLI::Option* option = app.get_option_no_throw("--" + key);
+    return option != nullptr && option->get_configurable() ? option : nullptr;
+}
+
+[[noreturn]] void refuse_key(CLI::App& app, const std::string& place, const toml::key& key, bool table) {
+    std::string name(key.str());
+    if (table) fail("{}: [{}] is a table; expected plain lines `option = value`", place, name);
+    std::string dashed = name;
+    std::replace(dashed.begin(), dashed.end(), '_', '-');
+    fail("{}: unknown key \"{}\"; expected an option of ito {}{}", place, name.substr(0, 60), app.get_name(),
+         find_option(app, dashed) != nullptr ? fmt::format(", perhaps {}", dashed) : std::string());
+}
+
+}  // namespace
+
+void ConfigFile::add_option(CLI::App& app) {
+    app.add_option("--config", path_, "TOML file of these options; the command line wins over it")
+        ->configurable(false);
+}
+
+void ConfigFile::apply(CLI::App& app) {
+    if (app.count("--config") == 0) return;
+    const toml::table table = parse(path_);
+    for (const auto& [key, value] : table) {
+        const std::string place = where(path_, key.source().begin.line), name(key.str());
+        CLI::Option* option = find_option(app, name);
+        if (option == nullptr) refuse_key(app, place, key, value.is_table() || value.is_array_of_tables());
+        // Checked also where the command line wins: a mistake in the file shows at once.
+        const auto arguments = arguments_of(place, name, value, *option);
+        if (option->count() > 0) continue;
+        lines_[name] = key.source().begin.line;
+        try {
+            for (const std::string& argument : arguments) option->add_result(argument);
+            option->run_callback();
+        } catch (const CLI::ParseError& error) {
+            fail("{}: {}", place, error.what());
+        }
+    }
+}
+
+int ConfigFile::run(CLI::App& app, const std::function<int()>& command) {
+    apply(app);
+    try {
+        return command();
+    } catch (const Error& error) {
+        throw Error(located(error.what()));
+    }
+}
+
+std::string ConfigFile::located(const std::string& error) const {
+    std::string_view text = error;
+    if (text.starts_with("--")) text.remove_prefix(2);
+    const std::string name(text.substr(0, text.find_first_of(" :")));
+    const auto line = lines_.find(name);
+    return line == lines_.end() ? error : fmt::format("{}: {}", where(path_, line->second), error);
+}
+
+std::string to_toml(const std::string& json) {
+    std::ostringstream text;
+    const auto object = nlohmann::ordered_json::parse(json);
+    for (const auto& [field, value] : object.items()) {
+        if ((value.is_string() && value.get<std::string>().empty()) || (value.is_array() && value.empty()) ||
+            (field == "steps" && value == 0))
+            continue;
+        std::string key = field;
+        std::replace(key.begin(), key.end(), '_', '-');
+        text << key << " = ";
+        if (value.is_string()) {
+            text << toml::value<std::string>(value.get<std::string>());
+        } else if (value.is_number_unsigned() &&
+                   value.get<std::uint64_t>() > std::numeric_limits<std::int64_t>::max()) {
+            text << '"' << value.dump() << '"';
+        } else {
+            text << value.dump();
+        }
+        text << "\n";
+    }
+    return text.str();
+}
+
+}  // namespace ito::apps

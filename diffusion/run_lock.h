@@ -1,0 +1,23 @@
+#pragma once
+// One training at a time in a run directory.
+
+#include <filesystem>
+
+namespace ito::diffusion {
+
+/// Held by the process that trains in a run. The system lets go of it when the process ends, however it ends: the
+/// file itself stays and means nothing. Sampling needs no lock.
+class RunLock {
+  public:
+    /// Takes `file`, which is created if it is missing. Throws Error naming `folder` and the other process if one
+    /// holds it. A lock is one of processes: a second one in the same process is not refused.
+    RunLock(const std::filesystem::path& file, const std::filesystem::path& folder);
+    ~RunLock();
+    RunLock(const RunLock&) = delete;
+    RunLock& operator=(const RunLock&) = delete;
+
+  private:
+    int descriptor_ = -1;
+};
+
+}  // namespace ito::diffusion
