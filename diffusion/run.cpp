@@ -30,8 +30,23 @@ void make_folder(const fs::path& path) {
 
 namespace {
 
-/// The step in "step-00000500"; none for other names.
-std::optional<std::int64_t> step_of(std::string_view name) {
+/// Calls visit(path, step) for every complete checkpoint: those have their final name.
+template <class Visit>
+void for_each_checkpoint(const fs::path& trainer, Visit&& visit) {
+    std::error_code error;
+    std::vector<fs::path> entries;
+    for (const auto& entry : fs::directory_iterator(trainer, error)) entries.push_back(entry.path());
+    for (const auto& path : entries) {
+        const auto step = step_of_checkpoint(path);
+        if (step && fs::is_directory(path, error)) visit(path, *step);
+    }
+}
+
+}  // namespace
+
+std::optional<std::int64_t> step_of_checkpoint(const fs::path& checkpoint) {
+    const std::string filename = checkpoint.filename().string();
+    std::string_view name = filename;
     constexpr std::string_view prefix = "step-";
     if (!name.starts_with(prefix)) return {};
     name.remove_prefix(prefix.size());
@@ -40,20 +55,6 @@ std::optional<std::int64_t> step_of(std::string_view name) {
     if (error != std::errc() || end != name.data() + name.size() || step < 0) return {};
     return step;
 }
-
-/// Calls visit(path, step) for every complete checkpoint: those have their final name.
-template <class Visit>
-void for_each_checkpoint(const fs::path& trainer, Visit&& visit) {
-    std::error_code error;
-    std::vector<fs::path> entries;
-    for (const auto& entry : fs::directory_iterator(trainer, error)) entries.push_back(entry.path());
-    for (const auto& path : entries) {
-        const auto step = step_of(path.filename().string());
-        if (step && fs::is_directory(path, error)) visit(path, *step);
-    }
-}
-
-}  // namespace
 
 bool Run::vacant() const {
     std::error_code error;

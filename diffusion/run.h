@@ -61,6 +61,9 @@ class Run {
     std::filesystem::path root_;
 };
 
+/// The step in the name of a checkpoint's folder (500 of step-00000500); none for other names.
+std::optional<std::int64_t> step_of_checkpoint(const std::filesystem::path& checkpoint);
+
 enum class WeightSet { ema, raw };
 /// "ema" or "raw"; throws Error for anything else.
 WeightSet parse_weight_set(const std::string& text);

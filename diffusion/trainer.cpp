@@ -192,6 +192,8 @@ void Trainer::load(const fs::path& checkpoint) {
     };
     const auto step = number("step"), total = number("total_steps"), adam_steps = number("adam_steps"),
                updates = number("ema_updates");
+    if (const auto named = step_of_checkpoint(checkpoint))
+        require(step == *named, "{}: \"step\" is {}, the folder's name says {}", file.string(), step, *named);
     const Json here = {dataset_.count, dataset_.height, dataset_.width, dataset_.channels};
     const Json saved = state.value("dataset", Json());
     require(saved.is_array(), "{}: \"dataset\" is missing or no array", file.string());
