@@ -20,6 +20,7 @@ std::string where(const std::string& path, unsigned line) {
 }
 
 toml::table parse(const std::string& path) {
+    require(!path.empty(), "--config: the name is empty; expected a TOML file");
     require(!std::filesystem::is_directory(path), "--config {}: is a folder; expected a TOML file", path);
     const std::string text = diffusion::read_text(path);
     try {
@@ -37,7 +38,8 @@ struct Kind {
         : flag(option.get_items_expected_max() == 0 || option.get_expected_min() == 0),
           list(!flag && option.get_items_expected_max() > 1),
           whole(option.get_type_name().starts_with("INT") || option.get_type_name().starts_with("UINT")),
-          number(whole || option.get_type_name().starts_with("FLOAT")) {}
+          number(whole || option.get_type_name().starts_with("FLOAT")),
+          wide(option.get_type_name().starts_with("UINT")) {}
 
     std::string expected() const {
         if (flag) return "true or false";
@@ -54,7 +56,7 @@ struct Kind {
             argument = std::to_string(value.as_integer()->get());
         } else if (value.is_floating_point() && number && !whole) {
             argument = fmt::format("{}", value.as_floating_point()->get());
-        } else if (value.is_string() && (!number || whole)) {
+        } else if (value.is_string() && (!number || wide)) {
             // TOML's numbers end at 2^63 - 1, a seed at 2^64 - 1: such a one is written as a string.
             argument = value.as_string()->get();
             return !number || argument.find_first_not_of("0123456789") == std::string::npos;
@@ -64,7 +66,7 @@ struct Kind {
         return true;
     }
 
-    bool flag, list, whole, number;
+    bool flag, list, whole, number, wide;
 };
 
 std::vector<std::string> arguments_of(const std::string& place, std::string_view key, const toml::node& value,
@@ -114,7 +116,8 @@ void ConfigFile::apply(CLI::App& app) {
     for (const auto& [key, value] : table) {
         const std::string place = where(path_, key.source().begin.line), name(key.str());
         CLI::Option* option = find_option(app, name);
-        if (option == nullptr) refuse_key(app, place, key, value.is_table() || value.is_array_of_tables());
+        const bool table = value.is_table() || value.is_array_of_tables();
+        if (option == nullptr || table) refuse_key(app, place, key, table);
         // Checked also where the command line wins: a mistake in the file shows at once.
         const auto arguments = arguments_of(place, name, value, *option);
         if (option->count() > 0) continue;

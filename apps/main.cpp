@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <new>
@@ -12,7 +13,8 @@ namespace ito::apps {
 std::string check_seed(const std::string& text) {
     const bool digits = !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
     std::uint64_t seed = 0;
-    return digits && CLI::detail::lexical_cast(text, seed) ? "" : "expected 0 to 18446744073709551615";
+    const auto parsed = std::from_chars(text.data(), text.data() + text.size(), seed);
+    return digits && parsed.ec == std::errc() ? "" : "expected 0 to 18446744073709551615";
 }
 
 void Execution::add_options(CLI::App& app) {

@@ -141,6 +141,7 @@ TEST_F(Data, RefusesBadOptions) {
     refused({"--weight-decay", "inf"}, {"--weight-decay inf"});
     refused({"--ema", "1"}, {"--ema 1"});
     refused({"--seed", "-1"}, {"--seed"});
+    refused({"--seed", "18446744073709551616"}, {"--seed", "expected 0 to"});
     refused({"--threads", "-2"}, {"--threads -2"});
     refused({"--precision", "bfloat16"}, {"--precision bfloat16", "float32"});
     refused({"--sample-every", "-1"}, {"--sample-every -1"});
