@@ -141,9 +141,11 @@ int ConfigFile::run(CLI::App& app, const std::function<int()>& command) {
 }
 
 std::string ConfigFile::located(const std::string& error) const {
+    // "--batch 0: expected ...", and of the layers that know no options "device 'gpu': expected ...".
     std::string_view text = error;
-    if (text.starts_with("--")) text.remove_prefix(2);
-    const std::string name(text.substr(0, text.find_first_of(" :")));
+    const bool option = text.starts_with("--");
+    if (option) text.remove_prefix(2);
+    const std::string name(text.substr(0, option ? text.find_first_of(" :") : text.find(" '")));
     const auto line = lines_.find(name);
     return line == lines_.end() ? error : fmt::format("{}: {}", where(path_, line->second), error);
 }

@@ -72,6 +72,7 @@ class Training {
 
   private:
     StepMetrics step();
+    [[noreturn]] void end_diverged(const Diverged& error);
     void count(const StepMetrics& done);
     void write_metrics();
     void plan_steps();
@@ -108,18 +109,22 @@ class Training {
     double images_per_second_ = 0;
 };
 
+void Training::end_diverged(const Diverged& error) {
+    const auto kept = run_.latest_checkpoint();
+    fail(
+        "{}; {}; ito train --resume {} --anomaly names the op that made it; a lower --lr or --clip 1 may "
+        "help",
+        error.what(),
+        kept ? fmt::format("the checkpoint {} stays", kept->filename().string())
+             : std::string("there is no checkpoint yet"),
+        run_.root().string());
+}
+
 StepMetrics Training::step() {
     try {
         return trainer_.step();
     } catch (const Diverged& error) {
-        const auto kept = run_.latest_checkpoint();
-        fail(
-            "{}; {}; ito train --resume {} --anomaly names the op that made it; a lower --lr or --clip 1 may "
-            "help",
-            error.what(),
-            kept ? fmt::format("the checkpoint {} stays", kept->filename().string())
-                 : std::string("there is no checkpoint yet"),
-            run_.root().string());
+        end_diverged(error);
     } catch (const Error& error) {
         if (!autograd::anomaly_mode()) throw;
         fail("step {}: {}", trainer_.steps_done() + 1, error.what());
@@ -168,7 +173,11 @@ void Training::show(bool last) {
 }
 
 void Training::save() {
-    trainer_.save(run_);
+    try {
+        trainer_.save(run_);
+    } catch (const Diverged& error) {
+        end_diverged(error);
+    }
     progress_.print(
         fmt::format("step {}: saved{}", trainer_.steps_done(),
                     steps_made() > 0 ? fmt::format("  loss {:.4f}", shown_loss_) : std::string()));

@@ -118,6 +118,26 @@ WeightSet parse_weight_set(const std::string& text) {
     fail("--weights {}: expected ema or raw", text);
 }
 
+namespace {
+
+void load_raw(const Run& run, const nn::UNet& model) {
+    for (auto checkpoint = run.latest_checkpoint();;) {
+        require(checkpoint.has_value(),
+                "{}: no trainer/step-* checkpoint, so only the ema weights are there; use --weights ema",
+                run.root().string());
+        try {
+            nn::load_tensors(*checkpoint / "weights.safetensors", model.named_parameters());
+            return;
+        } catch (const Error&) {
+            // A training may have removed this checkpoint after its next: then that one is there.
+            if (run.latest_checkpoint() == checkpoint) throw;
+            checkpoint = run.latest_checkpoint();
+        }
+    }
+}
+
+}  // namespace
+
 Pipeline load_pipeline(const fs::path& folder, WeightSet weights) {
     require(fs::is_directory(folder),
             "{}: no such folder; expected a run (ito train --out) or a saved diffusers pipeline",
@@ -140,13 +160,11 @@ Pipeline load_pipeline(const fs::path& folder, WeightSet weights) {
         unet_config.in_channels == unet_config.out_channels,
         "{}: {} input and {} output channels; sampling needs as many (a learned variance is not supported)",
         config.string(), unet_config.in_channels, unet_config.out_channels);
-    fs::path file = unet / "diffusion_pytorch_model.safetensors";
+    const fs::path file = unet / "diffusion_pytorch_model.safetensors";
     if (weights == WeightSet::raw) {
-        const auto checkpoint = Run(folder).latest_checkpoint();
-        require(checkpoint.has_value(),
-                "{}: no trainer/step-* checkpoint, so only the ema weights are there; use --weights ema",
-                folder.string());
-        file = *checkpoint / "weights.safetensors";
+        load_raw(Run(folder), *pipeline.model);
+        pipeline.model->eval();
+        return pipeline;
     }
     require(
         fs::exists(file), "{}: the weights are missing{}", file.string(),

@@ -42,6 +42,13 @@ Tensor take_images(Dataset& data) {
     return Tensor::from(images, {data.count, data.height, data.width, data.channels});
 }
 
+void require_finite(const char* what, const Tensor& tensor, std::uint64_t step) {
+    double sum = 0;  // of zeros: NaN as soon as a value is NaN or infinite
+    for (const float value : tensor.to_vector<float>()) sum += 0.0 * static_cast<double>(value);
+    if (std::isnan(sum))
+        throw Diverged(fmt::format("training diverged: the {} are not finite after step {}", what, step));
+}
+
 /// Gives `file` the further name `name`, in place of what has it: a link where the file system knows links, else
 /// a copy.
 void replace_by_link(const fs::path& file, const fs::path& name) {
@@ -173,6 +180,10 @@ void Trainer::save(const Run& run) const {
     const fs::path checkpoint = run.checkpoint(steps_done());
     remove_abandoned(run.trainer());  // a full disk may need the space
     if (!fs::exists(checkpoint)) {    // it does after a resume that had no step left: the same bits
+        require_finite("weights", parameters_.values(), step_);
+        require_finite("averaged weights", ema_.average(), step_);
+        require_finite("first moments", adam_.m(), step_);
+        require_finite("second moments", adam_.v(), step_);
         AtomicFolder folder(checkpoint);
         write_checkpoint(folder.path());
         folder.commit();

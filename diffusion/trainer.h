@@ -37,7 +37,7 @@ struct MetricsWindow {
     double mean_grad_norm() const { return grad_norm / static_cast<double>(steps); }
 };
 
-/// The loss or the gradients of a step are not finite; the weights are those of before the step.
+/// A loss, a gradient, a weight or a moment is not finite. No checkpoint holds such a value.
 class Diverged : public Error {
   public:
     using Error::Error;
@@ -72,7 +72,7 @@ class Trainer {
     Tensor sample(std::int64_t count, std::int64_t sampling_steps, const std::function<bool()>& keep_going);
 
     /// Writes a checkpoint folder under `run` and the pipeline's weights, and then removes checkpoints older than
-    /// the last `config.keep`. If it throws (disk full), the older ones are still there.
+    /// the last `config.keep`. If it throws (disk full, Diverged), the older ones are still there.
     void save(const Run& run) const;
     /// Goes on from a checkpoint folder; throws if it was trained on a data set of another size.
     void load(const std::filesystem::path& checkpoint);

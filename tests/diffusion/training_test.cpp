@@ -3,13 +3,16 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <cmath>
 #include <csignal>
+#include <limits>
 #include <random>
 
 #include "core/allocator.h"
 #include "core/context.h"
 #include "diffusion/sampler.h"
 #include "diffusion/trainer.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/temporary_folder.h"
 
 namespace ito::diffusion {
@@ -196,6 +199,34 @@ TEST(Training, AFullDiskLeavesTheLastCheckpoint) {
     EXPECT_NO_THROW(load_pipeline(run.root()));
     trainer.save(run);  // and goes on once there is room
     EXPECT_EQ(run.latest_checkpoint()->filename(), "step-00000002");
+}
+
+TEST(Training, NoCheckpointHoldsWhatIsNotFinite) {
+    const testing::TemporaryFolder folder;
+    const diffusion::Run run(folder.path() / "run");
+    // Weights that grow by a factor of 100 a step, past what a float holds, in a step whose gradients were finite.
+    TrainConfig config = tiny_config();
+    config.lr = 10;
+    config.weight_decay = 10;
+    Trainer trainer(config, blobs());
+    run.write_pipeline(trainer.unet_config(), config.scheduler());
+    const auto train = [&] {
+        for (int i = 0; i < 100; ++i) {
+            trainer.step();
+            trainer.save(run);
+        }
+    };
+    EXPECT_THROW(train(), Diverged);
+    ASSERT_EQ(entries_in(run.trainer()), 1);
+    Trainer again(config, blobs());
+    again.load(*run.latest_checkpoint());
+    for (const float weight : weights_of(again)) ASSERT_TRUE(std::isfinite(weight));
+    // A single one is enough.
+    Trainer good(tiny_config(), blobs());
+    good.step();
+    good.model().named_parameters().front().tensor.data<float>()[3] = std::numeric_limits<float>::infinity();
+    testing::expect_error([&] { good.save(run); }, {"weights are not finite after step 1"});
+    EXPECT_EQ(entries_in(run.trainer()), 1);
 }
 
 TEST(Training, RemovesOnlyItsOwnCheckpoints) {
