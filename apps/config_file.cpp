@@ -3,6 +3,7 @@
 #include <toml++/toml.h>
 
 #include <algorithm>
+#include <cctype>
 #include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -19,6 +20,14 @@ std::string where(const std::string& path, unsigned line) {
     return fmt::format("{}:{}", path, line);
 }
 
+/// Cut to what fits a message, without line breaks.
+std::string excerpt(std::string text) {
+    if (text.size() > 60) text.replace(57, std::string::npos, "...");
+    std::replace_if(
+        text.begin(), text.end(), [](unsigned char c) { return std::iscntrl(c) != 0; }, ' ');
+    return text;
+}
+
 toml::table parse(const std::string& path) {
     require(!path.empty(), "--config: the name is empty; expected a TOML file");
     require(!std::filesystem::is_directory(path), "--config {}: is a folder; expected a TOML file", path);
@@ -28,7 +37,7 @@ toml::table parse(const std::string& path) {
     } catch (const toml::parse_error& error) {
         std::string reason(error.description());
         std::replace(reason.begin(), reason.end(), '\n', ' ');
-        fail("{}: not TOML: {}", where(path, error.source().begin.line), reason);
+        fail("{}: not TOML: {}", where(path, error.source().begin.line), reason.substr(0, 150));
     }
 }
 
@@ -81,9 +90,7 @@ std::vector<std::string> arguments_of(const std::string& place, std::string_view
     if (!fits) {
         std::ostringstream found;
         found << toml::node_view<const toml::node>(value);
-        std::string text = found.str().substr(0, 60);
-        std::replace(text.begin(), text.end(), '\n', ' ');
-        fail("{}: {} is {}; expected {}", place, key, text, kind.expected());
+        fail("{}: {} is {}; expected {}", place, key, excerpt(found.str()), kind.expected());
     }
     return arguments;
 }
@@ -94,12 +101,11 @@ CLI::Option* find_option(CLI::App& app, const std::string& key) {
     return option != nullptr && option->get_configurable() ? option : nullptr;
 }
 
-[[noreturn]] void refuse_key(CLI::App& app, const std::string& place, const toml::key& key, bool table) {
-    std::string name(key.str());
-    if (table) fail("{}: [{}] is a table; expected plain lines `option = value`", place, name);
-    std::string dashed = name;
+[[noreturn]] void refuse_key(CLI::App& app, const std::string& place, const std::string& key, bool section) {
+    if (section) fail("{}: [{}] is a table; expected plain lines `option = value`", place, excerpt(key));
+    std::string dashed = key;
     std::replace(dashed.begin(), dashed.end(), '_', '-');
-    fail("{}: unknown key \"{}\"; expected an option of ito {}{}", place, name.substr(0, 60), app.get_name(),
+    fail("{}: unknown key \"{}\"; expected an option of ito {}{}", place, excerpt(key), app.get_name(),
          find_option(app, dashed) != nullptr ? fmt::format(", perhaps {}", dashed) : std::string());
 }
 
@@ -116,8 +122,8 @@ void ConfigFile::apply(CLI::App& app) {
     for (const auto& [key, value] : table) {
         const std::string place = where(path_, key.source().begin.line), name(key.str());
         CLI::Option* option = find_option(app, name);
-        const bool table = value.is_table() || value.is_array_of_tables();
-        if (option == nullptr || table) refuse_key(app, place, key, table);
+        const bool section = value.is_table() || value.is_array_of_tables();
+        if (option == nullptr || section) refuse_key(app, place, name, section);
         // Checked also where the command line wins: a mistake in the file shows at once.
         const auto arguments = arguments_of(place, name, value, *option);
         if (option->count() > 0) continue;

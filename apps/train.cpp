@@ -361,6 +361,7 @@ int TrainCommand::run_command() {
     if (dry_run) {
         for (const std::string& line : description(config, trainer, run)) fmt::print("# {}\n", line);
         fmt::print("{}", to_toml(config.to_json()));
+        require(std::fflush(stdout) == 0, "--dry-run: standard output cannot be written");
         return 0;
     }
     autograd::set_anomaly_mode(anomaly);

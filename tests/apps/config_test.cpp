@@ -162,6 +162,7 @@ TEST_F(Config, RefusesBadFiles) {
     } cases[] = {
         {"bach = 4", {":2: unknown key \"bach\"", "ito train"}},
         {"save_every = 4", {":2: unknown key \"save_every\"", "perhaps save-every"}},
+        {"\"line\\nbreak\" = true", {":2: unknown key \"line break\""}},
         {"help = true", {":2: unknown key \"help\""}},
         {"config = \"x\"", {":2: unknown key \"config\""}},
         {"\"--batch\" = 4", {":2: unknown key \"--batch\""}},

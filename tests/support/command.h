@@ -30,8 +30,8 @@ struct CommandOptions {
     std::function<int(const std::string& out, const std::string& err, double seconds)> signals = {};
     /// When this text has appeared, nobody reads the output any longer.
     std::string close_output_at = {};
-    std::uint64_t largest_file =
-        0;                  ///< bytes a file may have, 0 for any; writing beyond fails as on a full disk
+    /// Bytes that a file may have, 0 for any; writing beyond fails as on a full disk.
+    std::uint64_t largest_file = 0;
     bool terminal = false;  ///< standard output and error are one terminal of 80 columns
     std::filesystem::path folder = {};
     double seconds = 120;  ///< then it is killed, which fails with an exception
