@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace ito {
 
@@ -24,5 +25,8 @@ struct Device {
 };
 
 std::string to_string(const Device& device);
+
+/// Of every usable CUDA device what a reader wants to know, "cuda:0" first; empty in a build without CUDA.
+std::vector<std::string> cuda_devices();
 
 }  // namespace ito
