@@ -3,13 +3,11 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-# A build without the CUDA back end has no ito_kernels_cuda.
-set(ito_libraries kernels_cpu kernels_cuda core nn diffusion)
-list(TRANSFORM ito_libraries PREPEND ito_)
 set(ito_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/ito)
 set(ITO_PACKAGE_USES_CUDA OFF)
 
-foreach(target ito_flags ${ito_libraries})
+# A build without the CUDA back end has no ito_kernels_cuda.
+foreach(target ito_flags ito_cuda_runtime ito_kernels_cpu ito_kernels_cuda ito_core ito_nn ito_diffusion)
   if(TARGET ${target})
     string(REGEX REPLACE "^ito_" "" name ${target})
     set_target_properties(${target} PROPERTIES EXPORT_NAME ${name})
