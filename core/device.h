@@ -7,6 +7,7 @@
 
 namespace ito {
 
+/// The CPU, or one GPU.
 struct Device {
     enum class Kind { cpu, cuda };
     Kind kind = Kind::cpu;
