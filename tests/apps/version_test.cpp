@@ -39,17 +39,20 @@ TEST(Version, SaysWhatWasBuilt) {
 
 TEST(Version, SaysWhichInstructionsRun) {
     const std::string line = line_after(ito({"--version"}).out, "instruction set ");
-    const char* expected = "portable";
+    ASSERT_FALSE(line.empty());
 #if defined(__x86_64__)
+    std::string expected = "portable";
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) expected = "AVX2";
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
         expected = "AVX-512";
-    EXPECT_TRUE(std::regex_match(line, std::regex(R"(instruction set +([^,]+), of AVX-512, AVX2, portable)")))
-        << line;
-    EXPECT_NE(line.find(std::string("  ") + expected + ","), std::string::npos) << line;
-#else
-    EXPECT_FALSE(line.empty()) << expected;
+    // Versions of Highway differ in their names for parts of AVX-512, and in what is below AVX2.
+    for (const char* part : {" of AVX-512", ", AVX2"})
+        EXPECT_NE(line.find(part), std::string::npos) << line << " lacks " << part;
+    const std::string chosen =
+        line.substr(line.find_first_not_of(' ', std::string("instruction set").size()));
+    EXPECT_EQ(chosen.starts_with("AVX-512"), expected == "AVX-512") << line;
+    EXPECT_EQ(chosen.starts_with("AVX2"), expected == "AVX2") << line;
 #endif
 }
 
