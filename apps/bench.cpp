@@ -196,8 +196,7 @@ int BenchCommand::operator()() const {
 Action add_bench(CLI::App& app) {
     auto command = std::make_shared<BenchCommand>();
     auto& c = *command;
-    app.add_option("--size", c.size,
-                   "mnist (28x28x1, 1.6 M parameters) or cifar10 (32x32x3, the 35.7 M of Ho et al.)")
+    app.add_option("--size", c.size, "mnist (28x28x1, 1.6 M parameters) or cifar10 (32x32x3, 35.7 M)")
         ->capture_default_str();
     app.add_option("--mode", c.mode, "train, sample or both")->capture_default_str();
     app.add_option("--batch", c.batch, "Images of a step, 0 for 64 (mnist) or 8 (cifar10)")

@@ -12,6 +12,8 @@ using Action = std::function<int()>;
 Action add_train(CLI::App& app);
 Action add_sample(CLI::App& app);
 Action add_bench(CLI::App& app);
+Action add_doctor(CLI::App& app);
+Action add_completion(CLI::App& app);
 
 /// For --seed: the library alone would take -1 for the largest number. Empty if `text` is a seed.
 std::string check_seed(const std::string& text);

@@ -5,6 +5,7 @@
 #include <new>
 
 #include "apps/commands.h"
+#include "apps/version.h"
 #include "core/context.h"
 #include "core/error.h"
 
@@ -52,15 +53,18 @@ int main(int argc, char** argv) {
     std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error like a full disk, with its name
     CLI::App app("Trains and samples denoising diffusion models.", "ito");
     app.require_subcommand(1);
-    app.set_version_flag("--version", "ito " ITO_VERSION);
+    app.set_version_flag("--version", version_text, "What was built, how, and what it runs with here");
     app.get_formatter()->column_width(40);
     const auto define = [&](const char* name, const char* text, Action (*add)(CLI::App&)) {
         CLI::App* command = app.add_subcommand(name, text);
         return std::pair{command, add(*command)};
     };
-    const auto commands = {define("train", "Train a model on a data set, or resume a training", add_train),
-                           define("sample", "Draw images from a trained model", add_sample),
-                           define("bench", "Time training and sampling steps", add_bench)};
+    const auto commands = {
+        define("train", "Train a model on a data set, or resume a training", add_train),
+        define("sample", "Draw images from a trained model", add_sample),
+        define("bench", "Time training and sampling steps", add_bench),
+        define("doctor", "What this machine can run, and what is missing", add_doctor),
+        define("completion", "Print a script that completes commands in bash", add_completion)};
     try {
         app.parse(argc, argv);
         for (const auto& [command, action] : commands)

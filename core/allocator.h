@@ -20,6 +20,7 @@
 
 namespace ito {
 
+/// What an allocator holds and has done.
 struct AllocatorStats {
     std::size_t in_use = 0;       ///< bytes in live blocks
     std::size_t peak_in_use = 0;  ///< its maximum since the last reset_peak()
@@ -28,6 +29,7 @@ struct AllocatorStats {
     std::size_t allocations = 0;  ///< blocks ever handed out
 };
 
+/// Memory of one device. Thread-safe.
 class Allocator {
   public:
     explicit Allocator(Device device);

@@ -31,4 +31,10 @@ std::string to_string(const Device& device) {
     return device.is_cpu() ? "cpu" : fmt::format("cuda:{}", device.index);
 }
 
+std::vector<std::string> cuda_devices() {
+    std::vector<std::string> all;
+    for (int index = 0; index < cuda_device_count(); ++index) all.push_back(to_string(Device::cuda(index)));
+    return all;
+}
+
 }  // namespace ito

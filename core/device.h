@@ -3,9 +3,11 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace ito {
 
+/// The CPU, or one GPU.
 struct Device {
     enum class Kind { cpu, cuda };
     Kind kind = Kind::cpu;
@@ -24,5 +26,8 @@ struct Device {
 };
 
 std::string to_string(const Device& device);
+
+/// Of every usable CUDA device what a reader wants to know, "cuda:0" first; empty in a build without CUDA.
+std::vector<std::string> cuda_devices();
 
 }  // namespace ito

@@ -8,6 +8,7 @@
 
 namespace ito {
 
+/// Which draws the ops of one training step or one sampling step use.
 struct RandomStream {
     std::uint64_t seed = 0;
     std::uint64_t first_sample = 0;       ///< sample index of batch element 0

@@ -33,6 +33,7 @@ struct SafetensorsEntry {
     std::span<const std::byte> data;
 };
 
+/// The tensors of a file by name, and its metadata.
 struct SafetensorsContent {
     std::map<std::string, SafetensorsEntry> tensors;
     SafetensorsMetadata metadata;

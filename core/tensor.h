@@ -55,6 +55,7 @@ struct Rows {
     bool dense() const { return pitch == columns || rows <= 1; }
 };
 
+/// A handle to elements of one type with a shape; copies share elements and gradient.
 class Tensor {
   public:
     /// The undefined tensor (an absent bias, a gradient nobody asked for).
@@ -159,6 +160,7 @@ class Tensor {
     std::shared_ptr<Impl> impl_;
 };
 
+/// What the copies of a tensor share.
 struct Tensor::Impl {
     std::shared_ptr<Storage> storage;
     std::int64_t offset = 0;  // in elements

@@ -19,6 +19,7 @@ enum class BetaSchedule {
     cosine,  ///< abar ~ cos^2, beta capped at 0.999 (Nichol & Dhariwal 2021, eq. 17)
 };
 
+/// Which schedule, and how long.
 struct NoiseScheduleOptions {
     std::int64_t timesteps = 1000;
     BetaSchedule kind = BetaSchedule::linear;
@@ -30,6 +31,7 @@ struct NoiseScheduleOptions {
     bool operator==(const NoiseScheduleOptions&) const = default;
 };
 
+/// The tables of a noise schedule, and the forward and posterior coefficients that follow from them.
 class NoiseSchedule {
   public:
     /// Throws ito::Error naming the value unless 2 <= T <= 100000 and every beta is within (0, 1).

@@ -19,6 +19,7 @@ class TimeEmbedding : public Module {
     std::shared_ptr<Linear> linear_1_, linear_2_;
 };
 
+/// The fields of a ResidualBlock.
 struct ResidualBlockConfig {
     std::int64_t in_channels = 0, out_channels = 0, time_features = 0;
     std::int64_t groups = 32;

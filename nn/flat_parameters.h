@@ -6,6 +6,7 @@
 
 namespace ito::nn {
 
+/// The parameters of a module, gathered; what optimizers work on.
 class FlatParameters {
   public:
     /// Moves the parameters of `module` (values kept) into one buffer; each becomes a view of it, aligned to

@@ -54,6 +54,7 @@ class GroupNorm : public Module {
     Tensor weight_, bias_;
 };
 
+/// y = x * sigmoid(x), as a module.
 class Silu : public Module {
   public:
     Tensor forward(const Tensor& x) const;

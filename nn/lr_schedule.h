@@ -15,6 +15,7 @@ enum class LrDecay {
 /// "constant", "linear" or "cosine"; throws Error for anything else.
 LrDecay parse_lr_decay(std::string_view text);
 
+/// A learning rate that rises to its peak, and then stays or falls.
 struct LrSchedule {
     double peak = 1e-3;
     LrDecay decay = LrDecay::constant;

@@ -30,6 +30,7 @@ struct Init {
     static Init normal(double stddev) { return {Kind::normal, stddev}; }
 };
 
+/// A tensor to be trained.
 struct Parameter {
     std::string name;  ///< full, e.g. "down_blocks.0.resnets.1.conv1.weight"
     Tensor tensor;
@@ -39,11 +40,13 @@ struct Parameter {
     std::vector<std::string> parts;
 };
 
+/// A tensor under the name that files give it.
 struct NamedTensor {
     std::string name;
     Tensor tensor;
 };
 
+/// Base of every layer, block and network: derive from it, and add parameters and sub-modules in the constructor.
 class Module {
   public:
     Module() = default;

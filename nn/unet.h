@@ -8,6 +8,7 @@
 
 namespace ito::nn {
 
+/// The fields of a UNet; those that diffusers has too go by the same names in files.
 struct UNetConfig {
     std::int64_t in_channels = 3, out_channels = 3;
     std::int64_t height = 32, width = 32;  ///< "sample_size"
@@ -36,6 +37,7 @@ struct UNetConfig {
 /// The largest divisor of the base channel count that is at most 32 and leaves at least 4 channels a group.
 std::int64_t default_norm_groups(std::int64_t base_channels);
 
+/// Predicts the noise in an image from the image and its timestep.
 class UNet : public Module {
   public:
     explicit UNet(const UNetConfig& config);

@@ -9,12 +9,14 @@
 
 namespace ito::autograd {
 
+/// The outcome of check_gradients().
 struct GradientCheck {
     bool passed = true;
     double worst = 0;     ///< largest |analytic - numeric| / max(1, |numeric|)
     std::string message;  ///< names the input and element of the worst deviation
 };
 
+/// How closely check_gradients() looks.
 struct GradientCheckOptions {
     double step = 1e-5;
     double tolerance = 1e-6;

@@ -71,6 +71,7 @@ class Saved {
     std::uint64_t version_ = 0;
 };
 
+/// One recorded op: its inputs' edges, and how their gradients follow from its output's.
 class Node {
   public:
     /// Where the gradient of one input goes: to the node that made it, to a leaf, or nowhere.
@@ -114,6 +115,7 @@ class Node {
 /// Recording is on unless a NoGrad lives on this thread.
 bool grad_enabled();
 
+/// Switches recording off on this thread for as long as it lives.
 class NoGrad {
   public:
     NoGrad();

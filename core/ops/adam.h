@@ -6,11 +6,13 @@
 
 namespace ito::ops {
 
+/// What a step changes, and the gradient that it reads.
 struct AdamState {
     Tensor param, grad, m, v;  ///< flat, equal sizes
     Tensor ema = {};           ///< may be undefined
 };
 
+/// What stays the same from step to step.
 struct AdamOptions {
     double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
     double weight_decay = 0;

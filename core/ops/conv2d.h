@@ -5,6 +5,7 @@
 
 namespace ito::ops {
 
+/// How the filter moves over the image, and the zeros around that.
 struct Conv2dOptions {
     std::int64_t stride = 1;
     std::int64_t pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;

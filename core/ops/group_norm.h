@@ -7,6 +7,7 @@
 
 namespace ito::ops {
 
+/// The normalisation, and what is fused behind it.
 struct GroupNormOptions {
     std::int64_t groups = 32;
     double eps = 1e-6;

@@ -6,6 +6,7 @@
 
 namespace ito::ops {
 
+/// The result of mse_loss().
 struct MseLoss {
     Tensor loss;        ///< [], differentiable
     Tensor per_sample;  ///< [N]: each sample's own loss

@@ -6,6 +6,7 @@
 
 namespace ito::ops {
 
+/// Which images are noised, how far, and with which noise.
 struct NoisingInput {
     Tensor images;  ///< [count, H, W, C]: uint8 (normalised to [-1, 1] here) or float32
     Tensor index;   ///< [N] int64, which image each sample is; undefined: sample n is image n

@@ -9,6 +9,7 @@
 
 namespace ito::diffusion {
 
+/// Images and, if there are any, their labels.
 struct Dataset {
     std::int64_t count = 0, height = 0, width = 0, channels = 0;
     std::vector<std::uint8_t> images;      ///< [count, height, width, channels]
@@ -27,6 +28,7 @@ enum class Split { train, test };
 /// "train" or "test"; throws for anything else.
 Split parse_split(const std::string& name);
 
+/// Which part of a data set, and in what size.
 struct DatasetOptions {
     std::filesystem::path data_dir;  ///< where the files of a named set lie
     std::int64_t image_size = 0;     ///< side of the (square) images; 0 leaves them as they are

@@ -9,6 +9,7 @@
 
 namespace ito::diffusion {
 
+/// The look of a grid of images.
 struct GridOptions {
     std::int64_t columns = 0;     ///< 0: as near to a square as it gets
     std::int64_t padding = 2;     ///< pixels between and around the images

@@ -16,6 +16,7 @@ struct Stream {
     void* handle = nullptr;
 };
 
+/// One device's queue, vendor handles, plans, scratch memory and threads.
 struct Context {
     Stream stream;
     /// Vendor library handles (cublasLtHandle_t, cudnnHandle_t); null on the CPU.

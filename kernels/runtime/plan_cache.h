@@ -11,6 +11,7 @@
 
 namespace ito::kernels {
 
+/// What is prepared once for a shape (a oneDNN primitive, say), kept for the next call.
 class PlanCache {
   public:
     /// The plan stored under (kind, key), made by `make()` (which returns a std::shared_ptr<Plan>) at the

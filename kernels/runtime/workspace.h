@@ -11,6 +11,7 @@
 
 namespace ito::kernels {
 
+/// Hands out pieces of the workspace, or adds up how much of it they would need.
 class WorkspaceCarver {
   public:
     static constexpr std::size_t alignment = 64;

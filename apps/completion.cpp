@@ -1,0 +1,159 @@
+// ito completion: a script by which bash completes ito's commands, options and their values. It is made from the
+// command line's own definition; only what kind of value an option takes is said here.
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <map>
+
+#include "apps/commands.h"
+#include "apps/version.h"
+#include "core/error.h"
+
+namespace ito::apps {
+namespace {
+
+/// What may follow an option: words, names of files or folders. Numbers are not completed.
+struct Values {
+    std::string words = {};
+    std::string names = {};  ///< of "files", "folders" or neither
+};
+
+/// By "command --option", or by "--option" where it means the same in all commands.
+const std::map<std::string, Values>& known_values() {
+    static const Values folders{.names = "folders"}, files{.names = "files"};
+    static const std::map<std::string, Values> values{
+        {"--config", files},
+        {"--data", {.words = "fashion-mnist mnist cifar10", .names = "folders"}},
+        {"--data-dir", folders},
+        {"--device", {.words = "auto cpu cuda"}},
+        {"--lr-schedule", {.words = "constant linear cosine"}},
+        {"--mode", {.words = "train sample both"}},
+        {"--out", folders},
+        {"--precision", {.words = "float32"}},
+        {"--progressive", files},
+        {"--resume", folders},
+        {"--size", {.words = "mnist cifar10"}},
+        {"--variance", {.words = "posterior beta"}},
+        {"--weights", {.words = "ema raw"}},
+        {"RUN", folders},
+        {"SHELL", {.words = "bash"}},
+        {"sample --out", files},
+    };
+    return values;
+}
+
+Values values_of(const std::string& command, const std::string& option) {
+    const auto& known = known_values();
+    for (const std::string& key : {fmt::format("{} {}", command, option), option})
+        if (const auto at = known.find(key); at != known.end()) return at->second;
+    return {};
+}
+
+/// All spellings: "-h", "--help".
+std::vector<std::string> spellings(const CLI::Option& option) {
+    std::vector<std::string> all;
+    for (const auto& name : option.get_snames()) all.push_back("-" + name);
+    for (const auto& name : option.get_lnames()) all.push_back("--" + name);
+    return all;
+}
+
+/// One command's branches of the script: what may stand in it, and what follows each of its options.
+struct Branches {
+    std::string commands, values;
+
+    void add(const CLI::App& app, const std::string& name, Values positional) {
+        std::vector<std::string> options;
+        for (const CLI::Option* option : app.get_options({})) {
+            if (option->get_positional()) positional = values_of(name, option->get_name(true));
+            const bool flag = option->get_items_expected_max() == 0;
+            for (const auto& spelling : spellings(*option)) {
+                options.push_back(spelling);
+                const Values following = values_of(name, spelling);
+                if (!flag)
+                    values += fmt::format("        '{} {}') _ito_values '{}' '{}' && return ;;\n", name,
+                                          spelling, following.words, following.names);
+            }
+        }
+        commands += fmt::format("        '{}') options='{}' words='{}' names='{}' ;;\n", name,
+                                fmt::join(options, " "), positional.words, positional.names);
+    }
+};
+
+constexpr const char* script = R"(# Completion of {version} for bash. Made by: ito completion bash
+
+# Completes $cur by the words $1, and by names of $2: files, folders or nothing.
+_ito_values() {{
+    local found
+    mapfile -t COMPREPLY < <(compgen -W "$1" -- "$cur")
+    case $2 in
+        folders) mapfile -t found < <(compgen -d -- "$cur") ;;
+        files) mapfile -t found < <(compgen -f -- "$cur") ;;
+        *) return 0 ;;
+    esac
+    COMPREPLY+=("${{found[@]}}")
+    compopt -o filenames 2>/dev/null || return 0
+}}
+
+_ito() {{
+    local cur=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD - 1]}} command='' options words names i
+    COMPREPLY=()
+    # --option=value comes as three words.
+    if [[ $cur == = ]]; then
+        cur=''
+    elif [[ $previous == = ]]; then
+        previous=${{COMP_WORDS[COMP_CWORD - 2]}}
+    fi
+    for ((i = 1; i < COMP_CWORD; ++i)); do
+        if [[ ${{COMP_WORDS[i]}} != -* ]]; then command=${{COMP_WORDS[i]}} && break; fi
+    done
+    case $command in
+{commands}        *) return ;;
+    esac
+    case "$command $previous" in
+{values}    esac
+    if [[ $cur == -* || -z $words$names ]]; then
+        _ito_values "$options" ''
+    else
+        _ito_values "$words" "$names"
+    fi
+}}
+
+complete -F _ito ito
+)";
+
+std::string bash_script(const CLI::App& root) {
+    Branches branches;
+    std::vector<std::string> names;
+    for (const CLI::App* command : root.get_subcommands({})) {
+        names.push_back(command->get_name());
+        branches.add(*command, names.back(), {});
+    }
+    branches.add(root, "", {.words = fmt::format("{}", fmt::join(names, " "))});
+    return fmt::format(script, fmt::arg("version", version_line()), fmt::arg("commands", branches.commands),
+                       fmt::arg("values", branches.values));
+}
+
+struct CompletionCommand {
+    std::string shell;
+    const CLI::App* root = nullptr;
+
+    int operator()() const {
+        require(shell == "bash", "completion {}: expected bash", shell);
+        fmt::print("{}", bash_script(*root));
+        return 0;
+    }
+};
+
+}  // namespace
+
+Action add_completion(CLI::App& app) {
+    auto command = std::make_shared<CompletionCommand>();
+    command->root = app.get_parent();
+    app.add_option("SHELL", command->shell, "bash")->required();
+    app.footer("In ~/.bashrc: source <(ito completion bash)");
+    return [command] { return (*command)(); };
+}
+
+}  // namespace ito::apps

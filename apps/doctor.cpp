@@ -1,0 +1,207 @@
+// ito doctor: what this machine can run, what is missing, and what to do about it.
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cctype>
+#include <filesystem>
+
+#include "apps/commands.h"
+#include "apps/machine.h"
+#include "apps/version.h"
+#include "core/context.h"
+#include "core/dispatch.h"
+#include "core/error.h"
+#include "diffusion/data/dataset.h"
+
+namespace ito::apps {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::uint64_t mib = std::uint64_t{1} << 20;
+/// The default model with its 60,000 images takes 540 MiB (peak resident set), and the system needs some.
+constexpr std::uint64_t least_memory = 640 * mib;
+/// Two checkpoints of the default model (the new one is written beside the old one) and its pictures.
+constexpr std::uint64_t least_disk = 100 * mib;
+
+std::string human(std::uint64_t bytes) {
+    return bytes < 1024 * mib ? fmt::format("{} MiB", bytes / mib)
+                              : fmt::format("{:.1f} GiB", static_cast<double>(bytes) / (1024.0 * mib));
+}
+
+struct DoctorCommand {
+    std::string data = "fashion-mnist", data_dir, device = "auto";
+
+    int operator()();
+
+  private:
+    void good(const char* what, const std::string& text) { row("ok", what, text, {}); }
+    void note(const char* what, const std::string& text, const std::string& advice = {}) {
+        row("note", what, text, advice);
+    }
+    /// Something without which `ito train` with these options stops.
+    void problem(const char* what, const std::string& text, const std::string& advice) {
+        row("BAD", what, text, advice);
+        problems_.emplace_back(what);
+    }
+    static void row(const char* mark, const char* what, const std::string& text, const std::string& advice) {
+        fmt::print("  {:4}  {:16} {}\n", mark, what, text);
+        if (!advice.empty()) fmt::print("  {:4}  {:16} -> {}\n", "", "", advice);
+    }
+
+    void processor();
+    void memory_and_pages();
+    void devices();
+    void data_sets();
+    void named_data_set(const std::string& name);
+    void image_folder();
+    void current_folder();
+
+    std::vector<std::string> problems_;
+};
+
+void DoctorCommand::processor() {
+    const std::string name = processor_name();
+    good("processor", fmt::format("{}, {} of {} processors usable", name.empty() ? "of unknown make" : name,
+                                  threads(), online_processors()));
+    good("instruction set", instruction_set_line());
+    good("its features", fmt::format("{}", fmt::join(processor_features(), " ")));
+    if (const auto limit = processor_limit(); limit && *limit < threads())
+        note("processor time", fmt::format("the container may use {:.1f} processors at a time", *limit),
+             fmt::format("ito train --threads {}", std::max(1, static_cast<int>(*limit))));
+}
+
+void DoctorCommand::memory_and_pages() {
+    const Memory have = memory();
+    const auto text = fmt::format("{}, of which {} can be used", human(have.total), human(have.available));
+    if (have.available >= least_memory) {
+        good("memory", text);
+    } else {
+        problem(
+            "memory", text,
+            fmt::format("{} are needed; end other programs, or raise the limit (ulimit -v, the container's)",
+                        human(least_memory)));
+    }
+    const std::string pages = huge_pages();
+    if (pages == "always" || pages == "madvise") {
+        good("huge pages", pages);
+    } else if (pages == "never") {
+        note("huge pages", "switched off, which costs a little speed",
+             "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled");
+    } else {
+        note("huge pages", "this kernel has none, which costs a little speed");
+    }
+}
+
+void DoctorCommand::devices() {
+    if (const auto all = cuda_devices(); !all.empty()) {
+        good("CUDA devices", fmt::format("{}", fmt::join(all, "; ")));
+    } else if (built_with_cuda) {
+        note("CUDA devices", nvidia_driver() ? "none answers, although a driver is loaded"
+                                             : "none: no NVIDIA driver is loaded");
+    } else {
+        note("CUDA devices", nvidia_driver()
+                                 ? "there is a driver, but this build of ito has no CUDA"
+                                 : "this build of ito has no CUDA, and no NVIDIA driver is loaded");
+    }
+    try {
+        good("device", fmt::format("--device {} is {}", device, to_string(Device::parse(device))));
+    } catch (const Error& error) {
+        problem("device", error.what(), "ito train --device cpu");
+    }
+}
+
+/// Opens the set whole, as training would: a damaged file shows.
+void DoctorCommand::named_data_set(const std::string& name) {
+    try {
+        const auto set = diffusion::load_dataset(name, {.data_dir = data_dir});
+        good(name.c_str(),
+             fmt::format("{} images of {}x{}x{}", set.count, set.height, set.width, set.channels));
+    } catch (const Error& error) {
+        const std::string install =
+            name == "fashion-mnist" && data_dir.empty() ? "sudo apt-get install dataset-fashion-mnist" : "";
+        if (name == data) {
+            problem(name.c_str(), error.what(), install);
+        } else {
+            note(name.c_str(), error.what(), install);
+        }
+    }
+}
+
+void DoctorCommand::image_folder() {
+    std::error_code failure;
+    std::int64_t count = 0;
+    for (auto entry =
+             fs::recursive_directory_iterator(data, fs::directory_options::follow_directory_symlink, failure);
+         !failure && entry != fs::recursive_directory_iterator(); entry.increment(failure)) {
+        std::string kind = entry->path().extension().string();
+        std::transform(kind.begin(), kind.end(), kind.begin(),
+                       [](unsigned char c) { return std::tolower(c); });
+        count += kind == ".png" || kind == ".jpg" || kind == ".jpeg";
+    }
+    constexpr const char* advice = "ito doctor --data with a folder of images, or with fashion-mnist";
+    if (failure) {
+        problem("data", fmt::format("{}: {}", data, failure.message()), advice);
+    } else if (count == 0) {
+        problem("data", fmt::format("{}: holds no PNG or JPEG file", data), advice);
+    } else {
+        good("data", fmt::format("{}: {} PNG and JPEG files (not opened)", data, count));
+    }
+}
+
+void DoctorCommand::data_sets() {
+    for (const char* name : {"fashion-mnist", "mnist", "cifar10"})
+        if (name == data || diffusion::is_dataset_name(data)) named_data_set(name);
+    if (!diffusion::is_dataset_name(data)) image_folder();
+}
+
+void DoctorCommand::current_folder() {
+    std::error_code failure;
+    const fs::path here = fs::current_path(failure);
+    if (failure) return problem("current folder", failure.message(), "cd to a folder that exists");
+    if (const auto reason = why_not_writable(here); !reason.empty())
+        return problem("current folder", fmt::format("{}: cannot be written ({})", here.string(), reason),
+                       "cd to a folder of yours, or give ito train --out");
+    const auto free = fs::space(here, failure).available;
+    const auto text = fmt::format("{}: can be written, {} free", here.string(), human(free));
+    if (failure || free >= least_disk) return good("current folder", text);
+    problem(
+        "current folder", text,
+        fmt::format("a run needs {}; delete files, or give ito train --out elsewhere", human(least_disk)));
+}
+
+int DoctorCommand::operator()() {
+    fmt::print("{}\n\n", version_line());
+    good("build", build_line());
+    good("libraries", libraries_line());
+    processor();
+    memory_and_pages();
+    devices();
+    data_sets();
+    current_folder();
+    if (problems_.empty()) {
+        std::string command = fmt::format("ito train --data {}", data);
+        if (!data_dir.empty()) command += fmt::format(" --data-dir {}", data_dir);
+        if (device != "auto") command += fmt::format(" --device {}", device);
+        fmt::print("\nTraining can run: {}\n", command);
+        return 0;
+    }
+    fmt::print("\nTraining cannot run yet. To be put right: {}\n", fmt::join(problems_, ", "));
+    return 1;
+}
+
+}  // namespace
+
+Action add_doctor(CLI::App& app) {
+    auto command = std::make_shared<DoctorCommand>();
+    auto& c = *command;
+    app.add_option("--data", c.data, "What is to be trained on: fashion-mnist, mnist, cifar10, or a folder")
+        ->capture_default_str();
+    app.add_option("--data-dir", c.data_dir, "Folder with the files of mnist or cifar10");
+    app.add_option("--device", c.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+    return [command] { return (*command)(); };
+}
+
+}  // namespace ito::apps

@@ -1,0 +1,40 @@
+#pragma once
+// What Linux says of the machine that this process runs on, and of what it may use of it.
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace ito::apps {
+
+/// "Intel(R) Xeon(R) Processor"; empty where the system does not tell.
+std::string processor_name();
+
+/// Those that matter to ito's kernels and oneDNN's: "avx2", "fma", "avx512f", ...
+std::vector<std::string> processor_features();
+
+int online_processors();
+
+/// Processors' worth of time that a container's limit leaves; nothing if there is no limit.
+std::optional<double> processor_limit();
+
+struct Memory {
+    std::uint64_t total = 0;      ///< bytes of the machine, or of the container
+    std::uint64_t available = 0;  ///< what this process may still take without swapping
+};
+
+/// The smallest of what the machine, a container's limit and ulimit -v leave.
+Memory memory();
+
+/// "always", "madvise" or "never"; empty if the kernel has no transparent huge pages.
+std::string huge_pages();
+
+/// True if a driver for NVIDIA's GPUs is loaded.
+bool nvidia_driver();
+
+/// Empty if files can be made in `folder`, else why not.
+std::string why_not_writable(const std::filesystem::path& folder);
+
+}  // namespace ito::apps
