@@ -1,0 +1,55 @@
+#include <cuda_runtime_api.h>
+
+#include "tests/support/cuda_machine.h"
+#include "tools/vgpu/control.h"
+#include "tools/vgpu/report.h"
+
+namespace ito::testing {
+
+bool on_virtual_gpu() {
+    return true;
+}
+
+void for_each_schedule(const std::function<void()>& body) {
+    const vgpu::Schedule before = vgpu::schedule();
+    for (const auto& [name, schedule] : {std::pair{"forward", vgpu::Schedule{vgpu::Order::forward, 0}},
+                                         {"reverse", vgpu::Schedule{vgpu::Order::reverse, 0}},
+                                         {"random", vgpu::Schedule{vgpu::Order::random, 20201122}}}) {
+        SCOPED_TRACE(name);
+        vgpu::set_schedule(schedule);
+        body();
+        EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    }
+    vgpu::set_schedule(before);
+}
+
+void for_each_profile(const std::function<void()>& body) {
+    for (const char* name : {"a100", "rtx4090", "h100"}) {
+        SCOPED_TRACE(name);
+        vgpu::set_profile(name);
+        body();
+        EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    }
+}
+
+std::vector<vgpu::Counters> counted(const std::function<void()>& body) {
+    EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    vgpu::reset_counters();
+    vgpu::enable_counters(true);
+    body();
+    EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    vgpu::enable_counters(false);
+    return vgpu::counters();
+}
+
+std::string faults() {
+    std::string text;
+    for (const vgpu::Report& report : vgpu::reports()) text += to_string(report) + "\n";
+    return text;
+}
+
+void forget_faults() {
+    vgpu::clear_reports();
+}
+
+}  // namespace ito::testing
