@@ -45,6 +45,7 @@ class Adam {
     FlatParameters& parameters_;
     ops::AdamOptions options_;
     Tensor m_, v_;
+    DeviceValue<kernels::AdamStep> step_values_;
     std::int64_t steps_ = 0;
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 // One Adam or AdamW step over flat buffers; the kernel's contract is kernels/adam/adam.h.
 
+#include "core/device_value.h"
 #include "core/tensor.h"
 #include "kernels/adam/adam.h"
 
@@ -17,7 +18,7 @@ struct AdamOptions {
     bool decoupled = false;  ///< AdamW: decay the weights themselves instead of adding to the gradient
 };
 
-/// Updates param, m, v and ema in place.
-void adam(AdamState& state, const AdamOptions& options, const kernels::AdamStep& step);
+/// Updates param, m, v and ema in place. `step` is on their device.
+void adam(AdamState& state, const AdamOptions& options, const DeviceValue<kernels::AdamStep>& step);
 
 }  // namespace ito::ops

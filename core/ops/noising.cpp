@@ -14,6 +14,7 @@ Tensor noising(const NoisingInput& in) {
     require(in.signal.shape() == in.sigma.shape() && in.signal.rank() == 1,
             "noising: signal and sigma must be tables over t, their shapes are {} and {}", in.signal.shape(),
             in.sigma.shape());
+    require_same_device("noising", {in.images, in.t, in.signal, in.sigma, in.index});
     const std::int64_t batch = in.t.dim(0), count = in.images.dim(0), steps = in.signal.dim(0);
     require(!in.index || in.index.shape() == in.t.shape(), "noising: {} timesteps, but index has shape {}",
             batch, shape_of(in.index));
