@@ -48,7 +48,7 @@ void Adam::step(double lr, double grad_scale, Ema* ema) {
 }
 
 double gradient_norm(FlatParameters& parameters) {
-    return std::sqrt(ops::sum_squares(parameters.gradients()));
+    return std::sqrt(ops::sum_squares(parameters.gradients()).item());
 }
 
 double clip_factor(double norm, double max_norm) {

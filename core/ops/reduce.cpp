@@ -3,6 +3,7 @@
 #include "core/autograd/node.h"
 #include "core/context.h"
 #include "core/dispatch.h"
+#include "kernels/elementwise/elementwise.h"
 #include "kernels/reduce/reduce.h"
 
 namespace ito::ops {
@@ -10,24 +11,23 @@ namespace {
 
 struct SumNode final : autograd::Node {
     Shape input;
+    DType input_type = DType::float32;
     double factor = 1;
 
     const char* name() const override { return "Sum"; }
     void backward(autograd::Gradient gradient, std::span<autograd::GradientSlot> inputs) override {
         if (!inputs[0].wanted()) return;
         // The gradient is read by the kernel: on CUDA the host does not wait for it.
-        const Tensor all = Tensor::full(input, factor, dtype(), device());
-        dispatch_float(name(), device(), dtype(), [&]<class T>() {
-            if constexpr (std::is_same_v<kernels::master_t<T>, T>) {
-                ITO_LAUNCH(device(), axpby, context_of(device()),
-                           kernels::Axpby<T>{.rows = 1,
-                                             .columns = all.numel(),
-                                             .scale = gradient.value.data<T>(),
-                                             .a = all.data<T>(),
-                                             .a_pitch = all.numel(),
-                                             .y = all.data<T>(),
-                                             .y_pitch = all.numel()});
-            }
+        const Tensor all = Tensor::full(input, factor, input_type, device());
+        dispatch_float(name(), device(), input_type, [&]<class T>() {
+            ITO_LAUNCH(device(), axpby, context_of(device()),
+                       kernels::Axpby<T>{.rows = 1,
+                                         .columns = all.numel(),
+                                         .scale = gradient.value.data<kernels::master_t<T>>(),
+                                         .a = all.data<T>(),
+                                         .a_pitch = all.numel(),
+                                         .y = all.data<T>(),
+                                         .y_pitch = all.numel()});
         });
         inputs[0].give({all, true});
     }
@@ -58,11 +58,12 @@ Tensor reduce(const Tensor& x, Kind kind, double factor) {
 }
 
 Tensor scaled_sum(const Tensor& x, double factor) {
-    require(x.dtype() != DType::bfloat16, "sum: gradients need float32 or float64, the input is bfloat16");
-    const Tensor y = reduce(x, Kind::sum, factor).to(x.dtype());
+    const DType type = x.dtype() == DType::bfloat16 ? DType::float32 : x.dtype();
+    Tensor y = reduce(x, Kind::sum, factor).to(type);
     return autograd::record("sum", y, {x}, [&] {
         auto node = std::make_shared<SumNode>();
         node->input = x.shape();
+        node->input_type = x.dtype();
         node->factor = factor;
         return node;
     });

@@ -26,6 +26,11 @@ std::vector<vgpu::Counters> counted(const std::function<void()>& body);
 /// The sum over all kernels of counted(): bytes are unique per launch.
 vgpu::Counters counted_total(const std::function<void()>& body);
 
+/// Makes the nth call from now on of a CUDA function fail once with this error. False on a GPU, where it cannot.
+bool fail_call(const char* call, unsigned nth, int error);
+/// Runs `body` as on a machine without a driver. False on a GPU.
+bool without_driver(const std::function<void()>& body);
+
 /// What the virtual GPU has reported since the last forget_faults().
 std::string faults();
 void forget_faults();

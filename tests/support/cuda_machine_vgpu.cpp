@@ -42,6 +42,18 @@ std::vector<vgpu::Counters> counted(const std::function<void()>& body) {
     return vgpu::counters();
 }
 
+bool fail_call(const char* call, unsigned nth, int error) {
+    vgpu::fail_next(call, nth, error);
+    return true;
+}
+
+bool without_driver(const std::function<void()>& body) {
+    vgpu::set_profile("none");
+    body();
+    vgpu::set_profile("h100");
+    return true;
+}
+
 std::string faults() {
     std::string text;
     for (const vgpu::Report& report : vgpu::reports()) text += to_string(report) + "\n";

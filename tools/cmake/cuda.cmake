@@ -12,6 +12,13 @@ if(NOT ITO_NVCC OR NOT CUDAToolkit_FOUND)
   message(FATAL_ERROR "ITO_CUDA=ON needs the CUDA toolkit; nvcc was not found. Install it, or configure with -DITO_CUDA=OFF")
 endif()
 
+find_path(ITO_CUDNN_INCLUDE_DIR cudnn.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+find_library(ITO_CUDNN_LIBRARY cudnn HINTS ${CUDAToolkit_LIBRARY_DIR})
+if(NOT ITO_CUDNN_INCLUDE_DIR OR NOT ITO_CUDNN_LIBRARY)
+  message(FATAL_ERROR "ITO_CUDA=ON needs cuDNN 9 (cudnn.h and libcudnn.so); set ITO_CUDNN_INCLUDE_DIR and "
+                      "ITO_CUDNN_LIBRARY, or configure with -DITO_CUDA=OFF")
+endif()
+
 # The architectures of machine code, and one of PTX for those that come later. The virtual GPU translates the PTX of 80.
 if(NOT ITO_CUDA_ARCHITECTURES)
   set(ITO_CUDA_ARCHITECTURES 80 86 89 90 100 120)
@@ -35,8 +42,9 @@ endif()
 # Which runtime an executable is linked with is its own property.
 add_library(ito_cuda_runtime INTERFACE)
 target_link_libraries(ito_cuda_runtime INTERFACE
-  "$<IF:$<BOOL:$<TARGET_PROPERTY:ITO_ON_VGPU>>,$<TARGET_NAME_IF_EXISTS:vgpu>,CUDA::cudart_static>")
-target_include_directories(ito_cuda_runtime SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS})
+  "$<IF:$<BOOL:$<TARGET_PROPERTY:ITO_ON_VGPU>>,$<TARGET_NAME_IF_EXISTS:vgpu>,CUDA::cudart_static>"
+  "$<$<NOT:$<BOOL:$<TARGET_PROPERTY:ITO_ON_VGPU>>>:CUDA::cublasLt;${ITO_CUDNN_LIBRARY}>")
+target_include_directories(ito_cuda_runtime SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS} ${ITO_CUDNN_INCLUDE_DIR})
 
 function(ito_add_cuda target)
   foreach(source ${ARGN})
