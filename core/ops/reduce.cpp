@@ -47,8 +47,8 @@ Tensor reduce(const Tensor& x, Kind kind, double factor) {
                                       .columns = input.rows().columns,
                                       .x = input.data<T>(),
                                       .x_pitch = input.rows().pitch,
-                                      .factor = factor,
-                                      .out = out.data<double>()};
+                                      .out = out.data<double>(),
+                                      .factor = factor};
         if (kind == Kind::sum)
             ITO_LAUNCH(device, sum, context, args);
         else
