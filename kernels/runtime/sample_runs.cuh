@@ -86,7 +86,7 @@ Samples<T> samples_of(T* data, std::int64_t batch, std::int64_t pixels, std::int
 
 /// Elements [e, e + count) of sample n, count at most `width`; the rest of v is zero.
 template <int width, class T>
-__device__ void load_run(const Samples<const T>& from, std::int64_t n, std::uint32_t e, std::uint32_t count,
+__device__ void load_run(const Samples<T>& from, std::int64_t n, std::uint32_t e, std::uint32_t count,
                          float (&v)[width]) {
     const std::uint32_t pixel = e / from.channels;
     std::uint32_t channel = e - pixel * from.channels;
