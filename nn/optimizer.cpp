@@ -31,20 +31,34 @@ Adam::Adam(FlatParameters& parameters, const ops::AdamOptions& options)
             options.weight_decay, options.eps);
 }
 
-void Adam::step(double lr, double grad_scale, Ema* ema) {
-    ++steps_;
-    const auto n = static_cast<double>(steps_);
+void Adam::set_step(double lr, double grad_scale, const Ema* ema) {
+    const auto n = static_cast<double>(++steps_);
     step_values_.set({.lr = lr,
                       .correction1 = 1 - std::pow(options_.beta1, n),
                       .correction2 = 1 - std::pow(options_.beta2, n),
                       .grad_scale = grad_scale,
                       .ema_decay = ema ? ema->decay_of_next_update() : 0});
+}
+
+void Adam::update(Ema* ema) {
     ops::AdamState state{.param = parameters_.values(), .grad = parameters_.gradients(), .m = m_, .v = v_};
     if (ema) {
         state.ema = ema->average_;
         ++ema->updates_;
     }
     ops::adam(state, options_, step_values_);
+}
+
+void Adam::step(double lr, double grad_scale, Ema* ema) {
+    set_step(lr, grad_scale, ema);
+    update(ema);
+}
+
+Tensor Adam::step_clipped(double lr, double max_norm, Ema* ema) {
+    set_step(lr, 1, ema);
+    const Tensor norm = ops::clip_by_norm(ops::sum_squares(parameters_.gradients()), max_norm, step_values_);
+    update(ema);
+    return norm;
 }
 
 double gradient_norm(FlatParameters& parameters) {

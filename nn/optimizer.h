@@ -35,6 +35,10 @@ class Adam {
     /// not null.
     void step(double lr, double grad_scale = 1, Ema* ema = nullptr);
 
+    /// The same on the gradient clipped to the global norm `max_norm` (0: not clipped). On CUDA the norm stays on the
+    /// device and the host does not wait for it. Returns the norm before clipping, float64 [].
+    Tensor step_clipped(double lr, double max_norm, Ema* ema = nullptr);
+
     std::int64_t steps() const { return steps_; }
     void set_steps(std::int64_t steps) { steps_ = steps; }
     /// First and second moments, flat.
@@ -42,6 +46,9 @@ class Adam {
     const Tensor& v() const { return v_; }
 
   private:
+    void set_step(double lr, double grad_scale, const Ema* ema);
+    void update(Ema* ema);
+
     FlatParameters& parameters_;
     ops::AdamOptions options_;
     Tensor m_, v_;

@@ -10,6 +10,7 @@ namespace ito::ops {
 struct AdamState {
     Tensor param, grad, m, v;  ///< flat, equal sizes
     Tensor ema = {};           ///< may be undefined
+    Tensor copy = {};          ///< bfloat16 copy of param; may be undefined
 };
 
 struct AdamOptions {
@@ -20,5 +21,9 @@ struct AdamOptions {
 
 /// Updates param, m, v and ema in place. `step` is on their device.
 void adam(AdamState& state, const AdamOptions& options, const DeviceValue<kernels::AdamStep>& step);
+
+/// Sets step's grad_scale so that a gradient of this norm comes down to `max_norm` (0: not clipped). Where the norm lives
+/// is where it is read: on CUDA the host does not wait. Returns the norm, float64 [] on the device.
+Tensor clip_by_norm(const Tensor& sum_squares, double max_norm, DeviceValue<kernels::AdamStep>& step);
 
 }  // namespace ito::ops

@@ -17,16 +17,19 @@ void reverse_step(Tensor& x, const Tensor& eps, const kernels::ReverseStepCoeffi
     const Tensor input = eps.has_rows() ? eps : eps.contiguous();
     const std::int64_t batch = x.dim(0), channels = x.dim(-1);
     const DeviceValue<kernels::ReverseStepCoefficients> on_device(x.device(), coefficients);
-    ITO_LAUNCH(x.device(), reverse_step, context_of(x.device()),
-               kernels::ReverseStep<float>{.batch = batch,
+    dispatch_float("reverse_step", x.device(), eps.dtype(), [&]<class T>() {
+        using Master = kernels::master_t<T>;
+        ITO_LAUNCH(x.device(), reverse_step, context_of(x.device()),
+                   kernels::ReverseStep<T>{.batch = batch,
                                            .pixels = x.numel() ? x.numel() / (batch * channels) : 0,
                                            .channels = channels,
                                            .coefficients = on_device.pointer(),
                                            .noise = noise,
-                                           .eps = input.data<float>(),
+                                           .eps = input.data<T>(),
                                            .eps_pitch = input.rows().pitch,
-                                           .x = x.data<float>(),
-                                           .x0 = x0 ? x0.data<float>() : nullptr});
+                                           .x = x.data<Master>(),
+                                           .x0 = x0 ? x0.data<Master>() : nullptr});
+    });
     x.bump_version();
 }
 
