@@ -353,6 +353,22 @@ TEST_F(CopyCuda, Fill) {
     });
 }
 
+// More rows than the grid has blocks, one above the other: the kernel's loop over rows goes on.
+TEST_F(CopyCuda, MoreRowsThanAGridTakes) {
+    constexpr std::int64_t rows = 65540, columns = 129;
+    const DeviceArray<std::uint8_t> y(static_cast<std::size_t>(rows * 130 - 1));
+    cuda::fill(context(), {rows, columns, DType::uint8, 3, y.data(), 130}, Version::naive);
+    cuda::fill(context(), {1, 1, DType::uint8, 4, y.data(), 1});
+    const DeviceArray<std::uint8_t> back(static_cast<std::size_t>(columns));
+    for (const std::int64_t row : {std::int64_t{0}, rows - 1}) {
+        cuda::copy(context(),
+                   {1, columns, DType::uint8, DType::uint8, y.data() + row * 130, 130, back.data(), 1});
+        const auto got = back.to_vector();
+        EXPECT_EQ(got[0], row == 0 ? 4 : 3);
+        for (std::size_t c = 1; c < got.size(); ++c) ASSERT_EQ(got[c], 3);
+    }
+}
+
 TEST_F(CopyCuda, MovesTheLeastBytes) {
     if (!testing::on_virtual_gpu()) GTEST_SKIP() << "only the virtual GPU counts bytes";
     const Layout l{1, 8192, 8192, 8192, 0, 0};
