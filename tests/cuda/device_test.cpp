@@ -63,7 +63,7 @@ TEST_F(CudaDevice, VendorHandlesAreMadeOnceAndKept) {
 }
 
 TEST_F(CudaDevice, VendorLibrariesThatCannotStartSaySo) {
-    if (!testing::fail_call("cudnnCreate", 1, cudaErrorMemoryAllocation))
+    if (!testing::fail_next("cudnnCreate", 1, cudaErrorMemoryAllocation))
         GTEST_SKIP() << "needs the virtual GPU";
     if (cuda::context(0, 0).cudnn != nullptr) GTEST_SKIP() << "the handle exists already";
     expect_error([] { cuda::vendor_context(0, 0); }, {"cuDNN cannot start"});

@@ -151,7 +151,7 @@ TEST_F(CudaMemory, DeviceValuesAreOrderedWithWork) {
 }
 
 TEST_F(CudaMemory, OutOfMemoryNamesTheSizes) {
-    if (!testing::fail_call("cudaMalloc", 1, cudaErrorMemoryAllocation))
+    if (!testing::fail_next("cudaMalloc", 1, cudaErrorMemoryAllocation))
         GTEST_SKIP() << "needs the virtual GPU";
     expect_error([] { Tensor::empty({std::int64_t{100} << 20}, DType::float32, device); },
                  {"out of memory on cuda:0", "400 MiB", "smaller batch"});
@@ -159,7 +159,7 @@ TEST_F(CudaMemory, OutOfMemoryNamesTheSizes) {
 }
 
 TEST_F(CudaMemory, FailedCallsAreNamed) {
-    if (!testing::fail_call("cudaMemcpyAsync", 1, cudaErrorInvalidValue))
+    if (!testing::fail_next("cudaMemcpyAsync", 1, cudaErrorInvalidValue))
         GTEST_SKIP() << "needs the virtual GPU";
     try {
         Tensor::from(ramp<float>(4), {4}, device);

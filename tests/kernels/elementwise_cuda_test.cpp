@@ -220,6 +220,7 @@ class CopyCuda : public testing::CudaTest {
         {7, 33, 33, 33, 0, 0},  {7, 33, 48, 64, 0, 0}, {1, 100, 100, 100, 3, 3}, {3, 100, 100, 100, 13, 13},
         {5, 37, 53, 69, 5, 5},  {5, 37, 40, 41, 0, 1}, {4, 3, 16, 32, 1, 17},    {40, 1, 3, 19, 0, 16},
         {2, 64, 80, 64, 16, 0}, {0, 10, 10, 10, 0, 0}, {6, 0, 16, 16, 0, 0},     {1, 1, 7, 9, 15, 15},
+        {5, 70, 72, 75, 0, 0},
     };
 
     static std::vector<std::byte> values(DType type, std::size_t count) {
@@ -351,6 +352,22 @@ TEST_F(CopyCuda, Fill) {
                     EXPECT_TRUE(dy.to_vector() == y);
                 }
     });
+}
+
+// More rows than the grid has blocks, one above the other: the kernel's loop over rows goes on.
+TEST_F(CopyCuda, MoreRowsThanAGridTakes) {
+    constexpr std::int64_t rows = 65540, columns = 129;
+    const DeviceArray<std::uint8_t> y(static_cast<std::size_t>(rows * 130 - 1));
+    cuda::fill(context(), {rows, columns, DType::uint8, 3, y.data(), 130}, Version::naive);
+    cuda::fill(context(), {1, 1, DType::uint8, 4, y.data(), 1});
+    const DeviceArray<std::uint8_t> back(static_cast<std::size_t>(columns));
+    for (const std::int64_t row : {std::int64_t{0}, rows - 1}) {
+        cuda::copy(context(),
+                   {1, columns, DType::uint8, DType::uint8, y.data() + row * 130, 130, back.data(), 1});
+        const auto got = back.to_vector();
+        EXPECT_EQ(got[0], row == 0 ? 4 : 3);
+        for (std::size_t c = 1; c < got.size(); ++c) ASSERT_EQ(got[c], 3);
+    }
 }
 
 TEST_F(CopyCuda, MovesTheLeastBytes) {

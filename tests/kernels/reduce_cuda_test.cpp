@@ -56,9 +56,10 @@ TYPED_TEST(ReduceCuda, MatchesFloat64) {
         std::int64_t rows, columns, pitch;
     };
     for_each_schedule([&] {
-        for (const Shape s : {Shape{0, 4, 4}, Shape{4, 0, 0}, Shape{1, 1, 1}, Shape{1, 31, 31},
-                              Shape{5, 7, 9}, Shape{1000, 3, 8}, Shape{129, 256, 264}, Shape{129, 257, 257},
-                              Shape{1, 8192, 8192}, Shape{1, 40003, 40003}, Shape{2, 8200, 8201}}) {
+        for (const Shape s :
+             {Shape{0, 4, 4}, Shape{4, 0, 0}, Shape{1, 1, 1}, Shape{1, 31, 31}, Shape{5, 7, 9},
+              Shape{1000, 3, 8}, Shape{129, 256, 264}, Shape{129, 257, 257}, Shape{1, 8192, 8192},
+              Shape{1, 16381, 16381}, Shape{1, 40003, 40003}, Shape{2, 8200, 8201}}) {
             SCOPED_TRACE(std::to_string(s.rows) + "x" + std::to_string(s.columns));
             Pitched<T> x(s.rows, s.columns, s.pitch);
             x.fill_normal(5);

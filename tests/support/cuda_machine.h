@@ -26,8 +26,9 @@ std::vector<vgpu::Counters> counted(const std::function<void()>& body);
 /// The sum over all kernels of counted(): bytes are unique per launch.
 vgpu::Counters counted_total(const std::function<void()>& body);
 
-/// Makes the nth call from now on of a CUDA function fail once with this error. False on a GPU, where it cannot.
-bool fail_call(const char* call, unsigned nth, int error);
+/// The nth CUDA call of this name from now on (from 1) returns the error `code` and does nothing else, once. False on a
+/// GPU, which does not fail on demand.
+bool fail_next(const std::string& call, unsigned nth, int code);
 /// Runs `body` as on a machine without a driver. False on a GPU.
 bool without_driver(const std::function<void()>& body);
 

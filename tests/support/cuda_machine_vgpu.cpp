@@ -42,8 +42,8 @@ std::vector<vgpu::Counters> counted(const std::function<void()>& body) {
     return vgpu::counters();
 }
 
-bool fail_call(const char* call, unsigned nth, int error) {
-    vgpu::fail_next(call, nth, error);
+bool fail_next(const std::string& call, unsigned nth, int code) {
+    vgpu::fail_next(call, nth, code);
     return true;
 }
 
