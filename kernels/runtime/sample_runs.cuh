@@ -132,9 +132,10 @@ __device__ void draw_run(const PhiloxSample& sample, std::uint32_t e, float (&z)
 }
 
 /// How [batch, runs] is laid over a grid: threads.x across the runs of a sample, threads.y samples a block, more of
-/// either by the grid. The grid's y ends at more blocks than a GPU runs at once; blocks go on to further samples.
+/// either by the grid. The grid's y ends at about the blocks that the largest GPU runs at once; they go on to further
+/// samples.
 struct RunGrid {
-    static constexpr std::int64_t most_y = 2048;
+    static constexpr std::int64_t most_y = 1024;
     dim3 blocks, threads;
 
     RunGrid(std::int64_t batch, std::int64_t runs, unsigned block_size, unsigned least_x = 1) {

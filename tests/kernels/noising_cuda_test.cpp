@@ -198,6 +198,15 @@ TYPED_TEST(NoisingCuda, ASampleDoesNotDependOnItsBatch) {
     }
 }
 
+TYPED_TEST(NoisingCuda, ManySamples) {
+    // More than the grid has places: 1024 blocks of four samples, two warps each.
+    using T = typename TypeParam::Value;
+    const Shape s{1024 * 4 + 3, 3, 11, 16 / static_cast<std::int64_t>(sizeof(T)), 8};
+    const Input<typename TypeParam::From> in(s);
+    expect_close(this->run(s, in, {}, Version::best).x_t, this->oracle(s, in, {}).x_t, tolerance<T>,
+                 10 * tolerance<T>);
+}
+
 TYPED_TEST(NoisingCuda, AWrongCoefficientIsSeen) {
     using T = typename TypeParam::Value;
     using Source = typename TypeParam::From;

@@ -153,9 +153,9 @@ TEST_F(RandomIntegersCuda, EqualTheCpu) {
 }
 
 TEST_F(RandomIntegersCuda, MoreSamplesThanBlocks) {
-    // At most 2048 blocks lie across the samples; a block takes one of 256 elements a thread, 16 of 16 runs.
+    // At most 1024 blocks lie across the samples; a block takes one of 256 elements a thread, 16 of 16 runs.
     for (const auto& [s, version] :
-         {std::pair{Shape{2051, 256}, Version::naive}, {Shape{2051 * 16, 61}, Version::vectorized}}) {
+         {std::pair{Shape{1027, 256}, Version::naive}, {Shape{1027 * 16, 61}, Version::vectorized}}) {
         std::vector<std::int64_t> expected(static_cast<std::size_t>(s.samples * s.elements));
         cpu::random_integers({}, {s.samples, s.elements, address, 1000, expected.data()});
         EXPECT_EQ(integers(s, 1000, true, version), expected);
