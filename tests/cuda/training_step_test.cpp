@@ -160,7 +160,7 @@ TEST_F(CudaTrainingStep, NeitherAllocatesNorWaits) {
 
 // Recorded once, which also proves that nothing in it waits, and replayed with other values behind the pointers.
 TEST_F(CudaTrainingStep, IsRecordedAndReplayed) {
-    const auto check = kernels::check_cuda;
+    using kernels::check_cuda;
     auto* const stream = static_cast<cudaStream_t>(context_of(Device::cuda()).stream.handle);
 
     kernels::PhiloxAddress address{.seed = 9, .purpose = kernels::Purpose::noise};
@@ -174,17 +174,17 @@ TEST_F(CudaTrainingStep, IsRecordedAndReplayed) {
         return ops::group_norm(x, gamma, beta, {.groups = 2, .silu = true, .dropout = 0.5f, .mask = address});
     };
     work();  // the workspace has its size
-    check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+    check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
     const Tensor y = work();
     cudaGraph_t captured = nullptr;
-    check(cudaStreamEndCapture(stream, &captured), "cudaStreamEndCapture");
+    check_cuda(cudaStreamEndCapture(stream, &captured), "cudaStreamEndCapture");
     const cuda::Graph graph(captured);
     cudaGraphExec_t instantiated = nullptr;
-    check(cudaGraphInstantiate(&instantiated, captured, 0), "cudaGraphInstantiate");
+    check_cuda(cudaGraphInstantiate(&instantiated, captured, 0), "cudaGraphInstantiate");
     const cuda::GraphExec exec(instantiated);
     for (const std::uint64_t i : {7, 8, 7}) {
         step.set(i);
-        check(cudaGraphLaunch(exec.get(), stream), "cudaGraphLaunch");
+        check_cuda(cudaGraphLaunch(exec.get(), stream), "cudaGraphLaunch");
         const auto replayed = y.to_vector<float>();
         EXPECT_EQ(replayed, work().to_vector<float>()) << "step " << i;
     }

@@ -29,6 +29,8 @@ vgpu::Counters counted_total(const std::function<void()>& body);
 /// The nth CUDA call of this name from now on (from 1) returns the error `code` and does nothing else, once. False on a
 /// GPU, which does not fail on demand.
 bool fail_next(const std::string& call, unsigned nth, int code);
+/// Whether the bytes at this device address have been written since they were allocated. On a GPU nobody knows: true.
+bool written(const void* data, std::size_t bytes);
 /// Runs `body` as on a machine without a driver. False on a GPU.
 bool without_driver(const std::function<void()>& body);
 

@@ -1,7 +1,10 @@
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
+
 #include "tests/support/cuda_machine.h"
 #include "tools/vgpu/control.h"
+#include "tools/vgpu/memory.h"
 #include "tools/vgpu/report.h"
 
 namespace ito::testing {
@@ -45,6 +48,14 @@ std::vector<vgpu::Counters> counted(const std::function<void()>& body) {
 bool fail_next(const std::string& call, unsigned nth, int code) {
     vgpu::fail_next(call, nth, code);
     return true;
+}
+
+bool written(const void* data, std::size_t bytes) {
+    EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    const vgpu::Allocation* allocation = vgpu::find_allocation(data);
+    if (allocation == nullptr) return false;
+    const auto* first = allocation->initialised + (reinterpret_cast<std::uint64_t>(data) - allocation->address);
+    return std::all_of(first, first + bytes, [](std::uint8_t flag) { return flag != 0; });
 }
 
 bool without_driver(const std::function<void()>& body) {
