@@ -38,7 +38,7 @@ void dropout(const Context&, const Dropout<float>&);
 void dropout(const Context&, const Dropout<double>&);
 }  // namespace cpu
 
-/// float32 and bfloat16, computed in float32.
+/// float32 and bfloat16. `vectorized` moves 2s (3s when adding) and draws once for four elements, whatever the pitch.
 namespace cuda {
 inline constexpr Version dropout_versions[] = {Version::naive, Version::vectorized};
 void dropout(const Context&, const Dropout<float>&, Version = Version::best);

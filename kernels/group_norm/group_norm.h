@@ -111,7 +111,7 @@ std::size_t group_norm_backward_workspace(const GroupNormShape& shape, DType typ
 /// float32 and bfloat16; computed in float32, means over a group in float64. Traffic, s bytes an element:
 ///
 ///            forward  backward
-///   naive      4s       5s      statistics of one group a block, then one element a thread
+///   naive      4s       5s      statistics of one group (backward: channel) a block, then one element a thread
 ///   resident   2s       3s      one launch: a slab of x (backward: of x and dy) is read once and kept in shared
 ///                               memory. Backward of a slab too large for two keeps dy and reads x again: 4s
 ///   streamed   3s       5s      images that do not fit, and batches too small to fill the GPU with whole images:

@@ -359,34 +359,19 @@ void launch_streamed(const Context& context, const GroupNormForward<T>& a, const
         });
 }
 
-/// Resident moves the least bytes in one launch, but a slab is as much work as one multiprocessor has to do: where there
-/// are few slabs and they are large, three launches with more blocks are sooner done. (Where the line lies is an
-/// estimate by instructions: about 40 an element, 128 a cycle, against 2 us a launch.)
-bool streams(const GroupNormShape& shape, const Tiling& resident, const gn::DeviceLimits& limits) {
-    return 2 * resident.blocks(shape.batch) < limits.multiprocessors && resident.slab_bytes() > 65536;
-}
-
 template <class T>
 void forward(const Context& context, const GroupNormForward<T>& a, Version version) {
     constexpr const char* name = "group_norm_forward";
     const GroupNormShape& s = a.shape;
     if (s.batch == 0 || s.pixels == 0 || s.channels == 0) return;
-    const bool tiles = gn::can_tile(s, sizeof(T));
-    if (version == Version::naive || (version == Version::best && !tiles)) return launch_naive(context, a);
-    if (version != Version::best && version != Version::resident && version != Version::streamed)
-        gn::refuse(name, version, "; expected naive, resident or streamed");
-    if (!tiles)
-        gn::refuse(name, version, "for a group of more than 2048 channels or an image of 2^30 elements");
+    if (gn::picks_naive(name, s, sizeof(T), version)) return launch_naive(context, a);
     const gn::DeviceLimits limits;
     const Tiling resident = gn::resident_tiling(s, sizeof(T), limits);
     const std::int64_t bytes = resident.shared_bytes(1, Memory::arrays, sizeof(T));
     const bool fits = bytes <= limits.shared_bytes;
-    if (version == Version::resident && !fits)
-        gn::refuse(name, version,
-                   "for this shape: a slab needs " + std::to_string(bytes) +
-                       " bytes of shared memory, the device has " + std::to_string(limits.shared_bytes) +
-                       " for a block; use streamed");
-    if (version == Version::resident || (version == Version::best && fits && !streams(s, resident, limits)))
+    if (version == Version::resident && !fits) gn::refuse_slab(name, bytes, limits);
+    if (version == Version::resident ||
+        (version == Version::best && fits && !gn::streams(s, resident, limits)))
         return launch_resident(context, a, resident);
     launch_streamed(context, a, gn::streamed_tiling(s, sizeof(T), gn::wanted_blocks(limits)));
 }

@@ -101,9 +101,11 @@ inline Tiling make_tiling(const GroupNormShape& shape, int element_bytes, std::i
     return t;
 }
 
-/// Slices that keep all pixels. They grow beyond a sector's width (longer runs of memory, fewer tiny blocks) while
+/// Slices that keep all pixels, with at most `most_threads` a block, where a slab is larger than 32 KiB all that
+/// a block can have. They grow beyond a sector's width (longer runs of memory, fewer tiny blocks) while
 /// enough blocks remain for every multiprocessor to have two.
-inline Tiling resident_tiling(const GroupNormShape& shape, int element_bytes, const DeviceLimits& limits) {
+inline Tiling resident_tiling(const GroupNormShape& shape, int element_bytes, const DeviceLimits& limits,
+                              int most_threads = max_threads) {
     const std::int64_t unit = sector_groups(shape, element_bytes);
     std::int64_t groups = unit;
     while (groups < shape.groups) {
@@ -114,7 +116,8 @@ inline Tiling resident_tiling(const GroupNormShape& shape, int element_bytes, co
             break;
         groups = wider;
     }
-    return make_tiling(shape, element_bytes, groups, 1, max_threads);
+    const bool large = shape.pixels * groups * shape.group_channels() * element_bytes > 32768;
+    return make_tiling(shape, element_bytes, groups, 1, large ? max_threads : most_threads);
 }
 
 /// Device-independent bound on how many blocks are wanted at a time: the workspace is sized with it.
@@ -137,6 +140,13 @@ inline Tiling streamed_tiling(const GroupNormShape& shape, int element_bytes, st
 
 inline std::int64_t wanted_blocks(const DeviceLimits& limits) {
     return std::min<std::int64_t>(2 * limits.multiprocessors, most_wanted_blocks);
+}
+
+/// Resident moves the least bytes in one launch, but a slab is as much work as one multiprocessor has to do: where there
+/// are few slabs and they are large, three launches with more blocks are sooner done. (Where the line lies is an
+/// estimate by instructions: about 40 an element, 128 a cycle, against 2 us a launch.)
+inline bool streams(const GroupNormShape& shape, const Tiling& resident, const DeviceLimits& limits) {
+    return 2 * resident.blocks(shape.batch) < limits.multiprocessors && resident.slab_bytes() > 65536;
 }
 
 /// The slab of this block and the column of this thread.
@@ -278,8 +288,25 @@ __device__ inline double finish_coefficients(const Coefficients& k, int at, doub
     return residue;
 }
 
-[[noreturn]] inline void refuse(const char* kernel, Version version, const std::string& why) {
-    throw std::invalid_argument(std::string(kernel) + ": no version '" + name_of(version) + "' " + why);
+/// True if the naive version is to run: asked for, or the best there is. Throws for versions that GroupNorm does not have
+/// and for those that cannot do this shape.
+inline bool picks_naive(const char* kernel, const GroupNormShape& shape, int element_bytes, Version version) {
+    if (version == Version::naive) return true;
+    const std::string text = std::string(kernel) + ": no version '" + name_of(version) + "'";
+    if (version != Version::best && version != Version::resident && version != Version::streamed)
+        throw std::invalid_argument(text + "; expected naive, resident or streamed");
+    if (can_tile(shape, element_bytes)) return false;
+    if (version != Version::best)
+        throw std::invalid_argument(
+            text +
+            " for a group of more than 2048 channels or an image of more than 2^30 elements; use naive");
+    return true;
+}
+
+[[noreturn]] inline void refuse_slab(const char* kernel, std::int64_t bytes, const DeviceLimits& limits) {
+    throw std::invalid_argument(std::string(kernel) + ": version 'resident' needs " + std::to_string(bytes) +
+                                " bytes of shared memory for this shape, the device has " +
+                                std::to_string(limits.shared_bytes) + " for a block; use streamed");
 }
 
 }  // namespace ito::kernels::group_norm_detail

@@ -11,14 +11,14 @@ namespace ito::kernels {
 struct DropoutMask {
     PhiloxAddress address;
     std::uint32_t threshold = 0;  ///< an element is kept when its word is below it
-    float keep_scale = 1;         ///< 1 / (1 - p)
+    float keep_scale = 1;         ///< 1 / (1 - p), 0 where nothing is kept
     bool active = false;          ///< false: nothing is dropped
 
     DropoutMask() = default;
     DropoutMask(float probability, const PhiloxAddress& where)
         : address(where),
           threshold(static_cast<std::uint32_t>(keep_threshold(probability))),
-          keep_scale(static_cast<float>(1.0 / (1.0 - static_cast<double>(probability)))),
+          keep_scale(probability < 1 ? static_cast<float>(1 / (1 - static_cast<double>(probability))) : 0.0f),
           active(probability > 0 && keep_threshold(probability) <= 0xffffffffull) {}
 };
 

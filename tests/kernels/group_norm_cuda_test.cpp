@@ -105,6 +105,25 @@ class GroupNormCuda : public testing::CudaTest {
         cuda::group_norm_forward(c, device.forward_args(), version);
         device.forward_back();
     }
+    void backward(Data<T>& data, bool accumulate, Version version) {
+        OnCuda<T> device(data);
+        const Context c = context(cuda::group_norm_backward_workspace(data.shape, dtype_of<T>, 1));
+        cuda::group_norm_backward(c, device.backward_args(accumulate), version);
+        device.backward_back();
+    }
+    /// Mean and rstd as forward saves them, from the oracle.
+    static void set_statistics(Data<T>& data) {
+        Data<double> exact = in_float64(data);
+        ref::group_norm_forward(Context{}, exact.forward_args());
+        data.mean = exact.mean.template as<master_t<T>>(), data.rstd = exact.rstd.template as<master_t<T>>();
+    }
+    static void expect_same(const Data<T>& a, const Data<T>& b) {
+        EXPECT_TRUE(bitwise_equal(a.grad_x, b.grad_x));
+        EXPECT_TRUE(bitwise_equal(a.grad_gamma, b.grad_gamma));
+        EXPECT_TRUE(bitwise_equal(a.grad_beta, b.grad_beta));
+        EXPECT_TRUE(!a.c.shift || bitwise_equal(a.grad_shift, b.grad_shift));
+        EXPECT_TRUE(!a.c.scale_shift || bitwise_equal(a.grad_scale_shift, b.grad_scale_shift));
+    }
 };
 
 using Types = ::testing::Types<float, bfloat16>;
@@ -239,24 +258,196 @@ TYPED_TEST(GroupNormCuda, ForwardRepeatsToTheBit) {
 TYPED_TEST(GroupNormCuda, ForwardMovesTheLeastBytes) {
     using T = TypeParam;
     if (!testing::on_virtual_gpu()) GTEST_SKIP() << "only the virtual GPU counts bytes";
-    for (const auto& [version, passes] :
-         {std::pair{Version::resident, 2}, std::pair{Version::streamed, 3}, std::pair{Version::naive, 4}}) {
+    for (const auto& [version, passes] : {std::pair{Version::resident, 2}, std::pair{Version::streamed, 3}}) {
         SCOPED_TRACE(name_of(version));
         Data<T> data(Case{1, 2048, 64, 16, false, false, true, 0, 0});
         data.fill();
         const auto total = testing::counted_total([&] { this->forward(data, version); });
         const double bytes = 2048.0 * 64 * sizeof(T);
-        printf("%s %s: %.3f of the floor, sectors %.3f, %llu bank conflicts of %llu passes\n",
-               name_of(dtype_of<T>), name_of(version),
-               static_cast<double>(total.bytes_read + total.bytes_written) / bytes / 2,
-               32 * static_cast<double>(total.global_load_sectors + total.global_store_sectors) / bytes / 2,
-               static_cast<unsigned long long>(total.bank_conflicts),
-               static_cast<unsigned long long>(total.shared_passes));
-        if (version == Version::naive) continue;
         EXPECT_LE(static_cast<double>(total.bytes_read + total.bytes_written), 1.1 * passes * bytes);
         EXPECT_LE(32 * static_cast<double>(total.global_load_sectors + total.global_store_sectors),
                   1.1 * passes * bytes);
-        EXPECT_LE(static_cast<double>(total.bank_conflicts), 0.06 * static_cast<double>(total.shared_passes));
+        EXPECT_LE(static_cast<double>(total.bank_conflicts),
+                  version == Version::resident ? 0 : 0.1 * static_cast<double>(total.shared_passes));
+    }
+}
+
+TYPED_TEST(GroupNormCuda, BackwardMatchesFloat64) {
+    using T = TypeParam;
+    for (const Case& c : cuda_cases)
+        for (const bool accumulate : {false, true}) {
+            Data<T> data(c);
+            data.fill();
+            this->set_statistics(data);
+            if (accumulate) data.fill_gradients();
+            Data<double> exact = in_float64(data);
+            ref::group_norm_backward(Context{}, exact.backward_args(accumulate));
+            const auto check = [&](Version version) {
+                SCOPED_TRACE(text(c, version) + (accumulate ? ", added" : ""));
+                Data<T> result = data;
+                this->backward(result, accumulate, version);
+                // With one element a group the gradient is nothing but cancellation.
+                if (c.pixels > 1)
+                    expect_close(result.grad_x, exact.grad_x, 1e-6 + rounding<T>, 1e-5 + 10 * rounding<T>);
+                expect_close(result.grad_gamma, exact.grad_gamma, 1e-6, 5e-6);
+                expect_close(result.grad_beta, exact.grad_beta, 1e-6, 5e-6);
+                const bool shift_matters = c.channels > c.groups || accumulate;
+                if (c.shift && shift_matters && c.pixels > 1)
+                    expect_close(result.grad_shift, exact.grad_shift, 3e-6 + rounding<T>,
+                                 2e-5 + 10 * rounding<T>);
+                if (c.scale_shift)
+                    expect_close(result.grad_scale_shift, exact.grad_scale_shift, 1e-6 + rounding<T>,
+                                 5e-6 + 10 * rounding<T>);
+            };
+            check(Version::naive);  // in every schedule: BackwardRepeatsToTheBit
+            for_each_schedule([&] {
+                for (const Version version : {Version::resident, Version::streamed, Version::best})
+                    check(version);
+            });
+        }
+}
+
+TYPED_TEST(GroupNormCuda, EveryGradientIsOptional) {
+    using T = TypeParam;
+    for (const Case& c : {cuda_cases[4], cuda_cases[5], cuda_cases[7]})
+        for (const Version version : all_versions) {
+            SCOPED_TRACE(text(c, version));
+            Data<T> full(c);
+            full.fill();
+            this->set_statistics(full);
+            Data<T> data = full;
+            this->backward(full, false, version);
+            OnCuda<T> device(data);
+            for (int kept = 0; kept < 5; ++kept) {
+                auto a = device.backward_args();
+                if (kept != 0) a.grad_x = nullptr;
+                if (kept != 1) a.grad_gamma = nullptr;
+                if (kept != 2) a.grad_beta = nullptr;
+                if (kept != 3) a.grad_shift = nullptr;
+                if (kept != 4) a.grad_scale_shift = nullptr;
+                cuda::group_norm_backward(
+                    this->context(cuda::group_norm_backward_workspace(data.shape, dtype_of<T>, 1)), a,
+                    version);
+            }
+            device.backward_back();
+            this->expect_same(data, full);
+        }
+}
+
+TYPED_TEST(GroupNormCuda, BackwardRepeatsToTheBit) {
+    using T = TypeParam;
+    for (const Case& c : {cuda_cases[4], cuda_cases[6], cuda_cases[7]})
+        for (const Version version : all_versions) {
+            SCOPED_TRACE(text(c, version));
+            Data<T> inputs(c);
+            inputs.fill();
+            this->set_statistics(inputs);
+            Data<T> first = inputs;
+            this->backward(first, false, version);
+            for_each_schedule([&] {
+                Data<T> again = inputs;
+                this->backward(again, false, version);
+                this->expect_same(again, first);
+            });
+        }
+}
+
+// Dropping everything leaves zeros, not infinity times zero.
+TYPED_TEST(GroupNormCuda, DroppingEverything) {
+    using T = TypeParam;
+    Case c = cuda_cases[4];
+    c.dropout = 1;
+    for (const Version version : all_versions) {
+        Data<T> all(c);
+        all.fill();
+        this->set_statistics(all);
+        this->forward(all, version), this->backward(all, false, version);
+        for (std::int64_t r = 0; r < all.y.rows(); ++r)
+            for (std::int64_t ch = 0; ch < c.channels; ++ch) {
+                ASSERT_EQ(testing::convert<float>(all.y.at(r, ch)), 0);
+                ASSERT_EQ(testing::convert<float>(all.grad_x.at(r, ch)), 0);
+            }
+    }
+}
+
+TYPED_TEST(GroupNormCuda, EmptyBatch) {
+    using T = TypeParam;
+    for (const bool accumulate : {false, true})
+        for (const Version version : all_versions) {
+            Case c = cuda_cases[0];
+            c.batch = 0;
+            Data<T> data(c);
+            data.fill(), data.fill_gradients();
+            const Data<T> before = data;
+            this->forward(data, version), this->backward(data, accumulate, version);
+            for (std::int64_t i = 0; i < c.channels; ++i)
+                EXPECT_EQ(data.grad_gamma.at(0, i), accumulate ? before.grad_gamma.at(0, i) : 0);
+        }
+}
+
+// Slabs near each device's limit: both of x and grad_y on an H100, one on an RTX 4090, none of a larger image.
+TYPED_TEST(GroupNormCuda, FitsEveryDevice) {
+    using T = TypeParam;
+    for_each_profile([&] {
+        for (const std::int64_t pixels : {1800, 3000}) {
+            const Case c{1, pixels, 64 / static_cast<std::int64_t>(sizeof(T)), 2, true, false, true, 0.1f, 0};
+            Data<T> data(c);
+            data.fill();
+            this->set_statistics(data);
+            Data<double> exact = in_float64(data);
+            ref::group_norm_forward(Context{}, exact.forward_args());
+            ref::group_norm_backward(Context{}, exact.backward_args());
+            for (const Version version : {Version::resident, Version::best}) {
+                SCOPED_TRACE(text(c, version));
+                Data<T> result = data;
+                this->forward(result, version), this->backward(result, false, version);
+                expect_close(result.y, exact.y, 2e-7 + rounding<T>, 2e-6 + 10 * rounding<T>);
+                expect_close(result.grad_x, exact.grad_x, 1e-6 + rounding<T>, 1e-5 + 10 * rounding<T>);
+            }
+        }
+    });
+    // 256 KiB a slab: more than any of them has.
+    Data<T> large(Case{1, 8192, 32 / static_cast<std::int64_t>(sizeof(T)), 1, false, false, true, 0, 0});
+    large.fill();
+    EXPECT_THROW(this->forward(large, Version::resident), std::invalid_argument);
+    EXPECT_THROW(this->backward(large, false, Version::resident), std::invalid_argument);
+}
+
+TYPED_TEST(GroupNormCuda, RefusesWhatItDoesNotHave) {
+    using T = TypeParam;
+    Data<T> data(cuda_cases[0]);
+    data.fill();
+    EXPECT_THROW(this->forward(data, Version::vectorized), std::invalid_argument);
+    EXPECT_THROW(this->backward(data, false, Version::vectorized), std::invalid_argument);
+    OnCuda<T> device(data);
+    EXPECT_THROW(cuda::group_norm_forward(this->context(64), device.forward_args(), Version::streamed),
+                 std::invalid_argument);
+    EXPECT_THROW(cuda::group_norm_backward(this->context(64), device.backward_args()), std::invalid_argument);
+    // One group of 2100 channels: best is naive.
+    Data<T> wide(Case{1, 2, 2100, 1, false, false, true, 0, 0});
+    wide.fill();
+    EXPECT_THROW(this->forward(wide, Version::resident), std::invalid_argument);
+    Data<double> exact = in_float64(wide);
+    ref::group_norm_forward(Context{}, exact.forward_args());
+    this->forward(wide, Version::best);
+    expect_close(wide.y, exact.y, 2e-7 + rounding<T>, 2e-6 + 10 * rounding<T>);
+}
+
+TYPED_TEST(GroupNormCuda, BackwardMovesTheLeastBytes) {
+    using T = TypeParam;
+    if (!testing::on_virtual_gpu()) GTEST_SKIP() << "only the virtual GPU counts bytes";
+    for (const auto& [version, passes] : {std::pair{Version::resident, 3}, std::pair{Version::streamed, 5}}) {
+        SCOPED_TRACE(name_of(version));
+        Data<T> data(Case{1, 2048, 64, 16, false, false, true, 0, 0});
+        data.fill();
+        this->set_statistics(data);
+        const auto total = testing::counted_total([&] { this->backward(data, false, version); });
+        const double bytes = 2048.0 * 64 * sizeof(T);
+        EXPECT_LE(static_cast<double>(total.bytes_read + total.bytes_written), 1.1 * passes * bytes);
+        EXPECT_LE(32 * static_cast<double>(total.global_load_sectors + total.global_store_sectors),
+                  1.1 * passes * bytes);
+        EXPECT_LE(static_cast<double>(total.bank_conflicts),
+                  version == Version::resident ? 0 : 0.1 * static_cast<double>(total.shared_passes));
     }
 }
 
