@@ -1,55 +1,31 @@
 #include "core/allocator.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 
 #include "core/error.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#define ITO_POISON(data, bytes) ASAN_POISON_MEMORY_REGION(data, bytes)
-#define ITO_UNPOISON(data, bytes) ASAN_UNPOISON_MEMORY_REGION(data, bytes)
-#else
-#define ITO_POISON(data, bytes) ((void)(data), (void)(bytes))
-#define ITO_UNPOISON(data, bytes) ((void)(data), (void)(bytes))
-#endif
 
 namespace ito {
 namespace {
 
-constexpr std::size_t alignment = 64;
-constexpr std::size_t huge_page = std::size_t{2} << 20;
 constexpr std::size_t slab_minimum = std::size_t{32} << 20;
 #if ITO_RED_ZONES
-constexpr std::size_t red_zone = 128;
+constexpr std::size_t red_zone = 256;
 #else
 constexpr std::size_t red_zone = 0;
 #endif
-constexpr int zone_pattern = 0xA5;
 
 constexpr std::size_t round_up(std::size_t value, std::size_t multiple) {
     return (value + multiple - 1) / multiple * multiple;
 }
 
-bool zone_intact(const std::byte* zone, std::size_t bytes) {
-    return std::all_of(zone, zone + bytes, [](std::byte b) { return b == std::byte{zone_pattern}; });
-}
-
 }  // namespace
 
-Allocator::Allocator(Device device) : device_(device) {
-    require(device.is_cpu(), "allocator: this build of ito has no memory on {}", to_string(device));
-}
+Allocator::Allocator(Device device) : device_(device), source_(make_memory_source(device)) {}
 
 Allocator::~Allocator() {
-    for (auto [data, bytes] : slabs_) {
-        ITO_UNPOISON(data, bytes);
-        munmap(data, bytes);
-    }
+    for (auto [data, bytes] : slabs_) source_->give_back(data, bytes);
 }
 
 std::shared_ptr<Allocator> Allocator::of(Device device) {
@@ -69,21 +45,14 @@ void Allocator::erase_free(Blocks::iterator block) {
 }
 
 Allocator::Blocks::iterator Allocator::grow(std::size_t bytes) {
-    const std::size_t size = round_up(std::max(bytes, slab_minimum), huge_page);
-    // One huge page more than needed, so that an aligned start can be cut out.
-    void* raw = mmap(nullptr, size + huge_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    require(raw != MAP_FAILED,
-            "out of memory: {} MiB more are needed, {} MiB are in use; use a smaller batch or model",
-            size >> 20, stats_.in_use >> 20);
-    auto* begin = static_cast<std::byte*>(raw);
-    auto* data = reinterpret_cast<std::byte*>(round_up(reinterpret_cast<std::uintptr_t>(raw), huge_page));
-    if (data != begin) munmap(begin, static_cast<std::size_t>(data - begin));
-    if (const auto tail = static_cast<std::size_t>(begin + huge_page - data)) munmap(data + size, tail);
-    madvise(data, size, MADV_HUGEPAGE);
+    const std::size_t size = round_up(std::max(bytes, slab_minimum), source_->granularity());
+    std::byte* data = source_->take(size);
+    require(data != nullptr,
+            "out of memory on {}: {} MiB more are needed, {} MiB are in use; use a smaller batch or model",
+            to_string(device_), size >> 20, stats_.in_use >> 20);
     slabs_.emplace_back(data, size);
     stats_.slab_bytes += size;
     ++stats_.slabs;
-    ITO_POISON(data, size);
     const auto block = blocks_.emplace(data, Block{size, true, true, 0}).first;
     insert_free(block);
     return block;
@@ -91,7 +60,7 @@ Allocator::Blocks::iterator Allocator::grow(std::size_t bytes) {
 
 std::byte* Allocator::allocate(std::size_t bytes) {
     require(bytes <= (std::size_t{1} << 46), "out of memory: a tensor of {} bytes cannot be", bytes);
-    const std::size_t size = round_up(std::max<std::size_t>(bytes, 1), alignment) + 2 * red_zone;
+    const std::size_t size = round_up(std::max<std::size_t>(bytes, 1), source_->alignment()) + 2 * red_zone;
     const std::lock_guard lock(mutex_);
     auto fit = free_.lower_bound({size, nullptr});
     auto block = fit == free_.end() ? grow(size) : blocks_.find(fit->second);
@@ -108,15 +77,7 @@ std::byte* Allocator::allocate(std::size_t bytes) {
     stats_.peak_in_use = std::max(stats_.peak_in_use, stats_.in_use);
     ++stats_.allocations;
     std::byte* data = block->first + red_zone;
-    if constexpr (red_zone > 0) {
-        ITO_UNPOISON(block->first, size);
-        std::memset(block->first, zone_pattern, size);
-        std::memset(data, 0xff, bytes);  // NaN in every floating type
-        ITO_POISON(block->first, red_zone);
-        ITO_POISON(data + bytes, size - red_zone - bytes);
-    } else {
-        ITO_UNPOISON(data, bytes);
-    }
+    source_->open({block->first, size, data, bytes}, red_zone > 0);
     return data;
 }
 
@@ -127,17 +88,11 @@ void Allocator::deallocate(std::byte* data) noexcept {
         std::fprintf(stderr, "ito: freed twice or never allocated: %p\n", static_cast<void*>(data));
         std::abort();
     }
-    if constexpr (red_zone > 0) {
-        ITO_UNPOISON(block->first, block->second.bytes);
-        const std::size_t used = red_zone + block->second.requested;
-        if (!zone_intact(block->first, red_zone) ||
-            !zone_intact(block->first + used, block->second.bytes - used)) {
-            std::fprintf(stderr, "ito: memory outside a tensor of %zu bytes was overwritten\n",
-                         block->second.requested);
-            std::abort();
-        }
+    if (!source_->close({block->first, block->second.bytes, data, block->second.requested}, red_zone > 0)) {
+        std::fprintf(stderr, "ito: memory outside a tensor of %zu bytes was overwritten\n",
+                     block->second.requested);
+        std::abort();
     }
-    ITO_POISON(block->first, block->second.bytes);
     stats_.in_use -= block->second.bytes;
     block->second.free = true;
     if (auto next = std::next(block);

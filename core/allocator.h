@@ -1,11 +1,13 @@
 #pragma once
-// Tensor memory: slabs from the system, cut into blocks that are kept and reused, so that the second training
-// step allocates nothing. On the CPU slabs are 2 MiB aligned and ask for huge pages (first touch of 4 KiB
-// pages runs at a fifth of the speed).
+// Tensor memory: slabs from the system or the CUDA driver, cut into blocks that are kept and reused, so that the
+// second training step allocates nothing. On the CPU slabs are 2 MiB aligned and ask for huge pages (first touch
+// of 4 KiB pages runs at a fifth of the speed). On CUDA a freed block is reused while kernels that read it may still
+// be queued: all work of a device goes through one stream, so that the next user's kernels come after them.
 //
-// With ITO_RED_ZONES every block lies between two zones that nobody may write, fresh memory is filled with
-// NaNs, and freed memory is poisoned for AddressSanitizer; a damaged zone is reported when the block is
-// freed.
+// With ITO_RED_ZONES every block lies between two zones that nobody may write and fresh memory is filled with
+// NaNs; a damaged zone is reported when the block is freed. On the CPU freed memory is poisoned for
+// AddressSanitizer. On CUDA every block is declared through NVTX's memory extension, so that compute-sanitizer and
+// the virtual GPU (tools/vgpu) see an access beyond it although all blocks share slabs.
 
 #include <cstddef>
 #include <cstdint>
@@ -17,6 +19,7 @@
 #include <vector>
 
 #include "core/device.h"
+#include "core/memory_source.h"
 
 namespace ito {
 
@@ -37,7 +40,8 @@ class Allocator {
     Allocator(const Allocator&) = delete;
     Allocator& operator=(const Allocator&) = delete;
 
-    /// At least `bytes` bytes, 64-byte aligned, contents undefined. Throws Error when the system has no more.
+    /// At least `bytes` bytes, 64-byte (CUDA: 256-byte) aligned, contents undefined. Throws Error when there is no
+    /// more memory.
     std::byte* allocate(std::size_t bytes);
     void deallocate(std::byte* data) noexcept;
 
@@ -61,6 +65,7 @@ class Allocator {
     void erase_free(Blocks::iterator block);
 
     Device device_;
+    std::unique_ptr<MemorySource> source_;
     mutable std::mutex mutex_;
     Blocks blocks_;                                      // by address, neighbours adjacent
     std::set<std::pair<std::size_t, std::byte*>> free_;  // by size, then address

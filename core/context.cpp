@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "core/allocator.h"
+#include "core/cuda/cuda.h"
 #include "core/error.h"
 #include "kernels/runtime/plan_cache.h"
 
@@ -57,8 +58,8 @@ CpuContext& cpu_context() {
 }  // namespace
 
 const kernels::Context& context_of(Device device, std::size_t workspace_bytes) {
-    require(device.is_cpu(), "this build of ito cannot compute on {}", to_string(device));
-    return cpu_context().reserve(workspace_bytes);
+    return device.is_cpu() ? cpu_context().reserve(workspace_bytes)
+                           : cuda::context(device.index, workspace_bytes);
 }
 
 void set_threads(int threads) {

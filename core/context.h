@@ -9,8 +9,9 @@
 namespace ito {
 
 /// The context that ops on `device` run with, its workspace at least `workspace_bytes` long. The workspace is
-/// shared by all ops (each has finished with it when it returns) and only ever grows: ops are called from one
-/// thread at a time.
+/// shared by all ops (each has finished with it when it returns, or, on CUDA, when the next one on the same stream
+/// begins) and only ever grows: ops are called from one thread at a time. On CUDA the device becomes the thread's
+/// current one.
 const kernels::Context& context_of(Device device, std::size_t workspace_bytes = 0);
 
 /// CPU threads that kernels use; at first all that the process may run on. Results do not depend on it.

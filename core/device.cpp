@@ -1,13 +1,13 @@
 #include "core/device.h"
 
-#include "core/dispatch.h"
+#include "core/cuda/cuda.h"
 #include "core/error.h"
 
 namespace ito {
 
 Device Device::parse(std::string_view text) {
     if (text == "cpu") return cpu();
-    if (text == "auto") return cuda_device_count() > 0 ? cuda() : cpu();
+    if (text == "auto") return ito::cuda::device_count() > 0 ? cuda() : cpu();
     if (text == "cuda" || text.starts_with("cuda:")) {
         int index = 0;
         if (const auto digits = text.substr(std::min<std::size_t>(5, text.size())); !digits.empty()) {
@@ -19,9 +19,10 @@ Device Device::parse(std::string_view text) {
         } else {
             require(text == "cuda", "device '{}': expected cuda:N with N a number", text);
         }
-        require(built_with_cuda, "device '{}': this build of ito has no CUDA; use --device cpu", text);
-        require(index < cuda_device_count(), "device '{}': {} CUDA devices answer here; use --device cpu",
-                text, cuda_device_count());
+        const int count = ito::cuda::device_count();
+        require(count > 0, "device '{}': {}; use --device cpu", text, ito::cuda::why_no_device());
+        require(index < count, "device '{}': there {}; expected cuda:0 to cuda:{}", text,
+                count == 1 ? "is one CUDA device" : fmt::format("are {} CUDA devices", count), count - 1);
         return cuda(index);
     }
     fail("device '{}': expected auto, cpu, cuda or cuda:N", text);

@@ -7,6 +7,7 @@
 #include "core/autograd/engine.h"
 #include "core/autograd/node.h"
 #include "core/context.h"
+#include "core/cuda/cuda.h"
 #include "core/dispatch.h"
 #include "kernels/elementwise/elementwise.h"
 
@@ -110,7 +111,12 @@ Tensor Tensor::from(std::span<const T> values, const Shape& shape, Device device
     require(static_cast<std::int64_t>(values.size()) == ito::numel(shape), "tensor: {} values for shape {}",
             values.size(), shape);
     Tensor tensor = empty(shape, dtype_of<T>, device);
-    if (!values.empty()) std::memcpy(tensor.raw(), values.data(), values.size_bytes());
+    if (values.empty()) return tensor;
+    if (device.is_cpu()) {
+        std::memcpy(tensor.raw(), values.data(), values.size_bytes());
+    } else {
+        cuda::copy_to_device(device.index, tensor.raw(), values.data(), values.size_bytes());
+    }
     return tensor;
 }
 
@@ -118,7 +124,12 @@ template <class T>
 std::vector<T> Tensor::to_vector() const {
     const Tensor dense = contiguous();
     std::vector<T> values(static_cast<std::size_t>(dense.numel()));
-    if (!values.empty()) std::memcpy(values.data(), dense.data<T>(), values.size() * sizeof(T));
+    if (values.empty()) return values;
+    if (device().is_cpu()) {
+        std::memcpy(values.data(), dense.data<T>(), values.size() * sizeof(T));
+    } else {
+        cuda::copy_to_host(device().index, values.data(), dense.data<T>(), values.size() * sizeof(T));
+    }
     return values;
 }
 
@@ -228,6 +239,22 @@ Tensor Tensor::to(DType type) const {
     return copy;
 }
 
+Tensor Tensor::to(Device target) const {
+    if (target == device()) return *this;
+    const Tensor dense = contiguous();
+    Tensor copy = empty(shape(), dtype(), target);
+    const std::size_t bytes = static_cast<std::size_t>(numel()) * size_of(dtype());
+    if (bytes == 0) return copy;
+    if (target.is_cpu()) {
+        cuda::copy_to_host(device().index, copy.raw(), dense.raw(), bytes);
+    } else if (device().is_cpu()) {
+        cuda::copy_to_device(target.index, copy.raw(), dense.raw(), bytes);
+    } else {
+        cuda::copy_between(target.index, copy.raw(), device().index, dense.raw(), bytes);
+    }
+    return copy;
+}
+
 bool Tensor::same_memory(const Tensor& other) const {
     return raw() == other.raw();
 }
@@ -249,8 +276,21 @@ void for_each_rows(const Tensor& a, const Tensor& b, const Body& body) {
 
 }  // namespace
 
+void require_same_device(const char* op, std::initializer_list<Tensor> tensors) {
+    const Tensor* first = nullptr;
+    for (const Tensor& tensor : tensors) {
+        if (!tensor) continue;
+        if (first == nullptr) first = &tensor;
+        require(tensor.device() == first->device(), "{}: its tensors are on {} and on {}; move one with to()",
+                op, to_string(first->device()), to_string(tensor.device()));
+    }
+}
+
 Tensor& Tensor::copy_(const Tensor& source) {
     require(shape() == source.shape(), "copy: source has shape {}, destination {}", source.shape(), shape());
+    if (device() != source.device()) {
+        return copy_(source.to(device()));
+    }
     const bool to_integers = dtype() == DType::uint8 || dtype() == DType::int64;
     require(!to_integers || source.dtype() == dtype(),
             "copy: cannot convert {} to {}; only float32, float64 and bfloat16 are converted to",
@@ -258,14 +298,14 @@ Tensor& Tensor::copy_(const Tensor& source) {
     for_each_rows(*this, source, [](const Tensor& to, const Tensor& from) {
         const Rows x = from.rows(), y = to.rows();
         ITO_LAUNCH(to.device(), copy, context_of(to.device()),
-                   {.rows = y.rows,
-                    .columns = y.columns,
-                    .from = from.dtype(),
-                    .to = to.dtype(),
-                    .x = from.raw(),
-                    .x_pitch = x.pitch,
-                    .y = to.raw(),
-                    .y_pitch = y.pitch});
+                   kernels::Copy{.rows = y.rows,
+                                 .columns = y.columns,
+                                 .from = from.dtype(),
+                                 .to = to.dtype(),
+                                 .x = from.raw(),
+                                 .x_pitch = x.pitch,
+                                 .y = to.raw(),
+                                 .y_pitch = y.pitch});
     });
     bump_version();
     return *this;
@@ -275,12 +315,12 @@ Tensor& Tensor::fill_(double value) {
     for_each_rows(*this, *this, [&](const Tensor& to, const Tensor&) {
         const Rows y = to.rows();
         ITO_LAUNCH(to.device(), fill, context_of(to.device()),
-                   {.rows = y.rows,
-                    .columns = y.columns,
-                    .type = to.dtype(),
-                    .value = value,
-                    .y = to.raw(),
-                    .y_pitch = y.pitch});
+                   kernels::Fill{.rows = y.rows,
+                                 .columns = y.columns,
+                                 .type = to.dtype(),
+                                 .value = value,
+                                 .y = to.raw(),
+                                 .y_pitch = y.pitch});
     });
     bump_version();
     return *this;
@@ -289,8 +329,9 @@ Tensor& Tensor::fill_(double value) {
 Tensor& Tensor::add_(const Tensor& other, double alpha) {
     require(shape() == other.shape() && dtype() == other.dtype(), "add_: {} {} and {} {} differ",
             name_of(dtype()), shape(), name_of(other.dtype()), other.shape());
+    require_same_device("add_", {*this, other});
     for_each_rows(*this, other, [&](const Tensor& y, const Tensor& x) {
-        dispatch_floating("add_", y.dtype(), [&]<class T>() {
+        dispatch_floating("add_", y.device(), y.dtype(), [&]<class T>() {
             ITO_LAUNCH(y.device(), axpby, context_of(y.device()),
                        kernels::Axpby<T>{.rows = y.rows().rows,
                                          .columns = y.rows().columns,
@@ -310,7 +351,7 @@ Tensor& Tensor::add_(const Tensor& other, double alpha) {
 
 Tensor& Tensor::scale_(double factor) {
     for_each_rows(*this, *this, [&](const Tensor& y, const Tensor&) {
-        dispatch_floating("scale_", y.dtype(), [&]<class T>() {
+        dispatch_floating("scale_", y.device(), y.dtype(), [&]<class T>() {
             ITO_LAUNCH(y.device(), axpby, context_of(y.device()),
                        kernels::Axpby<T>{.rows = y.rows().rows,
                                          .columns = y.rows().columns,

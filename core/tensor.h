@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <string>
@@ -110,10 +111,12 @@ class Tensor {
     Tensor clone() const;       ///< dense copy
     Tensor contiguous() const;  ///< itself if dense, else a dense copy
     Tensor to(DType type) const;
+    /// Itself if it is there, else a dense copy. To the host: waits for the device.
+    Tensor to(Device device) const;
 
     // --- changing it in place; each bumps the version ---
     Tensor& fill_(double value);
-    Tensor& copy_(const Tensor& source);                  ///< converts the dtype
+    Tensor& copy_(const Tensor& source);                  ///< converts the dtype, and moves between devices
     Tensor& add_(const Tensor& other, double alpha = 1);  ///< *this += alpha * other
     Tensor& scale_(double factor);
 
@@ -225,6 +228,9 @@ T* Tensor::data() const {
             name_of(dtype()));
     return static_cast<T*>(raw());
 }
+
+/// Throws Error naming the op unless all tensors that are defined are on one device.
+void require_same_device(const char* op, std::initializer_list<Tensor> tensors);
 
 /// The shape of an optional tensor, for messages: [] if it is undefined.
 inline const Shape& shape_of(const Tensor& tensor) {

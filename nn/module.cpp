@@ -63,21 +63,32 @@ std::int64_t Module::parameter_count() const {
     return count;
 }
 
+namespace {
+
+/// The layers' handles share the Impl: it takes over the converted elements.
+void take_over(const Tensor& tensor, const Tensor& converted) {
+    auto& impl = tensor.impl();
+    impl.storage = converted.impl().storage;
+    impl.offset = converted.impl().offset;
+    impl.strides = converted.strides();
+    impl.dtype = converted.dtype();
+    impl.grad = {};
+    impl.derived.clear();
+}
+
+}  // namespace
+
 void Module::to(DType type) {
     require(type == DType::float32 || type == DType::float64,
             "Module: parameters are float32 or float64, not {}", name_of(type));
-    for (auto& parameter : parameters_) {
-        // The layers' handles share the Impl: it takes over the converted elements.
-        const Tensor converted = parameter.tensor.to(type).contiguous();
-        auto& impl = parameter.tensor.impl();
-        impl.storage = converted.impl().storage;
-        impl.offset = converted.impl().offset;
-        impl.strides = converted.strides();
-        impl.dtype = type;
-        impl.grad = {};
-        impl.derived.clear();
-    }
+    for (auto& parameter : parameters_) take_over(parameter.tensor, parameter.tensor.to(type).contiguous());
     for (const auto& [name, child] : children_) child->to(type);
+}
+
+void Module::to(Device device) {
+    for (auto& parameter : parameters_) take_over(parameter.tensor, parameter.tensor.to(device).contiguous());
+    for (auto& buffer : buffers_) take_over(buffer.tensor, buffer.tensor.to(device).contiguous());
+    for (const auto& [name, child] : children_) child->to(device);
 }
 
 void Module::train(bool on) {

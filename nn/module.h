@@ -65,6 +65,8 @@ class Module {
     /// Converts all parameters (values kept; gradients and derived data are dropped). float64 is for gradient
     /// checks and oracles. Before FlatParameters, which fixes the memory.
     void to(DType type);
+    /// Moves all parameters and buffers (values kept; gradients and derived data are dropped). Before FlatParameters.
+    void to(Device device);
 
     /// Dropout draws masks while training and does nothing while evaluating (the state at first: training).
     void train(bool on = true);

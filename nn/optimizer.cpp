@@ -23,35 +23,50 @@ Adam::Adam(FlatParameters& parameters, const ops::AdamOptions& options)
       m_(Tensor::zeros(parameters.values().shape(), parameters.values().dtype(),
                        parameters.values().device())),
       v_(Tensor::zeros(parameters.values().shape(), parameters.values().dtype(),
-                       parameters.values().device())) {
+                       parameters.values().device())),
+      step_values_(parameters.values().device()) {
     require(options.beta1 >= 0 && options.beta1 < 1 && options.beta2 >= 0 && options.beta2 < 1,
             "Adam: betas ({}, {}) are out of range; expected [0, 1)", options.beta1, options.beta2);
     require(options.weight_decay >= 0 && options.eps > 0, "Adam: weight decay {} and eps {} must be positive",
             options.weight_decay, options.eps);
 }
 
-void Adam::step(double lr, double grad_scale, Ema* ema) {
-    ++steps_;
-    const auto n = static_cast<double>(steps_);
-    const kernels::AdamStep step{.lr = lr,
-                                 .correction1 = 1 - std::pow(options_.beta1, n),
-                                 .correction2 = 1 - std::pow(options_.beta2, n),
-                                 .grad_scale = grad_scale,
-                                 .ema_decay = ema ? ema->decay_of_next_update() : 0};
+void Adam::set_step(double lr, double grad_scale, const Ema* ema) {
+    const auto n = static_cast<double>(++steps_);
+    step_values_.set({.lr = lr,
+                      .correction1 = 1 - std::pow(options_.beta1, n),
+                      .correction2 = 1 - std::pow(options_.beta2, n),
+                      .grad_scale = grad_scale,
+                      .ema_decay = ema ? ema->decay_of_next_update() : 0});
+}
+
+void Adam::update(Ema* ema) {
     ops::AdamState state{.param = parameters_.values(), .grad = parameters_.gradients(), .m = m_, .v = v_};
     if (ema) {
         state.ema = ema->average_;
         ++ema->updates_;
     }
-    ops::adam(state, options_, step);
+    ops::adam(state, options_, step_values_);
+}
+
+void Adam::step(double lr, double grad_scale, Ema* ema) {
+    set_step(lr, grad_scale, ema);
+    update(ema);
+}
+
+Tensor Adam::step_clipped(double lr, double max_norm, Ema* ema) {
+    set_step(lr, 1, ema);
+    const Tensor norm = ops::clip_by_norm(ops::sum_squares(parameters_.gradients()), max_norm, step_values_);
+    update(ema);
+    return norm;
 }
 
 double gradient_norm(FlatParameters& parameters) {
-    return std::sqrt(ops::sum_squares(parameters.gradients()));
+    return std::sqrt(ops::sum_squares(parameters.gradients()).item());
 }
 
 double clip_factor(double norm, double max_norm) {
-    return max_norm > 0 && norm > max_norm ? max_norm / norm : 1;
+    return kernels::clip_factor(norm, max_norm);
 }
 
 }  // namespace ito::nn

@@ -35,6 +35,10 @@ class Adam {
     /// not null.
     void step(double lr, double grad_scale = 1, Ema* ema = nullptr);
 
+    /// The same on the gradient clipped to the global norm `max_norm` (0: not clipped). On CUDA the norm stays on the
+    /// device and the host does not wait for it. Returns the norm before clipping, float64 [].
+    Tensor step_clipped(double lr, double max_norm, Ema* ema = nullptr);
+
     std::int64_t steps() const { return steps_; }
     void set_steps(std::int64_t steps) { steps_ = steps; }
     /// First and second moments, flat.
@@ -42,16 +46,20 @@ class Adam {
     const Tensor& v() const { return v_; }
 
   private:
+    void set_step(double lr, double grad_scale, const Ema* ema);
+    void update(Ema* ema);
+
     FlatParameters& parameters_;
     ops::AdamOptions options_;
     Tensor m_, v_;
+    DeviceValue<kernels::AdamStep> step_values_;
     std::int64_t steps_ = 0;
 };
 
 /// Global norm of all gradients: the root of the sum of squares.
 double gradient_norm(FlatParameters& parameters);
 /// The factor that brings a gradient of norm `norm` down to `max_norm`; 1 if it is within, or if max_norm is
-/// 0 (no clipping).
+/// 0 (no clipping). No number for a norm that is none.
 double clip_factor(double norm, double max_norm);
 
 }  // namespace ito::nn

@@ -27,6 +27,9 @@ GradientCheck check_gradients(const std::function<Tensor(const std::vector<Tenso
                 "check_gradients: inputs must be dense float64 leaves");
         Tensor(input).zero_grad();
     }
+    for (const Tensor& input : inputs)
+        require(input.device().is_cpu(), "check_gradients: float64 is computed on the CPU, an input is on {}",
+                to_string(input.device()));
     const Tensor output = fn(inputs);
     Tensor weights = Tensor::empty(output.shape().empty() ? Shape{1} : output.shape(), DType::float64);
     ops::fill_uniform(weights, {.seed = 7, .purpose = kernels::Purpose::test}, -1, 1);

@@ -5,13 +5,17 @@
 
 namespace ito::ops {
 
-void adam(AdamState& state, const AdamOptions& options, const kernels::AdamStep& step) {
+void adam(AdamState& state, const AdamOptions& options, const DeviceValue<kernels::AdamStep>& step) {
     const Tensor& p = state.param;
+    require_same_device("adam", {p, state.grad, state.m, state.v, state.ema, state.copy});
     for (const auto& [what, tensor] : {std::pair{"grad", &state.grad}, {"m", &state.m}, {"v", &state.v}}) {
         require(tensor->shape() == p.shape() && tensor->is_contiguous(),
                 "adam: {} has shape {}, the parameters have {}", what, tensor->shape(), p.shape());
     }
-    dispatch_float("adam", p.dtype(), [&]<class T>() {
+    require(!state.copy || (state.copy.shape() == p.shape() && state.copy.dtype() == DType::bfloat16),
+            "adam: copy must be bfloat16 of shape {}, it is {} {}", p.shape(),
+            state.copy ? name_of(state.copy.dtype()) : "", shape_of(state.copy));
+    dispatch_cpu_float("adam", p.dtype(), [&]<class T>() {
         ITO_LAUNCH(p.device(), adam, context_of(p.device()),
                    kernels::Adam<T>{.count = p.numel(),
                                     .beta1 = options.beta1,
@@ -19,15 +23,31 @@ void adam(AdamState& state, const AdamOptions& options, const kernels::AdamStep&
                                     .eps = options.eps,
                                     .weight_decay = options.weight_decay,
                                     .decoupled = options.decoupled,
-                                    .step = &step,
+                                    .step = step.pointer(),
                                     .param = p.data<T>(),
                                     .grad = state.grad.data<T>(),
                                     .m = state.m.data<T>(),
                                     .v = state.v.data<T>(),
-                                    .ema = state.ema ? state.ema.data<T>() : nullptr});
+                                    .ema = state.ema ? state.ema.data<T>() : nullptr,
+                                    .copy = state.copy ? state.copy.data<bfloat16>() : nullptr});
     });
-    for (auto* changed : {&state.param, &state.m, &state.v, &state.ema})
+    for (auto* changed : {&state.param, &state.m, &state.v, &state.ema, &state.copy})
         if (*changed) changed->bump_version();
+}
+
+Tensor clip_by_norm(const Tensor& sum_squares, double max_norm, DeviceValue<kernels::AdamStep>& step) {
+    require(sum_squares.dtype() == DType::float64 && sum_squares.numel() == 1,
+            "clip_by_norm: the sum of squares must be one float64, it is {} {}", name_of(sum_squares.dtype()),
+            sum_squares.shape());
+    require(max_norm >= 0, "clip_by_norm: max_norm {} is out of range; expected 0 (no clipping) or more",
+            max_norm);
+    const Tensor norm = Tensor::empty({}, DType::float64, sum_squares.device());
+    ITO_LAUNCH(norm.device(), clip_by_norm, context_of(norm.device()),
+               kernels::ClipByNorm{.sum_squares = sum_squares.data<double>(),
+                                   .max_norm = max_norm,
+                                   .step = step.pointer(),
+                                   .norm = norm.data<double>()});
+    return norm;
 }
 
 }  // namespace ito::ops

@@ -1,6 +1,7 @@
 #pragma once
 // One Adam or AdamW step over flat buffers; the kernel's contract is kernels/adam/adam.h.
 
+#include "core/device_value.h"
 #include "core/tensor.h"
 #include "kernels/adam/adam.h"
 
@@ -10,6 +11,7 @@ namespace ito::ops {
 struct AdamState {
     Tensor param, grad, m, v;  ///< flat, equal sizes
     Tensor ema = {};           ///< may be undefined
+    Tensor copy = {};          ///< bfloat16 copy of param; may be undefined
 };
 
 /// What stays the same from step to step.
@@ -19,7 +21,11 @@ struct AdamOptions {
     bool decoupled = false;  ///< AdamW: decay the weights themselves instead of adding to the gradient
 };
 
-/// Updates param, m, v and ema in place.
-void adam(AdamState& state, const AdamOptions& options, const kernels::AdamStep& step);
+/// Updates param, m, v and ema in place. `step` is on their device.
+void adam(AdamState& state, const AdamOptions& options, const DeviceValue<kernels::AdamStep>& step);
+
+/// Sets step's grad_scale so that a gradient of this norm comes down to `max_norm` (0: not clipped). Where the norm lives
+/// is where it is read: on CUDA the host does not wait. Returns the norm, float64 [] on the device.
+Tensor clip_by_norm(const Tensor& sum_squares, double max_norm, DeviceValue<kernels::AdamStep>& step);
 
 }  // namespace ito::ops

@@ -18,7 +18,7 @@ Tensor as_rows(const Tensor& x) {
 
 /// y = alpha * a + beta * b; `b` may be undefined, and y may be a or b.
 void launch_axpby(double alpha, const Tensor& a, double beta, const Tensor& b, const Tensor& y) {
-    dispatch_floating("axpby", y.dtype(), [&]<class T>() {
+    dispatch_floating("axpby", y.device(), y.dtype(), [&]<class T>() {
         kernels::Axpby<T> args{.rows = y.rows().rows,
                                .columns = y.rows().columns,
                                .alpha = alpha,
@@ -36,7 +36,7 @@ void launch_axpby(double alpha, const Tensor& a, double beta, const Tensor& b, c
 }
 
 void launch_multiply(const Tensor& a, const Tensor& b, const Tensor& y, bool accumulate) {
-    dispatch_floating("multiply", y.dtype(), [&]<class T>() {
+    dispatch_floating("multiply", y.device(), y.dtype(), [&]<class T>() {
         ITO_LAUNCH(y.device(), multiply, context_of(y.device()),
                    kernels::Multiply<T>{.rows = y.rows().rows,
                                         .columns = y.rows().columns,
@@ -103,6 +103,7 @@ struct ScaleNode final : autograd::Node {
 
 void require_equal(const char* op, const Tensor& a, const Tensor& b) {
     require(a.shape() == b.shape(), "{}: shapes {} and {} differ", op, a.shape(), b.shape());
+    require_same_device(op, {a, b});
     require(a.dtype() == b.dtype(), "{}: dtypes {} and {} differ", op, name_of(a.dtype()),
             name_of(b.dtype()));
 }

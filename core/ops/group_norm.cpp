@@ -22,7 +22,7 @@ struct GroupNormNode final : autograd::Node {
     const char* name() const override { return "GroupNorm"; }
 
     void backward(Gradient gradient, std::span<GradientSlot> inputs) override {
-        dispatch_float(name(), dtype(), [&]<class T>() { backward_as<T>(gradient, inputs); });
+        dispatch_float(name(), device(), dtype(), [&]<class T>() { backward_as<T>(gradient, inputs); });
     }
 
     template <class T>
@@ -112,13 +112,15 @@ Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, cons
     require(options.dropout >= 0 && options.dropout < 1,
             "group_norm: dropout {} is out of range; expected [0, 1)", options.dropout);
 
+    require_same_device("group_norm", {x, gamma, beta, shift, scale_shift});
+
     const Tensor input = x.has_rows() ? x : x.contiguous();
     const GroupNormShape shape{.batch = batch,
                                .pixels = batch && channels ? x.numel() / (batch * channels) : 0,
                                .channels = channels,
                                .groups = options.groups};
     Tensor y = Tensor::like(x), mean, rstd;
-    dispatch_float("group_norm", x.dtype(), [&]<class T>() {
+    dispatch_float("group_norm", x.device(), x.dtype(), [&]<class T>() {
         using Master = kernels::master_t<T>;
         mean = Tensor::empty({batch, options.groups}, dtype_of<Master>, x.device());
         rstd = Tensor::like(mean);

@@ -19,7 +19,7 @@ struct MseLossNode final : autograd::Node {
 
     void backward(Gradient gradient, std::span<GradientSlot> inputs) override {
         if (!inputs[0].wanted()) return;
-        dispatch_float(name(), dtype(), [&]<class T>() {
+        dispatch_float(name(), device(), dtype(), [&]<class T>() {
             const Rows rows = grad.rows();
             ITO_LAUNCH(device(), axpby, context_of(device()),
                        kernels::Axpby<T>{.rows = rows.rows,
@@ -43,14 +43,16 @@ MseLoss launch(const Tensor& prediction, const Tensor& target, const kernels::Ph
     const std::int64_t batch = prediction.dim(0), channels = prediction.dim(-1);
     require(!weight || weight.shape() == Shape{batch}, "mse_loss: weight must have shape [{}], it has {}",
             batch, shape_of(weight));
+    require_same_device("mse_loss", {prediction, target, weight});
     const Tensor input = prediction.has_rows() ? prediction : prediction.contiguous();
     const bool record = autograd::recording({prediction});
     MseLoss result;
     Tensor grad;
-    dispatch_float("mse_loss", prediction.dtype(), [&]<class T>() {
+    const Device device = prediction.device();
+    dispatch_float("mse_loss", device, prediction.dtype(), [&]<class T>() {
         using Master = kernels::master_t<T>;
-        result.loss = Tensor::empty({}, dtype_of<Master>, prediction.device());
-        result.per_sample = Tensor::empty({batch}, dtype_of<Master>, prediction.device());
+        result.loss = Tensor::empty({}, dtype_of<Master>, device);
+        result.per_sample = Tensor::empty({batch}, dtype_of<Master>, device);
         kernels::MseLoss<T> args{.batch = batch,
                                  .pixels = prediction.numel() / (batch * channels),
                                  .channels = channels,
@@ -66,7 +68,8 @@ MseLoss launch(const Tensor& prediction, const Tensor& target, const kernels::Ph
             args.grad = grad.data<T>();
             args.grad_pitch = grad.rows().pitch;
         }
-        ITO_LAUNCH(prediction.device(), mse_loss, context_of(prediction.device()), args);
+        const auto bytes = ITO_LAUNCH(device, mse_loss_workspace, batch, args.pixels * channels);
+        ITO_LAUNCH(device, mse_loss, context_of(device, bytes), args);
     });
     result.loss = autograd::record("mse_loss", result.loss, {prediction}, [&] {
         auto node = std::make_shared<MseLossNode>();

@@ -14,6 +14,7 @@ Tensor noising(const NoisingInput& in) {
     require(in.signal.shape() == in.sigma.shape() && in.signal.rank() == 1,
             "noising: signal and sigma must be tables over t, their shapes are {} and {}", in.signal.shape(),
             in.sigma.shape());
+    require_same_device("noising", {in.images, in.t, in.signal, in.sigma, in.index});
     const std::int64_t batch = in.t.dim(0), count = in.images.dim(0), steps = in.signal.dim(0);
     require(!in.index || in.index.shape() == in.t.shape(), "noising: {} timesteps, but index has shape {}",
             batch, shape_of(in.index));
@@ -27,12 +28,17 @@ Tensor noising(const NoisingInput& in) {
             require(i >= 0 && i < count, "noising: image {} of {} does not exist", i, count);
         }
     }
-    Tensor x_t = Tensor::empty({batch, in.images.dim(1), in.images.dim(2), in.images.dim(3)}, DType::float32,
-                               in.images.device());
-    const auto launch = [&]<class Source>(const Source* images) {
-        ITO_LAUNCH(
-            x_t.device(), noising, context_of(x_t.device()),
-            kernels::Noising<float, Source>{.batch = batch,
+    require(in.images.dtype() == DType::uint8 || in.images.dtype() == in.type,
+            "noising: images must be uint8 or {}, they are {}", name_of(in.type), name_of(in.images.dtype()));
+    const Device device = in.images.device();
+    Tensor x_t =
+        Tensor::empty({batch, in.images.dim(1), in.images.dim(2), in.images.dim(3)}, in.type, device);
+    dispatch_float("noising", device, in.type, [&]<class T>() {
+        using Master = kernels::master_t<T>;
+        const auto launch = [&]<class Source>(const Source* images) {
+            ITO_LAUNCH(
+                device, noising, context_of(device),
+                kernels::Noising<T, Source>{.batch = batch,
                                             .height = in.images.dim(1),
                                             .width = in.images.dim(2),
                                             .channels = in.images.dim(3),
@@ -40,16 +46,17 @@ Tensor noising(const NoisingInput& in) {
                                             .index = in.index ? in.index.data<std::int64_t>() : nullptr,
                                             .flip = in.flip,
                                             .t = in.t.data<std::int64_t>(),
-                                            .signal = in.signal.data<float>(),
-                                            .sigma = in.sigma.data<float>(),
+                                            .signal = in.signal.data<Master>(),
+                                            .sigma = in.sigma.data<Master>(),
                                             .noise = in.noise,
-                                            .x_t = x_t.data<float>(),
+                                            .x_t = x_t.data<T>(),
                                             .x_t_pitch = x_t.rows().pitch});
-    };
-    if (in.images.dtype() == DType::uint8)
-        launch(in.images.data<std::uint8_t>());
-    else
-        launch(in.images.data<float>());
+        };
+        if (in.images.dtype() == DType::uint8)
+            launch(in.images.data<std::uint8_t>());
+        else
+            launch(in.images.data<T>());
+    });
     return x_t;
 }
 

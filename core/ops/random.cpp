@@ -17,7 +17,7 @@ std::int64_t samples_of(const char* op, const Tensor& x) {
 
 void fill_normal(Tensor& x, const kernels::PhiloxAddress& address, double mean, double stddev) {
     const auto samples = samples_of("fill_normal", x);
-    dispatch_float("fill_normal", x.dtype(), [&]<class T>() {
+    dispatch_float("fill_normal", x.device(), x.dtype(), [&]<class T>() {
         ITO_LAUNCH(x.device(), random_normal, context_of(x.device()),
                    kernels::RandomFill<T>{.samples = samples,
                                           .elements = samples ? x.numel() / samples : 0,
@@ -31,7 +31,7 @@ void fill_normal(Tensor& x, const kernels::PhiloxAddress& address, double mean, 
 
 void fill_uniform(Tensor& x, const kernels::PhiloxAddress& address, double low, double high) {
     const auto samples = samples_of("fill_uniform", x);
-    dispatch_float("fill_uniform", x.dtype(), [&]<class T>() {
+    dispatch_float("fill_uniform", x.device(), x.dtype(), [&]<class T>() {
         ITO_LAUNCH(x.device(), random_uniform, context_of(x.device()),
                    kernels::RandomFill<T>{.samples = samples,
                                           .elements = samples ? x.numel() / samples : 0,
@@ -47,11 +47,11 @@ void fill_integers(Tensor& x, const kernels::PhiloxAddress& address, std::int64_
     const auto samples = samples_of("fill_integers", x);
     require(bound >= 1 && bound < (std::int64_t{1} << 32), "fill_integers: bound {} is out of range", bound);
     ITO_LAUNCH(x.device(), random_integers, context_of(x.device()),
-               {.samples = samples,
-                .elements = samples ? x.numel() / samples : 0,
-                .address = address,
-                .bound = bound,
-                .y = x.data<std::int64_t>()});
+               kernels::RandomIntegers{.samples = samples,
+                                       .elements = samples ? x.numel() / samples : 0,
+                                       .address = address,
+                                       .bound = bound,
+                                       .y = x.data<std::int64_t>()});
     x.bump_version();
 }
 

@@ -3,6 +3,7 @@
 #include "core/autograd/node.h"
 #include "core/context.h"
 #include "core/dispatch.h"
+#include "kernels/elementwise/elementwise.h"
 #include "kernels/reduce/reduce.h"
 
 namespace ito::ops {
@@ -10,42 +11,59 @@ namespace {
 
 struct SumNode final : autograd::Node {
     Shape input;
+    DType input_type = DType::float32;
     double factor = 1;
 
     const char* name() const override { return "Sum"; }
     void backward(autograd::Gradient gradient, std::span<autograd::GradientSlot> inputs) override {
         if (!inputs[0].wanted()) return;
-        const double value = gradient.value.item() * factor;
-        inputs[0].give({Tensor::full(input, value, dtype(), device()), true});
+        // The gradient is read by the kernel: on CUDA the host does not wait for it.
+        const Tensor all = Tensor::full(input, factor, input_type, device());
+        dispatch_float(name(), device(), input_type, [&]<class T>() {
+            ITO_LAUNCH(device(), axpby, context_of(device()),
+                       kernels::Axpby<T>{.rows = 1,
+                                         .columns = all.numel(),
+                                         .scale = gradient.value.data<kernels::master_t<T>>(),
+                                         .a = all.data<T>(),
+                                         .a_pitch = all.numel(),
+                                         .y = all.data<T>(),
+                                         .y_pitch = all.numel()});
+        });
+        inputs[0].give({all, true});
     }
     void release() override {}
 };
 
 enum class Kind { sum, squares };
 
-double reduce(const Tensor& x, Kind kind) {
+/// factor * sum, in float64 on the device.
+Tensor reduce(const Tensor& x, Kind kind, double factor) {
     const Tensor input = x.has_rows() ? x : x.contiguous();
-    double result = 0;
-    const auto& context = context_of(x.device(), ITO_LAUNCH(x.device(), reduce_workspace, input.numel()));
-    dispatch_float("reduce", x.dtype(), [&]<class T>() {
+    const Device device = x.device();
+    const Tensor out = Tensor::empty({}, DType::float64, device);
+    const auto& context = context_of(device, ITO_LAUNCH(device, reduce_workspace, input.numel()));
+    dispatch_float("reduce", device, x.dtype(), [&]<class T>() {
         const kernels::Reduce<T> args{.rows = input.rows().rows,
                                       .columns = input.rows().columns,
                                       .x = input.data<T>(),
                                       .x_pitch = input.rows().pitch,
-                                      .out = &result};
+                                      .out = out.data<double>(),
+                                      .factor = factor};
         if (kind == Kind::sum)
-            ITO_LAUNCH(x.device(), sum, context, args);
+            ITO_LAUNCH(device, sum, context, args);
         else
-            ITO_LAUNCH(x.device(), sum_squares, context, args);
+            ITO_LAUNCH(device, sum_squares, context, args);
     });
-    return result;
+    return out;
 }
 
 Tensor scaled_sum(const Tensor& x, double factor) {
-    Tensor y = Tensor::full({}, reduce(x, Kind::sum) * factor, x.dtype(), x.device());
+    const DType type = x.dtype() == DType::bfloat16 ? DType::float32 : x.dtype();
+    Tensor y = reduce(x, Kind::sum, factor).to(type);
     return autograd::record("sum", y, {x}, [&] {
         auto node = std::make_shared<SumNode>();
         node->input = x.shape();
+        node->input_type = x.dtype();
         node->factor = factor;
         return node;
     });
@@ -62,8 +80,8 @@ Tensor mean(const Tensor& x) {
     return scaled_sum(x, 1 / static_cast<double>(x.numel()));
 }
 
-double sum_squares(const Tensor& x) {
-    return reduce(x, Kind::squares);
+Tensor sum_squares(const Tensor& x) {
+    return reduce(x, Kind::squares, 1);
 }
 
 }  // namespace ito::ops

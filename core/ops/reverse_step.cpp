@@ -1,6 +1,7 @@
 #include "core/ops/reverse_step.h"
 
 #include "core/context.h"
+#include "core/device_value.h"
 #include "core/dispatch.h"
 
 namespace ito::ops {
@@ -12,18 +13,23 @@ void reverse_step(Tensor& x, const Tensor& eps, const kernels::ReverseStepCoeffi
             eps.shape());
     require(!x0 || (x0.shape() == x.shape() && x0.is_contiguous()),
             "reverse_step: x0 must be dense of shape {}", x.shape());
+    require_same_device("reverse_step", {x, eps, x0});
     const Tensor input = eps.has_rows() ? eps : eps.contiguous();
     const std::int64_t batch = x.dim(0), channels = x.dim(-1);
-    ITO_LAUNCH(x.device(), reverse_step, context_of(x.device()),
-               kernels::ReverseStep<float>{.batch = batch,
+    const DeviceValue<kernels::ReverseStepCoefficients> on_device(x.device(), coefficients);
+    dispatch_float("reverse_step", x.device(), eps.dtype(), [&]<class T>() {
+        using Master = kernels::master_t<T>;
+        ITO_LAUNCH(x.device(), reverse_step, context_of(x.device()),
+                   kernels::ReverseStep<T>{.batch = batch,
                                            .pixels = x.numel() ? x.numel() / (batch * channels) : 0,
                                            .channels = channels,
-                                           .coefficients = &coefficients,
+                                           .coefficients = on_device.pointer(),
                                            .noise = noise,
-                                           .eps = input.data<float>(),
+                                           .eps = input.data<T>(),
                                            .eps_pitch = input.rows().pitch,
-                                           .x = x.data<float>(),
-                                           .x0 = x0 ? x0.data<float>() : nullptr});
+                                           .x = x.data<Master>(),
+                                           .x0 = x0 ? x0.data<Master>() : nullptr});
+    });
     x.bump_version();
 }
 

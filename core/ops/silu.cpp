@@ -15,7 +15,7 @@ struct SiluNode final : autograd::Node {
 
     void backward(autograd::Gradient gradient, std::span<autograd::GradientSlot> inputs) override {
         if (!inputs[0].wanted()) return;
-        dispatch_float(name(), dtype(), [&]<class T>() {
+        dispatch_float(name(), device(), dtype(), [&]<class T>() {
             const Tensor dy = gradient.value.has_rows() ? gradient.value : gradient.value.contiguous();
             const Tensor& input = x.get(name());
             const bool accumulate = inputs[0].accumulates();
@@ -41,7 +41,7 @@ struct SiluNode final : autograd::Node {
 Tensor silu(const Tensor& x) {
     const Tensor input = x.has_rows() ? x : x.contiguous();
     Tensor y = Tensor::like(x);
-    dispatch_float("silu", x.dtype(), [&]<class T>() {
+    dispatch_float("silu", x.device(), x.dtype(), [&]<class T>() {
         ITO_LAUNCH(x.device(), silu_forward, context_of(x.device()),
                    kernels::SiluForward<T>{.rows = y.rows().rows,
                                            .columns = y.rows().columns,

@@ -13,7 +13,7 @@ Tensor timestep_embedding(const Tensor& t, std::int64_t dim, const TimestepEmbed
     require(dim >= 4, "timestep_embedding: dim must be at least 4, it is {}", dim);
     Tensor y = Tensor::empty({t.dim(0), dim}, type, t.device());
     const Tensor input = t.contiguous();
-    dispatch_float("timestep_embedding", type, [&]<class T>() {
+    dispatch_float("timestep_embedding", t.device(), type, [&]<class T>() {
         ITO_LAUNCH(t.device(), timestep_embedding, context_of(t.device()),
                    kernels::TimestepEmbedding<T>{.batch = t.dim(0),
                                                  .dim = dim,

@@ -79,6 +79,7 @@ Tensor concat(const Tensor& a, const Tensor& b) {
     shape.back() = other.back() = a.dim(-1) + b.dim(-1);
     require(shape == other, "concat: shapes {} and {} differ before the last dimension", a.shape(),
             b.shape());
+    require_same_device("concat", {a, b});
     Tensor y = Tensor::empty(shape, a.dtype(), a.device());
     y.slice(-1, 0, a.dim(-1)).copy_(a);
     y.slice(-1, a.dim(-1), b.dim(-1)).copy_(b);

@@ -8,6 +8,7 @@
 
 #include "kernels/runtime/context.h"
 #include "kernels/runtime/dtype.h"
+#include "kernels/runtime/version.h"
 
 namespace ito::kernels {
 
@@ -46,5 +47,14 @@ void silu_forward(const Context&, const SiluForward<double>&);
 void silu_backward(const Context&, const SiluBackward<float>&);
 void silu_backward(const Context&, const SiluBackward<double>&);
 }  // namespace cpu
+
+/// float32 and bfloat16, computed in float32.
+namespace cuda {
+inline constexpr Version silu_versions[] = {Version::naive, Version::vectorized};
+void silu_forward(const Context&, const SiluForward<float>&, Version = Version::best);
+void silu_forward(const Context&, const SiluForward<bfloat16>&, Version = Version::best);
+void silu_backward(const Context&, const SiluBackward<float>&, Version = Version::best);
+void silu_backward(const Context&, const SiluBackward<bfloat16>&, Version = Version::best);
+}  // namespace cuda
 
 }  // namespace ito::kernels

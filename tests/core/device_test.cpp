@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/context.h"
+#include "core/cuda/cuda.h"
 #include "core/dispatch.h"
 #include "tests/support/expect_error.h"
 
@@ -16,7 +17,7 @@ TEST(Device, ParsesEveryForm) {
     EXPECT_EQ(to_string(Device::parse("cpu")), "cpu");
     EXPECT_EQ(to_string(Device::cuda(3)), "cuda:3");
     EXPECT_NE(Device::cuda(0), Device::cuda(1));
-    EXPECT_EQ(Device::parse("auto"), cuda_device_count() > 0 ? Device::cuda() : Device::cpu());
+    EXPECT_EQ(Device::parse("auto"), cuda::device_count() > 0 ? Device::cuda() : Device::cpu());
 }
 
 TEST(Device, RefusesWhatIsNotADevice) {
@@ -27,7 +28,10 @@ TEST(Device, RefusesWhatIsNotADevice) {
 }
 
 TEST(Device, RefusesADeviceThatIsNotThere) {
-    expect_error([] { Device::parse(fmt::format("cuda:{}", cuda_device_count())); }, {"--device cpu"});
+    const int count = cuda::device_count();
+    expect_error([&] { Device::parse(fmt::format("cuda:{}", count)); },
+                 {fmt::format("cuda:{}", count), count > 0 ? "expected cuda:0" : "use --device cpu"});
+    EXPECT_EQ(cuda::why_no_device().empty(), count > 0);
     if (!built_with_cuda) {
         expect_error([] { Device::parse("cuda"); }, {"cuda", "no CUDA"});
         expect_error([] { context_of(Device::cuda()); }, {"cuda:0"});

@@ -8,9 +8,24 @@
 #include <cstdint>
 #include <limits>
 #include <random>
+#include <type_traits>
 #include <vector>
 
+#include "kernels/runtime/dtype.h"
+
 namespace ito::testing {
+
+/// static_cast, also to and from bfloat16.
+template <class To, class From>
+To convert(From value) {
+    if constexpr (std::is_same_v<From, bfloat16>) {
+        return static_cast<To>(static_cast<float>(value));
+    } else if constexpr (std::is_same_v<To, bfloat16>) {
+        return bfloat16(static_cast<float>(value));
+    } else {
+        return static_cast<To>(value);
+    }
+}
 
 /// A [rows, columns] matrix with a pitch inside a buffer whose every other element is NaN. Reading a gap or
 /// running over an edge makes a NaN or trips `gaps_untouched`.
@@ -25,14 +40,14 @@ class Pitched {
           pitch_(pitch),
           storage_(static_cast<std::size_t>(2 * guard + rows * pitch), poison()) {}
 
-    static T poison() { return std::numeric_limits<T>::quiet_NaN(); }
+    static T poison() { return convert<T>(std::numeric_limits<float>::quiet_NaN()); }
 
     /// Normal values around `mean`: a non-zero mean shows cancellation.
     Pitched& fill_normal(std::uint64_t seed, double mean = 0.7, double stddev = 1.3) {
         std::mt19937_64 engine(seed);
         std::normal_distribution<double> normal(mean, stddev);
         for (std::int64_t r = 0; r < rows_; ++r)
-            for (std::int64_t c = 0; c < columns_; ++c) at(r, c) = static_cast<T>(normal(engine));
+            for (std::int64_t c = 0; c < columns_; ++c) at(r, c) = convert<T>(normal(engine));
         return *this;
     }
 
@@ -41,7 +56,7 @@ class Pitched {
     Pitched<U> as(std::int64_t pitch = 0) const {
         Pitched<U> copy(rows_, columns_, pitch ? pitch : pitch_);
         for (std::int64_t r = 0; r < rows_; ++r)
-            for (std::int64_t c = 0; c < columns_; ++c) copy.at(r, c) = static_cast<U>(at(r, c));
+            for (std::int64_t c = 0; c < columns_; ++c) copy.at(r, c) = convert<U>(at(r, c));
         return copy;
     }
 
@@ -57,7 +72,7 @@ class Pitched {
     bool gaps_untouched() const {
         for (std::int64_t i = -guard; i < rows_ * pitch_ + guard; ++i) {
             const bool inside = i >= 0 && i < rows_ * pitch_ && i % pitch_ < columns_;
-            if (!inside && !std::isnan(static_cast<double>(data()[i]))) return false;
+            if (!inside && !std::isnan(convert<double>(data()[i]))) return false;
         }
         return true;
     }
@@ -73,7 +88,7 @@ double relative_l2(const Pitched<A>& a, const Pitched<B>& b) {
     double difference = 0, norm = 0;
     for (std::int64_t r = 0; r < b.rows(); ++r)
         for (std::int64_t c = 0; c < b.columns(); ++c) {
-            const double x = static_cast<double>(a.at(r, c)), y = static_cast<double>(b.at(r, c));
+            const double x = convert<double>(a.at(r, c)), y = convert<double>(b.at(r, c));
             difference += (x - y) * (x - y);
             norm += y * y;
         }
@@ -87,7 +102,7 @@ double worst_error(const Pitched<A>& a, const Pitched<B>& b) {
     double worst = 0, norm = 0;
     for (std::int64_t r = 0; r < b.rows(); ++r)
         for (std::int64_t c = 0; c < b.columns(); ++c) {
-            const double x = static_cast<double>(a.at(r, c)), y = static_cast<double>(b.at(r, c));
+            const double x = convert<double>(a.at(r, c)), y = convert<double>(b.at(r, c));
             if (std::isnan(x) || std::isnan(y)) return std::numeric_limits<double>::quiet_NaN();
             worst = std::max(worst, std::abs(x - y));
             norm += y * y;
@@ -107,9 +122,10 @@ void expect_close(const Pitched<A>& a, const Pitched<B>& b, double l2, double wo
 template <class T>
 bool bitwise_equal(const Pitched<T>& a, const Pitched<T>& b) {
     for (std::int64_t r = 0; r < b.rows(); ++r)
-        for (std::int64_t c = 0; c < b.columns(); ++c)
-            if (a.at(r, c) != b.at(r, c) || std::signbit(a.at(r, c)) != std::signbit(b.at(r, c)))
-                return false;
+        for (std::int64_t c = 0; c < b.columns(); ++c) {
+            const double x = convert<double>(a.at(r, c)), y = convert<double>(b.at(r, c));
+            if (x != y || std::signbit(x) != std::signbit(y)) return false;
+        }
     return true;
 }
 

@@ -25,6 +25,25 @@ if(VGPU_HOST_HAS_FMA)
   list(APPEND VGPU_DEVICE_OPTIONS -mavx2 -mfma -mbmi -mbmi2 -mlzcnt -mpopcnt -mf16c)
 endif()
 
+# vgpu_translate(dir stem object)
+#
+# Sets `object` to the object file that the PTX in dir/stem.fatbin (kept by nvcc, uncompressed) becomes.
+function(vgpu_translate dir stem object)
+  add_custom_command(
+    OUTPUT "${dir}/device.cpp"
+    COMMAND ptx2cpp "${dir}/${stem}.fatbin" -o "${dir}/device.cpp"
+    DEPENDS ptx2cpp "${dir}/${stem}.fatbin"
+    COMMENT "ptx2cpp ${stem}" VERBATIM)
+  add_custom_command(
+    OUTPUT "${dir}/device.o"
+    COMMAND ${CMAKE_CXX_COMPILER_LAUNCHER} "${CMAKE_CXX_COMPILER}" ${VGPU_DEVICE_OPTIONS}
+            "-I${PROJECT_SOURCE_DIR}" -MMD -MF "${dir}/device.d" -MT "${dir}/device.o"
+            -c "${dir}/device.cpp" -o "${dir}/device.o"
+    DEPENDS "${dir}/device.cpp" DEPFILE "${dir}/device.d"
+    COMMENT "C++ of ${stem}" VERBATIM)
+  set(${object} "${dir}/device.o" PARENT_SCOPE)
+endfunction()
+
 function(vgpu_add_cuda target)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "OPTIONS")
   foreach(source ${arg_UNPARSED_ARGUMENTS})
@@ -43,22 +62,11 @@ function(vgpu_add_cuda target)
               -c "${path}" -o "${dir}/host.o"
       DEPENDS "${path}" DEPFILE "${dir}/host.d"
       COMMENT "nvcc ${name}" VERBATIM)
-    add_custom_command(
-      OUTPUT "${dir}/device.cpp"
-      COMMAND ptx2cpp "${dir}/${stem}.fatbin" -o "${dir}/device.cpp"
-      DEPENDS ptx2cpp "${dir}/${stem}.fatbin"
-      COMMENT "ptx2cpp ${name}" VERBATIM)
-    add_custom_command(
-      OUTPUT "${dir}/device.o"
-      COMMAND ${CMAKE_CXX_COMPILER_LAUNCHER} "${CMAKE_CXX_COMPILER}" ${VGPU_DEVICE_OPTIONS}
-              "-I${PROJECT_SOURCE_DIR}" -MMD -MF "${dir}/device.d" -MT "${dir}/device.o"
-              -c "${dir}/device.cpp" -o "${dir}/device.o"
-      DEPENDS "${dir}/device.cpp" DEPFILE "${dir}/device.d"
-      COMMENT "C++ of ${name}" VERBATIM)
+    vgpu_translate("${dir}" "${stem}" device)
     add_custom_command(
       OUTPUT "${dir}/${stem}.o"
-      COMMAND "${CMAKE_LINKER}" -r -o "${dir}/${stem}.o" "${dir}/host.o" "${dir}/device.o"
-      DEPENDS "${dir}/host.o" "${dir}/device.o" VERBATIM)
+      COMMAND "${CMAKE_LINKER}" -r -o "${dir}/${stem}.o" "${dir}/host.o" "${device}"
+      DEPENDS "${dir}/host.o" "${device}" VERBATIM)
     target_sources(${target} PRIVATE "${dir}/${stem}.o")
     set_source_files_properties("${dir}/${stem}.o" PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
   endforeach()

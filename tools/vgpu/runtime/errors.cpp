@@ -219,6 +219,8 @@ void destroy_everything() {
     s.events.clear();
     s.graphs.clear();
     s.execs.clear();
+    s.cublaslt.clear();
+    s.cudnn.clear();
     s.orphans.clear();
     s.per_thread.clear();
     s.legacy = nullptr;

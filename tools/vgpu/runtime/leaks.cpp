@@ -63,6 +63,12 @@ std::vector<Leak> leaks() {
     for (const auto& [handle, exec] : s.execs.values()) {
         add(list, "graph exec", 0, "an executable graph of " + std::to_string(exec->nodes.size()) + " nodes");
     }
+    for (std::size_t i = 0; i < s.cublaslt.values().size(); ++i) {
+        add(list, "cuBLASLt handle", 0, "cublasLtCreate");
+    }
+    for (std::size_t i = 0; i < s.cudnn.values().size(); ++i) {
+        add(list, "cuDNN handle", 0, "cudnnCreate");
+    }
     for (const Allocation* record : detail::live_allocations()) {
         const std::string example = "allocation " + std::to_string(record->number) + " of " +
                                     std::to_string(record->size) + " bytes by " + record->label;

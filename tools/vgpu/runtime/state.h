@@ -91,6 +91,11 @@ struct Event {
     std::vector<std::size_t> nodes;  // recorded during capture
 };
 
+// A handle of a vendor library.
+struct VendorHandle {
+    cudaStream_t stream = nullptr;
+};
+
 // Handles are numbers that never come back, so that a destroyed handle is recognised.
 template <class T>
 class HandleTable {
@@ -149,6 +154,8 @@ struct State {
     HandleTable<Event> events{"event", 0x52};
     HandleTable<Graph> graphs{"graph", 0x53};
     HandleTable<GraphExec> execs{"executable graph", 0x54};
+    HandleTable<VendorHandle> cublaslt{"cuBLASLt", 0x55};
+    HandleTable<VendorHandle> cudnn{"cuDNN", 0x56};
     std::shared_ptr<Stream> legacy;
     std::map<std::thread::id, std::shared_ptr<Stream>> per_thread;
     std::vector<std::shared_ptr<Capture>> captures;  // those that have not ended

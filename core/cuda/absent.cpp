@@ -1,0 +1,52 @@
+// A build without CUDA: there is no device, and nothing here can be reached with one.
+
+#include "core/cuda/cuda.h"
+#include "core/error.h"
+
+namespace ito::cuda {
+namespace {
+
+[[noreturn]] void refuse(int index) {
+    fail("cuda:{}: this build of ito has no CUDA; configure with -DITO_CUDA=ON, or use --device cpu", index);
+}
+
+}  // namespace
+
+int device_count() {
+    return 0;
+}
+std::string why_no_device() {
+    return "this build of ito has no CUDA";
+}
+DeviceInfo device_info(int index) {
+    refuse(index);
+}
+void use_device(int index) {
+    refuse(index);
+}
+std::unique_ptr<MemorySource> make_memory_source(int index, bool) {
+    refuse(index);
+}
+const kernels::Context& context(int index, std::size_t) {
+    refuse(index);
+}
+const kernels::Context& vendor_context(int index, std::size_t) {
+    refuse(index);
+}
+void copy_to_device(int index, void*, const void*, std::size_t) {
+    refuse(index);
+}
+void copy_to_host(int index, void*, const void*, std::size_t) {
+    refuse(index);
+}
+void copy_between(int to_index, void*, int, const void*, std::size_t) {
+    refuse(to_index);
+}
+void synchronize(int index) {
+    refuse(index);
+}
+Counts counts() {
+    return {};
+}
+
+}  // namespace ito::cuda

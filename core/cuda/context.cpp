@@ -1,0 +1,122 @@
+// One context per device: everything that runs on the device runs on its one stream.
+
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "core/allocator.h"
+#include "core/cuda/counters.h"
+#include "core/cuda/cuda.h"
+#include "core/cuda/handles.h"
+#include "core/cuda/staging.h"
+#include "core/cuda/vendor.h"
+#include "core/error.h"
+#include "kernels/runtime/plan_cache.h"
+
+namespace ito::cuda {
+namespace {
+
+class DeviceContext {
+  public:
+    explicit DeviceContext(int index) : index_(index), stream_(make_stream()), staging_(stream_.get()) {
+        context_.stream.handle = stream_.get();
+        context_.plans = &plans_;
+    }
+    ~DeviceContext() {
+        if (!context_.workspace.empty()) allocator_->deallocate(context_.workspace.data());
+    }
+    DeviceContext(const DeviceContext&) = delete;
+    DeviceContext& operator=(const DeviceContext&) = delete;
+
+    const kernels::Context& reserve(std::size_t bytes) {
+        if (bytes > context_.workspace.size()) {
+            // Made late: the allocator asks for this context's stream.
+            if (!allocator_) allocator_ = Allocator::of(Device::cuda(index_));
+            if (!context_.workspace.empty()) allocator_->deallocate(context_.workspace.data());
+            context_.workspace = {};
+            context_.workspace = {allocator_->allocate(bytes), bytes};
+        }
+        return context_;
+    }
+
+    void make_vendor_handles() {
+        if (!cublaslt_) cublaslt_ = make_cublaslt();
+        if (!cudnn_) cudnn_ = make_cudnn(stream_.get());
+        context_.cublaslt = cublaslt_.get();
+        context_.cudnn = cudnn_.get();
+    }
+
+    cudaStream_t stream() const { return stream_.get(); }
+    Staging& staging() { return staging_; }
+
+  private:
+    int index_;
+    Stream stream_;
+    Staging staging_;
+    CublasLt cublaslt_;
+    Cudnn cudnn_;
+    kernels::PlanCache plans_;
+    std::shared_ptr<Allocator> allocator_;
+    kernels::Context context_;
+};
+
+DeviceContext& device_context(int index) {
+    static std::mutex mutex;
+    static std::map<int, std::unique_ptr<DeviceContext>> all;
+    use_device(index);
+    const std::lock_guard lock(mutex);
+    auto& context = all[index];
+    if (!context) context = std::make_unique<DeviceContext>(index);
+    return *context;
+}
+
+}  // namespace
+
+const kernels::Context& context(int index, std::size_t workspace_bytes) {
+    return device_context(index).reserve(workspace_bytes);
+}
+
+const kernels::Context& vendor_context(int index, std::size_t workspace_bytes) {
+    device_context(index).make_vendor_handles();
+    return device_context(index).reserve(workspace_bytes);
+}
+
+void copy_to_device(int index, void* to, const void* from, std::size_t bytes) {
+    device_context(index).staging().upload(to, from, bytes);
+}
+
+void copy_to_host(int index, void* to, const void* from, std::size_t bytes) {
+    device_context(index).staging().download(to, from, bytes);
+}
+
+void copy_between(int to_index, void* to, int from_index, const void* from, std::size_t bytes) {
+    if (bytes == 0) return;
+    DeviceContext& source = device_context(from_index);
+    if (to_index == from_index) {
+        check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, source.stream()),
+                   "cudaMemcpyAsync on the device");
+        return;
+    }
+    // The source's work comes first, and the destination's later work after the copy.
+    const Event ready = make_event();
+    check_cuda(cudaEventRecord(ready.get(), source.stream()), "cudaEventRecord");
+    DeviceContext& target = device_context(to_index);
+    check_cuda(cudaStreamWaitEvent(target.stream(), ready.get(), 0), "cudaStreamWaitEvent");
+    check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, target.stream()),
+               "cudaMemcpyAsync between devices");
+    const Event done = make_event();
+    check_cuda(cudaEventRecord(done.get(), target.stream()), "cudaEventRecord");
+    // The source may not change or reuse the memory before it has been read.
+    check_cuda(cudaStreamWaitEvent(source.stream(), done.get(), 0), "cudaStreamWaitEvent");
+}
+
+void synchronize(int index) {
+    check_cuda(cudaStreamSynchronize(device_context(index).stream()), "cudaStreamSynchronize");
+    ++counters().synchronizations;
+}
+
+Counts counts() {
+    return counters();
+}
+
+}  // namespace ito::cuda

@@ -1,0 +1,58 @@
+#pragma once
+// What the rest of core asks of CUDA. Implemented in core/cuda/*.cpp; in a build without CUDA by core/cuda/absent.cpp,
+// which has no device. Only core/dispatch.h and the choice of files in core/CMakeLists.txt know which of the two it is.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "core/memory_source.h"
+#include "kernels/runtime/context.h"
+
+namespace ito::cuda {
+
+/// Usable devices; 0 without a driver.
+int device_count();
+/// Why there is no usable device: "no NVIDIA driver answers (...)"; empty if there is one.
+std::string why_no_device();
+
+struct DeviceInfo {
+    std::string name;
+    int major = 0, minor = 0;  ///< compute capability
+    int multiprocessors = 0;
+    std::size_t memory = 0;       ///< bytes in all
+    std::size_t free = 0;         ///< bytes that nobody uses
+    int driver = 0, runtime = 0;  ///< CUDA versions, 13010 for 13.1
+};
+/// Throws Error if there is no such device.
+DeviceInfo device_info(int index);
+
+/// Makes the device the current one of this thread, as every call of this header but the above does.
+void use_device(int index);
+
+/// Slabs of the device. `annotate`: declare blocks to tools through NVTX.
+std::unique_ptr<MemorySource> make_memory_source(int index, bool annotate = true);
+
+/// The device's context: its stream, plans, and a workspace of at least `workspace_bytes`.
+const kernels::Context& context(int index, std::size_t workspace_bytes);
+/// The same with the handles of cuBLASLt and cuDNN, made at the first call (about a second).
+const kernels::Context& vendor_context(int index, std::size_t workspace_bytes);
+
+/// Copies on the device's stream. To the device: `from` has been read when the call returns, the copy itself may still
+/// be under way. To the host: waits for it.
+void copy_to_device(int index, void* to, const void* from, std::size_t bytes);
+void copy_to_host(int index, void* to, const void* from, std::size_t bytes);
+void copy_between(int to_index, void* to, int from_index, const void* from, std::size_t bytes);
+
+/// Waits for all work of the device. Throws CudaError if any of it failed.
+void synchronize(int index);
+
+/// How often the driver was asked for memory, and how often the host waited for the device: neither happens inside a
+/// training step once it is warm.
+struct Counts {
+    std::uint64_t driver_allocations = 0, synchronizations = 0;
+};
+Counts counts();
+
+}  // namespace ito::cuda

@@ -1,0 +1,51 @@
+#pragma once
+// A small struct that the host writes and kernels read through a pointer when they run: what changes from one step to
+// the next (learning rate, step counter, coefficients). Such values are never launch arguments, so that a whole step can
+// be recorded into a CUDA graph and replayed.
+
+#include <cstddef>
+#include <span>
+#include <type_traits>
+
+#include "core/cuda/cuda.h"
+#include "core/tensor.h"
+
+namespace ito {
+
+template <class T>
+class DeviceValue {
+    static_assert(std::is_trivially_copyable_v<T>);
+
+  public:
+    explicit DeviceValue(Device device)
+        : memory_(Tensor::empty({static_cast<std::int64_t>(sizeof(T))}, DType::uint8, device)) {}
+    DeviceValue(Device device, const T& value) : DeviceValue(device) { set(value); }
+
+    /// Kernels launched from now on see `value`; those launched before still see the old one.
+    void set(const T& value) {
+        if (memory_.device().is_cpu()) {
+            *static_cast<T*>(memory_.raw()) = value;
+        } else {
+            cuda::copy_to_device(memory_.device().index, memory_.raw(), &value, sizeof(T));
+        }
+    }
+
+    /// Waits for the device: for logging, not for every step.
+    T get() const {
+        T value;
+        if (memory_.device().is_cpu()) {
+            value = *static_cast<const T*>(memory_.raw());
+        } else {
+            cuda::copy_to_host(memory_.device().index, &value, memory_.raw(), sizeof(T));
+        }
+        return value;
+    }
+
+    /// For kernels; on CUDA a device address.
+    T* pointer() const { return static_cast<T*>(memory_.raw()); }
+
+  private:
+    Tensor memory_;
+};
+
+}  // namespace ito

@@ -1,0 +1,73 @@
+// Discovery of CUDA devices, and what is said where there is none.
+
+#include "core/device.h"
+
+#include <cuda_runtime_api.h>
+
+#include "core/context.h"
+#include "core/cuda/cuda.h"
+#include "tests/support/cuda_machine.h"
+#include "tests/support/expect_error.h"
+
+namespace ito {
+namespace {
+
+using testing::expect_error;
+
+class CudaDevice : public testing::CudaTest {};
+
+TEST_F(CudaDevice, IsFoundAndDescribed) {
+    ASSERT_GT(cuda::device_count(), 0);
+    EXPECT_EQ(cuda::why_no_device(), "");
+    const auto info = cuda::device_info(0);
+    EXPECT_FALSE(info.name.empty());
+    EXPECT_GE(info.major, 8);
+    EXPECT_GT(info.multiprocessors, 0);
+    EXPECT_GT(info.memory, std::size_t{1} << 30);
+    EXPECT_LE(info.free, info.memory);
+    EXPECT_GE(info.runtime, 12000);
+    EXPECT_EQ(Device::parse("auto"), Device::cuda());
+    EXPECT_EQ(Device::parse("cuda:0"), Device::cuda());
+    expect_error([] { Device::parse(fmt::format("cuda:{}", cuda::device_count())); }, {"expected cuda:0"});
+}
+
+TEST_F(CudaDevice, WithoutADriverTheCpuIsTaken) {
+    const bool possible = testing::without_driver([] {
+        EXPECT_EQ(cuda::device_count(), 0);
+        EXPECT_EQ(cuda::why_no_device(), "no NVIDIA driver answers");
+        EXPECT_EQ(Device::parse("auto"), Device::cpu());
+        expect_error([] { Device::parse("cuda"); }, {"no NVIDIA driver answers", "--device cpu"});
+    });
+    if (!possible) GTEST_SKIP() << "needs the virtual GPU";
+}
+
+TEST_F(CudaDevice, ContextHasAStreamPlansAndAWorkspaceThatGrows) {
+    const kernels::Context& context = context_of(Device::cuda(), 1000);
+    EXPECT_NE(context.stream.handle, nullptr);
+    EXPECT_NE(context.plans, nullptr);
+    EXPECT_GE(context.workspace.size(), 1000u);
+    const auto before = context.workspace.size();
+    EXPECT_EQ(&context_of(Device::cuda(), 10 * before), &context);
+    EXPECT_GE(context.workspace.size(), 10 * before);
+    EXPECT_EQ(context_of(Device::cuda(), 5).workspace.size(), 10 * before);
+}
+
+TEST_F(CudaDevice, VendorHandlesAreMadeOnceAndKept) {
+    const kernels::Context& context = cuda::vendor_context(0, 0);
+    void* const cublaslt = context.cublaslt;
+    void* const cudnn = context.cudnn;
+    EXPECT_NE(cublaslt, nullptr);
+    EXPECT_NE(cudnn, nullptr);
+    EXPECT_EQ(cuda::vendor_context(0, 0).cublaslt, cublaslt);
+    EXPECT_EQ(cuda::vendor_context(0, 0).cudnn, cudnn);
+}
+
+TEST_F(CudaDevice, VendorLibrariesThatCannotStartSaySo) {
+    if (!testing::fail_next("cudnnCreate", 1, cudaErrorMemoryAllocation))
+        GTEST_SKIP() << "needs the virtual GPU";
+    if (cuda::context(0, 0).cudnn != nullptr) GTEST_SKIP() << "the handle exists already";
+    expect_error([] { cuda::vendor_context(0, 0); }, {"cuDNN cannot start"});
+}
+
+}  // namespace
+}  // namespace ito

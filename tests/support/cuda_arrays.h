@@ -1,0 +1,93 @@
+#pragma once
+// Host arrays on the device, each in an allocation of exactly its size, so that the virtual GPU sees an access one byte
+// beyond it.
+
+#include <cuda_runtime_api.h>
+
+#include <vector>
+
+#include "kernels/runtime/cuda_error.h"
+#include "tests/support/numeric.h"
+
+namespace ito::testing {
+
+/// `count` elements on the device.
+template <class T>
+class DeviceArray {
+  public:
+    explicit DeviceArray(std::size_t count) : count_(count) {
+        if (count == 0) return;
+        void* data = nullptr;
+        kernels::check_cuda(cudaMalloc(&data, count * sizeof(T)), "cudaMalloc");
+        data_ = static_cast<T*>(data);
+    }
+    DeviceArray(const T* host, std::size_t count) : DeviceArray(count) { upload(host); }
+    explicit DeviceArray(const std::vector<T>& host) : DeviceArray(host.data(), host.size()) {}
+    ~DeviceArray() {
+        if (data_ != nullptr) {
+            EXPECT_EQ(cudaFree(data_), cudaSuccess);
+        }
+    }
+    DeviceArray(const DeviceArray&) = delete;
+    DeviceArray& operator=(const DeviceArray&) = delete;
+
+    void upload(const T* host) {
+        if (count_ == 0) return;
+        kernels::check_cuda(cudaMemcpy(data_, host, count_ * sizeof(T), cudaMemcpyHostToDevice),
+                            "cudaMemcpy");
+        // From pageable memory the copy may return before the device has the data.
+        kernels::check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+    }
+    /// Waits for all work on the device.
+    void download(T* host) const {
+        if (count_ == 0) return;
+        kernels::check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+        kernels::check_cuda(cudaMemcpy(host, data_, count_ * sizeof(T), cudaMemcpyDeviceToHost),
+                            "cudaMemcpy");
+    }
+    std::vector<T> to_vector() const {
+        std::vector<T> host(count_);
+        download(host.data());
+        return host;
+    }
+
+    T* data() const { return data_; }
+    std::size_t size() const { return count_; }
+
+  private:
+    std::size_t count_;
+    T* data_ = nullptr;
+};
+
+/// A Pitched matrix on the device: its rows and the NaN gaps between them, no guards and no gap after the last row.
+template <class T>
+class OnDevice {
+  public:
+    explicit OnDevice(const Pitched<T>& host)
+        : array_(host.data(), elements(host)),
+          rows_(host.rows()),
+          columns_(host.columns()),
+          pitch_(host.pitch()) {}
+
+    T* data() const { return array_.data(); }
+    std::int64_t pitch() const { return pitch_; }
+    std::int64_t rows() const { return rows_; }
+    std::int64_t columns() const { return columns_; }
+
+    Pitched<T> back() const {
+        Pitched<T> host(rows_, columns_, pitch_);
+        array_.download(host.data());
+        return host;
+    }
+
+  private:
+    static std::size_t elements(const Pitched<T>& host) {
+        if (host.rows() == 0 || host.columns() == 0) return 0;
+        return static_cast<std::size_t>((host.rows() - 1) * host.pitch() + host.columns());
+    }
+
+    DeviceArray<T> array_;
+    std::int64_t rows_, columns_, pitch_;
+};
+
+}  // namespace ito::testing

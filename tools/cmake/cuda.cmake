@@ -1,0 +1,88 @@
+# CUDA sources are compiled once and linked twice: with cudart for a GPU, with the virtual GPU (tools/vgpu) for the
+# tests of a machine that has none.
+#
+# ito_add_cuda(target file.cu ...)   compiles CUDA sources into the static library `target` and, with ITO_VGPU, translates
+#                                    them for the virtual GPU
+# ito_on_vgpu(executable)            links an executable with the virtual GPU instead of cudart
+include_guard(GLOBAL)
+
+find_program(ITO_NVCC nvcc PATHS /usr/local/cuda/bin)
+find_package(CUDAToolkit)
+if(NOT ITO_NVCC OR NOT CUDAToolkit_FOUND)
+  message(FATAL_ERROR "ITO_CUDA=ON needs the CUDA toolkit; nvcc was not found. Install it, or configure with -DITO_CUDA=OFF")
+endif()
+
+find_path(ITO_CUDNN_INCLUDE_DIR cudnn.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+find_library(ITO_CUDNN_LIBRARY cudnn HINTS ${CUDAToolkit_LIBRARY_DIR})
+if(NOT ITO_CUDNN_INCLUDE_DIR OR NOT ITO_CUDNN_LIBRARY)
+  message(FATAL_ERROR "ITO_CUDA=ON needs cuDNN 9 (cudnn.h and libcudnn.so); set ITO_CUDNN_INCLUDE_DIR and "
+                      "ITO_CUDNN_LIBRARY, or configure with -DITO_CUDA=OFF")
+endif()
+
+# The architectures of machine code, and one of PTX for those that come later. The virtual GPU translates the PTX of 80.
+if(NOT ITO_CUDA_ARCHITECTURES)
+  set(ITO_CUDA_ARCHITECTURES 80 86 89 90 100 120)
+endif()
+set(ito_gencode)
+foreach(architecture ${ITO_CUDA_ARCHITECTURES})
+  list(APPEND ito_gencode -gencode "arch=compute_${architecture},code=sm_${architecture}")
+endforeach()
+if(ITO_VGPU)
+  list(APPEND ito_gencode -gencode arch=compute_80,code=compute_80 -no-compress)
+else()
+  list(GET ITO_CUDA_ARCHITECTURES -1 architecture)
+  list(APPEND ito_gencode -gencode "arch=compute_${architecture},code=compute_${architecture}")
+endif()
+
+set(ito_nvcc_warnings -Xcompiler=-Wall,-Wextra)
+if(ITO_WERROR)
+  list(APPEND ito_nvcc_warnings -Werror all-warnings)
+endif()
+
+# Which runtime an executable is linked with is its own property.
+add_library(ito_cuda_runtime INTERFACE)
+target_link_libraries(ito_cuda_runtime INTERFACE
+  "$<IF:$<BOOL:$<TARGET_PROPERTY:ITO_ON_VGPU>>,$<TARGET_NAME_IF_EXISTS:vgpu>,CUDA::cudart_static>"
+  "$<$<NOT:$<BOOL:$<TARGET_PROPERTY:ITO_ON_VGPU>>>:CUDA::cublasLt;${ITO_CUDNN_LIBRARY}>")
+target_include_directories(ito_cuda_runtime SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS} ${ITO_CUDNN_INCLUDE_DIR})
+
+function(ito_add_cuda target)
+  foreach(source ${ARGN})
+    get_filename_component(path "${source}" ABSOLUTE)
+    get_filename_component(stem "${path}" NAME_WE)
+    set(dir "${CMAKE_CURRENT_BINARY_DIR}/cuda/${stem}")
+    file(MAKE_DIRECTORY "${dir}")
+    set(outputs "${dir}/${stem}.o" "${dir}/ptxas.log")
+    if(ITO_VGPU)
+      list(APPEND outputs "${dir}/${stem}.fatbin")
+      set(keep --keep --keep-dir "${dir}")
+    endif()
+    add_custom_command(
+      OUTPUT ${outputs}
+      COMMAND "${PROJECT_SOURCE_DIR}/tools/cmake/nvcc_logged" "${dir}/ptxas.log"
+              "${ITO_NVCC}" -std=c++20 -O3 -ccbin "${CMAKE_CXX_COMPILER}" -cudart none ${ito_gencode} -lineinfo
+              --expt-relaxed-constexpr "-I${PROJECT_SOURCE_DIR}" -Xcompiler -fPIC,-g1 ${ito_nvcc_warnings} ${keep}
+              -MMD -MF "${dir}/${stem}.d" -MT "${dir}/${stem}.o" -c "${path}" -o "${dir}/${stem}.o"
+      DEPENDS "${path}" "${PROJECT_SOURCE_DIR}/tools/cmake/nvcc_logged" DEPFILE "${dir}/${stem}.d"
+      COMMENT "nvcc ${stem}.cu" VERBATIM)
+    target_sources(${target} PRIVATE "${dir}/${stem}.o")
+    set_source_files_properties("${dir}/${stem}.o" PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
+    set_property(GLOBAL APPEND PROPERTY ITO_PTXAS_LOGS "${dir}/ptxas.log")
+    if(ITO_VGPU)
+      vgpu_translate("${dir}" "${stem}" object)
+      add_custom_target(ito_vgpu_${stem} DEPENDS "${object}")
+      set_property(GLOBAL APPEND PROPERTY ITO_VGPU_OBJECTS "${object}")
+      set_property(GLOBAL APPEND PROPERTY ITO_VGPU_TARGETS ito_vgpu_${stem})
+    endif()
+  endforeach()
+endfunction()
+
+function(ito_on_vgpu executable)
+  get_property(objects GLOBAL PROPERTY ITO_VGPU_OBJECTS)
+  get_property(targets GLOBAL PROPERTY ITO_VGPU_TARGETS)
+  set_target_properties(${executable} PROPERTIES ITO_ON_VGPU ON)
+  target_link_libraries(${executable} PRIVATE ${objects})
+  if(targets)
+    add_dependencies(${executable} ${targets})
+  endif()
+endfunction()
