@@ -34,7 +34,12 @@ std::string to_string(const Device& device) {
 
 std::vector<std::string> cuda_devices() {
     std::vector<std::string> all;
-    for (int index = 0; index < cuda_device_count(); ++index) all.push_back(to_string(Device::cuda(index)));
+    for (int index = 0; index < ito::cuda::device_count(); ++index) {
+        const auto info = ito::cuda::device_info(index);
+        all.push_back(fmt::format("{}: {}, compute {}.{}, {:.1f} GiB", to_string(Device::cuda(index)),
+                                  info.name, info.major, info.minor,
+                                  static_cast<double>(info.memory) / (1u << 30)));
+    }
     return all;
 }
 
