@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(parameter_channels* parameter_rows)
             static_cast<float>((k == 0 ? a.accumulate_gamma : a.accumulate_beta) ? total + out[c] : total);
 }
 
-constexpr int naive_threads = 256;
+constexpr int naive_threads = 256, channel_threads = 128;
 
 /// xhat and dz of one element.
 template <class T>
@@ -57,20 +57,20 @@ __device__ float2 element_gradient(const Backward<T>& f, const Channel<T>& chann
 
 /// One block a channel of an image.
 template <class T>
-__global__ void __launch_bounds__(naive_threads)
+__global__ void __launch_bounds__(channel_threads)
     group_norm_channel_gradients(Backward<T> f, ChannelSums* sums) {
-    __shared__ double scratch[naive_threads / warp_size];
+    __shared__ double scratch[channel_threads / warp_size];
     const unsigned channels = static_cast<unsigned>(f.a.shape.channels);
     const std::int64_t n = blockIdx.x / channels, c = blockIdx.x % channels;
     const Channel<T> channel(f.a, n, c);
     ChannelSums sum{};
-    for (std::int64_t p = threadIdx.x; p < f.a.shape.pixels; p += naive_threads) {
+    for (std::int64_t p = threadIdx.x; p < f.a.shape.pixels; p += channel_threads) {
         const float2 e = element_gradient(f, channel, n, p, c);
         sum.dz += e.y, sum.dz_xhat += static_cast<double>(e.y) * e.x, sum.xhat += e.x;
     }
-    sum.dz = block_sum<naive_threads>(sum.dz, scratch);
-    sum.dz_xhat = block_sum<naive_threads>(sum.dz_xhat, scratch);
-    sum.xhat = block_sum<naive_threads>(sum.xhat, scratch);
+    sum.dz = block_sum<channel_threads>(sum.dz, scratch);
+    sum.dz_xhat = block_sum<channel_threads>(sum.dz_xhat, scratch);
+    sum.xhat = block_sum<channel_threads>(sum.xhat, scratch);
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
@@ -82,13 +82,13 @@ __global__ void __launch_bounds__(naive_threads)
     const std::int64_t i = blockIdx.x * static_cast<std::int64_t>(naive_threads) + threadIdx.x;
     if (i >= s.batch * s.groups) return;
     const std::int64_t n = i / s.groups, begin = i % s.groups * s.group_channels();
-    const double count = static_cast<double>(s.pixels * s.group_channels());
+    const double inverse = 1 / static_cast<double>(s.pixels * s.group_channels());
     GroupMeans mean{};
     for (std::int64_t c = begin; c < begin + s.group_channels(); ++c) {
         const Channel<T> channel(f.a, n, c);
         const ChannelSums sum = sums[n * s.channels + c];
         write_channel(f, channel, n, c, sum.dz, sum.dz_xhat);
-        const double factor = static_cast<double>(channel.factor) * channel.gamma / count;
+        const double factor = static_cast<double>(channel.factor) * channel.gamma * inverse;
         mean.dxhat += sum.dz * factor;
         mean.dxhat_xhat += sum.dz_xhat * factor;
     }
@@ -140,7 +140,7 @@ void launch_naive(const Context& context, const GroupNormBackward<T>& a) {
     const Backward<T> f{a, {}, DropoutMask(a.dropout, a.mask), space.image_sums};
     const dim3 block(naive_threads);
     launch(context, "group_norm_channel_gradients", group_norm_channel_gradients<T>,
-           dim3(static_cast<unsigned>(s.batch * s.channels)), block, 0, f, space.channels);
+           dim3(static_cast<unsigned>(s.batch * s.channels)), dim3(channel_threads), 0, f, space.channels);
     launch(context, "group_norm_group_gradients", group_norm_group_gradients<T>,
            dim3(static_cast<unsigned>(blocks_for(s.batch * s.groups, naive_threads))), block, 0, f,
            space.channels, space.means);

@@ -191,6 +191,21 @@ TYPED_TEST(GroupNormCuda, ToleranceSeesAWrongElement) {
     EXPECT_GT(testing::relative_l2(data.y, exact.y), 2e-7 + rounding<T>);
 }
 
+TYPED_TEST(GroupNormCuda, ToleranceSeesAWrongGradient) {
+    using T = TypeParam;
+    Data<T> data(cuda_cases[7]);
+    data.fill();
+    this->set_statistics(data);
+    Data<double> exact = in_float64(data);
+    this->backward(data, false, Version::best);
+    // As if one element had been missed.
+    exact.grad_y.at(3, 2) = 0;
+    ref::group_norm_backward(Context{}, exact.backward_args());
+    EXPECT_GT(testing::worst_error(data.grad_x, exact.grad_x), 1e-5 + 10 * rounding<T>);
+    EXPECT_GT(testing::relative_l2(data.grad_beta, exact.grad_beta), 1e-6);
+    EXPECT_GT(testing::relative_l2(data.grad_gamma, exact.grad_gamma), 1e-6);
+}
+
 // What is dropped is exactly 0, what is kept is not: the mask of runtime/philox.h, for quads that start anywhere.
 TYPED_TEST(GroupNormCuda, MaskFollowsItsDefinition) {
     using T = TypeParam;
@@ -233,7 +248,7 @@ TYPED_TEST(GroupNormCuda, StatisticsAreOptional) {
     }
 }
 
-// One image's resident result is its result in any batch, and no version's depends on the order of its threads.
+// No result depends on the order in which threads and blocks run.
 TYPED_TEST(GroupNormCuda, ForwardRepeatsToTheBit) {
     using T = TypeParam;
     for (const Case& c : {cuda_cases[4], cuda_cases[6], cuda_cases[7]})
