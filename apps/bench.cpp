@@ -159,7 +159,7 @@ int BenchCommand::operator()() const {
     const TrainConfig config = config_of(measured, batch ? batch : measured.batch);
     const auto parameters =
         nn::UNet(config.unet(measured.side, measured.side, measured.channels)).parameter_count();
-    const auto allocator = Allocator::of(Device::parse(execution.device));
+    const auto allocator = Allocator::of(execution.network_device());
     Json report{{"size", measured.name}, {"parameters", parameters},     {"batch", config.batch},
                 {"threads", threads()},  {"direct_convolution", direct}, {"repeats", repeats}};
     if (!json) {

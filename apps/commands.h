@@ -4,6 +4,9 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <string>
+
+#include "core/device.h"
 
 namespace ito::apps {
 
@@ -24,7 +27,12 @@ struct Execution {
     int threads = 0;
 
     void add_options(CLI::App& app);
-    /// Applies them; throws Error for a device that is not there.
+    /// The device that networks run on. Throws Error for one that is not there, or that cannot run a network yet; `auto`
+    /// falls back to the CPU.
+    Device network_device() const;
+    /// "cpu", and, in a build with CUDA, why `auto` did not take CUDA: "cpu (no NVIDIA driver answers)".
+    std::string device_text() const;
+    /// Checks the device and sets the threads.
     void apply() const;
 };
 

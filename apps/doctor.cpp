@@ -11,6 +11,7 @@
 #include "apps/machine.h"
 #include "apps/version.h"
 #include "core/context.h"
+#include "core/cuda/cuda.h"
 #include "core/dispatch.h"
 #include "core/error.h"
 #include "diffusion/data/dataset.h"
@@ -99,15 +100,14 @@ void DoctorCommand::devices() {
     if (const auto all = cuda_devices(); !all.empty()) {
         good("CUDA devices", fmt::format("{}", fmt::join(all, "; ")));
     } else if (built_with_cuda) {
-        note("CUDA devices", nvidia_driver() ? "none answers, although a driver is loaded"
-                                             : "none: no NVIDIA driver is loaded");
+        note("CUDA devices", fmt::format("none: {}", cuda::why_no_device()));
     } else {
         note("CUDA devices", nvidia_driver()
                                  ? "there is a driver, but this build of ito has no CUDA"
                                  : "this build of ito has no CUDA, and no NVIDIA driver is loaded");
     }
     try {
-        good("device", fmt::format("--device {} is {}", device, to_string(Device::parse(device))));
+        good("device", fmt::format("--device {} is {}", device, Execution{device, 0}.device_text()));
     } catch (const Error& error) {
         problem("device", error.what(), "ito train --device cpu");
     }

@@ -7,6 +7,8 @@
 #include "apps/commands.h"
 #include "apps/version.h"
 #include "core/context.h"
+#include "core/cuda/cuda.h"
+#include "core/dispatch.h"
 #include "core/error.h"
 
 namespace ito::apps {
@@ -24,8 +26,24 @@ void Execution::add_options(CLI::App& app) {
         ->capture_default_str();
 }
 
+Device Execution::network_device() const {
+    const Device parsed = Device::parse(device);
+    if (parsed.is_cpu()) return parsed;
+    require(device == "auto",
+            "--device {}: convolutions, linear layers and attention do not run on CUDA yet; use --device cpu",
+            device);
+    return Device::cpu();
+}
+
+std::string Execution::device_text() const {
+    const Device chosen = network_device();
+    if (!built_with_cuda || device != "auto") return to_string(chosen);
+    const std::string why = cuda::why_no_device();
+    return fmt::format("{} ({})", to_string(chosen), why.empty() ? "networks do not run on CUDA yet" : why);
+}
+
 void Execution::apply() const {
-    Device::parse(device);
+    network_device();
     require(threads >= 0 && threads <= 1024, "--threads {}: expected 0 (all) to 1024", threads);
     if (threads > 0) set_threads(threads);
 }

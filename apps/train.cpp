@@ -51,7 +51,7 @@ std::vector<std::string> description(const TrainConfig& config, Trainer& trainer
                         data.width, data.channels),
             fmt::format("model     {:.2f} M parameters, {} on {} {}",
                         static_cast<double>(trainer.model().parameter_count()) / 1e6,
-                        to_string(Device::parse(config.device)), threads(),
+                        Execution{config.device, config.threads}.device_text(), threads(),
                         threads() == 1 ? "thread" : "threads"),
             fmt::format("schedule  {} timesteps, prior {:.2g} bits/dim", config.timesteps,
                         trainer.schedule().prior_bits_per_dim(trainer.data_second_moment())),

@@ -93,8 +93,8 @@ void copy_between(int to_index, void* to, int from_index, const void* from, std:
     if (bytes == 0) return;
     DeviceContext& source = device_context(from_index);
     if (to_index == from_index) {
-        check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, source.stream()),
-                   "cudaMemcpyAsync on the device");
+        check_bytes(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, source.stream()),
+                    "cudaMemcpyAsync on the device", bytes);
         return;
     }
     // The source's work comes first, and the destination's later work after the copy.
@@ -102,8 +102,8 @@ void copy_between(int to_index, void* to, int from_index, const void* from, std:
     check_cuda(cudaEventRecord(ready.get(), source.stream()), "cudaEventRecord");
     DeviceContext& target = device_context(to_index);
     check_cuda(cudaStreamWaitEvent(target.stream(), ready.get(), 0), "cudaStreamWaitEvent");
-    check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, target.stream()),
-               "cudaMemcpyAsync between devices");
+    check_bytes(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, target.stream()),
+                "cudaMemcpyAsync between devices", bytes);
     const Event done = make_event();
     check_cuda(cudaEventRecord(done.get(), target.stream()), "cudaEventRecord");
     // The source may not change or reuse the memory before it has been read.

@@ -2,6 +2,7 @@
 // One move-only owner per CUDA handle.
 
 #include <cuda_runtime_api.h>
+#include <fmt/format.h>
 
 #include <cstddef>
 #include <utility>
@@ -11,6 +12,12 @@
 namespace ito::cuda {
 
 using kernels::check_cuda;
+
+/// Throws unless the call succeeded, naming how many bytes it was for.
+inline void check_bytes(cudaError_t code, const char* call, std::size_t bytes) {
+    if (code != cudaSuccess) [[unlikely]]
+        check_cuda(code, fmt::format("{} ({} bytes)", call, bytes));
+}
 
 /// Owns a handle; `destroy` gives it back. A failure to do so has no remedy and is left to the next checked call.
 template <class Handle, auto destroy>
@@ -62,7 +69,7 @@ inline Event make_event(bool timed = false) {
 
 inline PinnedMemory make_pinned(std::size_t bytes) {
     void* data = nullptr;
-    check_cuda(cudaMallocHost(&data, bytes), "cudaMallocHost of a staging buffer");
+    check_bytes(cudaMallocHost(&data, bytes), "cudaMallocHost of a staging buffer", bytes);
     return PinnedMemory(data);
 }
 

@@ -39,7 +39,7 @@ class CudaMemorySource final : public MemorySource {
             cudaGetLastError();  // not sticky: the caller says it better
             return nullptr;
         }
-        check_cuda(code, "cudaMalloc of a slab");
+        check_bytes(code, "cudaMalloc of a slab", bytes);
         nvtxMemVirtualRangeDesc_t range{};
         range.size = bytes;
         range.ptr = data;
@@ -67,8 +67,10 @@ class CudaMemorySource final : public MemorySource {
         if (heap_of(block.data) != nullptr) {
             if (block.bytes > 0) declare(block.data, block.bytes);
         } else if (zones) {
-            check_cuda(cudaMemsetAsync(block.begin, zone_pattern, block.size, stream()), "cudaMemsetAsync");
-            check_cuda(cudaMemsetAsync(block.data, 0xff, block.bytes, stream()), "cudaMemsetAsync");
+            check_bytes(cudaMemsetAsync(block.begin, zone_pattern, block.size, stream()), "cudaMemsetAsync",
+                        block.size);
+            check_bytes(cudaMemsetAsync(block.data, 0xff, block.bytes, stream()), "cudaMemsetAsync",
+                        block.bytes);
         }
     }
 

@@ -53,9 +53,9 @@ void Staging::upload(void* to, const void* from, std::size_t bytes) {
         Buffer& buffer = buffer_with(size);
         auto* pinned = static_cast<std::byte*>(buffer.memory.get()) + buffer.used;
         std::memcpy(pinned, static_cast<const std::byte*>(from) + done, size);
-        check_cuda(cudaMemcpyAsync(static_cast<std::byte*>(to) + done, pinned, size, cudaMemcpyHostToDevice,
-                                   stream_),
-                   "cudaMemcpyAsync to the device");
+        check_bytes(cudaMemcpyAsync(static_cast<std::byte*>(to) + done, pinned, size, cudaMemcpyHostToDevice,
+                                    stream_),
+                    "cudaMemcpyAsync to the device", size);
         buffer.used += (size + alignment - 1) / alignment * alignment;
         done += size;
     }
@@ -67,9 +67,9 @@ void Staging::download(void* to, const void* from, std::size_t bytes) {
         const std::size_t size = std::min(bytes - done, buffer_bytes);
         Buffer& buffer = buffer_with(size);
         auto* pinned = static_cast<std::byte*>(buffer.memory.get()) + buffer.used;
-        check_cuda(cudaMemcpyAsync(pinned, static_cast<const std::byte*>(from) + done, size,
-                                   cudaMemcpyDeviceToHost, stream_),
-                   "cudaMemcpyAsync to the host");
+        check_bytes(cudaMemcpyAsync(pinned, static_cast<const std::byte*>(from) + done, size,
+                                    cudaMemcpyDeviceToHost, stream_),
+                    "cudaMemcpyAsync to the host", size);
         check_cuda(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
         ++counters().synchronizations;
         std::memcpy(static_cast<std::byte*>(to) + done, pinned, size);

@@ -165,7 +165,9 @@ TEST_F(CudaMemory, FailedCallsAreNamed) {
         Tensor::from(ramp<float>(4), {4}, device);
         FAIL() << "the failure went unnoticed";
     } catch (const kernels::CudaError& error) {
-        EXPECT_NE(std::string(error.what()).find("cudaMemcpyAsync"), std::string::npos) << error.what();
+        EXPECT_NE(std::string(error.what()).find("cudaMemcpyAsync to the device (16 bytes)"),
+                  std::string::npos)
+            << error.what();
         EXPECT_EQ(error.code(), cudaErrorInvalidValue);
     }
 }
