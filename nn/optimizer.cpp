@@ -51,7 +51,7 @@ double gradient_norm(FlatParameters& parameters) {
 }
 
 double clip_factor(double norm, double max_norm) {
-    return max_norm > 0 && norm > max_norm ? max_norm / norm : 1;
+    return kernels::clip_factor(norm, max_norm);
 }
 
 }  // namespace ito::nn

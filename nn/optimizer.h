@@ -51,7 +51,7 @@ class Adam {
 /// Global norm of all gradients: the root of the sum of squares.
 double gradient_norm(FlatParameters& parameters);
 /// The factor that brings a gradient of norm `norm` down to `max_norm`; 1 if it is within, or if max_norm is
-/// 0 (no clipping).
+/// 0 (no clipping). No number for a norm that is none.
 double clip_factor(double norm, double max_norm);
 
 }  // namespace ito::nn

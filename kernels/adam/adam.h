@@ -11,12 +11,22 @@
 //   copy = bfloat16(p)                       (optional)
 //
 // correction_i = 1 - beta_i^step. The floor: 28 bytes a parameter for p, grad, m, v; 36 with the EMA, 38 with
-// the bfloat16 copy.
+// the bfloat16 copy. CUDA's fused version moves just these and 40 bytes of AdamStep for each 1024 parameters, 16 bytes a
+// thread and access (8 of the copy).
+//
+// clip_by_norm puts the clip factor of a gradient into AdamStep from the sum of its squares, where that was computed:
+//
+//   norm             = sqrt(sum_squares)
+//   step->grad_scale = max_norm / norm if max_norm > 0 and norm > max_norm, else 1
+//
+// A norm that is no number makes a factor that is none, and with it parameters that are none: the loss shows it, where
+// a factor of 1 would hide that clipping had ended. An infinite norm makes the factor 0.
 
 #include <cstdint>
 
 #include "kernels/runtime/context.h"
 #include "kernels/runtime/dtype.h"
+#include "kernels/runtime/version.h"
 
 namespace ito::kernels {
 
@@ -42,6 +52,20 @@ struct Adam {
     bfloat16* copy = nullptr;  ///< may be null
 };
 
+/// The factor that brings a gradient of norm `norm` down to `max_norm`; 1 if it is within, or if max_norm is 0 (no
+/// clipping).
+constexpr double clip_factor(double norm, double max_norm) {
+    return max_norm > 0 && !(norm <= max_norm) ? max_norm / norm : 1;
+}
+
+/// step->grad_scale = clip_factor(sqrt(*sum_squares), max_norm), whatever it was.
+struct ClipByNorm {
+    const double* sum_squares = nullptr;
+    double max_norm = 0;
+    AdamStep* step = nullptr;
+    double* norm = nullptr;  ///< may be null
+};
+
 /// Plain loops: the oracle. T = float or double.
 namespace ref {
 template <class T>
@@ -51,6 +75,15 @@ void adam(const Context&, const Adam<T>&);
 namespace cpu {
 void adam(const Context&, const Adam<float>&);
 void adam(const Context&, const Adam<double>&);
+void clip_by_norm(const Context&, const ClipByNorm&);
 }  // namespace cpu
+
+/// Float32 parameters. `naive` is a launch for each line of the formula; `fused` needs every array on 16 bytes (the copy
+/// on 8). Both give the same bits.
+namespace cuda {
+inline constexpr Version adam_versions[] = {Version::naive, Version::fused};
+void adam(const Context&, const Adam<float>&, Version = Version::best);
+void clip_by_norm(const Context&, const ClipByNorm&);
+}  // namespace cuda
 
 }  // namespace ito::kernels

@@ -159,6 +159,12 @@ void adam(const Context& context, const Adam<double>& args) {
     ref::adam(context, args);
 }
 
+void clip_by_norm(const Context&, const ClipByNorm& args) {
+    const double norm = std::sqrt(*args.sum_squares);
+    args.step->grad_scale = clip_factor(norm, args.max_norm);
+    if (args.norm) *args.norm = norm;
+}
+
 }  // namespace cpu
 }  // namespace ito::kernels
 #endif

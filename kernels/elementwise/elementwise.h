@@ -7,12 +7,14 @@
 //             between equal types; bfloat16 through float32, rounding to nearest even; else it throws
 //   fill:     y = value
 //
-// The floor: the bytes of every operand once.
+// The floor: the bytes of every operand once. The CUDA version `vectorized` moves 16 bytes a thread and access of the
+// wider operand and as many elements of the others. All back ends give the same bits, but that the payload of a NaN is lost on CUDA.
 
 #include <cstdint>
 
 #include "kernels/runtime/context.h"
 #include "kernels/runtime/dtype.h"
+#include "kernels/runtime/version.h"
 
 namespace ito::kernels {
 
@@ -78,5 +80,17 @@ void multiply(const Context&, const Multiply<bfloat16>&);
 void copy(const Context&, const Copy&);
 void fill(const Context&, const Fill&);
 }  // namespace cpu
+
+/// axpby and multiply in float32 and bfloat16; copy and fill in every type. `vectorized` needs every row of every
+/// operand of axpby and multiply on 16 bytes; copy's rows need the same remainder in elements; fill takes any.
+namespace cuda {
+inline constexpr Version elementwise_versions[] = {Version::naive, Version::vectorized};
+void axpby(const Context&, const Axpby<float>&, Version = Version::best);
+void axpby(const Context&, const Axpby<bfloat16>&, Version = Version::best);
+void multiply(const Context&, const Multiply<float>&, Version = Version::best);
+void multiply(const Context&, const Multiply<bfloat16>&, Version = Version::best);
+void copy(const Context&, const Copy&, Version = Version::best);
+void fill(const Context&, const Fill&, Version = Version::best);
+}  // namespace cuda
 
 }  // namespace ito::kernels

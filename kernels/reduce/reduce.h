@@ -1,17 +1,23 @@
 #pragma once
-// Sums over [rows, columns] with a pitch, in a fixed order: pieces of elementwise_piece elements, then the
-// pieces' sums one after another. The same bits for any number of threads.
+// Sums over [rows, columns] with a pitch, in a fixed order that follows from the shape alone: pieces, then the pieces'
+// sums one after another. The same bits for any number of threads, any pitch and alignment.
 //
-//   sum:          out = sum of x            (out in float64)
-//   sum_squares:  out = sum of x^2          (the global gradient norm is its root)
+//   sum:          out = factor * (sum of x)     (out in float64)
+//   sum_squares:  out = factor * (sum of x^2)   (the global gradient norm is its root)
 //
-// The floor: s bytes an element.
+// The CPU adds in float64. CUDA's vectorized version adds runs of 32 elements of one thread in float32 and the runs in
+// float64: at most 11 roundings to float32 reach an element, so that the error is at most 11 * 2^-24 = 6.6e-7 of the sum
+// of |x| or x^2, and for many runs of unrelated values far less. A square beyond 3.4e38 (|x| > 1.8e19) is infinite there.
+//
+// The floor: s bytes an element. The vectorized version reads 16 bytes a thread and access and writes 8 bytes for
+// each piece of 8192 elements, which its second launch reads: below 0.1 %.
 
 #include <cstddef>
 #include <cstdint>
 
 #include "kernels/runtime/context.h"
 #include "kernels/runtime/dtype.h"
+#include "kernels/runtime/version.h"
 
 namespace ito::kernels {
 
@@ -21,6 +27,7 @@ struct Reduce {
     const T* x = nullptr;
     std::int64_t x_pitch = 0;
     double* out = nullptr;
+    double factor = 1;
 };
 
 /// Plain loops: the oracle. T = float or double.
@@ -40,5 +47,16 @@ void sum_squares(const Context&, const Reduce<double>&);
 /// Bytes of context.workspace: one float64 for each piece.
 std::size_t reduce_workspace(std::int64_t elements);
 }  // namespace cpu
+
+/// `naive` is one block that adds in float64 and needs no workspace.
+namespace cuda {
+inline constexpr Version reduce_versions[] = {Version::naive, Version::vectorized};
+void sum(const Context&, const Reduce<float>&, Version = Version::best);
+void sum(const Context&, const Reduce<bfloat16>&, Version = Version::best);
+void sum_squares(const Context&, const Reduce<float>&, Version = Version::best);
+void sum_squares(const Context&, const Reduce<bfloat16>&, Version = Version::best);
+
+std::size_t reduce_workspace(std::int64_t elements);
+}  // namespace cuda
 
 }  // namespace ito::kernels

@@ -84,7 +84,7 @@ void reduce(const Context& context, Reduce<float> args,
     });
     double total = 0;
     for (std::int64_t piece = 0; piece < pieces; ++piece) total += sums[piece];
-    *args.out = total;
+    *args.out = args.factor * total;
 }
 
 }  // namespace

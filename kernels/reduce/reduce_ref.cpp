@@ -9,7 +9,7 @@ void add_up(const Reduce<T>& args, Term term) {
     for (std::int64_t r = 0; r < args.rows; ++r)
         for (std::int64_t c = 0; c < args.columns; ++c)
             total += term(static_cast<double>(args.x[r * args.x_pitch + c]));
-    *args.out = total;
+    *args.out = args.factor * total;
 }
 
 }  // namespace

@@ -20,10 +20,17 @@ class CudaError : public std::runtime_error {
     cudaError_t code_;
 };
 
-/// Throws unless the call succeeded. `call` as it is to be shown: "cudaMalloc of 1024 bytes".
+/// Throws unless the call succeeded. `call` as it is to be shown: "cudaMalloc of 1024 bytes". The runtime's note of the
+/// last error is cleared, or the next launch, whose check reads it, would be blamed.
+inline void check_cuda(cudaError_t code, const std::string& call) {
+    if (code == cudaSuccess) [[likely]]
+        return;
+    cudaGetLastError();
+    throw CudaError(code, call);
+}
 inline void check_cuda(cudaError_t code, const char* call) {
     if (code != cudaSuccess) [[unlikely]]
-        throw CudaError(code, call);
+        check_cuda(code, std::string(call));
 }
 
 }  // namespace ito::kernels

@@ -56,7 +56,8 @@ void launch(const Context& context, const char* name, void (*kernel)(Parameters.
     if (shared > default_shared_limit) {
         const cudaError_t code = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                       static_cast<int>(shared));
-        if (code != cudaSuccess) throw CudaError(code, detail::describe(name, grid, block, shared));
+        if (code != cudaSuccess) [[unlikely]]
+            check_cuda(code, detail::describe(name, grid, block, shared));
     }
     kernel<<<grid, block, shared, stream_of(context)>>>(static_cast<Parameters>(arguments)...);
     const cudaError_t code = cudaGetLastError();

@@ -13,7 +13,8 @@
 
 namespace ito::kernels {
 
-/// `Op`: __device__ float operator()(const float (&x)[inputs]) const.
+/// `Op`: __device__ float operator()(const float (&x)[inputs]) const. An op that reads device memory of its own (a
+/// scale) has __device__ Op prepared() const, called once a thread: the op without that reading.
 template <class T, int inputs, class Op>
 struct Pointwise {
     std::int64_t rows = 0, columns = 0;
@@ -25,27 +26,53 @@ struct Pointwise {
     Op op{};
 };
 
-namespace detail {
-
-/// The threads of a block are cut into rows as short as the data's, so that narrow rows do not leave most idle.
 inline constexpr int pointwise_threads = 256;
 
+/// Blocks of pointwise_threads for `rows` rows of `across` threads' work each. The threads of a block are cut into rows
+/// as short as the data's, so that narrow rows do not leave most idle; grid.y may be less than the rows need, whose
+/// loop goes on by gridDim.y * blockDim.y.
+struct RowLaunch {
+    dim3 grid, block;
+
+    RowLaunch(std::int64_t across, std::int64_t rows) {
+        unsigned x = 1;
+        while (x < across && x < pointwise_threads) x *= 2;
+        const unsigned y = pointwise_threads / x;
+        block = dim3(x, y);
+        grid = dim3(static_cast<unsigned>(blocks_for(across, x)),
+                    static_cast<unsigned>(std::min<std::int64_t>(blocks_for(rows, y), 65535)));
+    }
+};
+
+namespace detail {
+
+template <class Op>
+__device__ Op prepared(const Op& op) {
+    if constexpr (requires { op.prepared(); }) {
+        return op.prepared();
+    } else {
+        return op;
+    }
+}
+
 template <class T, int inputs, class Op>
-__device__ void pointwise_element(const Pointwise<T, inputs, Op>& a, std::int64_t row, std::int64_t column) {
+__device__ void pointwise_element(const Pointwise<T, inputs, Op>& a, const Op& op, std::int64_t row,
+                                  std::int64_t column) {
     float x[inputs];
 #pragma unroll
     for (int k = 0; k < inputs; ++k) x[k] = to_float(a.in[k][row * a.in_pitch[k] + column]);
     T& out = a.out[row * a.out_pitch + column];
-    out = from_float<T>(a.accumulate ? to_float(out) + a.op(x) : a.op(x));
+    out = from_float<T>(a.accumulate ? to_float(out) + op(x) : op(x));
 }
 
 template <class T, int inputs, class Op>
 __global__ void __launch_bounds__(pointwise_threads) pointwise_naive(Pointwise<T, inputs, Op> a) {
     const std::int64_t column = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x;
     if (column >= a.columns) return;
+    const Op op = prepared(a.op);
     for (std::int64_t row = blockIdx.y * static_cast<std::int64_t>(blockDim.y) + threadIdx.y; row < a.rows;
          row += static_cast<std::int64_t>(gridDim.y) * blockDim.y)
-        pointwise_element(a, row, column);
+        pointwise_element(a, op, row, column);
 }
 
 template <class T, int inputs, class Op>
@@ -53,10 +80,11 @@ __global__ void __launch_bounds__(pointwise_threads) pointwise_vectorized(Pointw
     constexpr int width = vector_width<T>;
     const std::int64_t column = (blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x) * width;
     if (column >= a.columns) return;
+    const Op op = prepared(a.op);
     for (std::int64_t row = blockIdx.y * static_cast<std::int64_t>(blockDim.y) + threadIdx.y; row < a.rows;
          row += static_cast<std::int64_t>(gridDim.y) * blockDim.y) {
         if (column + width > a.columns) {  // the odd end of a row
-            for (std::int64_t c = column; c < a.columns; ++c) pointwise_element(a, row, c);
+            for (std::int64_t c = column; c < a.columns; ++c) pointwise_element(a, op, row, c);
             continue;
         }
         Vector<T> in[inputs], y;
@@ -69,7 +97,7 @@ __global__ void __launch_bounds__(pointwise_threads) pointwise_vectorized(Pointw
             float x[inputs];
 #pragma unroll
             for (int k = 0; k < inputs; ++k) x[k] = in[k].v[i];
-            y.v[i] = a.accumulate ? y.v[i] + a.op(x) : a.op(x);
+            y.v[i] = a.accumulate ? y.v[i] + op(x) : op(x);
         }
         store_vector(out, y);
     }
@@ -99,14 +127,10 @@ void launch_pointwise(const Context& context, const char* name, Pointwise<T, inp
         throw std::invalid_argument(std::string(name) + ": the vectorized version needs rows on 16 bytes");
     const std::int64_t across = blocks_for(a.columns, vectorized ? vector_width<T> : 1);
     if (across == 0 || a.rows == 0) return;
-    int x = 1;
-    while (x < across && x < detail::pointwise_threads) x *= 2;
-    const int y = detail::pointwise_threads / x;
-    const dim3 grid(static_cast<unsigned>(blocks_for(across, x)),
-                    static_cast<unsigned>(std::min<std::int64_t>(blocks_for(a.rows, y), 65535)));
+    const RowLaunch rows(across, a.rows);
     launch(context, name,
            vectorized ? detail::pointwise_vectorized<T, inputs, Op> : detail::pointwise_naive<T, inputs, Op>,
-           grid, dim3(static_cast<unsigned>(x), static_cast<unsigned>(y)), 0, a);
+           rows.grid, rows.block, 0, a);
 }
 
 }  // namespace ito::kernels

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "tests/support/numeric.h"
@@ -182,13 +183,49 @@ TEST(Adam, ThreadsAndPlaceGiveTheSameBits) {
 }
 
 TEST(Adam, CopyIsTheRoundedParameter) {
-    auto s = make(10007);
-    s.param.at(0, 5) = s.param.at(0, 10006) = Pitched<float>::poison();
-    Options options;
-    options.copy = true;
-    train(fast, s, options);
-    for (std::int64_t i = 0; i < 10007; ++i)
-        ASSERT_EQ(s.copy[static_cast<std::size_t>(i)].bits, bfloat16(s.param.at(0, i)).bits) << i;
+    for (const bool ema : {false, true})
+        for (const double ema_decay : {0.0, 0.99})
+            for (const std::int64_t n : {6, 10007}) {
+                auto s = make(n);
+                s.param.at(0, 5) = s.param.at(0, n - 1) = Pitched<float>::poison();
+                auto oracle = s;
+                Options options;
+                options.copy = true;
+                options.ema = ema;
+                options.ema_decay = ema_decay;
+                train(fast, s, options);
+                train(plain, oracle, options);
+                for (std::int64_t i = 0; i < n; ++i) {
+                    const auto k = static_cast<std::size_t>(i);
+                    ASSERT_EQ(s.copy[k].bits, bfloat16(s.param.at(0, i)).bits) << i;
+                    ASSERT_EQ(oracle.copy[k].bits, bfloat16(oracle.param.at(0, i)).bits) << i;
+                }
+            }
+}
+
+TEST(Adam, ClipByNorm) {
+    const double nan = std::nan(""), inf = std::numeric_limits<double>::infinity();
+    struct Case {
+        double sum_squares, max_norm, scale;
+    };
+    for (const Case c : {Case{4, 1, 0.5}, Case{4, 2, 1}, Case{4, 3, 1}, Case{0, 1, 1}, Case{4, 0, 1},
+                         Case{nan, 0, 1}, Case{nan, 1, nan}, Case{inf, 1, 0}}) {
+        AdamStep step;
+        step.grad_scale = 17;
+        double norm = -1;
+        cpu::clip_by_norm({}, {&c.sum_squares, c.max_norm, &step, &norm});
+        if (std::isnan(c.scale)) {
+            EXPECT_TRUE(std::isnan(step.grad_scale));
+        } else {
+            EXPECT_EQ(step.grad_scale, c.scale);
+        }
+        if (!std::isnan(c.sum_squares)) {
+            EXPECT_EQ(norm, std::sqrt(c.sum_squares));
+        } else {
+            EXPECT_TRUE(std::isnan(norm));
+        }
+        cpu::clip_by_norm({}, {&c.sum_squares, c.max_norm, &step, nullptr});
+    }
 }
 
 TEST(Adam, DecayZeroCopiesIntoAnUninitialisedAverage) {

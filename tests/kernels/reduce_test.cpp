@@ -84,6 +84,21 @@ TEST(Reduce, AccumulatesInFloat64) {
     EXPECT_NEAR(run(x, 1).sum, 1e6 + 100000 * static_cast<double>(1e-3f), 1e-6);
 }
 
+TEST(Reduce, FactorScalesTheSum) {
+    Pitched<float> x(3, 100, 105);
+    x.fill_normal(5);
+    const Sums plain = run(x, 1);
+    Sums scaled, oracle;
+    std::vector<std::byte> workspace(cpu::reduce_workspace(300));
+    Context context;
+    context.workspace = workspace;
+    cpu::sum(context, Reduce<float>{3, 100, x.data(), 105, &scaled.sum, 0.37});
+    cpu::sum_squares(context, Reduce<float>{3, 100, x.data(), 105, &scaled.squares, -2});
+    EXPECT_EQ(scaled, (Sums{0.37 * plain.sum, -2 * plain.squares}));
+    ref::sum({}, Reduce<float>{3, 100, x.data(), 105, &oracle.sum, 0.37});
+    EXPECT_NEAR(oracle.sum, scaled.sum, 1e-12 * std::abs(scaled.sum));
+}
+
 TEST(Reduce, RefusesASmallWorkspace) {
     double out = 0;
     const float x = 1;

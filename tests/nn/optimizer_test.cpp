@@ -230,6 +230,7 @@ TEST(Clip, BringsTheNormDown) {
     EXPECT_EQ(clip_factor(4, 1), 0.25);
     EXPECT_EQ(clip_factor(4, 0), 1) << "0 means no clipping";
     EXPECT_EQ(clip_factor(0, 0), 1);
+    EXPECT_TRUE(std::isnan(clip_factor(std::nan(""), 1))) << "a factor of 1 would hide it";
     Net net;
     FlatParameters flat(net);
     net.loss(input).backward();

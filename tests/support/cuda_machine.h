@@ -26,6 +26,10 @@ std::vector<vgpu::Counters> counted(const std::function<void()>& body);
 /// The sum over all kernels of counted(): bytes are unique per launch.
 vgpu::Counters counted_total(const std::function<void()>& body);
 
+/// The nth CUDA call of this name from now on (from 1) returns the error `code` and does nothing else, once. False on a
+/// GPU, which does not fail on demand.
+bool fail_next(const std::string& call, unsigned nth, int code);
+
 /// What the virtual GPU has reported since the last forget_faults().
 std::string faults();
 void forget_faults();

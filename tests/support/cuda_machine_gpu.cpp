@@ -19,6 +19,10 @@ std::vector<vgpu::Counters> counted(const std::function<void()>& body) {
     return {};
 }
 
+bool fail_next(const std::string&, unsigned, int) {
+    return false;
+}
+
 std::string faults() {
     return {};
 }

@@ -42,6 +42,11 @@ std::vector<vgpu::Counters> counted(const std::function<void()>& body) {
     return vgpu::counters();
 }
 
+bool fail_next(const std::string& call, unsigned nth, int code) {
+    vgpu::fail_next(call, nth, code);
+    return true;
+}
+
 std::string faults() {
     std::string text;
     for (const vgpu::Report& report : vgpu::reports()) text += to_string(report) + "\n";

@@ -1,0 +1,177 @@
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/reduce/reduce.h"
+#include "tests/support/cuda_arrays.h"
+#include "tests/support/cuda_machine.h"
+
+namespace ito::kernels {
+namespace {
+
+using testing::DeviceArray;
+using testing::for_each_profile;
+using testing::for_each_schedule;
+using testing::OnDevice;
+using testing::Pitched;
+
+struct Sums {
+    double sum = std::nan(""), squares = std::nan("");
+    bool operator==(const Sums&) const = default;
+};
+
+template <class T>
+class ReduceCuda : public testing::CudaTest {
+  protected:
+    /// `shift`: elements between an allocation's start, which is aligned, and the first element.
+    Sums run(const Pitched<T>& x, Version version, std::size_t shift = 0, double factor = 1) {
+        const std::size_t count = x.rows() * x.columns() == 0
+                                      ? 0
+                                      : static_cast<std::size_t>((x.rows() - 1) * x.pitch() + x.columns());
+        std::vector<T> shifted(count + shift);
+        std::copy_n(x.data(), count, shifted.begin() + static_cast<std::ptrdiff_t>(shift));
+        const DeviceArray<T> data(shifted);
+        const DeviceArray<double> out(2);
+        const Context with = context(cuda::reduce_workspace(x.rows() * x.columns()));
+        cuda::sum(with, {x.rows(), x.columns(), data.data() + shift, x.pitch(), out.data(), factor}, version);
+        cuda::sum_squares(
+            with, {x.rows(), x.columns(), data.data() + shift, x.pitch(), out.data() + 1, factor}, version);
+        const auto host = out.to_vector();
+        return {host[0], host[1]};
+    }
+    static Sums oracle(const Pitched<T>& x) {
+        const auto wide = x.template as<double>();
+        Sums sums;
+        ref::sum({}, Reduce<double>{x.rows(), x.columns(), wide.data(), wide.pitch(), &sums.sum});
+        ref::sum_squares({}, Reduce<double>{x.rows(), x.columns(), wide.data(), wide.pitch(), &sums.squares});
+        return sums;
+    }
+};
+
+using Types = ::testing::Types<float, bfloat16>;
+TYPED_TEST_SUITE(ReduceCuda, Types);
+
+TYPED_TEST(ReduceCuda, MatchesFloat64) {
+    using T = TypeParam;
+    struct Shape {
+        std::int64_t rows, columns, pitch;
+    };
+    for_each_schedule([&] {
+        for (const Shape s :
+             {Shape{0, 4, 4}, Shape{4, 0, 0}, Shape{1, 1, 1}, Shape{1, 31, 31}, Shape{5, 7, 9},
+              Shape{1000, 3, 8}, Shape{129, 256, 264}, Shape{129, 257, 257}, Shape{1, 8192, 8192},
+              Shape{1, 16381, 16381}, Shape{1, 40003, 40003}, Shape{2, 8200, 8201}}) {
+            SCOPED_TRACE(std::to_string(s.rows) + "x" + std::to_string(s.columns));
+            Pitched<T> x(s.rows, s.columns, s.pitch);
+            x.fill_normal(5);
+            const Sums expected = this->oracle(x);
+            for (const Version version : {Version::naive, Version::vectorized, Version::best}) {
+                // The bound of the header, with the sum of squares over that of values as a bound of |x|'s sum.
+                const double bound = version == Version::naive ? 1e-13 : 6.6e-7;
+                const Sums sums = this->run(x, version);
+                EXPECT_NEAR(sums.squares, expected.squares, bound * expected.squares);
+                EXPECT_NEAR(sums.sum, expected.sum,
+                            bound * std::sqrt(expected.squares * static_cast<double>(s.rows * s.columns)));
+            }
+        }
+    });
+}
+
+// Where an element lies does not decide when it is added.
+TYPED_TEST(ReduceCuda, SameBitsForAnyPitchAlignmentAndDevice) {
+    using T = TypeParam;
+    Pitched<T> dense(50, 333, 333);
+    dense.fill_normal(7);
+    const Sums expected = this->run(dense, Version::vectorized);
+    for (std::size_t shift = 1; shift < 8; shift += 3)
+        EXPECT_EQ(this->run(dense, Version::vectorized, shift), expected);
+    for (const std::int64_t pitch : {334, 336, 400})
+        EXPECT_EQ(this->run(dense.template as<T>(pitch), Version::vectorized), expected);
+    for_each_profile([&] { EXPECT_EQ(this->run(dense, Version::vectorized), expected); });
+    Pitched<T> even(50, 336, 336);
+    even.fill_normal(7);
+    EXPECT_EQ(this->run(even.template as<T>(344), Version::vectorized), this->run(even, Version::vectorized));
+}
+
+TYPED_TEST(ReduceCuda, EveryElementCounts) {
+    using T = TypeParam;
+    const T one = testing::convert<T>(1.0f), three = testing::convert<T>(3.0f);
+    Pitched<T> x(1, 16500, 16500);
+    for (std::int64_t i = 0; i < x.columns(); ++i) x.at(0, i) = one;
+    DeviceArray<T> data(x.data(), 16500);
+    const DeviceArray<double> out(1);
+    for (const Version version : {Version::naive, Version::vectorized}) {
+        const Context with = this->context(cuda::reduce_workspace(16500));
+        for (const std::int64_t i : {0, 1, 7, 8, 1023, 1024, 8191, 8192, 16383, 16384, 16495, 16496, 16499}) {
+            x.at(0, i) = three;
+            data.upload(x.data());
+            cuda::sum_squares(with, {1, 16500, data.data(), 16500, out.data()}, version);
+            EXPECT_EQ(out.to_vector()[0], 16508);
+            x.at(0, i) = one;
+        }
+    }
+}
+
+TYPED_TEST(ReduceCuda, FactorScalesTheSum) {
+    using T = TypeParam;
+    for (const std::int64_t n : {100, 20000}) {
+        Pitched<T> x(1, n, n);
+        x.fill_normal(3);
+        for (const Version version : {Version::naive, Version::vectorized}) {
+            const Sums plain = this->run(x, version), scaled = this->run(x, version, 0, 0.37);
+            EXPECT_EQ(scaled, (Sums{0.37 * plain.sum, 0.37 * plain.squares}));
+        }
+    }
+}
+
+// Float32 partial sums would lose the small values beside the large one, but for the 31 of its run.
+TYPED_TEST(ReduceCuda, AddsRunsInFloat64) {
+    using T = TypeParam;
+    Pitched<T> x(1, 50001, 50001);
+    const T small = testing::convert<T>(1e-3f);
+    for (std::int64_t i = 0; i < x.columns(); ++i) x.at(0, i) = small;
+    x.at(0, 0) = testing::convert<T>(1e6f);
+    const double expected = this->oracle(x).sum;
+    EXPECT_NEAR(this->run(x, Version::naive).sum, expected, 1e-6);
+    EXPECT_NEAR(this->run(x, Version::vectorized).sum, expected, 0.1);
+}
+
+TYPED_TEST(ReduceCuda, NotANumberShows) {
+    using T = TypeParam;
+    Pitched<T> x(1, 9000, 9000);
+    x.fill_normal(3);
+    x.at(0, 8500) = Pitched<T>::poison();
+    for (const Version version : {Version::naive, Version::vectorized})
+        EXPECT_TRUE(std::isnan(this->run(x, version).squares));
+}
+
+TYPED_TEST(ReduceCuda, MovesTheLeastBytes) {
+    using T = TypeParam;
+    if (!testing::on_virtual_gpu()) GTEST_SKIP() << "only the virtual GPU counts bytes";
+    constexpr std::int64_t n = 4 * 8192;
+    Pitched<T> x(1, n, n);
+    x.fill_normal(1);
+    const OnDevice<T> data(x);
+    const DeviceArray<double> out(1);
+    const Context with = this->context(cuda::reduce_workspace(n));
+    const auto total = testing::counted_total([&] {
+        cuda::sum_squares(with, {1, n, data.data(), n, out.data()}, Version::vectorized);
+    });
+    EXPECT_EQ(total.launches, 2u);
+    // Four partial sums, written and read, and the result.
+    EXPECT_EQ(total.bytes_read + total.bytes_written, n * sizeof(T) + 9 * sizeof(double));
+    EXPECT_EQ(total.global_load_sectors, n * sizeof(T) / 32 + 1);
+    EXPECT_EQ(total.bank_conflicts, 0u);
+}
+
+TYPED_TEST(ReduceCuda, RefusesWhatItDoesNotHave) {
+    using T = TypeParam;
+    Pitched<T> x(1, 9000, 9000);
+    x.fill_normal(3);
+    EXPECT_THROW(this->run(x, Version::fused), std::invalid_argument);
+    const OnDevice<T> data(x);
+    const DeviceArray<double> out(1);
+    EXPECT_THROW(cuda::sum(this->context(), {1, 9000, data.data(), 9000, out.data()}), std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace ito::kernels
