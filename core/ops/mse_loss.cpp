@@ -47,10 +47,11 @@ MseLoss launch(const Tensor& prediction, const Tensor& target, const kernels::Ph
     const bool record = autograd::recording({prediction});
     MseLoss result;
     Tensor grad;
+    const Device device = prediction.device();
     dispatch_float("mse_loss", prediction.dtype(), [&]<class T>() {
         using Master = kernels::master_t<T>;
-        result.loss = Tensor::empty({}, dtype_of<Master>, prediction.device());
-        result.per_sample = Tensor::empty({batch}, dtype_of<Master>, prediction.device());
+        result.loss = Tensor::empty({}, dtype_of<Master>, device);
+        result.per_sample = Tensor::empty({batch}, dtype_of<Master>, device);
         kernels::MseLoss<T> args{.batch = batch,
                                  .pixels = prediction.numel() / (batch * channels),
                                  .channels = channels,
@@ -66,7 +67,8 @@ MseLoss launch(const Tensor& prediction, const Tensor& target, const kernels::Ph
             args.grad = grad.data<T>();
             args.grad_pitch = grad.rows().pitch;
         }
-        ITO_LAUNCH(prediction.device(), mse_loss, context_of(prediction.device()), args);
+        const auto bytes = ITO_LAUNCH(device, mse_loss_workspace, batch, args.pixels * channels);
+        ITO_LAUNCH(device, mse_loss, context_of(device, bytes), args);
     });
     result.loss = autograd::record("mse_loss", result.loss, {prediction}, [&] {
         auto node = std::make_shared<MseLossNode>();

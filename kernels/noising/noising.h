@@ -15,6 +15,7 @@
 #include "kernels/runtime/context.h"
 #include "kernels/runtime/dtype.h"
 #include "kernels/runtime/philox.h"
+#include "kernels/runtime/version.h"
 
 namespace ito::kernels {
 
@@ -47,5 +48,16 @@ void noising(const Context&, const Noising<float, float>&);
 void noising(const Context&, const Noising<double, std::uint8_t>&);
 void noising(const Context&, const Noising<double, double>&);
 }  // namespace cpu
+
+/// float32 and bfloat16, mixed in float32. Naive: two launches, noise into x_t, then mix (bfloat16 noise is rounded on
+/// the way). Fused: one launch, a thread draws the noise of 16 bytes of x_t in registers. A mirrored sample is read
+/// byte by byte, each byte once from memory and its neighbours from the L1 cache.
+namespace cuda {
+inline constexpr Version noising_versions[] = {Version::naive, Version::fused};
+void noising(const Context&, const Noising<float, std::uint8_t>&, Version = Version::best);
+void noising(const Context&, const Noising<float, float>&, Version = Version::best);
+void noising(const Context&, const Noising<bfloat16, std::uint8_t>&, Version = Version::best);
+void noising(const Context&, const Noising<bfloat16, bfloat16>&, Version = Version::best);
+}  // namespace cuda
 
 }  // namespace ito::kernels

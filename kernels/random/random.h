@@ -13,6 +13,7 @@
 #include "kernels/runtime/context.h"
 #include "kernels/runtime/dtype.h"
 #include "kernels/runtime/philox.h"
+#include "kernels/runtime/version.h"
 
 namespace ito::kernels {
 
@@ -47,5 +48,16 @@ void random_uniform(const Context&, const RandomFill<float>&);
 void random_uniform(const Context&, const RandomFill<double>&);
 void random_integers(const Context&, const RandomIntegers&);
 }  // namespace cpu
+
+/// float32 and bfloat16, computed in float32 and rounded once. Vectorized, a thread takes the whole Philox blocks of 16
+/// bytes of y and stores them at once; naive, it draws a block for each element.
+namespace cuda {
+inline constexpr Version random_versions[] = {Version::naive, Version::vectorized};
+void random_normal(const Context&, const RandomFill<float>&, Version = Version::best);
+void random_normal(const Context&, const RandomFill<bfloat16>&, Version = Version::best);
+void random_uniform(const Context&, const RandomFill<float>&, Version = Version::best);
+void random_uniform(const Context&, const RandomFill<bfloat16>&, Version = Version::best);
+void random_integers(const Context&, const RandomIntegers&, Version = Version::best);
+}  // namespace cuda
 
 }  // namespace ito::kernels

@@ -14,6 +14,7 @@
 #include "kernels/runtime/context.h"
 #include "kernels/runtime/dtype.h"
 #include "kernels/runtime/philox.h"
+#include "kernels/runtime/version.h"
 
 namespace ito::kernels {
 
@@ -46,5 +47,13 @@ namespace cpu {
 void reverse_step(const Context&, const ReverseStep<float>&);
 void reverse_step(const Context&, const ReverseStep<double>&);
 }  // namespace cpu
+
+/// eps in float32 or bfloat16, everything else in float32. Naive: two launches, the mean, then its noise. Fused: one
+/// launch, 16 bytes of x and one Philox block a thread.
+namespace cuda {
+inline constexpr Version reverse_step_versions[] = {Version::naive, Version::fused};
+void reverse_step(const Context&, const ReverseStep<float>&, Version = Version::best);
+void reverse_step(const Context&, const ReverseStep<bfloat16>&, Version = Version::best);
+}  // namespace cuda
 
 }  // namespace ito::kernels

@@ -11,6 +11,7 @@
 
 #include "kernels/runtime/context.h"
 #include "kernels/runtime/dtype.h"
+#include "kernels/runtime/version.h"
 
 namespace ito::kernels {
 
@@ -34,5 +35,14 @@ namespace cpu {
 void timestep_embedding(const Context&, const TimestepEmbedding<float>&);
 void timestep_embedding(const Context&, const TimestepEmbedding<double>&);
 }  // namespace cpu
+
+/// float32 and bfloat16. Naive: the formula in float64, once for each sine and once for each cosine; fused: a thread
+/// computes its column's frequency once, reduces each angle in float64 to an eighth of a turn either side of zero, and
+/// takes both functions in float32.
+namespace cuda {
+inline constexpr Version timestep_embedding_versions[] = {Version::naive, Version::fused};
+void timestep_embedding(const Context&, const TimestepEmbedding<float>&, Version = Version::best);
+void timestep_embedding(const Context&, const TimestepEmbedding<bfloat16>&, Version = Version::best);
+}  // namespace cuda
 
 }  // namespace ito::kernels

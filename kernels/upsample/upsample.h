@@ -7,6 +7,7 @@
 
 #include "kernels/runtime/context.h"
 #include "kernels/runtime/dtype.h"
+#include "kernels/runtime/version.h"
 
 namespace ito::kernels {
 
@@ -43,5 +44,15 @@ void upsample_forward(const Context&, const UpsampleForward<double>&);
 void upsample_backward(const Context&, const UpsampleBackward<float>&);
 void upsample_backward(const Context&, const UpsampleBackward<double>&);
 }  // namespace cpu
+
+/// float32 and bfloat16, added in float32. Vectorized, a thread moves 16 bytes of a pixel of x and of its four pixels of
+/// y, so that each byte is moved once; naive, a thread computes one element of the output.
+namespace cuda {
+inline constexpr Version upsample_versions[] = {Version::naive, Version::vectorized};
+void upsample_forward(const Context&, const UpsampleForward<float>&, Version = Version::best);
+void upsample_forward(const Context&, const UpsampleForward<bfloat16>&, Version = Version::best);
+void upsample_backward(const Context&, const UpsampleBackward<float>&, Version = Version::best);
+void upsample_backward(const Context&, const UpsampleBackward<bfloat16>&, Version = Version::best);
+}  // namespace cuda
 
 }  // namespace ito::kernels
