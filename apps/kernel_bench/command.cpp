@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "apps/kernel_bench/cases.h"
 #include "apps/kernel_bench/machine.h"
@@ -18,13 +17,12 @@ using kernels::Version;
 
 std::vector<Case> chosen(const std::string& filter, bool reduced) {
     std::vector<Case> all = all_cases(models(reduced));
-    std::set<std::string> kernels;
-    for (const Case& c : all) kernels.insert(c.kernel);
     const std::size_t count = all.size();
     std::erase_if(all, [&](const Case& c) { return c.name().find(filter) == std::string::npos; });
     require(!all.empty(),
-            "--filter {}: in none of the {} names, such as silu_forward/float32/mnist/64x128; kernels: {}",
-            filter, count, fmt::join(kernels, " "));
+            "--filter {}: in none of the {} names, which are kernel/type/model/shape, such as "
+            "silu_forward/float32/mnist/64x128",
+            filter, count);
     return all;
 }
 

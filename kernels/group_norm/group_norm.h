@@ -23,12 +23,13 @@
 #include "kernels/runtime/context.h"
 #include "kernels/runtime/dtype.h"
 #include "kernels/runtime/philox.h"
+#include "kernels/runtime/version.h"
 
 namespace ito::kernels {
 
 struct GroupNormShape {
     std::int64_t batch = 0, pixels = 0, channels = 0, groups = 1;
-    std::int64_t group_channels() const { return channels / groups; }
+    constexpr std::int64_t group_channels() const { return channels / groups; }
 };
 
 template <class T>
@@ -106,5 +107,28 @@ void group_norm_backward(const Context&, const GroupNormBackward<double>&);
 std::size_t group_norm_forward_workspace(const GroupNormShape& shape, DType type, int threads);
 std::size_t group_norm_backward_workspace(const GroupNormShape& shape, DType type, int threads);
 }  // namespace cpu
+
+/// float32 and bfloat16; computed in float32, means over a group in float64. Traffic, s bytes an element:
+///
+///            forward  backward
+///   naive      4s       5s      statistics of one group (backward: channel) a block, then one element a thread
+///   resident   2s       3s      one launch: a slab of x (backward: of x and dy) is read once and kept in shared
+///                               memory. Backward of a slab too large for two keeps dy and reads x again: 4s
+///   streamed   3s       5s      images that do not fit, and batches too small to fill the GPU with whole images:
+///                               sums of pieces, merged in fixed order, then the second reading
+///
+/// Any alignment, pitch and number of channels; `best` falls back to naive only for a group of more than 2048 channels.
+/// An image's mask does not depend on its batch, its sums may (how images are cut depends on how many there are).
+namespace cuda {
+inline constexpr Version group_norm_versions[] = {Version::naive, Version::resident, Version::streamed};
+void group_norm_forward(const Context&, const GroupNormForward<float>&, Version = Version::best);
+void group_norm_forward(const Context&, const GroupNormForward<bfloat16>&, Version = Version::best);
+void group_norm_backward(const Context&, const GroupNormBackward<float>&, Version = Version::best);
+void group_norm_backward(const Context&, const GroupNormBackward<bfloat16>&, Version = Version::best);
+
+/// Enough for every version on every device.
+std::size_t group_norm_forward_workspace(const GroupNormShape& shape, DType type, int threads);
+std::size_t group_norm_backward_workspace(const GroupNormShape& shape, DType type, int threads);
+}  // namespace cuda
 
 }  // namespace ito::kernels

@@ -1,0 +1,98 @@
+#pragma once
+// What the versions of GroupNorm's backward share: one channel's numbers, the gradients of one value a channel, scratch.
+
+#include "kernels/group_norm/group_norm_slab.cuh"
+#include "kernels/runtime/workspace.h"
+
+namespace ito::kernels::group_norm_detail {
+
+/// d silu(z) / dz
+__device__ inline float silu_gradient(float z) {
+    const float s = sigmoid(z);
+    return s * (1.0f + z * (1.0f - s));
+}
+
+template <class T>
+struct Backward {
+    GroupNormBackward<T> a;
+    Tiling tiling;
+    DropoutMask mask;
+    float* image_sums;  ///< [batch, 2, channels]: the images' shares of grad_gamma and grad_beta
+};
+
+/// What one channel of one image does to the normalised value.
+template <class T>
+struct Channel {
+    float gamma, beta, shift = 0, factor = 1;  ///< factor: 1 + s
+    double mean, rstd;
+
+    __device__ Channel(const GroupNormBackward<T>& a, std::int64_t n, std::int64_t c)
+        : gamma(a.gamma[c]), beta(a.beta[c]) {
+        if (a.shift != nullptr) shift = to_float(a.shift[n * a.shift_pitch + c]);
+        if (a.scale_shift != nullptr) factor += to_float(a.scale_shift[n * a.scale_shift_pitch + c]);
+        // In 32 bits: a 64-bit division is a call, around which registers are spilled.
+        const int width = static_cast<int>(a.shape.channels) / static_cast<int>(a.shape.groups);
+        const std::int64_t group = n * a.shape.groups + static_cast<int>(c) / width;
+        mean = a.mean[group], rstd = a.rstd[group];
+    }
+};
+
+/// The gradients that are nothing but the two sums of a channel over the pixels of an image.
+template <class T>
+__device__ void write_channel(const Backward<T>& f, const Channel<T>& channel, std::int64_t n, std::int64_t c,
+                              double dz, double dz_xhat) {
+    const std::int64_t channels = f.a.shape.channels;
+    f.image_sums[(2 * n) * channels + c] = static_cast<float>(dz_xhat * channel.factor);
+    f.image_sums[(2 * n + 1) * channels + c] = static_cast<float>(dz * channel.factor);
+    if (f.a.grad_scale_shift == nullptr) return;
+    T* const row = f.a.grad_scale_shift + n * f.a.grad_scale_shift_pitch;
+    double scale = dz_xhat * channel.gamma + dz * channel.beta, bias = dz;
+    if (f.a.accumulate_scale_shift) scale += to_float(row[c]), bias += to_float(row[channels + c]);
+    row[c] = from_float<T>(static_cast<float>(scale));
+    row[channels + c] = from_float<T>(static_cast<float>(bias));
+}
+
+template <class T>
+__device__ void write_shift(const GroupNormBackward<T>& a, std::int64_t n, std::int64_t c, double sum) {
+    T& out = a.grad_shift[n * a.grad_shift_pitch + c];
+    out = from_float<T>(static_cast<float>(a.accumulate_shift ? sum + to_float(out) : sum));
+}
+
+/// Sums over the pixels of one channel of one image; means over one group of one image. For naive.
+struct ChannelSums {
+    double dz, dz_xhat, xhat;
+};
+struct GroupMeans {
+    double dxhat, dxhat_xhat;
+};
+
+struct Workspace {
+    float *image_sums, *pieces, *coefficients;
+    ChannelSums* channels;
+    GroupMeans* means;
+
+    /// Naive's parts, or with `tiling` streamed's.
+    Workspace(WorkspaceCarver& carver, const GroupNormShape& s, const Tiling* tiling) {
+        const auto take = [&]<class U>(U*& part, std::int64_t count) {
+            part = carver.take<U>(static_cast<std::size_t>(count));
+        };
+        take(image_sums, s.batch * 2 * s.channels);
+        if (tiling != nullptr) {
+            take(pieces, s.batch * tiling->pieces * 3 * s.channels);
+            take(coefficients, s.batch * 5 * s.channels);
+        } else {
+            take(channels, s.batch * s.channels);
+            take(means, s.batch * s.groups);
+        }
+    }
+};
+
+/// In group_norm_backward_naive.cu.
+template <class T>
+void launch_naive(const Context&, const GroupNormBackward<T>&);
+/// The last launch of every version: grad_gamma and grad_beta from the shares of `images` images.
+template <class T>
+void launch_parameters(const Context&, const GroupNormBackward<T>&, const float* image_sums,
+                       std::int64_t images);
+
+}  // namespace ito::kernels::group_norm_detail

@@ -1,0 +1,312 @@
+#pragma once
+// What the fast GroupNorm kernels share: how a tensor is cut into slabs, one a block, and how a block works on its own.
+//
+//                    channels ->
+//            +--------+--------+--------+     slice: adjacent whole groups, a multiple of 32 bytes a pixel where the
+//   pixels   | slab   |        |        |            shape allows it, so that every sector that is fetched is used
+//     |      +--------+--------+--------+     piece: a run of pixels; one piece holds all of them unless an image is
+//     v      |        |        |        |            cut to fit the chip or to fill the GPU (version `streamed`)
+//            +--------+--------+--------+
+//
+// A thread owns one column of its slab, sixteen bytes of channels, in every rows-th pixel:
+//
+//     thread   0   1   2   3  |  4   5   6   7  |  8 ...     columns = 4: four vectors a pixel
+//     pixel        0          |        1        |  2 ...
+//
+// So what belongs to a channel (scale, offset, running sums) stays in registers, a warp reads whole sectors, and a
+// thread finds in shared memory only what it has put there itself: the slab needs no barrier and has no bank conflicts.
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+
+#include "kernels/group_norm/group_norm.h"
+#include "kernels/runtime/block_reduce.cuh"
+#include "kernels/runtime/dropout_mask.cuh"
+#include "kernels/runtime/launch.cuh"
+#include "kernels/runtime/packed.cuh"
+
+namespace ito::kernels::group_norm_detail {
+
+inline constexpr int max_threads = 512, streamed_threads = 256;
+/// Slices wider than this (a group of so many channels) are left to the naive version.
+inline constexpr std::int64_t max_slice_channels = 2048;
+
+struct DeviceLimits {
+    int multiprocessors = 0, shared_bytes = 0;
+
+    DeviceLimits() {
+        int device = 0;
+        check_cuda(cudaGetDevice(&device), "cudaGetDevice");
+        check_cuda(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
+                   "cudaDeviceGetAttribute");
+        check_cuda(cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+                   "cudaDeviceGetAttribute");
+    }
+};
+
+/// How [batch, pixels, channels] is cut. Plain numbers, handed to the kernels as they are.
+struct Tiling {
+    std::int64_t pixels = 0, channels = 0;
+    int groups = 0, group_channels = 0;
+    int slice_groups = 0, slices = 0;
+    int piece_pixels = 0, pieces = 0;
+    int vectors = 0;  ///< sixteen-byte vectors of a slice's pixel
+    int columns = 0;  ///< threads across a pixel: a power of two, or a multiple of 32
+    int threads = 0;
+
+    std::int64_t slice_channels() const { return static_cast<std::int64_t>(slice_groups) * group_channels; }
+    std::int64_t slab_bytes() const { return static_cast<std::int64_t>(piece_pixels) * vectors * 16; }
+    std::int64_t blocks(std::int64_t batch) const { return batch * slices * pieces; }
+    /// Shared memory of a block that keeps `slabs` slabs and `arrays` float32 arrays of one value a channel.
+    std::int64_t shared_bytes(int slabs, int arrays, int element_bytes) const {
+        const std::int64_t width = 16 / element_bytes;
+        const std::int64_t parts = columns < warp_size ? threads / warp_size : threads / columns;
+        return slabs * slab_bytes() +
+               (parts * columns + static_cast<std::int64_t>(arrays) * vectors) * width * 4;
+    }
+};
+
+/// The narrowest slices, in groups: whole sectors of 32 bytes.
+inline std::int64_t sector_groups(const GroupNormShape& shape, int element_bytes) {
+    const std::int64_t elements = 32 / element_bytes;
+    return std::min(elements / std::gcd(elements, shape.group_channels()), shape.groups);
+}
+
+/// False where only the naive version can help.
+inline bool can_tile(const GroupNormShape& shape, int element_bytes) {
+    return sector_groups(shape, element_bytes) * shape.group_channels() <= max_slice_channels &&
+           shape.pixels <= (std::int64_t{1} << 30) / shape.channels;
+}
+
+inline Tiling make_tiling(const GroupNormShape& shape, int element_bytes, std::int64_t slice_groups,
+                          std::int64_t pieces, int most_threads) {
+    Tiling t;
+    t.pixels = shape.pixels, t.channels = shape.channels;
+    t.groups = static_cast<int>(shape.groups), t.group_channels = static_cast<int>(shape.group_channels());
+    t.slice_groups = static_cast<int>(slice_groups);
+    t.slices = static_cast<int>(blocks_for(shape.groups, slice_groups));
+    t.piece_pixels = static_cast<int>(blocks_for(shape.pixels, pieces));
+    t.pieces = static_cast<int>(blocks_for(shape.pixels, t.piece_pixels));
+    t.vectors = static_cast<int>(blocks_for(t.slice_channels() * element_bytes, 16));
+    // About four vectors a thread, so that as many loads are under way at a time.
+    const std::int64_t wanted = t.slab_bytes() / 64;
+    t.threads = std::min(wanted >= 512 ? 512 : wanted >= 256 ? 256 : 128, most_threads);
+    t.columns = 1;
+    while (t.columns < t.vectors && t.columns < warp_size) t.columns *= 2;
+    if (t.vectors > warp_size)
+        t.columns = std::min(static_cast<int>(blocks_for(t.vectors, warp_size)) * warp_size, t.threads);
+    return t;
+}
+
+/// Slices that keep all pixels, with at most `most_threads` a block, where a slab is larger than 32 KiB all that
+/// a block can have. They grow beyond a sector's width (longer runs of memory, fewer tiny blocks) while
+/// enough blocks remain for every multiprocessor to have two.
+inline Tiling resident_tiling(const GroupNormShape& shape, int element_bytes, const DeviceLimits& limits,
+                              int most_threads = max_threads) {
+    const std::int64_t unit = sector_groups(shape, element_bytes);
+    std::int64_t groups = unit;
+    while (groups < shape.groups) {
+        const std::int64_t wider = std::min(2 * groups, shape.groups);
+        const std::int64_t bytes = shape.pixels * wider * shape.group_channels() * element_bytes;
+        if (bytes > 16384 || wider * shape.group_channels() > max_slice_channels ||
+            shape.batch * blocks_for(shape.groups, wider) < 2 * limits.multiprocessors)
+            break;
+        groups = wider;
+    }
+    const bool large = shape.pixels * groups * shape.group_channels() * element_bytes > 32768;
+    return make_tiling(shape, element_bytes, groups, 1, large ? max_threads : most_threads);
+}
+
+/// Device-independent bound on how many blocks are wanted at a time: the workspace is sized with it.
+inline constexpr std::int64_t most_wanted_blocks = 512;
+
+/// Slabs of at most 32 KiB, which every device holds several of; smaller ones (down to 8 KiB) while there are fewer
+/// than `wanted_blocks`.
+inline Tiling streamed_tiling(const GroupNormShape& shape, int element_bytes, std::int64_t wanted_blocks) {
+    const std::int64_t unit = sector_groups(shape, element_bytes);
+    std::int64_t groups = unit;
+    while (groups < shape.groups && 2 * groups * shape.group_channels() * element_bytes <= 256)
+        groups = std::min(2 * groups, shape.groups);
+    const std::int64_t blocks = shape.batch * blocks_for(shape.groups, groups);
+    const std::int64_t bytes = shape.pixels * groups * shape.group_channels() * element_bytes;
+    const std::int64_t pieces =
+        std::max({blocks_for(bytes, 32768), std::min(blocks_for(wanted_blocks, blocks), bytes / 8192),
+                  std::int64_t{1}});
+    return make_tiling(shape, element_bytes, groups, std::min(pieces, shape.pixels), streamed_threads);
+}
+
+inline std::int64_t wanted_blocks(const DeviceLimits& limits) {
+    return std::min<std::int64_t>(2 * limits.multiprocessors, most_wanted_blocks);
+}
+
+/// Resident moves the least bytes in one launch, but a slab is as much work as one multiprocessor has to do: where there
+/// are few slabs and they are large, three launches with more blocks are sooner done. (Where the line lies is an
+/// estimate by instructions: about 40 an element, 128 a cycle, against 2 us a launch.)
+inline bool streams(const GroupNormShape& shape, const Tiling& resident, const DeviceLimits& limits) {
+    return 2 * resident.blocks(shape.batch) < limits.multiprocessors && resident.slab_bytes() > 65536;
+}
+
+/// The slab of this block and the column of this thread.
+struct Slab {
+    std::int64_t image, first_row;  ///< first_row: of [batch * pixels]
+    int piece, slice, first_pixel, pixels, first_group, groups, group_channels, first_channel, channels;
+    int vectors, columns, column, row, rows, tiles;
+
+    __device__ explicit Slab(const Tiling& t) {
+        const unsigned index = blockIdx.x / static_cast<unsigned>(t.slices);
+        slice = static_cast<int>(blockIdx.x %
+                                 static_cast<unsigned>(t.slices));  // neighbours share sectors' lines
+        piece = static_cast<int>(index % static_cast<unsigned>(t.pieces));
+        image = index / static_cast<unsigned>(t.pieces);
+        first_pixel = piece * t.piece_pixels;
+        pixels = min(t.piece_pixels, static_cast<int>(t.pixels) - first_pixel);
+        first_row = image * t.pixels + first_pixel;
+        first_group = slice * t.slice_groups;
+        groups = min(t.slice_groups, t.groups - first_group);
+        group_channels = t.group_channels;
+        first_channel = first_group * group_channels;
+        channels = groups * group_channels;
+        vectors = t.vectors, columns = t.columns;
+        const int thread = static_cast<int>(threadIdx.x);
+        column = thread % columns, row = thread / columns;
+        rows = static_cast<int>(blockDim.x) / columns;
+        tiles = (vectors + columns - 1) / columns;  // more than one where a pixel is wider than the block
+    }
+    /// This thread's vector in tile `tile`, at least `vectors` if it has none.
+    __device__ int vector(int tile) const { return row < rows ? tile * columns + column : vectors; }
+    /// Where channel i stands in an array of one value a channel in shared memory: all vectors' first four channels, then
+    /// all second ones (bfloat16 has eight a vector), so that neighbouring threads read neighbouring banks.
+    template <int width>
+    __device__ int place(int i) const {
+        return i % width / 4 * vectors * 4 + i / width * 4 + i % 4;
+    }
+    /// Channels of a vector that exist: fewer than its width at the end of a slice of an odd number.
+    __device__ int count(int vector, int width) const { return min(width, channels - vector * width); }
+};
+
+/// Walks down this thread's column: use(pixel, load(pixel)) for each of its pixels, `ahead` loads being issued before
+/// the first is used. That is what hides the latency of memory; a plain loop would wait for every load.
+template <int ahead, class Load, class Use>
+__device__ void for_each_pixel(const Slab& s, int vector, Load&& load, Use&& use) {
+    if (vector >= s.vectors) return;
+    for (int p = s.row; p < s.pixels; p += ahead * s.rows) {
+        decltype(load(0)) loaded[ahead];
+#pragma unroll
+        for (int i = 0; i < ahead; ++i)
+            if (p + i * s.rows < s.pixels) loaded[i] = load(p + i * s.rows);
+#pragma unroll
+        for (int i = 0; i < ahead; ++i)
+            if (p + i * s.rows < s.pixels) use(p + i * s.rows, loaded[i]);
+    }
+}
+
+/// Adds up what the threads of a column have for their `width` channels, always in the same order: out[channel] of
+/// tile `tile`. Begins with a barrier, after which `scratch` and `out` are free; the caller's next barrier makes `out`
+/// visible. All threads must call it. `value` is used up.
+template <int width>
+__device__ void column_sums(const Slab& s, int tile, float (&value)[width], float* scratch, float* out) {
+    const int thread = static_cast<int>(threadIdx.x), lane = thread % warp_size;
+    for (int distance = warp_size / 2; distance >= s.columns; distance /= 2) {
+#pragma unroll
+        for (int i = 0; i < width; ++i) value[i] += __shfl_xor_sync(0xffffffffu, value[i], distance);
+    }
+    // What is left: one row of partial sums for each warp, or for each row of threads if that is longer.
+    const bool narrow = s.columns < warp_size;
+    const int part = narrow ? thread / warp_size : s.row;
+    const int parts = narrow ? static_cast<int>(blockDim.x) / warp_size : s.rows;
+    __syncthreads();
+    if (narrow ? lane < s.columns : s.row < s.rows) {
+        // All first quads of a row, then all second: neighbouring threads write neighbouring banks.
+        float4* const to = reinterpret_cast<float4*>(scratch) + part * s.columns * (width / 4) + s.column;
+#pragma unroll
+        for (int q = 0; q < width / 4; ++q)
+            to[q * s.columns] =
+                make_float4(value[4 * q], value[4 * q + 1], value[4 * q + 2], value[4 * q + 3]);
+    }
+    __syncthreads();
+    for (int i = thread; i < s.columns * width; i += static_cast<int>(blockDim.x)) {
+        float total = 0;
+        for (int k = 0; k < parts; ++k) total += scratch[k * s.columns * width + i];
+        const int column = i / 4 % s.columns, quad = i / 4 / s.columns;
+        const int vector = tile * s.columns + column;
+        if (vector < s.vectors) out[(quad * s.vectors + vector) * 4 + i % 4] = total;
+    }
+}
+
+/// This thread's `width` values of an array of one value a channel.
+template <int width>
+__device__ void load_channels(const Slab& s, int vector, const float* array, float (&to)[width]) {
+#pragma unroll
+    for (int q = 0; q < width / 4; ++q) {
+        const float4 four = vector < s.vectors
+                                ? reinterpret_cast<const float4*>(array)[q * s.vectors + vector]
+                                : make_float4(0, 0, 0, 0);
+        to[4 * q] = four.x, to[4 * q + 1] = four.y, to[4 * q + 2] = four.z, to[4 * q + 3] = four.w;
+    }
+}
+
+/// z = (x - pivot) * scale + offset, one of each a channel. The pivot is near the mean, so that the subtraction is
+/// nearly exact and nothing is lost when the mean is far from zero.
+struct Coefficients {
+    float *pivot, *scale, *offset;
+};
+
+/// Before the statistics are known: pivot = shift, scale = gamma * (1 + s), offset = beta * (1 + s) + b; zeros in the
+/// padding. Not `affine`: the pivot alone. Ends without a barrier.
+template <int width, bool affine = true, class Args>
+__device__ void start_coefficients(const Args& a, const Slab& s, const Coefficients& k) {
+    for (int i = static_cast<int>(threadIdx.x); i < s.vectors * width; i += static_cast<int>(blockDim.x)) {
+        float pivot = 0, scale = 0, offset = 0;
+        if (i < s.channels) {
+            const std::int64_t c = s.first_channel + i;
+            if (affine) scale = a.gamma[c], offset = a.beta[c];
+            if (a.shift != nullptr) pivot = to_float(a.shift[s.image * a.shift_pitch + c]);
+            if (affine && a.scale_shift != nullptr) {
+                const auto* row = a.scale_shift + s.image * a.scale_shift_pitch;
+                const float factor = 1.0f + to_float(row[c]);
+                scale *= factor;
+                offset = offset * factor + to_float(row[a.shape.channels + c]);
+            }
+        }
+        const int at = s.place<width>(i);
+        k.pivot[at] = pivot, k.scale[at] = scale, k.offset[at] = offset;
+    }
+}
+
+/// Turns what start_coefficients left into z's coefficients. Float64: a mean of 1000 deviations leaves float32 too
+/// little. Returns u - mean at x = pivot, which the pivot's rounding has made.
+__device__ inline double finish_coefficients(const Coefficients& k, int at, double mean, double rstd) {
+    const double shift = k.pivot[at];
+    const float pivot = static_cast<float>(mean - shift);
+    const double residue = pivot + shift - mean, scale = rstd * k.scale[at];
+    k.pivot[at] = pivot;
+    k.scale[at] = static_cast<float>(scale);
+    k.offset[at] = static_cast<float>(residue * scale + k.offset[at]);
+    return residue;
+}
+
+/// True if the naive version is to run: asked for, or the best there is. Throws for versions that GroupNorm does not have
+/// and for those that cannot do this shape.
+inline bool picks_naive(const char* kernel, const GroupNormShape& shape, int element_bytes, Version version) {
+    if (version == Version::naive) return true;
+    const std::string text = std::string(kernel) + ": no version '" + name_of(version) + "'";
+    if (version != Version::best && version != Version::resident && version != Version::streamed)
+        throw std::invalid_argument(text + "; expected naive, resident or streamed");
+    if (can_tile(shape, element_bytes)) return false;
+    if (version != Version::best)
+        throw std::invalid_argument(
+            text +
+            " for a group of more than 2048 channels or an image of more than 2^30 elements; use naive");
+    return true;
+}
+
+[[noreturn]] inline void refuse_slab(const char* kernel, std::int64_t bytes, const DeviceLimits& limits) {
+    throw std::invalid_argument(std::string(kernel) + ": version 'resident' needs " + std::to_string(bytes) +
+                                " bytes of shared memory for this shape, the device has " +
+                                std::to_string(limits.shared_bytes) + " for a block; use streamed");
+}
+
+}  // namespace ito::kernels::group_norm_detail
