@@ -50,7 +50,8 @@ TEST(BenchKernels, EveryKernelRunsInEveryVersion) {
             EXPECT_NE(row.at("version"), "best");
             continue;
         }
-        EXPECT_GT(row.at("unique_bytes_per_floor"), 0.99);  // no kernel moves less than the least
+        EXPECT_GT(row.at("unique_bytes_per_floor"),
+                  0.94);  // the least, but that of a dropped element x is not read
     }
     EXPECT_TRUE(kernels.contains("silu_forward"));
 }
