@@ -9,6 +9,7 @@
 #include <random>
 
 #include "apps/commands.h"
+#include "apps/kernel_bench/options.h"
 #include "apps/terminal.h"
 #include "core/allocator.h"
 #include "core/context.h"
@@ -206,7 +207,21 @@ Action add_bench(CLI::App& app) {
     app.add_flag("--direct", c.direct, "Convolutions without Winograd: slower, smaller rounding errors");
     app.add_flag("--json", c.json, "Print one JSON object");
     c.execution.add_options(app);
-    return [command] { return (*command)(); };
+
+    CLI::App* const kernels =
+        app.add_subcommand("kernels", "Time the CUDA kernels, each in all its versions");
+    for (CLI::Option* option : app.get_options())
+        if (option != app.get_help_ptr()) kernels->excludes(option);
+    auto options = std::make_shared<kernel_bench::Options>();
+    kernels->add_option("--filter", options->filter,
+                        "Only names with this in them: silu, bfloat16, cifar10 ...");
+    kernels->add_option("--device", options->device, "cuda or cuda:N")->capture_default_str();
+    kernels->add_option("--repeats", options->repeats, "Measurements, of 20 launches or more each")
+        ->capture_default_str();
+    kernels->add_flag("--json", options->json, "Print one JSON object");
+    return [command, kernels, options] {
+        return kernels->parsed() ? kernel_bench::run(*options) : (*command)();
+    };
 }
 
 }  // namespace ito::apps

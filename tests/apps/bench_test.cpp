@@ -1,5 +1,7 @@
 // ito bench: the networks it measures and what it reports.
 
+#include <cstdlib>
+
 #include "tests/apps/ito_command.h"
 
 namespace ito::apps {
@@ -48,6 +50,13 @@ TEST(Bench, Text) {
         << result.out;
     EXPECT_NE(result.out.find("sample step: best "), std::string::npos) << result.out;
     EXPECT_EQ(result.out.find("train"), std::string::npos) << result.out;
+}
+
+// In a build without CUDA, and in one with it on a machine without a GPU.
+TEST(Bench, KernelsWithoutADevice) {
+    setenv("CUDA_VISIBLE_DEVICES", "", 1);
+    expect_refused(ito({"bench", "kernels"}), {"bench kernels: ", "CUDA"});
+    unsetenv("CUDA_VISIBLE_DEVICES");
 }
 
 TEST(Bench, RefusesWhatItCannotDo) {

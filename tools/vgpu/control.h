@@ -64,3 +64,14 @@ std::vector<Leak> leaks();
 void reset();
 
 }  // namespace vgpu
+
+// --- for programs that may not include this folder ---------------------------------------------------
+// A program that is linked with cudart or with the virtual GPU declares these two weak: null with cudart. `ito bench
+// kernels` does.
+extern "C" {
+// on: counts from zero; off: keeps what was counted.
+void vgpu_count(int on);
+// The sum over all kernels of a field of vgpu::Counters by its name (kernel.h): "launches", "blocks", "threads",
+// "global_load_requests" ..., "unique_bytes_written", and "instructions" of all kinds. Ends the program for another name.
+unsigned long long vgpu_counter(const char* name);
+}

@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 
+#include "tools/vgpu/control.h"
 #include "tools/vgpu/executor/executor.h"
 #include "tools/vgpu/memory.h"
 
@@ -101,6 +102,51 @@ std::string counters_table() {
 }
 
 }  // namespace vgpu
+
+// Here and not in a file of their own: a weak reference alone takes nothing out of an archive.
+void vgpu_count(int on) {
+    if (on != 0) {
+        vgpu::reset_counters();
+    }
+    vgpu::enable_counters(on != 0);
+}
+
+unsigned long long vgpu_counter(const char* name) {
+    using vgpu::Counters;
+    static const std::map<std::string, std::uint64_t Counters::*> fields{
+        {"launches", &Counters::launches},
+        {"blocks", &Counters::blocks},
+        {"threads", &Counters::threads},
+        {"global_load_requests", &Counters::global_load_requests},
+        {"global_load_sectors", &Counters::global_load_sectors},
+        {"global_store_requests", &Counters::global_store_requests},
+        {"global_store_sectors", &Counters::global_store_sectors},
+        {"shared_requests", &Counters::shared_requests},
+        {"shared_passes", &Counters::shared_passes},
+        {"bank_conflicts", &Counters::bank_conflicts},
+        {"bytes_read", &Counters::bytes_read},
+        {"bytes_written", &Counters::bytes_written},
+        {"unique_bytes_read", &Counters::unique_bytes_read},
+        {"unique_bytes_written", &Counters::unique_bytes_written},
+    };
+    const bool instructions = name == std::string("instructions");
+    const auto field = fields.find(name);
+    if (!instructions && field == fields.end()) {
+        std::fprintf(stderr, "vgpu_counter: there is no counter %s\n", name);
+        std::abort();
+    }
+    unsigned long long sum = 0;
+    for (const Counters& c : vgpu::counters()) {
+        if (!instructions) {
+            sum += c.*field->second;
+            continue;
+        }
+        for (const std::uint64_t kind : c.instructions) {
+            sum += kind;
+        }
+    }
+    return sum;
+}
 
 namespace vgpu::device {
 

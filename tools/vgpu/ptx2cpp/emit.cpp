@@ -243,6 +243,33 @@ std::string Translator::floating_call(const char* function, const Instruction& i
 }
 
 void Translator::translate(const Instruction& i) {
+    open_block();
+    const bool jumps = i.op == "bra" || i.op == "brx";
+    const bool forward = i.op == "bra" && body_.labels_defined.count(i.operands.at(0).name) == 0;
+    bool chosen = false;
+    for (const Mutant& m : mutants_of(i, forward)) {
+        const int number = static_cast<int>(mutants_.size());
+        mutants_.push_back({body_.name, body_.where.file, i.text, m.change, body_.where.line});
+        if (mutated_.count(number) != 0) {
+            emit("if (mutant == " + std::to_string(number) + ") { reach_mutant();");
+            if (!m.removed) {
+                translate_one(m.instruction);
+            }
+            emit("} else");
+            chosen = true;
+        }
+    }
+    if (!chosen) {
+        translate_one(i);
+        return;
+    }
+    emit("{");
+    translate_one(i);
+    emit("}");
+    body_.new_block = body_.new_block || jumps;
+}
+
+void Translator::translate_one(const Instruction& i) {
     const auto handler = handlers_.find(i.op);
     if (handler == handlers_.end()) {
         throw Error("not known");

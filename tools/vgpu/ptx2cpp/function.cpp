@@ -118,6 +118,7 @@ void Translator::function(bool is_entry) {
 }
 
 void Translator::body(const std::string& name, bool is_entry, Kernel* kernel) {
+    body_.name = name;
     body_.scopes.emplace_back();
     expect("{");
     while (!body_.scopes.empty()) {

@@ -1,10 +1,13 @@
-// ptx2cpp in.{ptx,fatbin} -o out.cpp [--module ID]
+// ptx2cpp in.{ptx,fatbin} -o out.cpp [--module ID] [--mutate K,K,...], or --list-mutants instead of -o
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <fstream>
 #include <iterator>
+#include <set>
+#include <sstream>
+#include <stdexcept>
 #include <string>
 
 #include "tools/vgpu/fatbin.h"
@@ -20,14 +23,37 @@ std::string read_file(const std::string& path) {
     return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
 }
 
+std::set<int> numbers(const std::string& list) {
+    std::set<int> result;
+    std::istringstream in(list);
+    for (std::string part; std::getline(in, part, ',');) {
+        std::size_t used = 0;
+        try {
+            result.insert(std::stoi(part, &used));
+        } catch (const std::logic_error&) {
+            used = 0;
+        }
+        if (used == 0 || used != part.size()) {
+            throw ptx2cpp::Error("--mutate " + list + ": expected numbers with commas between them");
+        }
+    }
+    return result;
+}
+
 int run(int argc, char** argv) {
     std::string input, output, module;
+    std::set<int> mutants;
+    bool list = false;
     for (int i = 1; i < argc; ++i) {
         const std::string argument = argv[i];
         if (argument == "-o" && i + 1 < argc) {
             output = argv[++i];
         } else if (argument == "--module" && i + 1 < argc) {
             module = argv[++i];
+        } else if (argument == "--mutate" && i + 1 < argc) {
+            mutants = numbers(argv[++i]);
+        } else if (argument == "--list-mutants") {
+            list = true;
         } else if (argument[0] != '-' && input.empty()) {
             input = argument;
         } else {
@@ -35,11 +61,15 @@ int run(int argc, char** argv) {
             break;
         }
     }
-    if (input.empty() || output.empty()) {
-        std::fprintf(stderr,
-                     "usage: ptx2cpp in.ptx|in.fatbin -o out.cpp [--module ID]\n"
-                     "Translates PTX (as written by nvcc for compute_80) to C++ for the virtual GPU.\n"
-                     "ID is the module's number; by default the FNV-1a hash of the PTX text.\n");
+    if (input.empty() || output.empty() != list) {
+        std::fprintf(
+            stderr,
+            "usage: ptx2cpp in.ptx|in.fatbin -o out.cpp [--module ID] [--mutate K,K,...]\n"
+            "       ptx2cpp in.ptx|in.fatbin --list-mutants\n"
+            "Translates PTX (as written by nvcc for compute_80) to C++ for the virtual GPU.\n"
+            "ID is the module's number; by default the FNV-1a hash of the PTX text.\n"
+            "--mutate puts mutants in: the environment's VGPU_MUTANT says which of them runs, if any.\n"
+            "--list-mutants prints all: number, kernel, file, line, instruction, change.\n");
         return 2;
     }
     const std::string bytes = read_file(input);
@@ -55,9 +85,24 @@ int run(int argc, char** argv) {
     const std::uint64_t id =
         module.empty() ? vgpu::module_id(text) : std::strtoull(module.c_str(), nullptr, 0);
     ptx2cpp::Translator first(text, id, input);
+    first.mutate(mutants);
     std::string code = first.run();
+    const int count = static_cast<int>(first.mutants().size());
+    if (!mutants.empty() && (*mutants.begin() < 0 || *mutants.rbegin() >= count)) {
+        throw ptx2cpp::Error("--mutate: mutants are numbered from 0 to " + std::to_string(count - 1));
+    }
+    if (list) {
+        for (int k = 0; k < count; ++k) {
+            const ptx2cpp::MutantPlace& m = first.mutants()[static_cast<std::size_t>(k)];
+            std::printf("%d\t%s\t%s\t%d\t%s\t%s\n", k, m.kernel.c_str(), m.file.c_str(), m.line,
+                        m.text.c_str(), m.change.c_str());
+        }
+        return 0;
+    }
     if (first.module_shared() != 0) {
-        code = ptx2cpp::Translator(text, id, input, first.module_shared()).run();
+        ptx2cpp::Translator second(text, id, input, first.module_shared());
+        second.mutate(mutants);
+        code = second.run();
     }
     std::ofstream out(output, std::ios::binary);
     out << code;

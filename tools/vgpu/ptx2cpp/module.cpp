@@ -318,6 +318,15 @@ std::string Translator::write_module() {
     const std::string variables = write_variables();
     out += variables;
     out += "extern const ModuleData module_data;\n";
+    if (!mutated_.empty()) {
+        out +=
+            "extern \"C\" char* getenv(const char*);\nextern \"C\" int atoi(const char*);\n"
+            "extern \"C\" int puts(const char*);\n"
+            "const int mutant = [] { const char* n = getenv(\"VGPU_MUTANT\"); return n ? atoi(n) : -1; }();\n"
+            "bool reached = false;\n"
+            "void reach_mutant() {\n    if (!reached) puts(\"the mutant is reached\");\n    reached = "
+            "true;\n}\n";
+    }
     out += code_;
     out += "\n#line 1 " + quoted(source_name_ + ".tables") + "\n";
     out += "const Site sites[] = {\n";

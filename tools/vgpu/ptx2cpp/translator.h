@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "tools/vgpu/kernel.h"
+#include "tools/vgpu/ptx2cpp/mutate.h"
 #include "tools/vgpu/ptx2cpp/ptx.h"
 
 namespace ptx2cpp {
@@ -27,6 +28,11 @@ class Translator {
                std::uint64_t shared_base = 0);
     std::uint64_t module_shared() const { return module_shared_; }
     std::string run();  // the C++ file; throws Error, which names the instruction and its line
+
+    // Mutants by number, all of them in one translation: the environment's VGPU_MUTANT says which one runs. The module
+    // keeps its number, so that the host object finds it.
+    void mutate(std::set<int> numbers) { mutated_ = std::move(numbers); }
+    const std::vector<MutantPlace>& mutants() const { return mutants_; }  // all, after run()
 
   private:
     struct Register {
@@ -100,6 +106,7 @@ class Translator {
     void assign(const Operand& destination, const Type& type, const std::string& expression);
     void assign_name(const std::string& destination, const std::string& type, const std::string& expression);
     void translate(const Instruction& i);
+    void translate_one(const Instruction& i);
     static std::string flags(const Instruction& i);
     std::string floating_call(const char* function, const Instruction& i, const Type& type, std::size_t first,
                               std::size_t count);
@@ -143,9 +150,12 @@ class Translator {
     std::string code_;
     std::vector<std::string> sites_;
     std::vector<std::vector<std::uint64_t>> blocks_;
+    std::set<int> mutated_;
+    std::vector<MutantPlace> mutants_;
 
     // The function being translated.
     struct Body {
+        std::string name;
         bool is_entry = false;
         std::vector<std::map<std::string, Register>> scopes;
         std::map<std::string, std::string> declarations;  // C++ type -> "a = 0, b = 0"

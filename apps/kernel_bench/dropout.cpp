@@ -1,0 +1,40 @@
+#include "kernels/dropout/dropout.h"
+
+#include "apps/kernel_bench/cases.h"
+
+namespace ito::apps::kernel_bench {
+namespace {
+
+using namespace kernels;
+
+template <class T>
+void add(std::vector<Case>& cases, const Model& model, const Layer& layer) {
+    cases.push_back({.kernel = "dropout",
+                     .type = dtype_of<T>,
+                     .model = model.name,
+                     .shape = layer.shape(),
+                     .elements = static_cast<double>(layer.elements()),
+                     .floor_bytes = static_cast<double>(layer.elements()) * 2 * sizeof(T),
+                     .versions = cuda::dropout_versions,
+                     .prepare = [=](Memory& memory) -> Launch {
+                         const Dropout<T> a{.batch = layer.batch,
+                                            .pixels = layer.pixels(),
+                                            .channels = layer.channels,
+                                            .probability = 0.1f,
+                                            .mask = {.seed = 1, .purpose = Purpose::dropout},
+                                            .x = memory.normal<T>(layer.elements()),
+                                            .x_pitch = layer.channels,
+                                            .y = memory.output<T>(layer.elements()),
+                                            .y_pitch = layer.channels};
+                         return [a](const Context& c, Version v) { cuda::dropout(c, a, v); };
+                     }});
+}
+
+// Where no GroupNorm precedes.
+const Registration registration("dropout", [](std::vector<Case>& cases, const Model& model) {
+    add<float>(cases, model, model.layers.front());
+    add<bfloat16>(cases, model, model.layers.front());
+});
+
+}  // namespace
+}  // namespace ito::apps::kernel_bench

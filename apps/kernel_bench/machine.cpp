@@ -1,0 +1,173 @@
+#include "apps/kernel_bench/machine.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "core/error.h"
+#include "kernels/runtime/cuda_error.h"
+
+// The virtual GPU's counters (tools/vgpu/control.h); null when linked with the CUDA runtime.
+extern "C" {
+[[gnu::weak]] void vgpu_count(int on);
+[[gnu::weak]] unsigned long long vgpu_counter(const char* name);
+}
+
+namespace ito::apps::kernel_bench {
+namespace {
+
+using kernels::check_cuda;
+using kernels::Version;
+
+/// A launch cannot be told from the clock's grain by less, nor does it get more exact by more.
+constexpr std::size_t least_nodes = 20, most_nodes = 4096;
+constexpr int warm_up_graphs = 2;
+
+DeviceMemory allocate(std::size_t bytes) {
+    void* memory = nullptr;
+    const cudaError_t code = cudaMalloc(&memory, std::max<std::size_t>(bytes, 256));
+    if (code != cudaSuccess) throw kernels::CudaError(code, fmt::format("cudaMalloc of {} bytes", bytes));
+    return DeviceMemory(static_cast<std::byte*>(memory));
+}
+
+struct DestroyEvent {
+    void operator()(cudaEvent_t event) const { cudaEventDestroy(event); }
+};
+using Event = std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, DestroyEvent>;
+
+Event make_event() {
+    cudaEvent_t event = nullptr;
+    check_cuda(cudaEventCreate(&event), "cudaEventCreate");
+    return Event(event);
+}
+
+struct DestroyGraph {
+    void operator()(cudaGraph_t graph) const { cudaGraphDestroy(graph); }
+    void operator()(cudaGraphExec_t graph) const { cudaGraphExecDestroy(graph); }
+};
+
+int parse_index(const std::string& device) {
+    int index = 0;
+    if (device == "cuda") return index;
+    const bool prefixed = device.starts_with("cuda:") && device.size() > 5;
+    const char* const end = device.data() + device.size();
+    if (!prefixed || std::from_chars(device.data() + 5, end, index).ptr != end || index < 0)
+        fail("--device {}: expected cuda or cuda:N", device);
+    return index;
+}
+
+}  // namespace
+
+Prepared::Prepared(const Case& measured, std::size_t cache_bytes, cudaStream_t stream) {
+    Memory sizes;
+    measured.prepare(sizes);
+    std::size_t free = 0, total = 0;
+    check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+    const std::size_t footprint = std::max<std::size_t>(sizes.used(), 1);
+    const std::size_t wanted = cache_bytes == 0 ? 1 : 2 * cache_bytes / footprint + 2;
+    const std::size_t count = std::clamp<std::size_t>(free / 2 / footprint, 1, std::min(wanted, most_nodes));
+    memory_ = allocate(count * sizes.used());
+    workspace_ = allocate(sizes.workspace());
+    context_.stream.handle = stream;
+    context_.workspace = {workspace_.get(), sizes.workspace()};
+    for (std::size_t i = 0; i < count; ++i) {
+        Memory memory(memory_.get() + i * sizes.used());
+        launches_.push_back(measured.prepare(memory));
+    }
+    // Copies from pageable memory may return before the device has the data.
+    check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+}
+
+Machine::Machine(const std::string& device) {
+    const int index = parse_index(device);
+    int count = 0;
+    const cudaError_t code = cudaGetDeviceCount(&count);
+    if (code != cudaSuccess || count == 0)
+        fail("bench kernels: no CUDA device answers ({}); the kernels are only timed on a GPU",
+             code == cudaSuccess ? "there are none" : cudaGetErrorString(code));
+    require(index < count, "--device {}: there are {} CUDA devices, cuda:0 to cuda:{}", device, count,
+            count - 1);
+    check_cuda(cudaSetDevice(index), "cudaSetDevice");
+    cudaDeviceProp properties;
+    check_cuda(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
+    name_ = properties.name;
+    l2_bytes_ = static_cast<std::size_t>(properties.l2CacheSize);
+    cudaStream_t stream = nullptr;
+    check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+    stream_.reset(stream);
+}
+
+bool Machine::counts() const {
+    return vgpu_count != nullptr && vgpu_counter != nullptr;
+}
+
+Prepared Machine::prepare(const Case& measured, std::size_t cache_bytes) const {
+    return Prepared(measured, cache_bytes, stream_.get());
+}
+
+void Machine::try_once(const Prepared& prepared, Version version) const {
+    prepared.launch(0, version);
+    check_cuda(cudaStreamSynchronize(stream_.get()), "cudaStreamSynchronize");
+}
+
+Timing Machine::time(const Prepared& prepared, Version version, std::int64_t repeats) const {
+    const std::size_t rounds = (least_nodes + prepared.size() - 1) / prepared.size();
+    return time_graph([&](std::size_t i) { prepared.launch(i, version); }, rounds * prepared.size(), repeats);
+}
+
+Timing Machine::time_graph(const std::function<void(std::size_t)>& enqueue, std::size_t nodes,
+                           std::int64_t repeats) const {
+    cudaStream_t const stream = stream_.get();
+    cudaGraph_t captured = nullptr;
+    check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+    for (std::size_t i = 0; i < nodes; ++i) enqueue(i);
+    check_cuda(cudaStreamEndCapture(stream, &captured), "cudaStreamEndCapture");
+    const std::unique_ptr<std::remove_pointer_t<cudaGraph_t>, DestroyGraph> graph(captured);
+    cudaGraphExec_t instantiated = nullptr;
+    check_cuda(cudaGraphInstantiate(&instantiated, captured, 0), "cudaGraphInstantiate");
+    const std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, DestroyGraph> executable(instantiated);
+
+    const Event begin = make_event(), end = make_event();
+    std::vector<double> microseconds;
+    for (std::int64_t i = 0; i < warm_up_graphs + repeats; ++i) {
+        check_cuda(cudaEventRecord(begin.get(), stream), "cudaEventRecord");
+        check_cuda(cudaGraphLaunch(instantiated, stream), "cudaGraphLaunch");
+        check_cuda(cudaEventRecord(end.get(), stream), "cudaEventRecord");
+        check_cuda(cudaEventSynchronize(end.get()), "cudaEventSynchronize");
+        float milliseconds = 0;
+        check_cuda(cudaEventElapsedTime(&milliseconds, begin.get(), end.get()), "cudaEventElapsedTime");
+        if (i >= warm_up_graphs) microseconds.push_back(1000.0 * milliseconds / static_cast<double>(nodes));
+    }
+    std::sort(microseconds.begin(), microseconds.end());
+    const std::size_t half = microseconds.size() / 2;
+    return {.best_us = microseconds.front(),
+            .median_us = microseconds.size() % 2 ? microseconds[half]
+                                                 : (microseconds[half - 1] + microseconds[half]) / 2};
+}
+
+Work Machine::count(const Prepared& prepared, Version version) const {
+    vgpu_count(1);
+    try_once(prepared, version);
+    vgpu_count(0);
+    const auto counter = [](const char* name) { return static_cast<double>(vgpu_counter(name)); };
+    return {.unique_bytes = counter("unique_bytes_read") + counter("unique_bytes_written"),
+            .load_requests = counter("global_load_requests"),
+            .load_sectors = counter("global_load_sectors"),
+            .store_requests = counter("global_store_requests"),
+            .store_sectors = counter("global_store_sectors"),
+            .bank_conflicts = counter("bank_conflicts"),
+            .instructions = counter("instructions"),
+            .kernels = counter("launches")};
+}
+
+double Machine::copy_bytes_per_second(std::size_t bytes, std::int64_t repeats) const {
+    const DeviceMemory from = allocate(bytes), to = allocate(bytes);
+    check_cuda(cudaMemset(from.get(), 1, bytes), "cudaMemset");
+    check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+    const auto copy = [&](std::size_t) {
+        check_cuda(cudaMemcpyAsync(to.get(), from.get(), bytes, cudaMemcpyDeviceToDevice, stream_.get()),
+                   "cudaMemcpyAsync");
+    };
+    return 2e6 * static_cast<double>(bytes) / time_graph(copy, 4, repeats).median_us;
+}
+
+}  // namespace ito::apps::kernel_bench

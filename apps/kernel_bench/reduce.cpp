@@ -1,0 +1,36 @@
+#include "kernels/reduce/reduce.h"
+
+#include <string>
+
+#include "apps/kernel_bench/cases.h"
+
+namespace ito::apps::kernel_bench {
+namespace {
+
+using namespace kernels;
+
+template <class T>
+void add(std::vector<Case>& cases, const Model& model) {
+    const std::int64_t count = model.parameters;
+    cases.push_back({.kernel = "sum_squares",
+                     .type = dtype_of<T>,
+                     .model = model.name,
+                     .shape = std::to_string(count),
+                     .elements = static_cast<double>(count),
+                     .floor_bytes = static_cast<double>(count) * sizeof(T),
+                     .versions = cuda::reduce_versions,
+                     .prepare = [=](Memory& memory) -> Launch {
+                         const T* x = memory.normal<T>(count);
+                         const Reduce<T> a{1, count, x, count, memory.output<double>(1)};
+                         memory.workspace(cuda::reduce_workspace(count));
+                         return [a](const Context& c, Version v) { cuda::sum_squares(c, a, v); };
+                     }});
+}
+
+// The norm of all gradients.
+const Registration registration("reduce", [](std::vector<Case>& cases, const Model& model) {
+    add<float>(cases, model), add<bfloat16>(cases, model);
+});
+
+}  // namespace
+}  // namespace ito::apps::kernel_bench
