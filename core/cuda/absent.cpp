@@ -21,6 +21,9 @@ std::string why_no_device() {
 DeviceInfo device_info(int index) {
     refuse(index);
 }
+void require_device(int index) {
+    refuse(index);
+}
 void use_device(int index) {
     refuse(index);
 }

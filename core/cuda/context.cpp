@@ -63,10 +63,12 @@ class DeviceContext {
 DeviceContext& device_context(int index) {
     static std::mutex mutex;
     static std::map<int, std::unique_ptr<DeviceContext>> all;
-    use_device(index);
     const std::lock_guard lock(mutex);
-    auto& context = all[index];
-    if (!context) context = std::make_unique<DeviceContext>(index);
+    auto found = all.find(index);
+    if (found == all.end()) require_device(index);
+    use_device(index);
+    if (found == all.end()) found = all.emplace(index, std::make_unique<DeviceContext>(index)).first;
+    auto& context = found->second;
     return *context;
 }
 

@@ -28,6 +28,8 @@ struct DeviceInfo {
 /// Throws Error if there is no such device.
 DeviceInfo device_info(int index);
 
+/// Throws Error that says why unless there is such a device.
+void require_device(int index);
 /// Makes the device the current one of this thread, as every call of this header but the above does.
 void use_device(int index);
 

@@ -37,8 +37,15 @@ std::string why_no_device() {
                : fmt::format("the NVIDIA driver fails: {}", cudaGetErrorString(code));
 }
 
+void require_device(int index) {
+    const int count = device_count();
+    require(count > 0, "cuda:{}: {}; use --device cpu", index, why_no_device());
+    require(index >= 0 && index < count, "cuda:{}: there are {} devices, cuda:0 to cuda:{}", index, count,
+            count - 1);
+}
+
 DeviceInfo device_info(int index) {
-    require(index >= 0 && index < device_count(), "cuda:{}: there are {} devices", index, device_count());
+    require_device(index);
     cudaDeviceProp properties{};
     check_cuda(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
     DeviceInfo info;

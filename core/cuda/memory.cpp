@@ -140,6 +140,7 @@ class CudaMemorySource final : public MemorySource {
 }  // namespace
 
 std::unique_ptr<MemorySource> make_memory_source(int index, bool annotate) {
+    require_device(index);
     return std::make_unique<CudaMemorySource>(index, annotate);
 }
 

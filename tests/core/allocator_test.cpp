@@ -7,6 +7,7 @@
 #include <random>
 
 #include "core/context.h"
+#include "core/cuda/cuda.h"
 #include "core/tensor.h"
 #include "tests/support/expect_error.h"
 
@@ -100,7 +101,8 @@ TEST_F(AllocatorTest, TakesASlabOfItsOwnForWhatFitsInNone) {
 TEST_F(AllocatorTest, RefusesTheImpossible) {
     expect_error([&] { allocator.allocate(std::size_t{1} << 60); }, {"out of memory"});
     expect_error([&] { allocator.allocate(std::size_t{1} << 46); }, {"out of memory", "smaller batch"});
-    expect_error([] { Allocator elsewhere(Device::cuda()); }, {"cuda:0"});
+    const Device absent = Device::cuda(cuda::device_count());
+    expect_error([&] { Allocator elsewhere(absent); }, {to_string(absent).c_str()});
     EXPECT_EQ(allocator.stats().in_use, 0u);
 }
 

@@ -29,8 +29,9 @@ TEST(Device, RefusesWhatIsNotADevice) {
 
 TEST(Device, RefusesADeviceThatIsNotThere) {
     const int count = cuda::device_count();
-    expect_error([&] { Device::parse(fmt::format("cuda:{}", count)); },
-                 {fmt::format("cuda:{}", count), count > 0 ? "expected cuda:0" : "use --device cpu"});
+    const std::string absent = fmt::format("cuda:{}", count);
+    expect_error([&] { Device::parse(absent); },
+                 {absent.c_str(), count > 0 ? "expected cuda:0" : "use --device cpu"});
     EXPECT_EQ(cuda::why_no_device().empty(), count > 0);
     if (!built_with_cuda) {
         expect_error([] { Device::parse("cuda"); }, {"cuda", "no CUDA"});

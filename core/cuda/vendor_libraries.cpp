@@ -1,0 +1,68 @@
+// cuBLASLt and cuDNN, loaded when the first of their functions is called: they are hundreds of megabytes, which a command
+// that computes on the CPU should neither wait for nor need. The functions below have the libraries' names and pass their
+// arguments on. Programs on the virtual GPU are linked with its stand-ins instead (tools/vgpu/runtime/vendor.cpp).
+
+#include <cublasLt.h>
+#include <cudnn.h>
+#include <dlfcn.h>
+
+#include <string>
+
+#include "core/error.h"
+
+namespace {
+
+/// Never unloaded: the handles of the library live until the end of the process.
+void* load(const std::string& name, const char* where_built) {
+    void* library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (library == nullptr) library = dlopen(where_built, RTLD_NOW | RTLD_LOCAL);
+    ito::require(
+        library != nullptr,
+        "{} cannot be loaded ({}); install it, or name its folder in LD_LIBRARY_PATH, or use --device cpu",
+        name, library == nullptr ? dlerror() : "");
+    return library;
+}
+
+void* cublaslt() {
+    static void* const library =
+        load(fmt::format("libcublasLt.so.{}", CUBLAS_VER_MAJOR), ITO_CUBLASLT_LIBRARY);
+    return library;
+}
+
+void* cudnn() {
+    static void* const library = load(fmt::format("libcudnn.so.{}", CUDNN_MAJOR), ITO_CUDNN_LIBRARY);
+    return library;
+}
+
+template <class Function>
+Function* function(void* library, const char* name) {
+    void* symbol = dlsym(library, name);
+    ito::require(symbol != nullptr, "{} is missing in its library: another version than at build time", name);
+    return reinterpret_cast<Function*>(symbol);
+}
+
+}  // namespace
+
+#define ITO_FORWARD(library, name, ...)                                      \
+    static auto* const forward = function<decltype(name)>(library(), #name); \
+    return forward(__VA_ARGS__)
+
+extern "C" {
+
+cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
+    ITO_FORWARD(cublaslt, cublasLtCreate, handle);
+}
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
+    ITO_FORWARD(cublaslt, cublasLtDestroy, handle);
+}
+cudnnStatus_t cudnnCreate(cudnnHandle_t* handle) {
+    ITO_FORWARD(cudnn, cudnnCreate, handle);
+}
+cudnnStatus_t cudnnDestroy(cudnnHandle_t handle) {
+    ITO_FORWARD(cudnn, cudnnDestroy, handle);
+}
+cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, cudaStream_t stream) {
+    ITO_FORWARD(cudnn, cudnnSetStream, handle, stream);
+}
+
+}  // extern "C"
