@@ -50,7 +50,7 @@ target_compile_definitions(ito_cuda_vendor PRIVATE ITO_CUDNN_LIBRARY="${ITO_CUDN
 add_library(ito_cuda_runtime INTERFACE)
 target_link_libraries(ito_cuda_runtime INTERFACE
   "$<IF:$<BOOL:$<TARGET_PROPERTY:ITO_ON_VGPU>>,$<TARGET_NAME_IF_EXISTS:vgpu>,CUDA::cudart_static>"
-  "$<$<NOT:$<BOOL:$<TARGET_PROPERTY:ITO_ON_VGPU>>>:ito_cuda_vendor>")
+  "$<$<NOT:$<BOOL:$<TARGET_PROPERTY:ITO_ON_VGPU>>>:$<TARGET_NAME:ito_cuda_vendor>>")
 target_include_directories(ito_cuda_runtime SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS} ${ITO_CUDNN_INCLUDE_DIR})
 
 function(ito_add_cuda target)
