@@ -30,14 +30,14 @@ struct Subject {
 
 /// Where the memory of a training step goes. The data set, which lies there too, is not in it.
 struct StepMemory {
-    std::size_t state = 0;      ///< parameters, gradients, two moments and the average
-    std::size_t images = 0;     ///< the batch as bytes
-    std::size_t saved = 0;      ///< what the ops keep for backward
-    std::size_t gradients = 0;  ///< of the op whose backward has the largest
+    std::size_t state = 0;     ///< parameters, gradients, two moments and the average
+    std::size_t images = 0;    ///< the batch as bytes
+    std::size_t saved = 0;     ///< what the ops keep for backward
+    std::size_t backward = 0;  ///< saved tensors and gradients when backward has the most of them
     std::size_t workspace = 0;
     std::size_t measured = 0;  ///< the allocator's peak
 
-    std::size_t predicted() const { return state + images + saved + gradients + workspace; }
+    std::size_t predicted() const { return state + images + backward + workspace; }
 };
 
 struct InspectCommand {
@@ -121,7 +121,7 @@ int InspectCommand::show_weights() const {
                           {"tensors", table.to_json()},
                           {"warnings", warnings},
                           {"not_finite", table.not_finite()}};
-        fmt::print("{}\n", report.dump(2));
+        fmt::print("{}\n", report.dump(2, ' ', false, Json::error_handler_t::replace));
     } else {
         fmt::print("{}: {} weights, {} tensors\n\n{}", run, raw ? "raw" : "averaged (EMA)",
                    table.tensors().size(), table.to_text());
@@ -134,19 +134,20 @@ int InspectCommand::show_weights() const {
 
 std::string memory_text(const StepMemory& memory, std::int64_t batch) {
     const auto mib = [](std::size_t bytes) { return static_cast<double>(bytes) / (1 << 20); };
+    const auto images = static_cast<double>(batch);
     const double off = 100 * (mib(memory.predicted()) / mib(memory.measured) - 1);
     std::string text = "memory of a training step, MiB (the data set comes on top)\n";
     const auto row = [&](const char* what, std::size_t bytes, const std::string& note) {
-        text += fmt::format("  {:<42} {:>10.1f}  {}", what, mib(bytes), note);
+        text += fmt::format("  {:<46} {:>9.1f}  {}", what, mib(bytes), note);
         text.erase(text.find_last_not_of(' ') + 1);
         text += '\n';
     };
     row("parameters, gradients, moments, average", memory.state,
         fmt::format("5 x {:.1f}", mib(memory.state) / 5));
-    row("images", memory.images, "");
-    row("saved for backward", memory.saved,
-        fmt::format("{:.2f} an image", mib(memory.saved) / static_cast<double>(batch)));
-    row("gradients of one op, at most", memory.gradients, "");
+    row("images of the batch", memory.images, "");
+    row("saved for backward, gradients of activations", memory.backward,
+        fmt::format("{:.2f} an image, {:.2f} of it saved", mib(memory.backward) / images,
+                    mib(memory.saved) / images));
     row("workspace of the kernels", memory.workspace, "");
     row("predicted peak", memory.predicted(), "");
     row("measured peak", memory.measured, fmt::format("the prediction is {:+.1f} %", off));
@@ -177,7 +178,7 @@ int InspectCommand::operator()() const {
         .state = static_cast<std::size_t>(5 * table.parameters()) * sizeof(float),
         .images = static_cast<std::size_t>(images * unet.height * unet.width * unet.in_channels),
         .saved = table.saved_bytes(),
-        .gradients = table.gradient_bytes(),
+        .backward = table.backward_bytes(),
         .workspace = context_of(device).workspace.size(),
         .measured = allocator->stats().peak_in_use - before};
     const auto flops = table.flops();
@@ -196,12 +197,12 @@ int InspectCommand::operator()() const {
                            {{"state", memory.state},
                             {"images", memory.images},
                             {"saved", memory.saved},
-                            {"gradients", memory.gradients},
+                            {"backward", memory.backward},
                             {"workspace", memory.workspace},
                             {"predicted_peak", memory.predicted()},
                             {"measured_peak", memory.measured}}},
                           {"layers", table.to_json()}};
-        fmt::print("{}\n", report.dump(2));
+        fmt::print("{}\n", report.dump(2, ' ', false, Json::error_handler_t::replace));
     } else {
         fmt::print("{}: {}x{}x{}, {:.2f} M parameters\n\n{}\n", subject.name, unet.height, unet.width,
                    unet.in_channels, static_cast<double>(table.parameters()) / 1e6, table.to_text());

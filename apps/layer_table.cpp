@@ -10,10 +10,6 @@
 namespace ito::apps {
 namespace {
 
-std::size_t bytes_of(const Tensor& tensor) {
-    return static_cast<std::size_t>(tensor.numel()) * size_of(tensor.dtype());
-}
-
 /// Ops that only look at their input differently.
 bool is_view(std::string_view op) {
     return op == "reshape" || op == "slice";
@@ -47,10 +43,8 @@ void LayerTable::place(Layer& layer, const std::string& parameter) {
 }
 
 void LayerTable::made(const char* op, const Tensor& output, std::span<const Tensor> inputs) {
-    std::size_t in_flight = bytes_of(output);
-    for (const Tensor& input : inputs)
-        if (input.requires_grad() && !input.is_leaf()) in_flight += bytes_of(input);
-    gradient_bytes_ = std::max(gradient_bytes_, in_flight);
+    const std::size_t saved = std::exchange(pending_bytes_, 0);
+    memory_.add(op, output, inputs, saved);
     root_ = output;
 
     Layer layer{.block = {},
@@ -58,7 +52,7 @@ void LayerTable::made(const char* op, const Tensor& output, std::span<const Tens
                 .op = op,
                 .shape = output.shape(),
                 .flops = ops::flops_of(op, output, inputs)};
-    layer.saved_bytes = std::exchange(pending_bytes_, 0);
+    layer.saved_bytes = saved;
     if (!layer.shape.empty() && layer.shape.front() == batch_) layer.shape.erase(layer.shape.begin());
     bool placed = false;
     for (const Tensor& input : inputs) {
@@ -88,26 +82,31 @@ std::size_t LayerTable::saved_bytes() const {
 std::string LayerTable::to_text() const {
     std::size_t width = 20;
     for (const Layer& layer : layers_) width = std::max(width, layer.name.size() + 2);
-    const auto row = [&](const std::string& name, const std::string& op, const std::string& shape,
-                         const std::string& parameters, double flops, double bytes) {
-        const double images = static_cast<double>(batch_);
-        return fmt::format("{:<{}}  {:<10}  {:<14}  {:>10}  {:>10}  {:>10}\n", name, width, op, shape,
-                           parameters, flops > 0 ? fmt::format("{:.2f}", flops / images / 1e6) : "",
-                           bytes > 0 ? fmt::format("{:.1f}", bytes / images / 1024) : "");
+    const auto line = [&](const std::string& name, std::string_view op, const std::string& shape,
+                          const std::string& parameters, const std::string& mflop, const std::string& kib) {
+        std::string text = fmt::format("{:<{}}  {:<10}  {:<14}  {:>10}  {:>10}  {:>10}", name, width, op,
+                                       shape, parameters, mflop, kib);
+        return text.erase(text.find_last_not_of(' ') + 1) + "\n";
     };
-    std::string text = fmt::format("{:<{}}  {:<10}  {:<14}  {:>10}  {:>10}  {:>10}\n", "layer", width, "op",
-                                   "output", "parameters", "MFLOP", "saved KiB"),
-                block;
+    const auto row = [&](const std::string& name, std::string_view op, const std::string& shape,
+                         std::int64_t parameters, double flops, std::size_t bytes) {
+        const auto images = static_cast<double>(batch_);
+        const auto unless_zero = [](const char* form, double value) {
+            return value > 0 ? fmt::format(fmt::runtime(form), value) : std::string();
+        };
+        return line(name, op, shape, unless_zero("{:.0f}", static_cast<double>(parameters)),
+                    unless_zero("{:.2f}", flops / images / 1e6),
+                    unless_zero("{:.1f}", static_cast<double>(bytes) / images / 1024));
+    };
+    std::string text = line("layer", "op", "output", "parameters", "MFLOP", "saved KiB"), block;
     for (const Layer& layer : layers_) {
         if (layer.block != block && !layer.block.empty()) text += layer.block + "\n";
         block = layer.block;
         text += row((block.empty() ? "" : "  ") + layer.name, layer.op,
-                    fmt::format("{}", fmt::join(layer.shape, "x")),
-                    layer.parameters > 0 ? std::to_string(layer.parameters) : "", layer.flops.forward,
-                    static_cast<double>(layer.saved_bytes));
+                    fmt::format("{}", fmt::join(layer.shape, "x")), layer.parameters, layer.flops.forward,
+                    layer.saved_bytes);
     }
-    return text + row("in all, of one image", "", "", std::to_string(parameters_), flops().forward,
-                      static_cast<double>(saved_bytes()));
+    return text + row("all, of one image", "", "", parameters_, flops().forward, saved_bytes());
 }
 
 nlohmann::ordered_json LayerTable::to_json() const {

@@ -7,6 +7,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "apps/backward_memory.h"
 #include "core/ops/flops.h"
 #include "core/trace.h"
 #include "nn/module.h"
@@ -37,8 +38,8 @@ class LayerTable : public trace::Listener {
     std::int64_t parameters() const { return parameters_; }
     ops::Flops flops() const;
     std::size_t saved_bytes() const;
-    /// The most that the gradients of one op's output and inputs take together.
-    std::size_t gradient_bytes() const { return gradient_bytes_; }
+    /// The most that saved tensors and gradients take together.
+    std::size_t backward_bytes() const { return memory_.peak(); }
     /// The result of the last op: the loss. Its graph is there, also after backward.
     const Tensor& root() const { return root_; }
 
@@ -57,7 +58,7 @@ class LayerTable : public trace::Listener {
     std::vector<Layer> layers_;
     std::size_t pending_bytes_ = 0;  // saved by the op that is running
     std::size_t first_unplaced_ = 0;
-    std::size_t gradient_bytes_ = 0;
+    BackwardMemory memory_;
     Tensor root_;
 };
 
