@@ -128,7 +128,7 @@ int InspectCommand::show_weights() const {
         for (const auto& line : warnings) fmt::print("warning: {}\n", line);
     }
     std::fflush(stdout);
-    require(table.not_finite() == 0, "{}: {} weights are NaN or infinite", run, table.not_finite());
+    require(table.not_finite() == 0, "{}: weights that are NaN or infinite: {}", run, table.not_finite());
     return 0;
 }
 

@@ -77,7 +77,6 @@ class Training {
 
   private:
     StepMetrics step();
-    StepMetrics traced_step();
     [[noreturn]] void end_diverged(const Diverged& error);
     void count(const StepMetrics& done);
     void write_metrics();
@@ -129,24 +128,18 @@ void Training::end_diverged(const Diverged& error) {
 
 StepMetrics Training::step() {
     try {
-        return trace_.wanted(steps_made() + 1) ? traced_step() : trainer_.step();
+        if (!trace_.wanted(steps_made() + 1)) return trainer_.step();
+        Timeline timeline;
+        const trace::Listen listen(timeline);
+        const StepMetrics metrics = trainer_.step();
+        progress_.print(trace_.write(timeline, metrics.step));
+        return metrics;
     } catch (const Diverged& error) {
         end_diverged(error);
     } catch (const Error& error) {
         if (!autograd::anomaly_mode()) throw;
         fail("step {}: {}", trainer_.steps_done() + 1, error.what());
     }
-}
-
-StepMetrics Training::traced_step() {
-    Timeline timeline;
-    StepMetrics metrics;
-    {
-        const trace::Listen listen(timeline);
-        metrics = trainer_.step();
-    }
-    progress_.print(trace_.write(timeline, metrics.step));
-    return metrics;
 }
 
 void Training::count(const StepMetrics& done) {

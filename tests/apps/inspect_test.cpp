@@ -109,7 +109,7 @@ TEST(InspectConfig, PredictsTheMemoryOfOtherShapes) {
             {"--config", ITO_SOURCE_DIR "/apps/recipes/fashion-mnist.toml", "--batch", batch})["memory"]);
     const TemporaryFolder folder;
     folder.write("deep.toml",
-                 "data = \"cifar10\"\nbase-channels = 16\nchannel-mults = [1, 2, 3, 4]\nheads = 2\n"
+                 "data = \"cifar10\"\nbase-channels = 16\nchannel-mults = [1, 2, 3, 4]\n"
                  "attention-resolutions = [8, 4]\nlayers-per-block = 3\ndropout = 0.1\n");
     expect_near(inspect({"--config", (folder / "deep.toml").string(), "--batch", "16"})["memory"]);
 }
@@ -226,7 +226,7 @@ TEST_F(Inspect, FailsForWeightsThatAreNotFinite) {
     plant("conv_out.bias", 0, 1, -std::numeric_limits<float>::infinity());
     const auto result = ito({"inspect", run(), "--weights"});
     EXPECT_EQ(result.status, 1);
-    EXPECT_EQ(result.err, "ito: " + run() + ": 3 weights are NaN or infinite\n");
+    EXPECT_EQ(result.err, "ito: " + run() + ": weights that are NaN or infinite: 3\n");
     for (const char* line : {"warning: time_embedding.linear_1.weight: 2 NaN, 0 infinite\n",
                              "warning: conv_out.bias: 0 NaN, 1 infinite\n"})
         EXPECT_NE(result.out.find(line), std::string::npos) << result.out;

@@ -20,24 +20,23 @@ namespace {
 class Notes : public trace::Listener {
   public:
     void begin(trace::Kind kind, const char* name, const Shape* shape) override {
-        add(fmt::format("{} {}{}", name_of(kind), name, shape ? " " + to_string(*shape) : ""));
+        add(shape ? fmt::format("{} {} {}", name_of(kind), name, *shape)
+                  : fmt::format("{} {}", name_of(kind), name));
         ++depth_;
     }
     void end() override { --depth_; }
     void made(const char* op, const Tensor& output, std::span<const Tensor> inputs) override {
         const auto flops = ops::flops_of(op, output, inputs);
-        add(fmt::format("made {} {} from {}, {} + {} FLOP", op, to_string(output.shape()), inputs.size(),
-                        flops.forward, flops.backward));
+        add(fmt::format("made {} {} from {}, {} + {} FLOP", op, output.shape(), inputs.size(), flops.forward,
+                        flops.backward));
     }
-    void saved(const Tensor& tensor) override { add("saved " + to_string(tensor.shape())); }
+    void saved(const Tensor& tensor) override { add(fmt::format("saved {}", tensor.shape())); }
 
     std::vector<std::string> lines;
     int depth() const { return depth_; }
 
   private:
-    void add(const std::string& text) {
-        lines.push_back(std::string(static_cast<std::size_t>(2 * depth_), ' ') + text);
-    }
+    void add(const std::string& text) { lines.push_back(fmt::format("{:{}}{}", "", 2 * depth_, text)); }
     int depth_ = 0;
 };
 
