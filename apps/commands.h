@@ -8,6 +8,8 @@
 
 #include "core/device.h"
 
+#include "diffusion/train_config.h"
+
 namespace ito::apps {
 
 using Action = std::function<int()>;
@@ -16,7 +18,11 @@ Action add_train(CLI::App& app);
 Action add_sample(CLI::App& app);
 Action add_bench(CLI::App& app);
 Action add_doctor(CLI::App& app);
+Action add_inspect(CLI::App& app);
 Action add_completion(CLI::App& app);
+
+/// What `ito train --config FILE` would train; throws Error as that does.
+diffusion::TrainConfig read_train_config(const std::string& file);
 
 /// For --seed: the library alone would take -1 for the largest number. Empty if `text` is a seed.
 std::string check_seed(const std::string& text);

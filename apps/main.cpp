@@ -81,6 +81,7 @@ int main(int argc, char** argv) {
         define("train", "Train a model on a data set, or resume a training", add_train),
         define("sample", "Draw images from a trained model", add_sample),
         define("bench", "Time training and sampling steps", add_bench),
+        define("inspect", "Layers, cost, memory and weights of a model", add_inspect),
         define("doctor", "What this machine can run, and what is missing", add_doctor),
         define("completion", "Print a script that completes commands in bash", add_completion)};
     try {

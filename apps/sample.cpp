@@ -1,10 +1,10 @@
 // ito sample: images from a trained model.
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include "apps/commands.h"
 #include "apps/config_file.h"
+#include "apps/output_file.h"
 #include "apps/terminal.h"
 #include "core/error.h"
 #include "diffusion/image/grid.h"
@@ -43,15 +43,7 @@ VarianceKind parse_variance(const std::string& text) {
 void check_output(const char* option, const fs::path& path, bool force) {
     require(path.extension() == ".png", "{} {}: pictures are written as PNG; give a name that ends in .png",
             option, path.string());
-    const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
-    require(fs::is_directory(folder), "{} {}: the folder {} does not exist", option, path.string(),
-            folder.string());
-    require(access(folder.c_str(), W_OK) == 0, "{} {}: the folder {} cannot be written to", option,
-            path.string(), folder.string());
-    require(!fs::is_directory(path), "{} {}: is a folder", option, path.string());
-    require(force || !fs::exists(path),
-            "{} {}: exists already; choose another name, or add --force to replace it", option,
-            path.string());
+    check_output_file(option, path, force, ", or add --force to replace it");
 }
 
 /// A picture of sampling over time: one row per image, one column per kept step, noise at the left.

@@ -9,6 +9,7 @@
 #include "apps/config_file.h"
 #include "apps/metrics_log.h"
 #include "apps/terminal.h"
+#include "apps/timeline.h"
 #include "core/atomic_file.h"
 #include "core/autograd/node.h"
 #include "core/context.h"
@@ -64,8 +65,12 @@ std::vector<std::string> description(const TrainConfig& config, Trainer& trainer
 /// The loop of one command, with all that it shows and writes on the way.
 class Training {
   public:
-    Training(const TrainConfig& config, Trainer& trainer, const Run& run)
-        : config_(config), trainer_(trainer), run_(run), metrics_(run.metrics(), trainer.steps_done()) {}
+    Training(const TrainConfig& config, Trainer& trainer, const Run& run, const StepTrace& trace)
+        : config_(config),
+          trainer_(trainer),
+          run_(run),
+          trace_(trace),
+          metrics_(run.metrics(), trainer.steps_done()) {}
 
     /// The exit status.
     int operator()();
@@ -95,6 +100,7 @@ class Training {
     const TrainConfig& config_;
     Trainer& trainer_;
     const Run& run_;
+    const StepTrace& trace_;
     MetricsLog metrics_;
     ProgressLine progress_;
     const std::int64_t first_step_ = trainer_.steps_done();
@@ -122,7 +128,12 @@ void Training::end_diverged(const Diverged& error) {
 
 StepMetrics Training::step() {
     try {
-        return trainer_.step();
+        if (!trace_.wanted(steps_made() + 1)) return trainer_.step();
+        Timeline timeline;
+        const trace::Listen listen(timeline);
+        const StepMetrics metrics = trainer_.step();
+        progress_.print(trace_.write(timeline, metrics.step));
+        return metrics;
     } catch (const Diverged& error) {
         end_diverged(error);
     } catch (const Error& error) {
@@ -228,6 +239,9 @@ int Training::operator()() {
         speed_start_ += Clock::now() - pause;
     }
     const bool stopped = interrupted() && !complete();
+    if (!trace_.file.empty() && steps_made() < trace_.step)
+        progress_.print(fmt::format("no trace was written: the training ended before step {} of this command",
+                                    trace_.step));
     // The steps since the last line; they stay in the checkpoint's window too, for a resumed training's next line.
     if (trainer_.window().steps > 0 && steps_made() > 0) write_metrics();
     if (!complete() && !stopped && trainer_.total_steps() > 0)
@@ -253,6 +267,7 @@ struct TrainCommand {
     TrainConfig config;
     std::string out, resume;
     bool anomaly = false, dry_run = false;
+    StepTrace trace;
     ConfigFile file;
     CLI::App* app = nullptr;
     std::optional<RunLock> lock;
@@ -358,6 +373,7 @@ int TrainCommand::run_command() {
     Trainer trainer(
         config, load_dataset(config.data, {.data_dir = config.data_dir, .image_size = config.image_size}));
     if (given("--resume")) continue_from(run, trainer);
+    trace.check(trainer.total_steps() > 0 ? trainer.total_steps() - trainer.steps_done() : 0);
     if (dry_run) {
         for (const std::string& line : description(config, trainer, run)) fmt::print("# {}\n", line);
         fmt::print("{}", to_toml(config.to_json()));
@@ -372,14 +388,10 @@ int TrainCommand::run_command() {
     make_folder(run.trainer());
     run.write_pipeline(trainer.unet_config(), config.scheduler());
     catch_interrupts();
-    return Training(config, trainer, run)();
+    return Training(config, trainer, run, trace)();
 }
 
-}  // namespace
-
-Action add_train(CLI::App& app) {
-    auto command = std::make_shared<TrainCommand>();
-    auto& c = *command;
+void add_options(CLI::App& app, TrainCommand& c) {
     auto& o = c.config;
     c.app = &app;
     app.add_option("--data", o.data, "fashion-mnist, mnist, cifar10, or a folder of images")
@@ -434,7 +446,29 @@ Action add_train(CLI::App& app) {
     app.add_option("--keep", o.keep, "Checkpoints that stay, the latest")->capture_default_str();
     app.add_flag("--anomaly", c.anomaly, "Stop at the first NaN or infinity and name its op; slow");
     app.add_flag("--dry-run", c.dry_run, "Check and print what would be trained, and end");
+    app.add_option("--trace", c.trace.file, "Timeline of one step, a JSON file that Perfetto opens");
+    app.add_option("--trace-step", c.trace.step, "Which step of this command; the first ones are slower")
+        ->capture_default_str();
     c.file.add_option(app);
+}
+
+}  // namespace
+
+TrainConfig read_train_config(const std::string& file) {
+    CLI::App app("", "train");
+    TrainCommand command;
+    add_options(app, command);
+    app.parse(std::vector<std::string>{file, "--config"});  // CLI11 takes them from the back
+    command.file.run(app, [&] {
+        command.config.validate();
+        return 0;
+    });
+    return command.config;
+}
+
+Action add_train(CLI::App& app) {
+    auto command = std::make_shared<TrainCommand>();
+    add_options(app, *command);
     return [command] { return (*command)(); };
 }
 

@@ -6,6 +6,7 @@
 
 #include "core/device.h"
 #include "core/error.h"
+#include "core/trace.h"
 #include "kernels/runtime/dtype.h"
 
 namespace ito {
@@ -18,6 +19,17 @@ inline constexpr bool built_with_cuda = false;
 
 namespace detail {
 
+/// Calls a launcher, in a span of its own if it is one that computes (and not one that states a workspace).
+template <class Call, class... Arguments>
+decltype(auto) traced(const char* launcher, Call call, Arguments&&... arguments) {
+    if constexpr (std::is_void_v<std::invoke_result_t<Call, Arguments...>>) {
+        const trace::Span span(trace::Kind::kernel, launcher);
+        call(std::forward<Arguments>(arguments)...);
+    } else {
+        return call(std::forward<Arguments>(arguments)...);
+    }
+}
+
 /// Calls `cpu` or `cuda` with the arguments, whichever runs on the device. Not every type has a kernel on every device:
 /// the dispatch functions below refuse those before anything is launched.
 template <class Cpu, class Cuda, class... Arguments>
@@ -26,10 +38,10 @@ decltype(auto) launch_on(const Device& device, const char* launcher, Cpu cpu, Cu
     constexpr bool on_cpu = std::is_invocable_v<Cpu, Arguments...>;
     constexpr bool on_cuda = built_with_cuda && std::is_invocable_v<Cuda, Arguments...>;
     if constexpr (on_cuda) {
-        if (device.is_cuda()) return cuda(std::forward<Arguments>(arguments)...);
+        if (device.is_cuda()) return traced(launcher, cuda, std::forward<Arguments>(arguments)...);
     }
     if constexpr (on_cpu) {
-        if (device.is_cpu()) return cpu(std::forward<Arguments>(arguments)...);
+        if (device.is_cpu()) return traced(launcher, cpu, std::forward<Arguments>(arguments)...);
     }
     fail("{}: there is no kernel for these types on {}", launcher, to_string(device));
 }
@@ -61,7 +73,8 @@ decltype(auto) launch_on(const Device& device, const char* launcher, Cpu cpu, Cu
     (::ito::require((device).is_cpu(),                                                       \
                     #launcher ": does not run on {} yet; use --device cpu or Device::cpu()", \
                     ::ito::to_string(device)),                                               \
-     ::ito::kernels::cpu::launcher(__VA_ARGS__))
+     ::ito::detail::traced(                                                                  \
+         #launcher, [](auto&&... a) { return ::ito::kernels::cpu::launcher(a...); }, __VA_ARGS__))
 
 namespace detail {
 [[noreturn]] inline void refuse_type(const char* op, const Device& device, DType type) {

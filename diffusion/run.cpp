@@ -138,7 +138,14 @@ void load_raw(const Run& run, const nn::UNet& model) {
 
 }  // namespace
 
-Pipeline load_pipeline(const fs::path& folder, WeightSet weights) {
+namespace {
+
+/// The folders of the network and the scheduler.
+struct PipelineFolders {
+    fs::path unet, scheduler;
+};
+
+PipelineFolders find_pipeline(const fs::path& folder) {
     require(fs::is_directory(folder),
             "{}: no such folder; expected a run (ito train --out) or a saved diffusers pipeline",
             folder.string());
@@ -150,16 +157,27 @@ Pipeline load_pipeline(const fs::path& folder, WeightSet weights) {
         "{}: neither a run nor a diffusers pipeline: unet/config.json and scheduler/scheduler_config.json "
         "are missing",
         folder.string());
+    return {unet, scheduler};
+}
+
+}  // namespace
+
+nn::UNetConfig read_unet_config(const fs::path& folder) {
+    const fs::path file = find_pipeline(folder).unet / "config.json";
+    const auto config = nn::UNetConfig::from_json(read_text(file), file.string());
+    require(
+        config.in_channels == config.out_channels,
+        "{}: {} input and {} output channels; training and sampling need as many (a learned variance is not "
+        "supported)",
+        file.string(), config.in_channels, config.out_channels);
+    return config;
+}
+
+Pipeline load_pipeline(const fs::path& folder, WeightSet weights) {
+    const auto [unet, scheduler] = find_pipeline(folder);
     Pipeline pipeline;
     pipeline.scheduler = read_scheduler_config(scheduler / "scheduler_config.json");
-    const auto config = unet / "config.json";
-    pipeline.model =
-        std::make_shared<nn::UNet>(nn::UNetConfig::from_json(read_text(config), config.string()));
-    const auto& unet_config = pipeline.model->config();
-    require(
-        unet_config.in_channels == unet_config.out_channels,
-        "{}: {} input and {} output channels; sampling needs as many (a learned variance is not supported)",
-        config.string(), unet_config.in_channels, unet_config.out_channels);
+    pipeline.model = std::make_shared<nn::UNet>(read_unet_config(folder));
     const fs::path file = unet / "diffusion_pytorch_model.safetensors";
     if (weights == WeightSet::raw) {
         load_raw(Run(folder), *pipeline.model);

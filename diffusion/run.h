@@ -77,6 +77,9 @@ struct Pipeline {
 /// weights at its root). Raw weights exist only where ito trained.
 Pipeline load_pipeline(const std::filesystem::path& folder, WeightSet weights = WeightSet::ema);
 
+/// The network of such a folder; its weights are not looked at.
+nn::UNetConfig read_unet_config(const std::filesystem::path& folder);
+
 /// Reads a whole text file; throws Error naming it.
 std::string read_text(const std::filesystem::path& path);
 /// Creates a folder and its parents; throws Error naming it.

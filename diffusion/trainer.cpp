@@ -11,6 +11,7 @@
 #include "core/ops/noising.h"
 #include "core/ops/random.h"
 #include "core/random.h"
+#include "core/trace.h"
 #include "diffusion/sampler.h"
 #include "nn/init.h"
 #include "nn/state.h"
@@ -22,8 +23,8 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-std::shared_ptr<nn::UNet> new_model(const TrainConfig& config, const Dataset& data) {
-    auto model = std::make_shared<nn::UNet>(config.unet(data.height, data.width, data.channels));
+std::shared_ptr<nn::UNet> new_model(const TrainConfig& config, const nn::UNetConfig& unet) {
+    auto model = std::make_shared<nn::UNet>(unet);
     nn::initialize(*model, config.seed);
     return model;
 }
@@ -82,10 +83,13 @@ void MetricsWindow::add(const StepMetrics& metrics) {
 }
 
 Trainer::Trainer(const TrainConfig& config, Dataset dataset)
+    : Trainer(config, config.unet(dataset.height, dataset.width, dataset.channels), std::move(dataset)) {}
+
+Trainer::Trainer(const TrainConfig& config, const nn::UNetConfig& unet, Dataset&& dataset)
     : config_(config),
       dataset_(std::move(dataset)),
       schedule_(config.scheduler().schedule),
-      model_(new_model(config, dataset_)),
+      model_(new_model(config, unet)),
       parameters_(*model_),
       adam_(parameters_, {.weight_decay = config.weight_decay, .decoupled = config.weight_decay > 0}),
       ema_(parameters_, config.ema),
@@ -114,6 +118,7 @@ double Trainer::forward_backward(std::int64_t micro_batch) {
     const RandomStream stream{.seed = config_.seed, .first_sample = first, .step = &step_};
     const RandomScope scope(stream);
 
+    trace::Span phase(trace::Kind::phase, "data");
     const auto position = step_ * static_cast<std::uint64_t>(images_per_step()) + first;
     Tensor t = Tensor::empty({config_.batch}, DType::int64);
     ops::fill_integers(t, stream.at(kernels::Purpose::timestep), schedule_.timesteps());
@@ -126,16 +131,20 @@ double Trainer::forward_backward(std::int64_t micro_batch) {
                       .signal = signal_,
                       .sigma = sigma_,
                       .noise = noise});
+    phase.next("forward");
     const auto result = ops::mse_loss(model_->forward(x_t, t), noise);
+    phase.next("backward");
     const double share = 1.0 / static_cast<double>(config_.grad_accum);
     autograd::backward(result.loss, Tensor::full({}, share));
     return result.loss.item() * share;
 }
 
 StepMetrics Trainer::step() {
+    const trace::Span whole(trace::Kind::phase, "step");
     parameters_.zero_grad();
     StepMetrics metrics;
     for (std::int64_t i = 0; i < config_.grad_accum; ++i) metrics.loss += forward_backward(i);
+    const trace::Span phase(trace::Kind::phase, "optimizer");
     metrics.lr = lr_.at(static_cast<std::int64_t>(step_));
     metrics.grad_norm = nn::gradient_norm(parameters_);
     if (!std::isfinite(metrics.loss) || !std::isfinite(metrics.grad_norm))

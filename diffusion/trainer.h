@@ -47,6 +47,8 @@ class Trainer {
   public:
     /// A fresh network for the data set. `config.steps` may still be 0 (see set_total_steps).
     Trainer(const TrainConfig& config, Dataset dataset);
+    /// The same with a network that `config` need not be able to describe (one that diffusers saved).
+    Trainer(const TrainConfig& config, const nn::UNetConfig& unet, Dataset&& dataset);
 
     /// One optimizer step: forward and backward over grad_accum batches, clipping, Adam, EMA. Throws Diverged.
     StepMetrics step();

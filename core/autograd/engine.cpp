@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/autograd/node.h"
+#include "core/trace.h"
 
 namespace ito::autograd {
 
@@ -79,6 +80,7 @@ class Engine {
                 else
                     slots.emplace_back();
             }
+            const trace::Span span(trace::Kind::backward, node.name(), &node.shape_);
             node.backward(std::move(gradient), slots);
             if (anomaly_mode()) {
                 for (auto& slot : slots)

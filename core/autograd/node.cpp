@@ -84,6 +84,7 @@ Saved::Saved(const Tensor& tensor) {
     if (!tensor) return;
     tensor_ = tensor.detach();
     version_ = tensor.version();
+    if (trace::listener) trace::listener->saved(tensor_);
 }
 
 const Tensor& Saved::get(const char* op) const {

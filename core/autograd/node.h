@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/tensor.h"
+#include "core/trace.h"
 
 namespace ito::autograd {
 
@@ -155,11 +156,12 @@ void attach(const std::shared_ptr<Node>& node, Tensor& output, std::initializer_
 void attach(const std::shared_ptr<Node>& node, Tensor& output, std::span<const Tensor> inputs);
 
 /// The end of every differentiable op: checks for anomalies and, where an input needs a gradient, records
-/// the node that `make` returns.
+/// the node that `make` returns. Tells the listener, if there is one (core/trace.h).
 template <class Make>
 Tensor record(const char* op, Tensor output, std::initializer_list<Tensor> inputs, Make&& make) {
     if (anomaly_mode()) check_anomaly(op, "result", output);
     if (recording(inputs)) attach(make(), output, inputs);
+    if (trace::listener) trace::listener->made(op, output, {inputs.begin(), inputs.size()});
     return output;
 }
 

@@ -21,8 +21,7 @@ double scale_of(const AttentionShape& shape) {
 
 struct AttentionNode final : autograd::Node {
     AttentionShape geometry;
-    Saved qkv, output;
-    Tensor lse;
+    Saved qkv, output, lse;
 
     const char* name() const override { return "Attention"; }
 
@@ -36,23 +35,24 @@ struct AttentionNode final : autograd::Node {
             const Tensor d = inputs[0].buffer();
             const auto bytes =
                 ITO_LAUNCH_CPU(dy.device(), attention_backward_workspace, geometry, dtype_of<T>, threads());
-            ITO_LAUNCH_CPU(dy.device(), attention_backward, context_of(dy.device(), bytes),
-                           kernels::AttentionBackward<T>{.shape = geometry,
-                                                         .scale = scale_of(geometry),
-                                                         .q = in.data<T>(),
-                                                         .k = in.data<T>() + channels,
-                                                         .v = in.data<T>() + 2 * channels,
-                                                         .qkv_pitch = in.rows().pitch,
-                                                         .o = out.data<T>(),
-                                                         .o_pitch = out.rows().pitch,
-                                                         .lse = lse.data<kernels::master_t<T>>(),
-                                                         .grad_o = dy.data<T>(),
-                                                         .grad_o_pitch = dy.rows().pitch,
-                                                         .grad_q = d.data<T>(),
-                                                         .grad_k = d.data<T>() + channels,
-                                                         .grad_v = d.data<T>() + 2 * channels,
-                                                         .grad_qkv_pitch = d.rows().pitch,
-                                                         .accumulate = accumulate});
+            ITO_LAUNCH_CPU(
+                dy.device(), attention_backward, context_of(dy.device(), bytes),
+                kernels::AttentionBackward<T>{.shape = geometry,
+                                              .scale = scale_of(geometry),
+                                              .q = in.data<T>(),
+                                              .k = in.data<T>() + channels,
+                                              .v = in.data<T>() + 2 * channels,
+                                              .qkv_pitch = in.rows().pitch,
+                                              .o = out.data<T>(),
+                                              .o_pitch = out.rows().pitch,
+                                              .lse = lse.get(name()).template data<kernels::master_t<T>>(),
+                                              .grad_o = dy.data<T>(),
+                                              .grad_o_pitch = dy.rows().pitch,
+                                              .grad_q = d.data<T>(),
+                                              .grad_k = d.data<T>() + channels,
+                                              .grad_v = d.data<T>() + 2 * channels,
+                                              .grad_qkv_pitch = d.rows().pitch,
+                                              .accumulate = accumulate});
         });
     }
 
@@ -62,6 +62,7 @@ struct AttentionNode final : autograd::Node {
 }  // namespace
 
 Tensor attention(const Tensor& qkv, std::int64_t heads) {
+    const trace::Span span(trace::Kind::op, "attention");
     require(qkv.rank() == 3 && qkv.dim(2) % 3 == 0, "attention: input must be [N, T, 3C], its shape is {}",
             qkv.shape());
     const std::int64_t channels = qkv.dim(2) / 3;
@@ -91,7 +92,7 @@ Tensor attention(const Tensor& qkv, std::int64_t heads) {
         node->geometry = shape;
         node->qkv = Saved(input);
         node->output = Saved(y);
-        node->lse = lse;
+        node->lse = Saved(lse);
         return node;
     });
 }

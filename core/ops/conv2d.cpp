@@ -94,6 +94,7 @@ struct Conv2dNode final : autograd::Node {
 
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options,
               const Tensor& residual) {
+    const trace::Span span(trace::Kind::op, "conv2d");
     require(x.rank() == 4, "conv2d: input must be [N, H, W, C], its shape is {}", x.shape());
     require(weight.rank() == 4, "conv2d: weight must be [Cout, kh, kw, Cin], its shape is {}",
             weight.shape());

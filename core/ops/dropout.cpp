@@ -45,6 +45,7 @@ struct DropoutNode final : autograd::Node {
 }  // namespace
 
 Tensor dropout(const Tensor& x, float probability, const kernels::PhiloxAddress& mask) {
+    const trace::Span span(trace::Kind::op, "dropout");
     require(probability >= 0 && probability < 1, "dropout: probability {} is out of range; expected [0, 1)",
             probability);
     require(x.rank() >= 2, "dropout: input must be [N, ..., C], its shape is {}", x.shape());

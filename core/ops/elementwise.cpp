@@ -111,6 +111,7 @@ void require_equal(const char* op, const Tensor& a, const Tensor& b) {
 }  // namespace
 
 Tensor axpby(double alpha, const Tensor& a, double beta, const Tensor& b) {
+    const trace::Span span(trace::Kind::op, "axpby");
     require_equal("axpby", a, b);
     Tensor y = Tensor::like(a);
     launch_axpby(alpha, as_rows(a), beta, as_rows(b), y);
@@ -130,6 +131,7 @@ Tensor subtract(const Tensor& a, const Tensor& b) {
 }
 
 Tensor multiply(const Tensor& a, const Tensor& b) {
+    const trace::Span span(trace::Kind::op, "multiply");
     require_equal("multiply", a, b);
     const Tensor left = as_rows(a), right = as_rows(b);
     Tensor y = Tensor::like(a);
@@ -143,6 +145,7 @@ Tensor multiply(const Tensor& a, const Tensor& b) {
 }
 
 Tensor scale(const Tensor& x, double factor) {
+    const trace::Span span(trace::Kind::op, "scale");
     Tensor y = Tensor::like(x);
     launch_axpby(factor, as_rows(x), 0, {}, y);
     return autograd::record("scale", y, {x}, [&] {

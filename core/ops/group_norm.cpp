@@ -16,8 +16,7 @@ using kernels::GroupNormShape;
 struct GroupNormNode final : autograd::Node {
     GroupNormShape geometry;
     GroupNormOptions options;
-    Saved x, gamma, beta, shift, scale_shift;
-    Tensor mean, rstd;
+    Saved x, gamma, beta, shift, scale_shift, mean, rstd;
 
     const char* name() const override { return "GroupNorm"; }
 
@@ -38,8 +37,8 @@ struct GroupNormNode final : autograd::Node {
                                            .silu = options.silu,
                                            .dropout = options.dropout,
                                            .mask = options.mask,
-                                           .mean = mean.data<Master>(),
-                                           .rstd = rstd.data<Master>(),
+                                           .mean = mean.get(name()).template data<Master>(),
+                                           .rstd = rstd.get(name()).template data<Master>(),
                                            .grad_y = dy.data<T>(),
                                            .grad_y_pitch = dy.rows().pitch};
         if (const Tensor& s = shift.get(name())) {
@@ -84,8 +83,7 @@ struct GroupNormNode final : autograd::Node {
     }
 
     void release() override {
-        x = {}, gamma = {}, beta = {}, shift = {}, scale_shift = {};
-        mean = {}, rstd = {};
+        x = {}, gamma = {}, beta = {}, shift = {}, scale_shift = {}, mean = {}, rstd = {};
     }
 };
 
@@ -93,6 +91,7 @@ struct GroupNormNode final : autograd::Node {
 
 Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const GroupNormOptions& options,
                   const Tensor& shift, const Tensor& scale_shift) {
+    const trace::Span span(trace::Kind::op, "group_norm");
     require(x.rank() >= 2, "group_norm: input must be [N, ..., C], its shape is {}", x.shape());
     const std::int64_t batch = x.dim(0), channels = x.dim(-1);
     require(options.groups >= 1 && channels % options.groups == 0,
@@ -157,8 +156,8 @@ Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, cons
         node->beta = Saved(beta);
         node->shift = Saved(shift);
         node->scale_shift = Saved(scale_shift);
-        node->mean = mean;
-        node->rstd = rstd;
+        node->mean = Saved(mean);
+        node->rstd = Saved(rstd);
         return node;
     });
 }

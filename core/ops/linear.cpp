@@ -71,6 +71,7 @@ struct LinearNode final : autograd::Node {
 }  // namespace
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& residual) {
+    const trace::Span span(trace::Kind::op, "linear");
     require(weight.rank() == 2, "linear: weight must be [out, in], its shape is {}", weight.shape());
     require(x.rank() >= 1 && x.dim(-1) == weight.dim(1),
             "linear: weight expects {} input features, input has shape {}", weight.dim(1), x.shape());

@@ -13,24 +13,26 @@ using autograd::Gradient;
 using autograd::GradientSlot;
 
 struct MseLossNode final : autograd::Node {
-    Tensor grad;  // d loss / d prediction, made in the same pass as the loss
+    autograd::Saved grad;  // d loss / d prediction, made in the same pass as the loss
 
     const char* name() const override { return "MseLoss"; }
 
     void backward(Gradient gradient, std::span<GradientSlot> inputs) override {
         if (!inputs[0].wanted()) return;
+        Tensor dx = grad.get(name());
         dispatch_float(name(), device(), dtype(), [&]<class T>() {
-            const Rows rows = grad.rows();
+            const Rows rows = dx.rows();
             ITO_LAUNCH(device(), axpby, context_of(device()),
                        kernels::Axpby<T>{.rows = rows.rows,
                                          .columns = rows.columns,
                                          .scale = gradient.value.data<kernels::master_t<T>>(),
-                                         .a = grad.data<T>(),
+                                         .a = dx.data<T>(),
                                          .a_pitch = rows.pitch,
-                                         .y = grad.data<T>(),
+                                         .y = dx.data<T>(),
                                          .y_pitch = rows.pitch});
         });
-        inputs[0].give({std::move(grad), true});
+        grad = {};  // the one owner is dx now
+        inputs[0].give({std::move(dx), true});
     }
 
     void release() override { grad = {}; }
@@ -38,6 +40,7 @@ struct MseLossNode final : autograd::Node {
 
 MseLoss launch(const Tensor& prediction, const Tensor& target, const kernels::PhiloxAddress& noise,
                const Tensor& weight) {
+    const trace::Span span(trace::Kind::op, "mse_loss");
     require(prediction.rank() >= 2 && prediction.numel() > 0,
             "mse_loss: prediction must be [N, ..., C], its shape is {}", prediction.shape());
     const std::int64_t batch = prediction.dim(0), channels = prediction.dim(-1);
@@ -73,7 +76,7 @@ MseLoss launch(const Tensor& prediction, const Tensor& target, const kernels::Ph
     });
     result.loss = autograd::record("mse_loss", result.loss, {prediction}, [&] {
         auto node = std::make_shared<MseLossNode>();
-        node->grad = grad;
+        node->grad = autograd::Saved(grad);
         return node;
     });
     return result;

@@ -58,6 +58,7 @@ Tensor reduce(const Tensor& x, Kind kind, double factor) {
 }
 
 Tensor scaled_sum(const Tensor& x, double factor) {
+    const trace::Span span(trace::Kind::op, "sum");
     const DType type = x.dtype() == DType::bfloat16 ? DType::float32 : x.dtype();
     Tensor y = reduce(x, Kind::sum, factor).to(type);
     return autograd::record("sum", y, {x}, [&] {

@@ -39,6 +39,7 @@ struct SiluNode final : autograd::Node {
 }  // namespace
 
 Tensor silu(const Tensor& x) {
+    const trace::Span span(trace::Kind::op, "silu");
     const Tensor input = x.has_rows() ? x : x.contiguous();
     Tensor y = Tensor::like(x);
     dispatch_float("silu", x.device(), x.dtype(), [&]<class T>() {

@@ -38,6 +38,7 @@ struct UpsampleNode final : autograd::Node {
 }  // namespace
 
 Tensor upsample_nearest(const Tensor& x) {
+    const trace::Span span(trace::Kind::op, "upsample");
     require(x.rank() == 4, "upsample: input must be [N, H, W, C], its shape is {}", x.shape());
     const Tensor input = x.has_rows() ? x : x.contiguous();
     Tensor y = Tensor::empty({x.dim(0), 2 * x.dim(1), 2 * x.dim(2), x.dim(3)}, x.dtype(), x.device());

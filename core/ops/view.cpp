@@ -53,6 +53,7 @@ struct ConcatNode final : autograd::Node {
 }  // namespace
 
 Tensor reshape(const Tensor& x, const Shape& shape) {
+    const trace::Span span(trace::Kind::op, "reshape");
     const bool keeps = x.is_contiguous() || (x.has_rows() && !shape.empty() && shape.back() == x.dim(-1));
     return autograd::record("reshape", (keeps ? x : x.contiguous()).view(shape), {x}, [&] {
         auto node = std::make_shared<ReshapeNode>();
@@ -62,6 +63,7 @@ Tensor reshape(const Tensor& x, const Shape& shape) {
 }
 
 Tensor slice(const Tensor& x, std::int64_t axis, std::int64_t start, std::int64_t length) {
+    const trace::Span span(trace::Kind::op, "slice");
     return autograd::record("slice", x.slice(axis, start, length), {x}, [&] {
         auto node = std::make_shared<SliceNode>();
         node->input = x.shape();
@@ -73,6 +75,7 @@ Tensor slice(const Tensor& x, std::int64_t axis, std::int64_t start, std::int64_
 }
 
 Tensor concat(const Tensor& a, const Tensor& b) {
+    const trace::Span span(trace::Kind::op, "concat");
     Shape shape = a.shape(), other = b.shape();
     require(!shape.empty() && shape.size() == other.size() && a.dtype() == b.dtype(),
             "concat: cannot join {} {} and {} {}", name_of(a.dtype()), shape, name_of(b.dtype()), other);

@@ -52,6 +52,8 @@ TEST(Help, OfTrain) {
                                 {"--keep ", "=1 "},
                                 {"--anomaly ", "name its op"},
                                 {"--dry-run ", "print"},
+                                {"--trace ", "Perfetto"},
+                                {"--trace-step ", "=3 "},
                                 {"--config ", "TOML"}});
 }
 
@@ -70,10 +72,23 @@ TEST(Help, OfSample) {
                                 {"--config ", "TOML"}});
 }
 
+TEST(Help, OfInspect) {
+    const auto result = ito({"inspect", "--help"});
+    expect_success(result);
+    expect_options(result.out, {{"RUN ", "Run directory"},
+                                {"--config ", "TOML"},
+                                {"--batch ", "the run's, else 1"},
+                                {"--graph ", ".svg"},
+                                {"--weights ", "NaN"},
+                                {"--raw ", "average"},
+                                {"--force ", "graph"},
+                                {"--json ", "JSON"}});
+}
+
 TEST(Help, OfTheProgram) {
     const auto help = ito({"--help"});
     expect_success(help);
-    for (const char* command : {"train", "sample", "bench"})
+    for (const char* command : {"train", "sample", "bench", "inspect"})
         EXPECT_NE(help.out.find(command), std::string::npos);
     const auto version = ito({"--version"});
     expect_success(version);

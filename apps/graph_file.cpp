@@ -1,0 +1,79 @@
+#include "apps/graph_file.h"
+
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+#include <filesystem>
+#include <sstream>
+
+#include "apps/output_file.h"
+#include "core/atomic_file.h"
+#include "core/autograd/graphviz.h"
+#include "core/error.h"
+
+extern char** environ;
+
+namespace ito::apps {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool is_picture(const std::string& file) {
+    return fs::path(file).extension() == ".svg";
+}
+
+bool has_dot() {
+    const char* path = std::getenv("PATH");
+    std::istringstream folders(path != nullptr ? path : "");
+    for (std::string folder; std::getline(folders, folder, ':');)
+        if (access((fs::path(folder) / "dot").c_str(), X_OK) == 0) return true;
+    return false;
+}
+
+/// Runs `dot -Tsvg -o picture source`.
+void draw(const std::string& source, const std::string& picture) {
+    std::string format = "-Tsvg", output = "-o", name = "dot", from = source, to = picture;
+    const std::array<char*, 6> arguments{name.data(), format.data(), output.data(),
+                                         to.data(),   from.data(),   nullptr};
+    pid_t child = 0;
+    int status = 1;
+    const int error = posix_spawnp(&child, "dot", nullptr, nullptr, arguments.data(), environ);
+    require(error == 0 && waitpid(child, &status, 0) == child && status == 0,
+            "--graph {}: Graphviz's dot failed; a name that ends in .dot is written without it", picture);
+}
+
+}  // namespace
+
+void check_graph_file(const std::string& file, bool force) {
+    require(is_picture(file) || fs::path(file).extension() == ".dot",
+            "--graph {}: expected a name that ends in .dot or .svg", file);
+    check_output_file("--graph", file, force, ", or add --force to replace it");
+    require(!is_picture(file) || has_dot(),
+            "--graph {}: needs Graphviz's dot, which is not installed; sudo apt-get install graphviz, or "
+            "give a name "
+            "that ends in .dot",
+            file);
+}
+
+void write_graph(const std::string& file, const Tensor& root) {
+    const std::string graph = autograd::to_dot(root);
+    if (!is_picture(file)) {
+        write_file_atomically(file, graph);
+        return;
+    }
+    const std::string source = file + ".dot.tmp", picture = file + ".tmp";
+    write_file_atomically(source, graph);
+    try {
+        draw(source, picture);
+    } catch (...) {
+        fs::remove(source);
+        throw;
+    }
+    fs::remove(source);
+    rename_durably(picture, file);
+}
+
+}  // namespace ito::apps

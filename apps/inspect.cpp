@@ -1,0 +1,238 @@
+// ito inspect: the layers of a model, what a training step of it costs and needs, its graph, its weights.
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "apps/commands.h"
+#include "apps/graph_file.h"
+#include "apps/layer_table.h"
+#include "apps/output_file.h"
+#include "apps/weight_table.h"
+#include "core/allocator.h"
+#include "core/context.h"
+#include "core/error.h"
+#include "diffusion/trainer.h"
+
+namespace ito::apps {
+namespace {
+
+namespace fs = std::filesystem;
+using namespace diffusion;
+using Json = nlohmann::ordered_json;
+
+/// A network and the training that it is for.
+struct Subject {
+    std::string name;
+    nn::UNetConfig unet;
+    TrainConfig train;
+};
+
+/// Where the memory of a training step goes. The data set, which lies there too, is not in it.
+struct StepMemory {
+    std::size_t state = 0;     ///< parameters, gradients, two moments and the average
+    std::size_t images = 0;    ///< the batch as bytes
+    std::size_t saved = 0;     ///< what the ops keep for backward
+    std::size_t backward = 0;  ///< saved tensors and gradients when backward has the most of them
+    std::size_t workspace = 0;
+    std::size_t measured = 0;  ///< the allocator's peak
+
+    std::size_t predicted() const { return state + images + backward + workspace; }
+};
+
+struct InspectCommand {
+    std::string run, config, graph;
+    std::int64_t batch = 0;
+    bool weights = false, raw = false, json = false, force = false;
+    Execution execution;
+    CLI::App* app = nullptr;
+
+    int operator()() const;
+
+  private:
+    void check() const;
+    Subject subject() const;
+    int show_weights() const;
+};
+
+Subject subject_of_config(const std::string& file) {
+    const TrainConfig train = read_train_config(file);
+    // The sizes of these need no files. Half of the recipes' readers have not got the data yet.
+    Dataset data;
+    data.height = data.width = train.image_size;
+    data.channels = 1;
+    if (is_dataset_name(train.data)) {
+        const bool colour = train.data == "cifar10";
+        if (train.image_size == 0) data.height = data.width = colour ? 32 : 28;
+        data.channels = colour ? 3 : 1;
+    } else {
+        data = load_dataset(train.data, {.data_dir = train.data_dir, .image_size = train.image_size});
+    }
+    return {file, train.unet(data.height, data.width, data.channels), train};
+}
+
+Subject subject_of_folder(const std::string& folder) {
+    Subject subject{folder, read_unet_config(folder), {}};
+    const Run run(folder);
+    subject.train.batch = 1;
+    // The root of a folder that diffusers saved may hold a config.json of its own.
+    if (fs::exists(run.config()) && fs::exists(run.root() / "unet"))
+        subject.train = TrainConfig::from_json(read_text(run.config()), run.config().string());
+    return subject;
+}
+
+Dataset blank_images(const nn::UNetConfig& unet, std::int64_t count) {
+    Dataset data;
+    data.count = count;
+    data.height = unet.height;
+    data.width = unet.width;
+    data.channels = unet.in_channels;
+    data.images.resize(static_cast<std::size_t>(count * data.image_size()), 128);
+    return data;
+}
+
+void InspectCommand::check() const {
+    require(run.empty() != config.empty(), "inspect: expected a run, or --config with a training's options");
+    require(app->count("--batch") == 0 || (batch >= 1 && batch <= 65536), "--batch {}: expected 1 to 65536",
+            batch);
+    require(!weights || !run.empty(), "--weights: a configuration has no weights; give a run");
+    require(!weights || graph.empty(), "--graph: goes with the layers; leave --weights out");
+    require(weights || !raw, "--raw: is about --weights; add that");
+    if (!graph.empty()) check_graph_file(graph, force);
+}
+
+Subject InspectCommand::subject() const {
+    Subject subject = config.empty() ? subject_of_folder(run) : subject_of_config(config);
+    if (batch > 0) {
+        subject.train.batch = batch;
+        subject.train.grad_accum = 1;
+    }
+    subject.train.device = execution.device;
+    return subject;
+}
+
+int InspectCommand::show_weights() const {
+    const Pipeline pipeline = load_pipeline(run, raw ? WeightSet::raw : WeightSet::ema);
+    const WeightTable table(pipeline.model->named_parameters());
+    const auto warnings = table.warnings();
+    if (json) {
+        const Json report{{"model", run},
+                          {"weights", raw ? "raw" : "ema"},
+                          {"tensors", table.to_json()},
+                          {"warnings", warnings},
+                          {"not_finite", table.not_finite()}};
+        fmt::print("{}\n", report.dump(2, ' ', false, Json::error_handler_t::replace));
+    } else {
+        fmt::print("{}: {} weights, {} tensors\n\n{}", run, raw ? "raw" : "averaged (EMA)",
+                   table.tensors().size(), table.to_text());
+        for (const auto& line : warnings) fmt::print("warning: {}\n", line);
+    }
+    std::fflush(stdout);
+    require(table.not_finite() == 0, "{}: weights that are NaN or infinite: {}", run, table.not_finite());
+    return 0;
+}
+
+std::string memory_text(const StepMemory& memory, std::int64_t batch) {
+    const auto mib = [](std::size_t bytes) { return static_cast<double>(bytes) / (1 << 20); };
+    const auto images = static_cast<double>(batch);
+    const double off = 100 * (mib(memory.predicted()) / mib(memory.measured) - 1);
+    std::string text = "memory of a training step, MiB (the data set comes on top)\n";
+    const auto row = [&](const char* what, std::size_t bytes, const std::string& note) {
+        text += fmt::format("  {:<46} {:>9.1f}  {}", what, mib(bytes), note);
+        text.erase(text.find_last_not_of(' ') + 1);
+        text += '\n';
+    };
+    row("parameters, gradients, moments, average", memory.state,
+        fmt::format("5 x {:.1f}", mib(memory.state) / 5));
+    row("images of the batch", memory.images, "");
+    row("saved for backward, gradients of activations", memory.backward,
+        fmt::format("{:.2f} an image, {:.2f} of it saved", mib(memory.backward) / images,
+                    mib(memory.saved) / images));
+    row("workspace of the kernels", memory.workspace, "");
+    row("predicted peak", memory.predicted(), "");
+    row("measured peak", memory.measured, fmt::format("the prediction is {:+.1f} %", off));
+    return text;
+}
+
+int InspectCommand::operator()() const {
+    check();
+    execution.apply();
+    if (weights) return show_weights();
+    const Subject subject = this->subject();
+    const std::int64_t images = subject.train.batch, passes = subject.train.grad_accum;
+    // One forward pass shows what a step needs: the others of an accumulated step need the same memory again.
+    TrainConfig measured = subject.train;
+    measured.grad_accum = 1;
+    const Device device = execution.network_device();
+    const auto allocator = Allocator::of(device);
+    const std::size_t before = allocator->stats().in_use;
+    Trainer trainer(measured, subject.unet, blank_images(subject.unet, images));
+    LayerTable table(trainer.model(), images);
+    allocator->reset_peak();
+    {
+        const trace::Listen listen(table);
+        trainer.step();
+    }
+    const nn::UNetConfig& unet = trainer.unet_config();
+    StepMemory memory{
+        .state = static_cast<std::size_t>(5 * table.parameters()) * sizeof(float),
+        .images = static_cast<std::size_t>(images * unet.height * unet.width * unet.in_channels),
+        .saved = table.saved_bytes(),
+        .backward = table.backward_bytes(),
+        .workspace = context_of(device).workspace.size(),
+        .measured = allocator->stats().peak_in_use - before};
+    const auto flops = table.flops();
+    const double step_flops = (flops.forward + flops.backward) * static_cast<double>(passes);
+    const double image_gflop = flops.forward / static_cast<double>(images) / 1e9;
+    if (json) {
+        const Json report{{"model", subject.name},
+                          {"image", {unet.height, unet.width, unet.in_channels}},
+                          {"batch", images},
+                          {"forward_passes", passes},
+                          {"parameters", table.parameters()},
+                          {"forward_flops_per_image", flops.forward / static_cast<double>(images)},
+                          {"training_step_flops", step_flops},
+                          {"saved_bytes", memory.saved},
+                          {"memory",
+                           {{"state", memory.state},
+                            {"images", memory.images},
+                            {"saved", memory.saved},
+                            {"backward", memory.backward},
+                            {"workspace", memory.workspace},
+                            {"predicted_peak", memory.predicted()},
+                            {"measured_peak", memory.measured}}},
+                          {"layers", table.to_json()}};
+        fmt::print("{}\n", report.dump(2, ' ', false, Json::error_handler_t::replace));
+    } else {
+        fmt::print("{}: {}x{}x{}, {:.2f} M parameters\n\n{}\n", subject.name, unet.height, unet.width,
+                   unet.in_channels, static_cast<double>(table.parameters()) / 1e6, table.to_text());
+        fmt::print("forward {:.4g} GFLOP an image; a training step of {} images {:.4g} TFLOP\n\n{}",
+                   image_gflop, images * passes, step_flops / 1e12, memory_text(memory, images));
+    }
+    if (!graph.empty()) {
+        write_graph(graph, table.root());
+        if (!json) fmt::print("graph -> {}\n", graph);
+    }
+    require(std::fflush(stdout) == 0, "inspect: standard output cannot be written");
+    return 0;
+}
+
+}  // namespace
+
+Action add_inspect(CLI::App& app) {
+    auto command = std::make_shared<InspectCommand>();
+    auto& c = *command;
+    c.app = &app;
+    app.add_option("RUN", c.run, "Run directory, or a folder that diffusers saved");
+    app.add_option("--config", c.config, "Instead of a run: a TOML file of options of ito train");
+    app.add_option("--batch", c.batch, "Images of the step that is measured; the run's, else 1");
+    app.add_option("--graph", c.graph, "Also the autograd graph of the step: NAME.dot, or NAME.svg");
+    app.add_flag("--weights", c.weights, "Statistics of the weights; status 1 if one is NaN or infinite");
+    app.add_flag("--raw", c.raw, "With --weights: those being trained, not their average");
+    app.add_flag("--force", c.force, "Replace an existing graph");
+    app.add_flag("--json", c.json, "Print one JSON object");
+    c.execution.add_options(app);
+    return [command] { return (*command)(); };
+}
+
+}  // namespace ito::apps

@@ -1,0 +1,65 @@
+#pragma once
+// The layers of a network as they ran: what each makes, costs and keeps for backward.
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "apps/backward_memory.h"
+#include "core/ops/flops.h"
+#include "core/trace.h"
+#include "nn/module.h"
+
+namespace ito::apps {
+
+/// One op of the forward pass; the numbers are those of the whole batch.
+struct Layer {
+    std::string block;  ///< the module that the layer is part of, "" for the network itself
+    std::string name;   ///< in the block; of an op without parameters the op
+    std::string op;
+    Shape shape;  ///< of one image's output
+    std::int64_t parameters = 0;
+    ops::Flops flops;
+    /// Kept for backward, and not already kept by a layer before.
+    std::size_t saved_bytes = 0;
+};
+
+/// Collects the layers of one forward pass of a network in order of execution.
+class LayerTable : public trace::Listener {
+  public:
+    LayerTable(const nn::Module& model, std::int64_t batch);
+
+    void made(const char* op, const Tensor& output, std::span<const Tensor> inputs) override;
+    void saved(const Tensor& tensor) override;
+
+    const std::vector<Layer>& layers() const { return layers_; }
+    std::int64_t parameters() const { return parameters_; }
+    ops::Flops flops() const;
+    std::size_t saved_bytes() const;
+    /// The most that saved tensors and gradients take together.
+    std::size_t backward_bytes() const { return memory_.peak(); }
+    /// The result of the last op: the loss. Its graph is there, also after backward.
+    const Tensor& root() const { return root_; }
+
+    /// For a terminal of 100 columns; every number is that of one image.
+    std::string to_text() const;
+    nlohmann::ordered_json to_json() const;
+
+  private:
+    void place(Layer& layer, const std::string& parameter);
+
+    std::int64_t batch_, parameters_;
+    std::unordered_map<const Tensor::Impl*, std::string> names_;  // of the parameters
+    std::unordered_set<const Tensor::Impl*> counted_;
+    std::unordered_set<const Storage*> kept_, weights_;
+    std::vector<std::string> modules_;
+    std::vector<Layer> layers_;
+    std::size_t pending_bytes_ = 0;  // saved by the op that is running
+    std::size_t first_unplaced_ = 0;
+    BackwardMemory memory_;
+    Tensor root_;
+};
+
+}  // namespace ito::apps
