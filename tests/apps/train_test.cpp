@@ -142,7 +142,7 @@ TEST_F(Train, InterruptedPreviewLosesNothing) {
     expect_success(ito(train("whole") + length));
     const auto stopped = ito(train("run") + length, {.signal = SIGINT, .signal_at = "step 11: saved"});
     EXPECT_EQ(stopped.status, 130) << stopped.out << stopped.err;
-    EXPECT_NE(stopped.out.find("preview interrupted"), std::string::npos) << stopped.out;
+    EXPECT_NE(stopped.out.find("pictures interrupted"), std::string::npos) << stopped.out;
     expect_same_training(folder_ / "whole", folder_ / "run");
     const auto during = ito(train("during") + length + Arguments{"--sample-every", "5"},
                             {.signal = SIGINT, .signal_at = "step 5: saved"});

@@ -54,7 +54,8 @@ bool written(const void* data, std::size_t bytes) {
     EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
     const vgpu::Allocation* allocation = vgpu::find_allocation(data);
     if (allocation == nullptr) return false;
-    const auto* first = allocation->initialised + (reinterpret_cast<std::uint64_t>(data) - allocation->address);
+    const auto* first =
+        allocation->initialised + (reinterpret_cast<std::uint64_t>(data) - allocation->address);
     return std::all_of(first, first + bytes, [](std::uint8_t flag) { return flag != 0; });
 }
 
