@@ -71,7 +71,7 @@ Image LabelledGrid::draw(const std::vector<std::uint8_t>& images) const {
                        cell_width = width * options.upscale + padding;
     const std::int64_t scale = text_scale(columns, cell_width);
     const std::int64_t left = widest(rows, scale) + (rows.front().empty() ? 0 : 2 * gap),
-                       top = text_height(scale) + gap;
+                       top = gap / 2 + text_height(scale) + gap / 2;
     const std::int64_t groups = (down + in_group - 1) / in_group;
     Image figure = blank(top + down * cell_height + groups * padding + (groups - 1) * gap,
                          left + across * cell_width + padding, channels);
@@ -88,7 +88,7 @@ Image LabelledGrid::draw(const std::vector<std::uint8_t>& images) const {
     for (std::int64_t c = 0; c < across; c += every) {
         const auto& label = columns[static_cast<std::size_t>(c)];
         const std::int64_t middle = left + padding + c * cell_width + (cell_width - padding) / 2;
-        draw_text(figure, label, 0, middle - text_width(label, scale) / 2, scale);
+        draw_text(figure, label, gap / 2, middle - text_width(label, scale) / 2, scale);
     }
     for (std::int64_t r = 0; r < down; ++r)
         draw_text(figure, rows[static_cast<std::size_t>(r)],
@@ -196,9 +196,13 @@ Image forward_figure(const Dataset& real, const NoiseSchedule& schedule, std::ui
                  sigma = table(schedule, &NoiseSchedule::sigma);
     LabelledGrid grid{real.height, real.width, real.channels, {"x_0"}, {}, 0};
     std::vector<std::vector<float>> states;
-    // Without t = 0, which looks like x_0.
-    auto timesteps = spread(schedule.timesteps() - 1, std::clamp<std::int64_t>(room, 2, forward_columns + 1));
-    timesteps.erase(timesteps.begin());
+    const std::int64_t columns = std::clamp<std::int64_t>(room - 1, 1, forward_columns);
+    std::vector<std::int64_t> timesteps;
+    // Squares, because most of what can be seen happens early.
+    for (std::int64_t c = 1; c <= columns; ++c) {
+        const std::int64_t t = (schedule.timesteps() - 1) * c * c / (columns * columns);
+        if (timesteps.empty() || t > timesteps.back()) timesteps.push_back(t);
+    }
     for (const std::int64_t t : timesteps) {
         grid.columns.push_back(fmt::format("t={}", t));
         states.push_back(ops::noising({.images = images,
@@ -272,12 +276,12 @@ Image comparison_figure(const Dataset& real, const ReverseFigures& generated) {
                                      real.width, real.channels, look)};
     const std::string labels[] = {"real", "generated"};
     const std::int64_t side = grids[1].width, scale = text_scale({labels[0], labels[1]}, side),
-                       top = text_height(scale) + gap, between = 4 * gap;
+                       top = gap / 2 + text_height(scale) + gap / 2, between = 4 * gap;
     Image figure = blank(top + std::max(grids[0].height, grids[1].height), 2 * side + between, real.channels);
     for (std::int64_t i = 0; i < 2; ++i) {
         const std::int64_t left = i * (side + between);
         paste(grids[i], figure, top, left);
-        draw_text(figure, labels[i], 0, left + padding, scale);
+        draw_text(figure, labels[i], gap / 2, left + padding, scale);
     }
     return figure;
 }

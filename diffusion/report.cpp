@@ -37,7 +37,7 @@ constexpr const char* style =
     ".charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:1.5rem}"
     ".charts svg{width:100%;height:auto}figure{margin:0 0 1.5rem}figcaption{color:#555;margin-bottom:.4rem}"
     "figcaption b{color:#222}.wide{overflow-x:auto}img{display:block;max-width:100%;height:auto}"
-    ".wide img{min-width:min(640px,var(--width))}table{border-collapse:collapse;width:100%}"
+    ".wide img{min-width:min(640px,var(--width,0px))}table{border-collapse:collapse;width:100%}"
     "th,td{text-align:left;vertical-align:top;font-weight:400;padding:.2rem .75rem .2rem 0;"
     "border-bottom:1px solid #e6e6e6}th{color:#555;width:13rem}"
     "@media(max-width:600px){th{width:9rem}body{margin:1rem auto}}"
@@ -56,9 +56,10 @@ std::optional<std::pair<std::uint32_t, std::uint32_t>> png_size(std::span<const 
     return std::pair{word(16), word(20)};
 }
 
-/// The picture with its caption. Empty if there is no such file. A wide one can be scrolled sideways where the screen
-/// is too narrow to make anything out.
-std::string picture(const fs::path& file, const std::string& title, const std::string& caption) {
+/// The picture with its caption. Empty if there is no such file. One of `many` columns can be scrolled sideways where
+/// the screen is too narrow to make anything out.
+std::string picture(const fs::path& file, const std::string& title, const std::string& caption,
+                    bool many = false) {
     if (!fs::exists(file)) return {};
     const MappedFile content(file);
     const auto size = png_size(content.bytes());
@@ -66,7 +67,8 @@ std::string picture(const fs::path& file, const std::string& title, const std::s
         "<figure><figcaption><b>{0}.</b> {1}</figcaption><div class='wide'{2}>"
         "<img alt='{0}' src='data:image/png;base64,{3}'{4}></div></figure>\n",
         escaped_markup(title), caption,
-        size ? fmt::format(" style='--width:{}px'", size->first) : std::string(), base64(content.bytes()),
+        size && many ? fmt::format(" style='--width:{}px'", size->first) : std::string(),
+        base64(content.bytes()),
         size ? fmt::format(" width='{}' height='{}'", size->first, size->second) : std::string());
 }
 
@@ -167,9 +169,10 @@ std::string pictures(const Run& run) {
         picture(run.figures() / "progressive.png", "The reverse process",
                 "From noise to image: the state x<sub>t</sub>, and below it the estimate of x<sub>0</sub> "
                 "that the "
-                "network makes of it.") +
+                "network makes of it.",
+                true) +
         picture(run.figures() / "forward.png", "The forward process",
-                "Real images x<sub>0</sub> and what noise makes of them up to timestep t.");
+                "Real images x<sub>0</sub> and what noise makes of them up to timestep t.", true);
     std::vector<fs::path> grids;
     std::error_code error;
     for (const auto& entry : fs::directory_iterator(run.samples(), error))

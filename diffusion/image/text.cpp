@@ -6,7 +6,7 @@
 namespace ito::diffusion {
 namespace {
 
-constexpr std::int64_t dots_wide = 5, dots_high = 9, advance = dots_wide + 1, index_drop = 2;
+constexpr std::int64_t dots_wide = 5, dots_high = 9, advance = dots_wide + 1, index_drop = 3;
 
 /// Characters beside each other, one line per row of dots.
 using Banner = std::array<std::string_view, dots_high>;
@@ -15,9 +15,9 @@ using Banner = std::array<std::string_view, dots_high>;
 constexpr Banner digits{
     " ###    #    ###   ###     #  #####   ##  #####  ###   ###             ",
     "#   #  ##   #   # #   #   ##  #      #        # #   # #   #            ",
-    "#  ##   #       #     #  # #  ####  #        #  #   # #   # #####      ",
-    "# # #   #      #    ##  #  #      # ####    #    ###   ####       #####",
-    "##  #   #     #       # #####     # #   #  #    #   #     # #####      ",
+    "#   #   #       #     #  # #  ####  #        #  #   # #   # #####      ",
+    "#   #   #      #    ##  #  #      # ####    #    ###   ####       #####",
+    "#   #   #     #       # #####     # #   #  #    #   #     # #####      ",
     "#   #   #    #    #   #    #  #   # #   #  #    #   #    #             ",
     " ###   ###  #####  ###     #   ###   ###   #     ###   ##              ",
     "                                                                       ",

@@ -13,7 +13,7 @@ namespace ito::diffusion {
 std::int64_t text_width(std::string_view text, std::int64_t scale = 1);
 /// From the top of the tall letters to the foot of what hangs below the line.
 constexpr std::int64_t text_height(std::int64_t scale = 1) {
-    return 11 * scale;
+    return 12 * scale;
 }
 
 /// Draws in gray level `ink`, with the top left corner there; what lies outside of the image is cut off.
