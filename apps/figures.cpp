@@ -107,17 +107,16 @@ int FiguresCommand::run_command() {
     catch_interrupts();
     ProgressLine progress;
     const auto real = real_images(pipeline.model->config(), progress);
-    if (make_figures(Run(run), folder, options, real, progress)) return 0;
+    if (make_figures(Run(run), pipeline, folder, options, real, progress)) return 0;
     progress.print("interrupted; no figure was written");
     return exit_interrupted;
 }
 
 }  // namespace
 
-bool make_figures(const Run& run, const fs::path& out, FigureOptions options,
+bool make_figures(const Run& run, const Pipeline& pipeline, const fs::path& out, FigureOptions options,
                   const std::optional<Dataset>& real, ProgressLine& progress) {
     const auto start = std::chrono::steady_clock::now();
-    const Pipeline pipeline = load_pipeline(run.root());
     options.on_step = [&](std::int64_t step, std::int64_t steps) {
         const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
         const double left = elapsed.count() / static_cast<double>(step) * static_cast<double>(steps - step);

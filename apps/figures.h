@@ -11,11 +11,11 @@
 
 namespace ito::apps {
 
-/// Samples from the weights in `run` and writes the figures into `out`, all of them or none. Without `real` there are
+/// Samples from `pipeline`, the weights in `run`, and writes the figures into `out`, all of them or none. Without `real` there are
 /// only those that need no data set. False if it was interrupted, and then `out` is as it was.
-bool make_figures(const diffusion::Run& run, const std::filesystem::path& out,
-                  diffusion::FigureOptions options, const std::optional<diffusion::Dataset>& real,
-                  ProgressLine& progress);
+bool make_figures(const diffusion::Run& run, const diffusion::Pipeline& pipeline,
+                  const std::filesystem::path& out, diffusion::FigureOptions options,
+                  const std::optional<diffusion::Dataset>& real, ProgressLine& progress);
 
 /// report.html of a run that this process has trained.
 void report_training(const diffusion::Run& run, const diffusion::TrainConfig& config);

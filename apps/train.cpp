@@ -232,7 +232,7 @@ bool Training::figures() {
     FigureOptions options;
     options.steps = std::min(options.steps, config_.timesteps);
     const auto real = trainer_.images(figure_images(trainer_.dataset().count, options.images, options.seed));
-    return make_figures(run_, run_.figures(), options, real, progress_);
+    return make_figures(run_, load_pipeline(run_.root()), run_.figures(), options, real, progress_);
 }
 
 int Training::operator()() {

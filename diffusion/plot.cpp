@@ -8,7 +8,7 @@
 namespace ito::diffusion {
 namespace {
 
-constexpr double width = 460, height = 260, left = 56, right = 12, bottom = 38;
+constexpr double width = 460, height = 260, left = 56, right = 16, bottom = 38;
 constexpr double title_height = 28, legend_height = 18;
 constexpr std::size_t most_points = 300;
 
@@ -135,7 +135,7 @@ std::vector<PlotPoint> smoothed(const std::vector<PlotPoint>& points) {
     const std::size_t half = points.size() / 40;
     std::vector<PlotPoint> out;
     for (std::size_t i = 0; i < points.size(); ++i) {
-        const std::size_t reach = std::min({half, i, points.size() - 1 - i});
+        const std::size_t reach = std::min({half, i / 4, points.size() - 1 - i});
         out.push_back(
             {points[i].x, (sums[i + reach + 1] - sums[i - reach]) / static_cast<double>(2 * reach + 1)});
     }

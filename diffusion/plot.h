@@ -22,8 +22,9 @@ struct Plot {
     bool smooth = true;  ///< draw a running mean over what was measured
 };
 
-/// The mean over a window around each point, about a twentieth of all points wide; it narrows towards the ends, so
-/// that the curve begins and ends where the points do and a fall at the beginning is not shown as flat.
+/// The mean over a window around each point, about a twentieth of all points wide. It narrows towards the ends, so that
+/// the curve begins and ends where the points do, and early at the beginning: a loss falls fast there, and a wide window
+/// would show the fall where it is over.
 std::vector<PlotPoint> smoothed(const std::vector<PlotPoint>& points);
 
 /// At most `count` points, each the mean of its share: a long training's curve is readable and small.

@@ -160,6 +160,30 @@ TEST_F(Figures, AreRefused) {
     expect_success(ito({"figures", run(), "--out", at("mine"), "--steps", "1", "--force"}));
 }
 
+TEST_F(Figures, OfARunThatIsTraining) {
+    const auto train = [&](const char* name) {
+        return train_tiny((*shared_ / "data").string(), folder_ / name) +
+               Arguments{"--steps", "150", "--save-every", "20"};
+    };
+    const auto early = ito({"figures", at("run")});
+    expect_refused(early, {"run"});
+    bool looked = false;
+    const auto look = [&](const std::string& out, const std::string&, double) {
+        if (!looked && out.find("step 20: saved") != std::string::npos) {
+            looked = true;
+            expect_success(ito({"figures", at("run"), "--images", "4", "--steps", "2"}));
+            EXPECT_EQ(files_below(folder_ / "run/figures").size(), 5u);
+        }
+        return 0;
+    };
+    expect_success(ito(train("run"), {.signals = look}));
+    EXPECT_TRUE(looked);
+    expect_success(ito(train("alone")));
+    expect_same_training(folder_ / "run", folder_ / "alone");
+    for (const auto& [name, content] : files_below(folder_ / "alone/figures"))
+        EXPECT_TRUE(TemporaryFolder::read(folder_ / "run/figures" / name) == content) << name;
+}
+
 TEST_F(Figures, InterruptedLeavesTheOldOnes) {
     const std::string copy = bare_copy("copy");
     folder_.write("copy/figures/progressive.png", "old");

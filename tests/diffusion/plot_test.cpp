@@ -36,6 +36,10 @@ TEST(Plot, SmoothingKeepsEndsMeansAndLines) {
     const auto same = smoothed(line), flat = smoothed(zigzag);
     for (int i = 0; i < 200; ++i) EXPECT_NEAR(same[std::size_t(i)].y, 2.0 * i, 1e-9);
     for (int i = 20; i < 180; ++i) EXPECT_LT(std::abs(flat[std::size_t(i)].y), 0.1);
+    // A fall is over in the mean soon after it is over.
+    std::vector<PlotPoint> fall;
+    for (int i = 0; i < 2000; ++i) fall.push_back({double(i), i < 40 ? 1.0 : 0.0});
+    EXPECT_EQ(smoothed(fall)[55].y, 0);
     EXPECT_EQ(flat.front().y, -1);
     EXPECT_EQ(flat.back().y, 1);
     const auto few = thinned(line, 50);
@@ -51,7 +55,7 @@ TEST(Plot, CurvesGoThroughTheirPoints) {
     EXPECT_TRUE(has(svg, "a&lt;b"));
     EXPECT_TRUE(has(svg, ">step<") && has(svg, ">y<")) << svg;
     // From left to right over the whole width, and 4% of room above and below.
-    EXPECT_TRUE(has(svg, "points='56.0,214.8 448.0,35.2 '")) << svg;
+    EXPECT_TRUE(has(svg, "points='56.0,214.8 444.0,35.2 '")) << svg;
     EXPECT_TRUE(has(svg, ">0.3</text>"));
     EXPECT_FALSE(has(svg, "log"));
 }
@@ -60,7 +64,7 @@ TEST(Plot, WideRangesAreLogarithmic) {
     const Plot plot{.y_label = "y", .series = {{"", {{1, 1}, {2, 0.1}, {3, 0.01}}}}, .smooth = false};
     const std::string svg = to_svg(plot);
     EXPECT_TRUE(has(svg, "y, log"));
-    EXPECT_TRUE(has(svg, "points='56.0,28.0 252.0,125.0 448.0,222.0 '")) << svg;  // 0.1 is in the middle
+    EXPECT_TRUE(has(svg, "points='56.0,28.0 250.0,125.0 444.0,222.0 '")) << svg;  // 0.1 is in the middle
     for (const char* tick : {">1</text>", ">0.1</text>", ">0.02</text>"}) EXPECT_TRUE(has(svg, tick)) << tick;
     // A zero has no logarithm.
     EXPECT_FALSE(has(to_svg({.y_label = "y", .series = {{"", {{1, 1}, {2, 0}}}}}), "log"));
