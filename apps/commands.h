@@ -16,6 +16,7 @@ using Action = std::function<int()>;
 
 Action add_train(CLI::App& app);
 Action add_sample(CLI::App& app);
+Action add_figures(CLI::App& app);
 Action add_bench(CLI::App& app);
 Action add_doctor(CLI::App& app);
 Action add_inspect(CLI::App& app);

@@ -80,6 +80,8 @@ int main(int argc, char** argv) {
     const auto commands = {
         define("train", "Train a model on a data set, or resume a training", add_train),
         define("sample", "Draw images from a trained model", add_sample),
+        define("figures", "Draw what a trained model does: both processes, real beside generated",
+               add_figures),
         define("bench", "Time training and sampling steps", add_bench),
         define("inspect", "Layers, cost, memory and weights of a model", add_inspect),
         define("doctor", "What this machine can run, and what is missing", add_doctor),

@@ -7,6 +7,7 @@
 
 #include "apps/commands.h"
 #include "apps/config_file.h"
+#include "apps/figures.h"
 #include "apps/metrics_log.h"
 #include "apps/terminal.h"
 #include "apps/timeline.h"
@@ -16,8 +17,8 @@
 #include "core/error.h"
 #include "diffusion/image/grid.h"
 #include "diffusion/image/png.h"
-#include "diffusion/report.h"
 #include "diffusion/run_lock.h"
+#include "diffusion/tensorboard.h"
 #include "diffusion/trainer.h"
 
 namespace ito::apps {
@@ -40,8 +41,9 @@ std::string absolute_path(const std::string& path) {
 }
 
 /// What a resumed training may change.
-constexpr std::string_view free_options[] = {"--steps",        "--minutes",    "--device", "--threads",
-                                             "--sample-every", "--save-every", "--keep",   "--data-dir"};
+constexpr std::string_view free_options[] = {"--steps",   "--minutes",      "--device",
+                                             "--threads", "--sample-every", "--save-every",
+                                             "--keep",    "--data-dir",     "--tensorboard"};
 
 /// What is about to be trained.
 std::vector<std::string> description(const TrainConfig& config, Trainer& trainer, const Run& run) {
@@ -70,7 +72,9 @@ class Training {
           trainer_(trainer),
           run_(run),
           trace_(trace),
-          metrics_(run.metrics(), trainer.steps_done()) {}
+          metrics_(run.metrics(), trainer.steps_done()) {
+        if (config.tensorboard) board_.emplace(run.tensorboard(), trainer.steps_done(), MetricsLog::every);
+    }
 
     /// The exit status.
     int operator()();
@@ -84,6 +88,7 @@ class Training {
     void show(bool last);
     void save();
     bool preview();
+    bool figures();
 
     bool complete() const {
         return trainer_.total_steps() > 0 && trainer_.steps_done() >= trainer_.total_steps();
@@ -102,6 +107,7 @@ class Training {
     const Run& run_;
     const StepTrace& trace_;
     MetricsLog metrics_;
+    std::optional<TensorboardWriter> board_;
     ProgressLine progress_;
     const std::int64_t first_step_ = trainer_.steps_done();
     const Clock::time_point start_ = Clock::now();
@@ -153,12 +159,27 @@ void Training::count(const StepMetrics& done) {
 
 void Training::write_metrics() {
     const auto& window = trainer_.window();
+    nlohmann::ordered_json quartiles;
+    for (std::int64_t q = 0; q < LossByTimestep::quartiles; ++q) {
+        const auto mean = window.by_timestep.mean(q);
+        quartiles.push_back(mean ? nlohmann::ordered_json(*mean) : nlohmann::ordered_json());
+    }
     metrics_.write({{"step", last_.step},
                     {"loss", window.mean_loss()},
+                    {"loss_by_timestep", quartiles},
                     {"grad_norm", window.mean_grad_norm()},
                     {"lr", last_.lr},
                     {"images_per_second", images_per_second_},
                     {"seconds", metrics_.seconds_before() + seconds_since(start_)}});
+    if (!board_) return;
+    std::vector<std::pair<std::string, double>> scalars{{"train/loss", window.mean_loss()},
+                                                        {"train/grad_norm", window.mean_grad_norm()},
+                                                        {"train/lr", last_.lr},
+                                                        {"train/images_per_second", images_per_second_}};
+    for (std::int64_t q = 0; q < LossByTimestep::quartiles; ++q)
+        if (const auto mean = window.by_timestep.mean(q))
+            scalars.emplace_back(fmt::format("loss_by_timestep/quartile_{}", q + 1), *mean);
+    board_->scalars(last_.step, scalars);
 }
 
 /// Without --steps the speed at the beginning tells how many fit, so that the learning rate's decay ends with the
@@ -204,15 +225,25 @@ bool Training::preview() {
             trainer_.sample(count, std::min(preview_steps, config_.timesteps), [] { return !interrupted(); })
                 .to_vector<float>();
         const fs::path path = run_.samples() / fmt::format("step-{:08}.png", trainer_.steps_done());
-        write_png(path,
-                  make_grid(std::span<const float>(pixels), count, data.height, data.width, data.channels,
-                            {.upscale = default_upscale(count, data.height, data.width)}));
+        const Image grid =
+            make_grid(std::span<const float>(pixels), count, data.height, data.width, data.channels,
+                      {.upscale = default_upscale(count, data.height, data.width)});
+        write_png(path, grid);
+        if (board_) board_->image(trainer_.steps_done(), "samples", grid);
         progress_.print(fmt::format("step {}: samples -> {}", trainer_.steps_done(), path.string()));
     } catch (const Error&) {
         if (!interrupted()) throw;
         return false;
     }
     return true;
+}
+
+/// False if it was interrupted. From the weights on the disk: `ito figures` makes the same ones.
+bool Training::figures() {
+    FigureOptions options;
+    options.steps = std::min(options.steps, config_.timesteps);
+    const auto real = trainer_.images(figure_images(trainer_.dataset().count, options.images, options.seed));
+    return make_figures(run_, load_pipeline(run_.root()), run_.figures(), options, real, progress_);
 }
 
 int Training::operator()() {
@@ -249,15 +280,15 @@ int Training::operator()() {
                                     trainer_.total_steps()));
     save();
     if (stopped) {
-        write_report(run_);
+        report_training(run_, config_);
         progress_.print(
             fmt::format("interrupted; continue with: ito train --resume {}", run_.root().string()));
         return exit_interrupted;
     }
-    const bool whole = preview();
-    write_report(run_);
+    const bool whole = preview() && figures();
+    report_training(run_, config_);
     progress_.print(fmt::format("{} in {}; look at {}, sample with: ito sample {}",
-                                whole ? "done" : "trained, preview interrupted,",
+                                whole ? "done" : "trained, pictures interrupted,",
                                 format_duration(seconds_since(start_)),
                                 (run_.root() / "report.html").string(), run_.root().string()));
     return whole ? 0 : exit_interrupted;
@@ -322,6 +353,7 @@ Run TrainCommand::open_run() {
     if (given("--save-every")) saved.save_every = config.save_every;
     if (given("--keep")) saved.keep = config.keep;
     if (given("--data-dir")) saved.data_dir = config.data_dir;
+    if (given("--tensorboard")) saved.tensorboard = config.tensorboard;
     config = saved;
     return run;
 }
@@ -444,6 +476,7 @@ void add_options(CLI::App& app, TrainCommand& c) {
         ->capture_default_str();
     app.add_option("--save-every", o.save_every, "Steps between checkpoints")->capture_default_str();
     app.add_option("--keep", o.keep, "Checkpoints that stay, the latest")->capture_default_str();
+    app.add_flag("--tensorboard", o.tensorboard, "Also write event files for TensorBoard: RUN/tensorboard");
     app.add_flag("--anomaly", c.anomaly, "Stop at the first NaN or infinity and name its op; slow");
     app.add_flag("--dry-run", c.dry_run, "Check and print what would be trained, and end");
     app.add_option("--trace", c.trace.file, "Timeline of one step, a JSON file that Perfetto opens");

@@ -1,12 +1,13 @@
 #include "diffusion/report.h"
 
 #include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
-#include <sstream>
+#include <optional>
 
 #include "core/atomic_file.h"
 #include "core/mapped_file.h"
+#include "diffusion/metrics.h"
+#include "diffusion/plot.h"
 
 namespace ito::diffusion {
 namespace {
@@ -26,131 +27,184 @@ std::string base64(std::span<const std::byte> bytes) {
     return text;
 }
 
-std::string escaped(const std::string& text) {
-    std::string out;
-    for (const char c : text) {
-        if (c == '<')
-            out += "&lt;";
-        else if (c == '>')
-            out += "&gt;";
-        else if (c == '&')
-            out += "&amp;";
-        else
-            out += c;
-    }
-    return out;
-}
-
-struct Point {
-    double step, value;
-};
-
-/// At most `count` points, each the mean of its share: a long training's curve is readable and small.
-std::vector<Point> thinned(const std::vector<Point>& points, std::size_t count) {
-    if (points.size() <= count) return points;
-    std::vector<Point> out;
-    for (std::size_t i = 0; i < count; ++i) {
-        const std::size_t begin = points.size() * i / count, end = points.size() * (i + 1) / count;
-        Point mean{0, 0};
-        for (std::size_t k = begin; k < end; ++k) {
-            mean.step += points[k].step / static_cast<double>(end - begin);
-            mean.value += points[k].value / static_cast<double>(end - begin);
-        }
-        out.push_back(mean);
-    }
-    return out;
-}
-
-/// One curve with its own axes. Logarithmic if the values are positive and span more than a factor of ten.
-std::string chart(const std::string& title, const std::vector<Point>& all) {
-    const auto points = thinned(all, 600);
-    if (points.size() < 2) return {};
-    constexpr double width = 640, height = 220, left = 64, right = 12, top = 12, bottom = 28;
-    const auto [low, high] = std::minmax_element(
-        points.begin(), points.end(), [](const Point& a, const Point& b) { return a.value < b.value; });
-    const bool logarithmic = low->value > 0 && high->value > 10 * low->value;
-    const auto scale = [&](double v) { return logarithmic ? std::log(v) : v; };
-    const double y0 = scale(low->value), y1 = std::max(scale(high->value), y0 + 1e-12);
-    const double x0 = points.front().step, x1 = std::max(points.back().step, x0 + 1);
-    const auto x_of = [&](double step) { return left + (step - x0) / (x1 - x0) * (width - left - right); };
-    const auto y_of = [&](double v) { return top + (y1 - scale(v)) / (y1 - y0) * (height - top - bottom); };
-    std::string svg =
-        fmt::format("<figure><figcaption>{}</figcaption><svg viewBox='0 0 {} {}' role='img' aria-label='{}'>",
-                    title, width, height, title);
-    for (int i = 0; i <= 4; ++i) {
-        const double y = y0 + (y1 - y0) * i / 4, value = logarithmic ? std::exp(y) : y;
-        svg += fmt::format(
-            "<line class='grid' x1='{0}' x2='{1}' y1='{2:.1f}' y2='{2:.1f}'/>"
-            "<text x='{3}' y='{4:.1f}' text-anchor='end'>{5:.3g}</text>",
-            left, width - right, y_of(value), left - 6, y_of(value) + 4, value);
-    }
-    svg += fmt::format(
-        "<text x='{}' y='{}'>step {:.0f}</text><text x='{}' y='{}' text-anchor='end'>{:.0f}</text>", left,
-        height - 8, x0, width - right, height - 8, x1);
-    svg += "<polyline points='";
-    for (const auto& point : points)
-        svg += fmt::format("{:.1f},{:.1f} ", x_of(point.step), y_of(point.value));
-    return svg + "'/></svg></figure>\n";
-}
-
 constexpr const char* style =
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 "
-    "1rem;color:#222;background:#fff}"
-    ".charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:1rem}"
-    "figure{margin:0}figcaption{font-weight:600}svg{width:100%;height:auto}svg text{font-size:12px;fill:#666}"
-    ".grid{stroke:#e4e4e4}polyline{fill:none;stroke:#2563a8;stroke-width:1.5}"
-    "img{max-width:100%;image-rendering:pixelated}pre{overflow-x:auto;background:#f5f5f5;padding:1rem}"
-    "@media(prefers-color-scheme:dark){body{color:#ddd;background:#161616}svg "
-    "text{fill:#aaa}.grid{stroke:#333}"
-    "polyline{stroke:#6db3f2}pre{background:#222}}";
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;color:#222;"
+    "background:#fff;overflow-wrap:anywhere}h1{line-height:1.2;margin-bottom:.5rem}h2{margin-top:2.5rem}"
+    ".numbers{display:grid;grid-template-columns:repeat(auto-fit,minmax(130px,1fr));gap:.75rem;margin:1."
+    "25rem 0}"
+    ".numbers div{border:1px solid #ddd;border-radius:6px;padding:.5rem .75rem}"
+    ".numbers b{display:block;font-size:1.35rem;line-height:1.3}"
+    ".charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:1.5rem}"
+    ".charts svg{width:100%;height:auto}figure{margin:0 0 1.5rem}figcaption{color:#555;margin-bottom:.4rem}"
+    "figcaption b{color:#222}.wide{overflow-x:auto}img{display:block;max-width:100%;height:auto}"
+    ".wide img{min-width:min(640px,var(--width,0px))}table{border-collapse:collapse;width:100%}"
+    "th,td{text-align:left;vertical-align:top;font-weight:400;padding:.2rem .75rem .2rem 0;"
+    "border-bottom:1px solid #e6e6e6}th{color:#555;width:13rem}"
+    "@media(max-width:600px){th{width:9rem}body{margin:1rem auto}}"
+    "@media(prefers-color-scheme:dark){body{color:#ddd;background:#161616}.numbers div{border-color:#444}"
+    "figcaption,th{color:#aaa}figcaption b{color:#ddd}th,td{border-color:#333}}";
+
+/// Width and height from a PNG's header; nothing for what is no PNG.
+std::optional<std::pair<std::uint32_t, std::uint32_t>> png_size(std::span<const std::byte> bytes) {
+    if (bytes.size() < 24 || std::to_integer<int>(bytes[0]) != 0x89) return {};
+    const auto word = [&](std::size_t at) {
+        std::uint32_t value = 0;
+        for (std::size_t i = at; i < at + 4; ++i)
+            value = value << 8 | std::to_integer<std::uint32_t>(bytes[i]);
+        return value;
+    };
+    return std::pair{word(16), word(20)};
+}
+
+/// The picture with its caption. Empty if there is no such file. One of `many` columns can be scrolled sideways where
+/// the screen is too narrow to make anything out.
+std::string picture(const fs::path& file, const std::string& title, const std::string& caption,
+                    bool many = false) {
+    if (!fs::exists(file)) return {};
+    const MappedFile content(file);
+    const auto size = png_size(content.bytes());
+    return fmt::format(
+        "<figure><figcaption><b>{0}.</b> {1}</figcaption><div class='wide'{2}>"
+        "<img alt='{0}' src='data:image/png;base64,{3}'{4}></div></figure>\n",
+        escaped_markup(title), caption,
+        size && many ? fmt::format(" style='--width:{}px'", size->first) : std::string(),
+        base64(content.bytes()),
+        size ? fmt::format(" width='{}' height='{}'", size->first, size->second) : std::string());
+}
+
+std::string table(const ReportRows& rows) {
+    std::string html = "<table>";
+    for (const auto& [name, value] : rows)
+        html += fmt::format("<tr><th scope='row'>{}</th><td>{}</td></tr>\n", escaped_markup(name),
+                            escaped_markup(value));
+    return html + "</table>\n";
+}
+
+/// The options as they are called on the command line.
+ReportRows options_of(const nlohmann::ordered_json& config) {
+    ReportRows rows;
+    for (const auto& [field, value] : config.items()) {
+        std::string name = field;
+        std::replace(name.begin(), name.end(), '_', '-');
+        rows.emplace_back(name, value.is_string() ? value.get<std::string>() : value.dump());
+    }
+    return rows;
+}
+
+/// Images of one step; 0 if the configuration does not say.
+double images_per_step(const nlohmann::ordered_json& config) {
+    const auto number = [&](const char* key) {
+        return config.contains(key) && config[key].is_number() ? config[key].get<double>() : 0.0;
+    };
+    return number("batch") * number("grad_accum");
+}
+
+std::string number(const char* name, const std::string& value) {
+    return fmt::format("<div><b>{}</b>{}</div>", value, name);
+}
+
+std::string minutes_text(double seconds) {
+    return seconds < 5400 ? fmt::format("{:.1f} minutes", seconds / 60)
+                          : fmt::format("{:.1f} hours", seconds / 3600);
+}
+
+/// What one wants to know first.
+std::string key_numbers(const Metrics& metrics, double per_step) {
+    std::string html = number("steps", fmt::format("{:.0f}", metrics.steps));
+    if (!metrics.loss.empty()) {
+        // Of the last twentieth, at least three lines: single ones say little.
+        const std::size_t count =
+            std::min(metrics.loss.size(), std::max<std::size_t>(3, metrics.loss.size() / 20));
+        double sum = 0;
+        for (std::size_t i = metrics.loss.size() - count; i < metrics.loss.size(); ++i)
+            sum += metrics.loss[i].y;
+        html += number("loss at the end", fmt::format("{:.4f}", sum / static_cast<double>(count)));
+    }
+    if (!metrics.images_per_second.empty()) {
+        std::vector<double> speeds;
+        for (const auto& point : metrics.images_per_second) speeds.push_back(point.y);
+        std::nth_element(speeds.begin(), speeds.begin() + static_cast<std::ptrdiff_t>(speeds.size() / 2),
+                         speeds.end());
+        const double speed = speeds[speeds.size() / 2];
+        html += number("images per second, median", fmt::format("{:.{}f}", speed, speed < 100 ? 1 : 0));
+        if (per_step > 0 && speed > 0)
+            html += number("per step, median", fmt::format("{:.0f} ms", 1000 * per_step / speed));
+    }
+    return html + number("of training", minutes_text(metrics.seconds));
+}
+
+std::vector<PlotPoint> step_times(const Metrics& metrics, double per_step) {
+    std::vector<PlotPoint> times;
+    for (const auto& [step, speed] : metrics.images_per_second)
+        if (speed > 0 && per_step > 0) times.push_back({step, 1000 * per_step / speed});
+    return times;
+}
+
+std::string charts(const Metrics& metrics, double per_step) {
+    const auto series = [](const std::vector<PlotPoint>& points) {
+        return std::vector<PlotSeries>{{"", points}};
+    };
+    const Plot plots[] = {
+        loss_plot(metrics),
+        timestep_loss_plot(metrics),
+        {.title = "Gradient norm before clipping", .series = series(metrics.grad_norm)},
+        {.title = "Learning rate", .series = series(metrics.lr), .smooth = false},
+        {.title = "Images per second", .series = series(metrics.images_per_second)},
+        {.title = "Time per step", .y_label = "ms", .series = series(step_times(metrics, per_step))}};
+    std::string html;
+    for (const Plot& plot : plots)
+        if (const std::string svg = to_svg(plot); !svg.empty()) html += fmt::format("<div>{}</div>\n", svg);
+    if (html.empty()) return "<p>The training was too short for curves.</p>\n";
+    return fmt::format(
+        "<p>One point is the mean over ten steps, or over more where there are many; the strong line is a "
+        "running "
+        "mean. Small t is little noise.</p><div class='charts'>\n{}</div>\n",
+        html);
+}
+
+std::string pictures(const Run& run) {
+    std::string html =
+        picture(run.figures() / "comparison.png", "Real and generated",
+                "Images of the data set at the left, images that the network made at the right.") +
+        picture(run.figures() / "progressive.png", "The reverse process",
+                "From noise to image: the state x<sub>t</sub>, and below it the estimate of x<sub>0</sub> "
+                "that the "
+                "network makes of it.",
+                true) +
+        picture(run.figures() / "forward.png", "The forward process",
+                "Real images x<sub>0</sub> and what noise makes of them up to timestep t.", true);
+    std::vector<fs::path> grids;
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(run.samples(), error))
+        if (entry.path().extension() == ".png" && entry.path().filename().string().starts_with("step-"))
+            grids.push_back(entry.path());
+    if (!grids.empty()) {
+        const fs::path last = *std::max_element(grids.begin(), grids.end());
+        html += picture(last, "Samples",
+                        escaped_markup(last.filename().string()) + ", always from the same noise.");
+    }
+    return html;
+}
 
 }  // namespace
 
-void write_report(const Run& run) {
-    struct Curve {
-        const char *key, *title;
-        std::vector<Point> points;
-    };
-    Curve curves[] = {{"loss", "Loss", {}},
-                      {"grad_norm", "Gradient norm before clipping", {}},
-                      {"lr", "Learning rate", {}},
-                      {"images_per_second", "Images per second", {}}};
-    double last_step = 0, seconds = 0;
-    std::istringstream lines(fs::exists(run.metrics()) ? read_text(run.metrics()) : "");
-    for (std::string line; std::getline(lines, line);) {
-        const auto json = nlohmann::json::parse(line, nullptr, false);
-        if (!json.is_object() || !json.contains("step") || !json["step"].is_number()) continue;
-        last_step = json["step"].get<double>();
-        if (json.contains("seconds") && json["seconds"].is_number()) seconds = json["seconds"].get<double>();
-        for (auto& [key, title, points] : curves)
-            if (json.contains(key) && json[key].is_number())
-                points.push_back({last_step, json[key].get<double>()});
-    }
-    std::vector<fs::path> pictures;
-    std::error_code error;
-    for (const auto& entry : fs::directory_iterator(run.samples(), error))
-        if (entry.path().extension() == ".png") pictures.push_back(entry.path());
-    std::sort(pictures.begin(), pictures.end());
-
-    const std::string name = escaped(fs::absolute(run.root()).lexically_normal().filename().string());
+void write_report(const Run& run, const ReportRows& machine) {
+    const Metrics metrics = read_metrics(run.metrics());
+    const auto config = nlohmann::ordered_json::parse(read_text(run.config()), nullptr, false);
+    require(config.is_object(), "{}: not a JSON object", run.config().string());
+    const double per_step = images_per_step(config);
+    const std::string name = escaped_markup(fs::absolute(run.root()).lexically_normal().filename().string());
     std::string html = fmt::format(
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width, "
-        "initial-scale=1'><title>{0}</title><style>{1}</style></head>\n"
-        "<body><h1>{0}</h1><p>{2:.0f} steps in {3:.1f} minutes.</p>\n",
-        name, style, last_step, seconds / 60);
-    if (!pictures.empty()) {
-        const MappedFile picture(pictures.back());
-        html += fmt::format(
-            "<h2>Samples</h2><p>{}, always from the same noise.</p>"
-            "<img alt='a grid of generated images' src='data:image/png;base64,{}'>\n",
-            escaped(pictures.back().filename().string()), base64(picture.bytes()));
-    }
-    html += "<h2>Training</h2><div class='charts'>\n";
-    for (const auto& curve : curves) html += chart(curve.title, curve.points);
-    html +=
-        fmt::format("</div><h2>Options</h2><pre>{}</pre></body></html>\n", escaped(read_text(run.config())));
-    write_file_atomically(run.root() / "report.html", html);
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        "<meta name='color-scheme' content='light dark'>"
+        "<title>{0}</title><style>{1}{2}</style></head>\n<body><h1>{0}</h1><div class='numbers'>{3}</div>\n",
+        name, style, plot_style, key_numbers(metrics, per_step));
+    if (const std::string shown = pictures(run); !shown.empty()) html += "<h2>Figures</h2>\n" + shown;
+    html += "<h2>Training</h2>\n" + charts(metrics, per_step);
+    html += "<h2>Configuration</h2>\n" + table(options_of(config));
+    if (!machine.empty()) html += "<h2>Machine</h2>\n" + table(machine);
+    write_file_atomically(run.root() / "report.html", html + "</body></html>\n");
 }
 
 }  // namespace ito::diffusion

@@ -10,7 +10,9 @@
 //   .lock            held by the process that trains here (diffusion/run_lock.h)
 //   metrics.jsonl    one line per logged step
 //   samples/*.png    grids from the same noise
-//   report.html      curves, samples and options on one page (diffusion/report.h)
+//   figures/         pictures of both processes, the loss (diffusion/figures.h)
+//   tensorboard/     event files, with --tensorboard (diffusion/tensorboard.h)
+//   report.html      figures, curves and options on one page (diffusion/report.h)
 //
 // Every file, and the checkpoint folder as a whole, is written under a temporary name and renamed: a crash at
 // any moment leaves the last good checkpoint.
@@ -35,6 +37,8 @@ class Run {
     std::filesystem::path lock() const { return root_ / ".lock"; }
     std::filesystem::path metrics() const { return root_ / "metrics.jsonl"; }
     std::filesystem::path samples() const { return root_ / "samples"; }
+    std::filesystem::path figures() const { return root_ / "figures"; }
+    std::filesystem::path tensorboard() const { return root_ / "tensorboard"; }
     std::filesystem::path trainer() const { return root_ / "trainer"; }
     std::filesystem::path unet_weights() const {
         return root_ / "unet" / "diffusion_pytorch_model.safetensors";

@@ -47,6 +47,7 @@ void for_each_field(Config& c, Visit&& visit) {
     visit("sample_every", c.sample_every);
     visit("save_every", c.save_every);
     visit("keep", c.keep);
+    visit("tensorboard", c.tensorboard);
 }
 
 /// Reads exactly what the field can hold: the library's own conversion would cut 10.7 to 10, wrap numbers that

@@ -49,6 +49,7 @@ struct TrainConfig {
     std::int64_t sample_every = 0;  ///< steps between sample grids; 0: only at the end
     std::int64_t save_every = 500;  ///< steps between checkpoints
     std::int64_t keep = 1;          ///< checkpoints that stay
+    bool tensorboard = false;       ///< write event files too
 
     /// Throws Error naming the option, what was found and what is expected.
     void validate() const;

@@ -71,15 +71,57 @@ MetricsWindow read_window(const Json& json, const fs::path& file) {
     require(json.is_object() && is_number("steps") && json["steps"].is_number_unsigned() &&
                 is_number("loss") && is_number("grad_norm"),
             "{}: \"window\" is missing or damaged", file.string());
-    return {json["steps"].get<std::int64_t>(), json["loss"].get<double>(), json["grad_norm"].get<double>()};
+    MetricsWindow window{
+        json["steps"].get<std::int64_t>(), json["loss"].get<double>(), json["grad_norm"].get<double>(), {}};
+    if (!json.contains("loss_by_timestep")) return window;  // of a training from before it was recorded
+    const Json& quartiles = json["loss_by_timestep"];
+    require(quartiles.is_array() && quartiles.size() == LossByTimestep::quartiles,
+            "{}: \"loss_by_timestep\" is damaged", file.string());
+    for (std::size_t q = 0; q < quartiles.size(); ++q) {
+        const Json& sum = quartiles[q];
+        require(sum.is_array() && sum.size() == 2 && sum[0].is_number() && sum[1].is_number_unsigned(),
+                "{}: \"loss_by_timestep\" is damaged", file.string());
+        window.by_timestep.loss[q] = sum[0].get<double>();
+        window.by_timestep.samples[q] = sum[1].get<std::int64_t>();
+    }
+    return window;
+}
+
+Json to_json(const MetricsWindow& window) {
+    Json json{{"steps", window.steps}, {"loss", window.loss}, {"grad_norm", window.grad_norm}};
+    json["loss_by_timestep"] = Json::array();
+    for (std::size_t q = 0; q < LossByTimestep::quartiles; ++q)
+        json["loss_by_timestep"].push_back(
+            Json::array({window.by_timestep.loss[q], window.by_timestep.samples[q]}));
+    return json;
 }
 
 }  // namespace
+
+void LossByTimestep::add(std::int64_t t, std::int64_t timesteps, double sample_loss) {
+    const auto quartile = static_cast<std::size_t>(t * quartiles / timesteps);
+    loss.at(quartile) += sample_loss;
+    ++samples.at(quartile);
+}
+
+void LossByTimestep::add(const LossByTimestep& other) {
+    for (std::size_t q = 0; q < quartiles; ++q) {
+        loss[q] += other.loss[q];
+        samples[q] += other.samples[q];
+    }
+}
+
+std::optional<double> LossByTimestep::mean(std::int64_t quartile) const {
+    const auto q = static_cast<std::size_t>(quartile);
+    if (samples.at(q) == 0) return {};
+    return loss[q] / static_cast<double>(samples[q]);
+}
 
 void MetricsWindow::add(const StepMetrics& metrics) {
     ++steps;
     loss += metrics.loss;
     grad_norm += metrics.grad_norm;
+    by_timestep.add(metrics.by_timestep);
 }
 
 Trainer::Trainer(const TrainConfig& config, Dataset dataset)
@@ -102,6 +144,21 @@ Trainer::Trainer(const TrainConfig& config, const nn::UNetConfig& unet, Dataset&
       signal_(table(schedule_, &NoiseSchedule::signal)),
       sigma_(table(schedule_, &NoiseSchedule::sigma)) {}
 
+Dataset Trainer::images(const std::vector<std::int64_t>& indices) const {
+    Dataset some{.count = static_cast<std::int64_t>(indices.size()),
+                 .height = dataset_.height,
+                 .width = dataset_.width,
+                 .channels = dataset_.channels,
+                 .images = {},
+                 .labels = {},
+                 .label_names = {}};
+    for (const std::int64_t i : indices) {
+        const auto image = images_.slice(0, i, 1).to_vector<std::uint8_t>();
+        some.images.insert(some.images.end(), image.begin(), image.end());
+    }
+    return some;
+}
+
 double Trainer::data_second_moment() const {
     const auto* bytes = images_.data<std::uint8_t>();
     double sum = 0;
@@ -112,7 +169,7 @@ double Trainer::data_second_moment() const {
     return sum / static_cast<double>(images_.numel());
 }
 
-double Trainer::forward_backward(std::int64_t micro_batch) {
+double Trainer::forward_backward(std::int64_t micro_batch, LossByTimestep& by_timestep) {
     // Samples are numbered through the whole step: cutting it into micro-batches changes no draw.
     const auto first = static_cast<std::uint64_t>(micro_batch * config_.batch);
     const RandomStream stream{.seed = config_.seed, .first_sample = first, .step = &step_};
@@ -136,6 +193,10 @@ double Trainer::forward_backward(std::int64_t micro_batch) {
     phase.next("backward");
     const double share = 1.0 / static_cast<double>(config_.grad_accum);
     autograd::backward(result.loss, Tensor::full({}, share));
+    const auto timesteps = t.to_vector<std::int64_t>();
+    const auto losses = result.per_sample.to_vector<float>();
+    for (std::size_t n = 0; n < timesteps.size(); ++n)
+        by_timestep.add(timesteps[n], schedule_.timesteps(), losses[n]);
     return result.loss.item() * share;
 }
 
@@ -143,7 +204,8 @@ StepMetrics Trainer::step() {
     const trace::Span whole(trace::Kind::phase, "step");
     parameters_.zero_grad();
     StepMetrics metrics;
-    for (std::int64_t i = 0; i < config_.grad_accum; ++i) metrics.loss += forward_backward(i);
+    for (std::int64_t i = 0; i < config_.grad_accum; ++i)
+        metrics.loss += forward_backward(i, metrics.by_timestep);
     const trace::Span phase(trace::Kind::phase, "optimizer");
     metrics.lr = lr_.at(static_cast<std::int64_t>(step_));
     metrics.grad_norm = nn::gradient_norm(parameters_);
@@ -181,7 +243,7 @@ void Trainer::write_checkpoint(const fs::path& folder) const {
     state["adam_steps"] = adam_.steps();
     state["ema_updates"] = ema_.updates();
     state["dataset"] = {dataset_.count, dataset_.height, dataset_.width, dataset_.channels};
-    state["window"] = {{"steps", window_.steps}, {"loss", window_.loss}, {"grad_norm", window_.grad_norm}};
+    state["window"] = to_json(window_);
     write_file_atomically(folder / "state.json", state.dump(2) + "\n");
 }
 

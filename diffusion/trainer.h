@@ -5,10 +5,12 @@
 // noise, dropout. The state of a training is therefore its weights, moments, average and step count, and
 // going on from a checkpoint gives the same bits as never having stopped.
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "diffusion/data/dataset.h"
 #include "diffusion/data_order.h"
@@ -19,11 +21,25 @@
 
 namespace ito::diffusion {
 
+/// Losses of single samples, summed by the quarter of [0, T) that their timestep lies in: at small t little noise is
+/// left to find and the loss is large, and its mean over all t hides what becomes better.
+struct LossByTimestep {
+    static constexpr std::int64_t quartiles = 4;
+    std::array<double, quartiles> loss{};
+    std::array<std::int64_t, quartiles> samples{};
+
+    void add(std::int64_t t, std::int64_t timesteps, double sample_loss);
+    void add(const LossByTimestep& other);
+    /// None where no sample fell.
+    std::optional<double> mean(std::int64_t quartile) const;
+};
+
 struct StepMetrics {
     std::int64_t step = 0;  ///< steps done, this one included
     double loss = 0;        ///< mean over the step's samples
     double grad_norm = 0;   ///< before clipping
     double lr = 0;
+    LossByTimestep by_timestep;
 };
 
 /// Sums over the steps since the last line of the metrics. Part of the checkpoint: the lines of a resumed
@@ -31,6 +47,7 @@ struct StepMetrics {
 struct MetricsWindow {
     std::int64_t steps = 0;
     double loss = 0, grad_norm = 0;
+    LossByTimestep by_timestep;
 
     void add(const StepMetrics& metrics);
     double mean_loss() const { return loss / static_cast<double>(steps); }
@@ -66,6 +83,8 @@ class Trainer {
     const nn::UNetConfig& unet_config() const { return model_->config(); }
     const NoiseSchedule& schedule() const { return schedule_; }
     const Dataset& dataset() const { return dataset_; }
+    /// Copies of some images of the data set.
+    Dataset images(const std::vector<std::int64_t>& indices) const;
     /// Mean square of the (normalised) data: what prior_bits_per_dim needs.
     double data_second_moment() const;
 
@@ -80,7 +99,7 @@ class Trainer {
     void load(const std::filesystem::path& checkpoint);
 
   private:
-    double forward_backward(std::int64_t micro_batch);
+    double forward_backward(std::int64_t micro_batch, LossByTimestep& by_timestep);
     void write_checkpoint(const std::filesystem::path& folder) const;
 
     TrainConfig config_;

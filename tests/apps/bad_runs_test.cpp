@@ -178,6 +178,10 @@ TEST_F(BadRuns, State) {
     refused("of another step", "\"step\"", [](Json& state) { state["step"] = 4; });
     refused("other images", "[13,8,8,1]", [](Json& state) { state["dataset"][0] = 13; });
     refused("a window of -1", "\"window\"", [](Json& state) { state["window"]["steps"] = -1; });
+    for (const Json& damage : {Json(), Json("1"), Json::array(), Json::parse("[[1,1],[1,1],[1,1],[1,-1]]"),
+                               Json::parse("[[1,1],[1,1],[1,1],[\"1\",1]]")})
+        refused("quartiles", "\"loss_by_timestep\"",
+                [&](Json& state) { state["window"]["loss_by_timestep"] = damage; });
     refused("half a window", "\"window\"", [](Json& state) { state["window"].erase("loss"); });
 }
 

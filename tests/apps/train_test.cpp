@@ -24,18 +24,32 @@ TEST_F(Train, WritesTheRunDirectory) {
     const auto files = files_below(folder_ / "run");
     std::vector<std::string> names;
     for (const auto& [name, content] : files) names.push_back(name);
-    EXPECT_EQ(names,
-              (std::vector<std::string>{
-                  ".lock", "config.json", "config.toml", "metrics.jsonl", "model_index.json", "report.html",
-                  "samples/step-00000010.png", "samples/step-00000020.png", "samples/step-00000025.png",
-                  "scheduler/scheduler_config.json", "trainer/step-00000025/adam_m.safetensors",
-                  "trainer/step-00000025/adam_v.safetensors", "trainer/step-00000025/ema.safetensors",
-                  "trainer/step-00000025/state.json", "trainer/step-00000025/weights.safetensors",
-                  "unet/config.json", "unet/diffusion_pytorch_model.safetensors"}));
+    EXPECT_EQ(names, (std::vector<std::string>{".lock",
+                                               "config.json",
+                                               "config.toml",
+                                               "figures/comparison.png",
+                                               "figures/forward.png",
+                                               "figures/loss.svg",
+                                               "figures/loss_by_timestep.svg",
+                                               "figures/progressive.png",
+                                               "metrics.jsonl",
+                                               "model_index.json",
+                                               "report.html",
+                                               "samples/step-00000010.png",
+                                               "samples/step-00000020.png",
+                                               "samples/step-00000025.png",
+                                               "scheduler/scheduler_config.json",
+                                               "trainer/step-00000025/adam_m.safetensors",
+                                               "trainer/step-00000025/adam_v.safetensors",
+                                               "trainer/step-00000025/ema.safetensors",
+                                               "trainer/step-00000025/state.json",
+                                               "trainer/step-00000025/weights.safetensors",
+                                               "unet/config.json",
+                                               "unet/diffusion_pytorch_model.safetensors"}));
     for (const auto& [name, content] : files) {
         if (name.ends_with(".json")) {
             EXPECT_TRUE(nlohmann::json::accept(content)) << name;
-        } else if (name.ends_with(".png")) {
+        } else if (name.starts_with("samples/")) {
             const auto image = diffusion::read_image(folder_ / "run" / name);
             EXPECT_EQ(image.width, 4 * (8 * 10 + 2) + 2);
             EXPECT_EQ(image.height, image.width);
@@ -142,7 +156,7 @@ TEST_F(Train, InterruptedPreviewLosesNothing) {
     expect_success(ito(train("whole") + length));
     const auto stopped = ito(train("run") + length, {.signal = SIGINT, .signal_at = "step 11: saved"});
     EXPECT_EQ(stopped.status, 130) << stopped.out << stopped.err;
-    EXPECT_NE(stopped.out.find("preview interrupted"), std::string::npos) << stopped.out;
+    EXPECT_NE(stopped.out.find("pictures interrupted"), std::string::npos) << stopped.out;
     expect_same_training(folder_ / "whole", folder_ / "run");
     const auto during = ito(train("during") + length + Arguments{"--sample-every", "5"},
                             {.signal = SIGINT, .signal_at = "step 5: saved"});

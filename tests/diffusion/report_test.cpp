@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "diffusion/image/png.h"
 #include "tests/support/temporary_folder.h"
 
 namespace ito::diffusion {
@@ -23,23 +24,48 @@ class Report : public ::testing::Test {
 
 TEST_F(Report, WithoutMetricsAndSamples) {
     const std::string html = page();
-    EXPECT_TRUE(has(html, "a&lt;b&amp;c"));
+    EXPECT_TRUE(has(html, "<th scope='row'>data</th><td>a&lt;b&amp;c</td>"));
+    EXPECT_TRUE(has(html, "too short for curves"));
     EXPECT_FALSE(has(html, "<polyline"));
     EXPECT_FALSE(has(html, "<img"));
 }
 
-TEST_F(Report, CurvesGoThroughTheirPoints) {
-    // A damaged line, as a crash leaves it, is passed over.
+TEST_F(Report, CurvesAndNumbersOfTheTraining) {
+    folder_.write("config.json", "{\"batch\": 4, \"grad_accum\": 2}\n");
+    // A damaged line, as a crash leaves it, is passed over; null stands for no sample in that quarter.
     folder_.write("metrics.jsonl",
-                  "{\"step\":10,\"loss\":0.5,\"lr\":0.1,\"seconds\":60}\n{\"step\":2\n"
-                  "{\"step\":20,\"loss\":0.25,\"lr\":0.1,\"seconds\":120}\n");
+                  "{\"step\":10,\"loss\":0.5,\"lr\":0.1,\"images_per_second\":16,\"seconds\":60,"
+                  "\"loss_by_timestep\":[0.6,0.5,0.4,null]}\n{\"step\":2\n"
+                  "{\"step\":20,\"loss\":0.25,\"lr\":0.1,\"images_per_second\":16,\"seconds\":120,"
+                  "\"loss_by_timestep\":[0.5,0.4,0.3,0.2]}\n");
     const std::string html = page();
-    EXPECT_TRUE(has(html, "20 steps in 2.0 minutes"));
-    EXPECT_TRUE(has(html, "Loss"));
-    // The first point at the left and top of the axes, the last at the right and bottom.
-    EXPECT_TRUE(has(html, "<polyline points='64.0,12.0 628.0,192.0 '/>")) << html;
-    EXPECT_TRUE(has(html, "Learning rate"));
-    EXPECT_FALSE(has(html, "Images per second"));
+    EXPECT_TRUE(has(html, "<b>20</b>steps"));
+    EXPECT_TRUE(has(html, "<b>2.0 minutes</b>"));
+    EXPECT_TRUE(has(html, "<b>0.3750</b>loss at the end"));
+    EXPECT_TRUE(has(html, "<b>500 ms</b>per step"));
+    for (const char* title :
+         {"Loss", "Loss by timestep", "Learning rate", "Images per second", "Time per step"})
+        EXPECT_TRUE(has(html, std::string("aria-label='") + title + "'")) << title;
+    EXPECT_TRUE(has(html, ">T/2 to 3T/4<"));
+    EXPECT_FALSE(has(html, ">t &gt;= 3T/4<"));  // one point
+    EXPECT_FALSE(has(html, "Gradient norm"));
+}
+
+TEST_F(Report, SaysWhatTheMachineWas) {
+    write_report(diffusion::Run(folder_.path()), {{"processor", "a<b"}});
+    EXPECT_TRUE(has(testing::TemporaryFolder::read(folder_ / "report.html"),
+                    "<th scope='row'>processor</th><td>a&lt;b</td>"));
+}
+
+TEST_F(Report, EmbedsTheFigures) {
+    const Image picture{5, 7, 1, std::vector<std::uint8_t>(35)};
+    for (const char* name : {"comparison", "progressive", "forward"})
+        write_png(folder_.write(std::string("figures/") + name + ".png", ""), picture);
+    const std::string html = page();
+    for (const char* title : {"Real and generated", "The reverse process", "The forward process"})
+        EXPECT_TRUE(has(html, std::string("<img alt='") + title + "' src='data:image/png;base64,iVBO"))
+            << title;
+    EXPECT_TRUE(has(html, "width='7' height='5'"));
 }
 
 TEST_F(Report, EmbedsTheLatestPictureAndNeedsNoNetwork) {

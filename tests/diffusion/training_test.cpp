@@ -124,6 +124,32 @@ TEST(Training, SameBitsForAnyNumberOfThreads) {
     }
 }
 
+TEST(Training, LossByTimestepIsTheLossInParts) {
+    LossByTimestep quarters;
+    for (const std::int64_t t : {0, 12, 13, 24, 25, 37, 38, 49}) quarters.add(t, 50, static_cast<double>(t));
+    EXPECT_EQ(quarters.samples, (std::array<std::int64_t, 4>{2, 2, 2, 2}));
+    EXPECT_EQ(quarters.loss, (std::array<double, 4>{12, 37, 62, 87}));
+    EXPECT_EQ(quarters.mean(3), 43.5);
+    EXPECT_FALSE(LossByTimestep().mean(0).has_value());
+
+    auto config = tiny_config();
+    config.grad_accum = 3;
+    Trainer trainer(config, blobs());
+    std::array<std::int64_t, 4> samples{};
+    for (int i = 0; i < 5; ++i) {
+        const StepMetrics metrics = trainer.step();
+        double sum = 0;
+        for (std::size_t q = 0; q < 4; ++q) {
+            sum += metrics.by_timestep.loss[q];
+            samples[q] += metrics.by_timestep.samples[q];
+        }
+        EXPECT_NEAR(sum / 12, metrics.loss, 1e-6 * metrics.loss);
+    }
+    EXPECT_EQ(trainer.window().by_timestep.samples, samples);
+    EXPECT_EQ(samples[0] + samples[1] + samples[2] + samples[3], 5 * 12);
+    for (const auto count : samples) EXPECT_GT(count, 4);  // 15 expected
+}
+
 TEST(Training, ResumeIsBitwise) {
     const testing::TemporaryFolder folder;
     const diffusion::Run run(folder.path() / "run");

@@ -1,0 +1,23 @@
+#pragma once
+// Short labels inside pictures: a font of 5 x 7 dots, for digits, small letters and "=-_".
+
+#include <cstdint>
+#include <string_view>
+
+#include "diffusion/image/image.h"
+
+namespace ito::diffusion {
+
+/// Pixels that `text` takes. '_' takes no place itself and sets the character after it as an index, half a line lower
+/// ("x_t"). A character that the font lacks is a gap.
+std::int64_t text_width(std::string_view text, std::int64_t scale = 1);
+/// From the top of the tall letters to the foot of what hangs below the line.
+constexpr std::int64_t text_height(std::int64_t scale = 1) {
+    return 12 * scale;
+}
+
+/// Draws in gray level `ink`, with the top left corner there; what lies outside of the image is cut off.
+void draw_text(Image& image, std::string_view text, std::int64_t top, std::int64_t left,
+               std::int64_t scale = 1, std::uint8_t ink = 0);
+
+}  // namespace ito::diffusion

@@ -1,0 +1,49 @@
+#pragma once
+// Line plots as SVG.
+
+#include <string>
+#include <vector>
+
+namespace ito::diffusion {
+
+struct PlotPoint {
+    double x = 0, y = 0;
+};
+
+/// One curve. The x of its points do not decrease.
+struct PlotSeries {
+    std::string name = {};  ///< in the legend; with one series there is none
+    std::vector<PlotPoint> points = {};
+};
+
+struct Plot {
+    std::string title = {}, x_label = "step", y_label = {};
+    std::vector<PlotSeries> series = {};
+    bool smooth = true;  ///< draw a running mean over what was measured
+};
+
+/// The mean over a window around each point, about a twentieth of all points wide. It narrows towards the ends, so that
+/// the curve begins and ends where the points do, and early at the beginning: a loss falls fast there, and a wide window
+/// would show the fall where it is over.
+std::vector<PlotPoint> smoothed(const std::vector<PlotPoint>& points);
+
+/// At most `count` points, each the mean of its share: a long training's curve is readable and small.
+std::vector<PlotPoint> thinned(const std::vector<PlotPoint>& points, std::size_t count);
+
+/// Round numbers in [low, high], about `count` of them (at least one): 1, 2 or 5 times a power of ten apart.
+std::vector<double> round_ticks(double low, double high, int count);
+
+/// Text inside of HTML or SVG, also of an attribute in single quotes.
+std::string escaped_markup(const std::string& text);
+
+/// An <svg> element, styled by plot_style; y is logarithmic where the values are positive and span more than a factor
+/// of five. Empty if no series has two points.
+std::string to_svg(const Plot& plot);
+
+/// CSS of such elements, for light and dark.
+extern const char* const plot_style;
+
+/// The same as a file of its own. Empty if to_svg is.
+std::string to_svg_file(const Plot& plot);
+
+}  // namespace ito::diffusion
