@@ -94,7 +94,7 @@ TEST_F(CudaDevice, NothingIsAskedOfCudaAfterMain) {
             std::exit(0);
         },
         ::testing::ExitedWithCode(0),
-        testing::on_virtual_gpu() ? "cuDNN handle not given back(.|\n)*pinned memory not given back" : "");
+        testing::on_virtual_gpu() ? "cuDNN handle not given back(.|\n)*device memory not given back" : "");
 }
 
 }  // namespace
