@@ -28,13 +28,33 @@ Allocator::~Allocator() {
     for (auto [data, bytes] : slabs_) source_->give_back(data, bytes);
 }
 
+struct Allocator::Registry {
+    std::mutex mutex;
+    std::map<std::pair<Device::Kind, int>, std::shared_ptr<Allocator>> all;
+
+    /// Never destroyed: in the destructors of static objects CUDA must not be called any more.
+    static Registry& instance() {
+        static Registry& registry = *new Registry;
+        return registry;
+    }
+};
+
 std::shared_ptr<Allocator> Allocator::of(Device device) {
-    static std::mutex mutex;
-    static std::map<std::pair<Device::Kind, int>, std::shared_ptr<Allocator>> all;
-    const std::lock_guard lock(mutex);
-    auto& allocator = all[{device.kind, device.index}];
+    Registry& registry = Registry::instance();
+    const std::lock_guard lock(registry.mutex);
+    auto& allocator = registry.all[{device.kind, device.index}];
     if (!allocator) allocator = std::make_shared<Allocator>(device);
     return allocator;
+}
+
+void Allocator::forget(Device device) {
+    Registry& registry = Registry::instance();
+    std::shared_ptr<Allocator> last;  // ends outside of the lock
+    const std::lock_guard lock(registry.mutex);
+    const auto found = registry.all.find({device.kind, device.index});
+    if (found == registry.all.end()) return;
+    last = std::move(found->second);
+    registry.all.erase(found);
 }
 
 void Allocator::insert_free(Blocks::iterator block) {

@@ -48,10 +48,13 @@ class Allocator {
     AllocatorStats stats() const;
     void reset_peak();
 
-    /// The allocator of a device; lives as long as anybody holds it.
+    /// The allocator of a device; lives until the end of the process, or until it is forgotten and nobody holds it.
     static std::shared_ptr<Allocator> of(Device device);
+    /// Lets go of the device's allocator; the next of() makes a new one.
+    static void forget(Device device);
 
   private:
+    struct Registry;
     struct Block {
         std::size_t bytes = 0;
         bool free = true;

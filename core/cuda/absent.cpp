@@ -48,6 +48,7 @@ void copy_between(int to_index, void*, int, const void*, std::size_t) {
 void synchronize(int index) {
     refuse(index);
 }
+void release_all() {}
 Counts counts() {
     return {};
 }

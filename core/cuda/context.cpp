@@ -22,9 +22,6 @@ class DeviceContext {
         context_.stream.handle = stream_.get();
         context_.plans = &plans_;
     }
-    ~DeviceContext() {
-        if (!context_.workspace.empty()) allocator_->deallocate(context_.workspace.data());
-    }
     DeviceContext(const DeviceContext&) = delete;
     DeviceContext& operator=(const DeviceContext&) = delete;
 
@@ -32,11 +29,15 @@ class DeviceContext {
         if (bytes > context_.workspace.size()) {
             // Made late: the allocator asks for this context's stream.
             if (!allocator_) allocator_ = Allocator::of(Device::cuda(index_));
-            if (!context_.workspace.empty()) allocator_->deallocate(context_.workspace.data());
-            context_.workspace = {};
+            release_workspace();
             context_.workspace = {allocator_->allocate(bytes), bytes};
         }
         return context_;
+    }
+    /// To be called before the end: the allocator may ask for this context's stream.
+    void release_workspace() {
+        if (!context_.workspace.empty()) allocator_->deallocate(context_.workspace.data());
+        context_.workspace = {};
     }
 
     void make_vendor_handles() {
@@ -60,16 +61,27 @@ class DeviceContext {
     kernels::Context context_;
 };
 
+struct Contexts {
+    std::mutex mutex;
+    std::map<int, std::unique_ptr<DeviceContext>> all;
+};
+
+/// Never destroyed. What static objects' destructors ask of CUDA is undefined: the runtime, the driver and the parts that
+/// cuDNN has loaded late may have ended before them. The driver takes everything back when the process ends.
+Contexts& contexts() {
+    static Contexts& all = *new Contexts;
+    return all;
+}
+
 DeviceContext& device_context(int index) {
-    static std::mutex mutex;
-    static std::map<int, std::unique_ptr<DeviceContext>> all;
-    const std::lock_guard lock(mutex);
-    auto found = all.find(index);
-    if (found == all.end()) require_device(index);
+    Contexts& known = contexts();
+    const std::lock_guard lock(known.mutex);
+    auto found = known.all.find(index);
+    if (found == known.all.end()) require_device(index);
     use_device(index);
-    if (found == all.end()) found = all.emplace(index, std::make_unique<DeviceContext>(index)).first;
-    auto& context = found->second;
-    return *context;
+    if (found == known.all.end())
+        found = known.all.emplace(index, std::make_unique<DeviceContext>(index)).first;
+    return *found->second;
 }
 
 }  // namespace
@@ -115,6 +127,17 @@ void copy_between(int to_index, void* to, int from_index, const void* from, std:
 void synchronize(int index) {
     check_cuda(cudaStreamSynchronize(device_context(index).stream()), "cudaStreamSynchronize");
     ++counters().synchronizations;
+}
+
+void release_all() {
+    auto& all = contexts().all;
+    while (!all.empty()) {
+        const int index = all.begin()->first;
+        synchronize(index);
+        device_context(index).release_workspace();
+        all.erase(index);
+    }
+    for (int index = 0; index < device_count(); ++index) Allocator::forget(Device::cuda(index));
 }
 
 Counts counts() {

@@ -50,6 +50,11 @@ void copy_between(int to_index, void* to, int from_index, const void* from, std:
 /// Waits for all work of the device. Throws CudaError if any of it failed.
 void synchronize(int index);
 
+/// Waits for all devices and gives back their contexts and, once no tensor is left, their memory; all are made again when
+/// asked for. For a program that counts what it leaves behind: elsewhere the driver takes them when the process ends. To
+/// be called within main, where no other thread uses a device.
+void release_all();
+
 /// How often the driver was asked for memory, and how often the host waited for the device: neither happens inside a
 /// training step once it is warm.
 struct Counts {

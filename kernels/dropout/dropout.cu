@@ -30,10 +30,12 @@ __global__ void __launch_bounds__(threads) dropout_naive(Dropout<T> a, DropoutMa
 /// Sixteen bytes a thread and one draw for four of its elements. `across`: such vectors in a pixel. Grid: vectors of an
 /// image in x, images in y (and strides of them).
 template <class T, int width>
-__global__ void __launch_bounds__(threads) dropout_vectorized(Dropout<T> a, DropoutMask mask, int across) {
+__global__ void __launch_bounds__(threads)
+    dropout_vectorized(Dropout<T> a, DropoutMask mask, std::uint32_t across) {
     constexpr int lanes = vector_width<T>;
-    const std::int64_t i = blockIdx.x * static_cast<std::int64_t>(threads) + threadIdx.x;
-    const std::int64_t p = i / across, c = i % across * lanes;
+    // In 32 bits: a sample has less than 2^32 elements, and a division of 64 takes five times as long.
+    const std::uint32_t i = blockIdx.x * threads + threadIdx.x;
+    const std::int64_t p = i / across, c = static_cast<std::int64_t>(i % across) * lanes;
     if (p >= a.pixels) return;
     const int count = static_cast<int>(min(a.channels - c, std::int64_t{lanes}));
     for (std::int64_t n = blockIdx.y; n < a.batch; n += gridDim.y) {

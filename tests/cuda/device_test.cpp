@@ -6,6 +6,7 @@
 
 #include "core/context.h"
 #include "core/cuda/cuda.h"
+#include "core/tensor.h"
 #include "tests/support/cuda_machine.h"
 #include "tests/support/expect_error.h"
 
@@ -67,6 +68,33 @@ TEST_F(CudaDevice, VendorLibrariesThatCannotStartSaySo) {
         GTEST_SKIP() << "needs the virtual GPU";
     if (cuda::context(0, 0).cudnn != nullptr) GTEST_SKIP() << "the handle exists already";
     expect_error([] { cuda::vendor_context(0, 0); }, {"cuDNN cannot start"});
+}
+
+TEST_F(CudaDevice, ReleaseAllGivesBackWhatIsMadeAgainWhenAskedFor) {
+    const auto ones = [] {
+        cuda::vendor_context(0, 1000);
+        return Tensor::full({100}, 1, DType::float32, Device::cuda()).to_vector<float>();
+    };
+    ones();
+    if (testing::on_virtual_gpu()) {
+        for (const char* what : {"cuDNN handle", "device memory", "pinned memory"})
+            EXPECT_NE(testing::not_given_back().find(what), std::string::npos) << what;
+    }
+    cuda::release_all();
+    EXPECT_EQ(testing::not_given_back(), testing::on_virtual_gpu() ? "1 x stream\n" : "") << "the test's own";
+    EXPECT_EQ(ones(), std::vector<float>(100, 1));
+}
+
+// Destructors of static objects run when the CUDA runtime or cuDNN may have ended: what is left is left to the driver.
+TEST_F(CudaDevice, NothingIsAskedOfCudaAfterMain) {
+    GTEST_FLAG_SET(death_test_style, "threadsafe");
+    EXPECT_EXIT(
+        {
+            cuda::vendor_context(0, 1000);
+            std::exit(0);
+        },
+        ::testing::ExitedWithCode(0),
+        testing::on_virtual_gpu() ? "cuDNN handle not given back(.|\n)*device memory not given back" : "");
 }
 
 }  // namespace

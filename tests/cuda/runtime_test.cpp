@@ -149,7 +149,7 @@ TEST_F(RuntimeCuda, PhiloxWordsEqualTheHosts) {
             }
 }
 
-// A sample's draws by their address, the step read on the device. Normals to the fast sine's 2^-21 of a radius below 6.7.
+// A sample's draws by their address, the step read on the device. Normals to the fast sine's 2^-20.5 of a radius below 6.8.
 TEST_F(RuntimeCuda, PhiloxSampleFollowsTheAddress) {
     const std::uint64_t step = 77;
     const DeviceArray<std::uint64_t> device_step(&step, 1);

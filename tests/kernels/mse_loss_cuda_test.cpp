@@ -39,11 +39,11 @@ struct Options {
     bool short_workspace = false;
 };
 
-/// The noise of the GPU errs by up to 2^-20 of the largest normals; a gradient in bfloat16 is rounded once. Losses are
-/// float32 for both.
+/// The noise of a GPU errs by up to 2^-20.5 of its radius, which a single small difference shows most; a gradient in
+/// bfloat16 is rounded once. Losses are float32 for both.
 template <class T>
 constexpr double tolerance = std::is_same_v<T, float> ? 1e-6 : 4e-3;
-constexpr double loss_tolerance = 3e-7;
+constexpr double loss_tolerance = 2e-6, target_loss_tolerance = 3e-7;
 
 template <class T>
 class MseLossCuda : public testing::CudaTest {
@@ -116,8 +116,9 @@ TYPED_TEST(MseLossCuda, MatchesFloat64) {
                         SCOPED_TRACE(std::string(name_of(version)) + " " + std::to_string(s.batch) + "x" +
                                      std::to_string(s.pixels) + "x" + std::to_string(s.channels));
                         const auto got = this->run(s, in, options, version);
-                        expect_close(got.per_sample, expected.per_sample, loss_tolerance, 3 * loss_tolerance);
-                        expect_close(got.loss, expected.loss, loss_tolerance, loss_tolerance);
+                        const double bound = target ? target_loss_tolerance : loss_tolerance;
+                        expect_close(got.per_sample, expected.per_sample, bound, 3 * bound);
+                        expect_close(got.loss, expected.loss, bound, bound);
                         expect_close(got.grad, expected.grad, tolerance<T>, 10 * tolerance<T>);
                     }
                 }
@@ -179,7 +180,7 @@ TYPED_TEST(MseLossCuda, ManySamples) {
     const typename TestFixture::Input in(s);
     const auto expected = this->oracle(s, in, {});
     const auto got = this->run(s, in, {}, Version::best);
-    expect_close(got.per_sample, expected.per_sample, loss_tolerance, 10 * loss_tolerance);
+    expect_close(got.per_sample, expected.per_sample, loss_tolerance, 3 * loss_tolerance);
     expect_close(got.loss, expected.loss, loss_tolerance, loss_tolerance);
 }
 

@@ -67,7 +67,7 @@ struct Options {
     std::int64_t shift = 0;  ///< the images begin this many elements after an aligned address
 };
 
-/// float32: the GPU's sine errs by up to 2^-20 of the largest normals; bfloat16: the noise of the naive version and the
+/// float32: a GPU's sine errs by up to 2^-20.5 of the radius; bfloat16: the noise of the naive version and the
 /// result are rounded.
 template <class T>
 constexpr double tolerance = std::same_as<T, float> ? 1e-6 : 5e-3;

@@ -79,8 +79,8 @@ class ReverseStepCuda : public testing::CudaTest {
 using Types = ::testing::Types<float, bfloat16>;
 TYPED_TEST_SUITE(ReverseStepCuda, Types);
 
-// The state is float32 whatever eps is, so that both types are held to it. The noise of the GPU errs by up to 2^-20 of
-// the largest normals.
+// The state is float32 whatever eps is, so that both types are held to it. The noise of a GPU errs by up to 2^-20.5
+// of its radius, times sigma, which a single small element shows most.
 TYPED_TEST(ReverseStepCuda, MatchesFloat64) {
     for_each_schedule([&] {
         for (const Shape& s : shapes)
@@ -97,7 +97,7 @@ TYPED_TEST(ReverseStepCuda, MatchesFloat64) {
                         SCOPED_TRACE(std::string(name_of(version)) + " " + std::to_string(s.pixels) + "x" +
                                      std::to_string(s.channels));
                         const auto got = this->run(s, k, eps, start, {}, version);
-                        expect_close(got.x, expected, 5e-7, 5e-6);
+                        expect_close(got.x, expected, sigma > 0 ? 2e-6 : 5e-7, 5e-6);
                         expect_close(got.x0, expected_x0, 5e-7, 5e-6);
                     }
                 }

@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "core/cuda/cuda.h"
 #include "kernels/runtime/cuda_error.h"
 
 namespace ito::testing {
@@ -29,6 +30,19 @@ vgpu::Counters counted_total(const std::function<void()>& body) {
     }
     return total;
 }
+
+namespace {
+
+/// After the last test nothing may be left.
+class GivesEverythingBack : public ::testing::Environment {
+    void TearDown() override {
+        cuda::release_all();
+        EXPECT_EQ(not_given_back(), "");
+    }
+};
+[[maybe_unused]] const auto* const everything = ::testing::AddGlobalTestEnvironment(new GivesEverythingBack);
+
+}  // namespace
 
 void CudaTest::SetUp() {
     int count = 0;

@@ -37,6 +37,8 @@ bool without_driver(const std::function<void()>& body);
 /// What the virtual GPU has reported since the last forget_faults().
 std::string faults();
 void forget_faults();
+/// What the virtual GPU has given out and not got back, a line for each kind.
+std::string not_given_back();
 
 /// Skipped where no device answers; fails if the virtual GPU reported a fault or memory was leaked.
 class CudaTest : public ::testing::Test {

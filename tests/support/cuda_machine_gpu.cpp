@@ -37,4 +37,8 @@ std::string faults() {
 
 void forget_faults() {}
 
+std::string not_given_back() {
+    return {};
+}
+
 }  // namespace ito::testing

@@ -76,4 +76,11 @@ void forget_faults() {
     vgpu::clear_reports();
 }
 
+std::string not_given_back() {
+    std::string text;
+    for (const vgpu::Leak& leak : vgpu::leaks())
+        text += std::to_string(leak.count) + " x " + leak.what + "\n";
+    return text;
+}
+
 }  // namespace ito::testing

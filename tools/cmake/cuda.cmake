@@ -20,8 +20,15 @@ if(NOT ITO_CUDNN_INCLUDE_DIR OR NOT ITO_CUDNN_LIBRARY)
 endif()
 
 # The architectures of machine code, and one of PTX for those that come later. The virtual GPU translates the PTX of 80.
+# Older toolkits know fewer.
 if(NOT ITO_CUDA_ARCHITECTURES)
-  set(ITO_CUDA_ARCHITECTURES 80 86 89 90 100 120)
+  execute_process(COMMAND "${ITO_NVCC}" --list-gpu-arch OUTPUT_VARIABLE known COMMAND_ERROR_IS_FATAL ANY)
+  string(REGEX MATCHALL "[0-9]+" known "${known}")
+  foreach(architecture 80 86 89 90 100 120)
+    if(architecture IN_LIST known)
+      list(APPEND ITO_CUDA_ARCHITECTURES ${architecture})
+    endif()
+  endforeach()
 endif()
 set(ito_gencode)
 foreach(architecture ${ITO_CUDA_ARCHITECTURES})

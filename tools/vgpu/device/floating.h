@@ -1,5 +1,5 @@
 // Floating-point arithmetic. Results with .rn are IEEE's. The .approx functions are computed in double and rounded:
-// closer than the hardware's, hence not bit-identical to it.
+// closer than the hardware's, hence not bit-identical to it; or as far off as the PTX manual allows (worst_approximation).
 #pragma once
 
 #include "tools/vgpu/device/half.h"
@@ -164,6 +164,19 @@ template <class T, unsigned Fl = 0>
 inline V<T> frsqrt(V<T> a) {
     return finish<Fl>(quiet(static_cast<T>(1.0 / __builtin_sqrt(static_cast<F64>(flush<Fl>(a))))));
 }
+
+// With VGPU_APPROXIMATE=worst the approximate functions of float32 err by as much as the PTX manual allows them, up or
+// down as the argument's bits say; else this is 0 (executor/rounding.cpp).
+extern const bool worst_approximation;
+inline F64 approximation_error(F32 argument, F64 bound) {
+    if (!worst_approximation) {
+        return 0;
+    }
+    U32 hash = as<U32>(argument) * 0x9E3779B1u;
+    hash = (hash ^ hash >> 15) * 0x85EBCA77u;
+    return (hash & 0x10000u) != 0 ? bound : -bound;
+}
+
 // div.approx and div.full divide by the reciprocal; div.approx gives 0 for a divisor in (2^126, 2^128).
 template <class T, unsigned Fl = 0>
 inline F32 fdiv_approx(F32 a, F32 b) {
@@ -174,7 +187,8 @@ inline F32 fdiv_approx(F32 a, F32 b) {
                    ? canonical_nan(x)
                    : __builtin_copysignf(0.0f, x) * __builtin_copysignf(1.0f, y);
     }
-    return fdiv<F32, Fl & ~static_cast<unsigned>(RoundMask)>(a, b);
+    const F32 quotient = fdiv<F32, Fl & ~static_cast<unsigned>(RoundMask)>(a, b);
+    return static_cast<F32>(quotient * (1 + approximation_error(b, 0x1p-22)));
 }
 // rcp.approx.ftz.f64: the upper 32 bits of the reciprocal.
 inline F64 rcp_approx_f64(F64 a) {
@@ -236,7 +250,8 @@ inline V<T> fex2(V<T> a) {
     if constexpr (is_half<T>) {
         return finish_half<T, Fl>(double_to_half<T>(__builtin_exp2(half_to_float<T>(start_half<T, Fl>(a)))));
     } else {
-        return finish<Fl>(quiet(static_cast<F32>(__builtin_exp2(static_cast<F64>(flush<Fl>(a))))));
+        return finish<Fl>(quiet(static_cast<F32>(__builtin_exp2(static_cast<F64>(flush<Fl>(a))) *
+                                                 (1 + approximation_error(a, 0x1p-22)))));
     }
 }
 template <class T, unsigned Fl = 0>
@@ -253,12 +268,14 @@ inline F32 flg2(F32 a) {
     return finish<Fl>(quiet(static_cast<F32>(__builtin_log2(static_cast<F64>(flush<Fl>(a))))));
 }
 template <class T, unsigned Fl = 0>
-inline F32 fsin(F32 a) {
-    return finish<Fl>(quiet(static_cast<F32>(__builtin_sin(static_cast<F64>(flush<Fl>(a))))));
+inline F32 fsin(F32 a) {  // 2^-20.5 within a turn of 0, more beyond
+    return finish<Fl>(quiet(static_cast<F32>(__builtin_sin(static_cast<F64>(flush<Fl>(a))) +
+                                             approximation_error(a, 0x1.6a09e6p-21))));
 }
 template <class T, unsigned Fl = 0>
 inline F32 fcos(F32 a) {
-    return finish<Fl>(quiet(static_cast<F32>(__builtin_cos(static_cast<F64>(flush<Fl>(a))))));
+    return finish<Fl>(quiet(static_cast<F32>(__builtin_cos(static_cast<F64>(flush<Fl>(a))) +
+                                             approximation_error(-a, 0x1.6a09e6p-21))));
 }
 // PTX: copysign d, a, b has the sign of a and the magnitude of b.
 template <class T, unsigned Fl = 0>

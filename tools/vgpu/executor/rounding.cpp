@@ -2,11 +2,19 @@
 // compiler from moving or folding it.
 #include <cfenv>
 #include <cmath>
+#include <cstdlib>
+#include <string_view>
 
 #include "tools/vgpu/device/convert.h"
 #include "tools/vgpu/device/floating.h"
 
 namespace vgpu::device {
+
+const bool worst_approximation = [] {
+    const char* const wanted = std::getenv("VGPU_APPROXIMATE");
+    return wanted != nullptr && std::string_view(wanted) == "worst";
+}();
+
 namespace {
 
 class RoundingMode {
