@@ -183,10 +183,18 @@ TEST_F(AdamCuda, VersionsAgreeToTheBit) {
 }
 
 TEST_F(AdamCuda, DecayZeroCopiesIntoAnUninitialisedAverage) {
-    for (const Version version : {Version::naive, Version::fused}) {
-        auto s = make(1029);
-        train(s, {.ema = true, .ema_decay = 0}, version, true);
-        EXPECT_TRUE(bitwise_equal(s.ema, s.param));
+    for (const bool copy : {false, true}) {
+        const auto start = make(1029);
+        auto plain = start;
+        train(plain, {}, Version::naive);
+        for (const Version version : {Version::naive, Version::fused}) {
+            auto s = start;
+            train(s, {.ema = true, .copy = copy, .ema_decay = 0}, version, true);
+            EXPECT_TRUE(bitwise_equal(s.ema, s.param));
+            EXPECT_TRUE(bitwise_equal(s.param, plain.param));
+            EXPECT_TRUE(bitwise_equal(s.m, plain.m));
+            EXPECT_TRUE(bitwise_equal(s.v, plain.v));
+        }
     }
 }
 
