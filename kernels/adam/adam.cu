@@ -136,7 +136,8 @@ __global__ void __launch_bounds__(adam_threads) adam_fused(Adam<float> a) {
             store_vector(a.ema + begin, old);
         }
         if constexpr (copy) store_copy(a.copy + begin, p);
-    } else {  // the odd end
+    } else {  // the odd end: at most three elements, nothing to unroll
+#pragma unroll 1
         for (std::int64_t i = begin; i < a.count; ++i) {
             const float g = gradient(f, a.grad[i], a.param[i]);
             a.m[i] = first_moment(f, a.m[i], g);
@@ -148,7 +149,7 @@ __global__ void __launch_bounds__(adam_threads) adam_fused(Adam<float> a) {
     }
 }
 
-__global__ void clip(ClipByNorm a) {
+__global__ void __launch_bounds__(1) clip(ClipByNorm a) {
     const double norm = sqrt(*a.sum_squares);
     a.step->grad_scale = clip_factor(norm, a.max_norm);
     if (a.norm != nullptr) *a.norm = norm;

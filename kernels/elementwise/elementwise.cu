@@ -194,10 +194,12 @@ __global__ void __launch_bounds__(pointwise_threads) fill_vectorized(Rows<T, T> 
     Elements<T, width> values;
 #pragma unroll
     for (int i = 0; i < width; ++i) values.v[i] = value;
+    const uint4 word = std::bit_cast<uint4>(values);
     for_each_unit(
         a,
         [&](std::int64_t row, std::int64_t column) {
-            store_elements(a.y + row * a.y_pitch + column, values);
+            // An assignment becomes scalar stores, four times the sectors: the compiler sees that they are all the same.
+            __stwb(reinterpret_cast<uint4*>(a.y + row * a.y_pitch + column), word);
         },
         [&](std::int64_t row, std::int64_t column) { a.y[row * a.y_pitch + column] = value; });
 }

@@ -35,7 +35,7 @@ struct Memory {
     Coefficients k;
 
     __device__ Memory(uint4* shared, const Tiling& t, const Slab& s, int width, int slabs) {
-        const int padded = s.vectors * width, vectors = t.piece_pixels * s.vectors;
+        const int padded = gn::array_size(s.vectors, width), vectors = t.piece_pixels * s.vectors;
         const int parts = s.columns < warp_size ? static_cast<int>(blockDim.x) / warp_size : s.rows;
         grad_y = shared, x = shared + vectors;
         scratch = reinterpret_cast<float*>(shared + slabs * vectors);

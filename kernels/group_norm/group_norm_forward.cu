@@ -89,7 +89,7 @@ struct Memory {
     Coefficients k;
 
     __device__ Memory(uint4* shared, const Tiling& t, const Slab& s, int width) {
-        const int padded = s.vectors * width;
+        const int padded = gn::array_size(s.vectors, width);
         const int parts =
             s.columns < warp_size ? static_cast<int>(blockDim.x) / warp_size : static_cast<int>(s.rows);
         slab = shared;
@@ -295,7 +295,7 @@ __global__ void __launch_bounds__(gn::streamed_threads, 3)
     extern __shared__ uint4 shared[];
     constexpr int lanes = vector_width<T>;
     const Slab s(f.tiling);
-    const int padded = s.vectors * lanes;
+    const int padded = gn::array_size(s.vectors, lanes);
     float* const memory = reinterpret_cast<float*>(shared);
     const Coefficients k{memory, memory + padded, memory + 2 * padded};
     gn::start_coefficients<lanes>(f.a, s, k);
@@ -345,7 +345,8 @@ void launch_streamed(const Context& context, const GroupNormForward<T>& a, const
     const StreamedWorkspace space(carver, t, a.shape.batch);
     const dim3 grid(static_cast<unsigned>(t.blocks(a.shape.batch))), block(static_cast<unsigned>(t.threads));
     const std::size_t shared = static_cast<std::size_t>(t.shared_bytes(1, Memory::arrays, sizeof(T)));
-    const std::size_t arrays = static_cast<std::size_t>(t.vectors) * vector_width<T> * 3 * sizeof(float);
+    const std::size_t arrays =
+        static_cast<std::size_t>(gn::array_size(t.vectors, vector_width<T>)) * 3 * sizeof(float);
     with_access_width<T>(
         std::min(access_width(a.x, a.x_pitch), access_width(a.y, a.y_pitch)), [&]<int width>() {
             launch(context, "group_norm_piece_moments", group_norm_piece_moments<T, width>, grid, block,

@@ -47,6 +47,17 @@ struct DeviceLimits {
     }
 };
 
+/// An array of one value a channel in shared memory holds all vectors' first four channels, then all second ones
+/// (bfloat16 has eight a vector), so that neighbouring threads read neighbouring banks whether each has a vector or a
+/// channel: the second ones begin 16 banks on from the first ones.
+__host__ __device__ constexpr int second_quads(int vectors) {
+    return (vectors + 3) / 8 * 32 + 16;
+}
+/// Floats of such an array.
+__host__ __device__ constexpr int array_size(int vectors, int width) {
+    return vectors * 4 + (width == 8 ? second_quads(vectors) : 0);
+}
+
 /// How [batch, pixels, channels] is cut. Plain numbers, handed to the kernels as they are.
 struct Tiling {
     std::int64_t pixels = 0, channels = 0;
@@ -64,8 +75,7 @@ struct Tiling {
     std::int64_t shared_bytes(int slabs, int arrays, int element_bytes) const {
         const std::int64_t width = 16 / element_bytes;
         const std::int64_t parts = columns < warp_size ? threads / warp_size : threads / columns;
-        return slabs * slab_bytes() +
-               (parts * columns + static_cast<std::int64_t>(arrays) * vectors) * width * 4;
+        return slabs * slab_bytes() + (parts * columns * width + arrays * array_size(vectors, width)) * 4;
     }
 };
 
@@ -91,9 +101,16 @@ inline Tiling make_tiling(const GroupNormShape& shape, int element_bytes, std::i
     t.piece_pixels = static_cast<int>(blocks_for(shape.pixels, pieces));
     t.pieces = static_cast<int>(blocks_for(shape.pixels, t.piece_pixels));
     t.vectors = static_cast<int>(blocks_for(t.slice_channels() * element_bytes, 16));
-    // About four vectors a thread, so that as many loads are under way at a time.
+    // About four vectors a thread, so that as many loads are under way at a time; in a small slab, no more warps than
+    // have a vector or a group to work on.
     const std::int64_t wanted = t.slab_bytes() / 64;
-    t.threads = std::min(wanted >= 512 ? 512 : wanted >= 256 ? 256 : 128, most_threads);
+    const std::int64_t busy = std::max(t.slab_bytes() / 16, slice_groups * warp_size);
+    t.threads = std::min(wanted >= 512   ? 512
+                         : wanted >= 256 ? 256
+                         : busy > 64     ? 128
+                         : busy > 32     ? 64
+                                         : 32,
+                         most_threads);
     t.columns = 1;
     while (t.columns < t.vectors && t.columns < warp_size) t.columns *= 2;
     if (t.vectors > warp_size)
@@ -177,11 +194,10 @@ struct Slab {
     }
     /// This thread's vector in tile `tile`, at least `vectors` if it has none.
     __device__ int vector(int tile) const { return row < rows ? tile * columns + column : vectors; }
-    /// Where channel i stands in an array of one value a channel in shared memory: all vectors' first four channels, then
-    /// all second ones (bfloat16 has eight a vector), so that neighbouring threads read neighbouring banks.
+    /// Where channel i stands in an array of one value a channel.
     template <int width>
     __device__ int place(int i) const {
-        return i % width / 4 * vectors * 4 + i / width * 4 + i % 4;
+        return i % width / 4 * second_quads(vectors) + i / width * 4 + i % 4;
     }
     /// Channels of a vector that exist: fewer than its width at the end of a slice of an odd number.
     __device__ int count(int vector, int width) const { return min(width, channels - vector * width); }
@@ -217,7 +233,7 @@ __device__ void column_sums(const Slab& s, int tile, float (&value)[width], floa
     const bool narrow = s.columns < warp_size;
     const int part = narrow ? thread / warp_size : s.row;
     const int parts = narrow ? static_cast<int>(blockDim.x) / warp_size : s.rows;
-    __syncthreads();
+    __syncthreads();  // the sums before these, or those of the tile before, may still be read
     if (narrow ? lane < s.columns : s.row < s.rows) {
         // All first quads of a row, then all second: neighbouring threads write neighbouring banks.
         float4* const to = reinterpret_cast<float4*>(scratch) + part * s.columns * (width / 4) + s.column;
@@ -230,9 +246,9 @@ __device__ void column_sums(const Slab& s, int tile, float (&value)[width], floa
     for (int i = thread; i < s.columns * width; i += static_cast<int>(blockDim.x)) {
         float total = 0;
         for (int k = 0; k < parts; ++k) total += scratch[k * s.columns * width + i];
-        const int column = i / 4 % s.columns, quad = i / 4 / s.columns;
+        const int quad = width == 8 && i / 4 >= s.columns, column = i / 4 - quad * s.columns;
         const int vector = tile * s.columns + column;
-        if (vector < s.vectors) out[(quad * s.vectors + vector) * 4 + i % 4] = total;
+        if (vector < s.vectors) out[quad * second_quads(s.vectors) + vector * 4 + i % 4] = total;
     }
 }
 
@@ -242,7 +258,7 @@ __device__ void load_channels(const Slab& s, int vector, const float* array, flo
 #pragma unroll
     for (int q = 0; q < width / 4; ++q) {
         const float4 four = vector < s.vectors
-                                ? reinterpret_cast<const float4*>(array)[q * s.vectors + vector]
+                                ? reinterpret_cast<const float4*>(array + q * second_quads(s.vectors))[vector]
                                 : make_float4(0, 0, 0, 0);
         to[4 * q] = four.x, to[4 * q + 1] = four.y, to[4 * q + 2] = four.z, to[4 * q + 3] = four.w;
     }

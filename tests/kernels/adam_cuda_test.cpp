@@ -18,7 +18,7 @@ using testing::Pitched;
 
 struct Options {
     bool decoupled = false, ema = false, copy = false;
-    double weight_decay = 0, grad_scale = 1, ema_decay = 0.99;
+    double weight_decay = 0, grad_scale = 1, ema_decay = 0.99, eps = 1e-8;
 };
 
 template <class T>
@@ -63,6 +63,7 @@ Adam<T> adam_args(std::int64_t count, const Options& options) {
     args.count = count;
     args.weight_decay = options.weight_decay;
     args.decoupled = options.decoupled;
+    args.eps = options.eps;
     return args;
 }
 
@@ -127,7 +128,8 @@ TEST_F(AdamCuda, MatchesFloat64) {
                     for (const bool ema : {false, true})
                         for (const bool copy : {false, true}) {
                             SCOPED_TRACE(std::string(name_of(version)) + " " + std::to_string(n));
-                            const Options options{decoupled, ema, copy, 0.1, 0.7};
+                            // An eps that shows: a percent or two of the denominators.
+                            const Options options{decoupled, ema, copy, 0.1, 0.7, 0.99, 1e-3};
                             const auto start = make(n);
                             auto got = start;
                             auto expected = widen(start);
@@ -165,23 +167,34 @@ TEST_F(AdamCuda, AWrongCoefficientShows) {
 }
 
 TEST_F(AdamCuda, VersionsAgreeToTheBit) {
-    for (const bool decoupled : {false, true}) {
-        const Options options{decoupled, true, true, 0.1, 0.7};
-        auto one = make(1029), two = one;
-        train(one, options, Version::naive), train(two, options, Version::fused);
-        EXPECT_TRUE(bitwise_equal(one.param, two.param));
-        EXPECT_TRUE(bitwise_equal(one.m, two.m));
-        EXPECT_TRUE(bitwise_equal(one.v, two.v));
-        EXPECT_TRUE(bitwise_equal(one.ema, two.ema));
-        for (std::size_t i = 0; i < one.copy.size(); ++i) ASSERT_EQ(one.copy[i].bits, two.copy[i].bits);
-    }
+    for (const bool decoupled : {false, true})
+        for (const bool ema : {false, true})
+            for (const bool copy : {false, true}) {
+                const Options options{decoupled, ema, copy, 0.1, 0.7, 0.99, 1e-3};
+                auto one = make(1031), two = one;
+                train(one, options, Version::naive), train(two, options, Version::fused);
+                EXPECT_TRUE(bitwise_equal(one.param, two.param));
+                EXPECT_TRUE(bitwise_equal(one.m, two.m));
+                EXPECT_TRUE(bitwise_equal(one.v, two.v));
+                EXPECT_TRUE(bitwise_equal(one.ema, two.ema));
+                for (std::size_t i = 0; i < one.copy.size(); ++i)
+                    ASSERT_EQ(one.copy[i].bits, two.copy[i].bits);
+            }
 }
 
 TEST_F(AdamCuda, DecayZeroCopiesIntoAnUninitialisedAverage) {
-    for (const Version version : {Version::naive, Version::fused}) {
-        auto s = make(1029);
-        train(s, {.ema = true, .ema_decay = 0}, version, true);
-        EXPECT_TRUE(bitwise_equal(s.ema, s.param));
+    for (const bool copy : {false, true}) {
+        const auto start = make(1029);
+        auto plain = start;
+        train(plain, {}, Version::naive);
+        for (const Version version : {Version::naive, Version::fused}) {
+            auto s = start;
+            train(s, {.ema = true, .copy = copy, .ema_decay = 0}, version, true);
+            EXPECT_TRUE(bitwise_equal(s.ema, s.param));
+            EXPECT_TRUE(bitwise_equal(s.param, plain.param));
+            EXPECT_TRUE(bitwise_equal(s.m, plain.m));
+            EXPECT_TRUE(bitwise_equal(s.v, plain.v));
+        }
     }
 }
 

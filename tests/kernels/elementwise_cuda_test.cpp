@@ -387,12 +387,21 @@ TEST_F(CopyCuda, MovesTheLeastBytes) {
             EXPECT_EQ(total.global_load_requests, requests);
             EXPECT_EQ(total.global_store_requests, requests);
         }
-    const DeviceArray<std::uint8_t> y(8192);
-    const auto total = testing::counted_total([&] {
-        cuda::fill(context(), {1, 8192, DType::uint8, 3, y.data(), 8192}, Version::vectorized);
-    });
-    EXPECT_EQ(total.bytes_written, 8192u);
-    EXPECT_EQ(total.global_store_requests, 8192u / (16 * 32));
+}
+
+TEST_F(CopyCuda, FillMovesTheLeastBytes) {
+    if (!testing::on_virtual_gpu()) GTEST_SKIP() << "only the virtual GPU counts bytes";
+    for (const DType type : all) {
+        SCOPED_TRACE(name_of(type));
+        const std::size_t bytes = 8192 * size_of(type);
+        const DeviceArray<std::byte> y(bytes);
+        const auto total = testing::counted_total([&] {
+            cuda::fill(context(), {1, 8192, type, 3, y.data(), 8192}, Version::vectorized);
+        });
+        EXPECT_EQ(total.bytes_written, bytes);
+        EXPECT_EQ(total.global_store_sectors, bytes / 32);
+        EXPECT_EQ(total.global_store_requests, bytes / (16 * 32));
+    }
 }
 
 TEST_F(CopyCuda, RefusesWhatItDoesNotHave) {

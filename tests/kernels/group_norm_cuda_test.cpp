@@ -23,12 +23,26 @@ const Case cuda_cases[] = {
     {1, 200, 64, 16, true, false, true, 0.2f, 8}, {1, 130, 130, 10, true, true, true, 0.1f, 2},
     {5, 16, 1, 1, false, false, true, 0.1f, 1},   {2, 37, 17, 17, true, true, true, 0.25f, 0},
     {1, 3, 1100, 1, true, true, true, 0.1f, 1},   {1, 70, 200, 2, true, false, true, 0.1f, 16},
+    {1, 3, 1104, 1, true, true, true, 0.1f, 0},
 };
 const Version all_versions[] = {Version::naive, Version::resident, Version::streamed, Version::best};
 
 /// Half a unit in the last place, relative: what rounding the result once costs.
 template <class T>
 constexpr double rounding = std::is_same_v<T, float> ? 6e-8 : 4e-3;
+
+/// bfloat16: nearly all elements are the exact result rounded to nearest; the few others lie where float32's own rounding
+/// crosses a tie. Tolerances do not tell that from truncation, which biases every step of a training.
+template <class T>
+void expect_rounded(const Pitched<T>& got, const Pitched<double>& exact) {
+    if constexpr (std::is_same_v<T, bfloat16>) {
+        std::int64_t others = 0;
+        for (std::int64_t r = 0; r < got.rows(); ++r)
+            for (std::int64_t c = 0; c < got.columns(); ++c)
+                others += got.at(r, c).bits != bfloat16(static_cast<float>(exact.at(r, c))).bits;
+        EXPECT_LE(others, got.rows() * got.columns() / 50 + 1);
+    }
+}
 
 /// The inputs of a Data on the device, and its outputs, which come back() into it.
 template <class T>
@@ -142,6 +156,7 @@ TYPED_TEST(GroupNormCuda, ForwardMatchesFloat64) {
                 Data<T> result = data;
                 this->forward(result, version);
                 expect_close(result.y, exact.y, 2e-7 + rounding<T>, 2e-6 + 10 * rounding<T>);
+                expect_rounded(result.y, exact.y);
                 expect_close(result.mean, exact.mean, 1e-7, 3e-7);
                 expect_close(result.rstd, exact.rstd, 2e-7, 6e-7);
             }
@@ -268,8 +283,7 @@ TYPED_TEST(GroupNormCuda, ForwardRepeatsToTheBit) {
         }
 }
 
-// Bytes and whole sectors against the floor, and bank conflicts: none in a slab, a few in the arrays of one value a
-// channel. The remainder is gamma and beta (8 bytes a channel and block) and streamed's moments of small pieces.
+// Bytes and whole sectors against the floor, and no bank conflicts. The remainder is gamma and beta (8 bytes a channel and block) and streamed's moments of small pieces.
 TYPED_TEST(GroupNormCuda, ForwardMovesTheLeastBytes) {
     using T = TypeParam;
     if (!testing::on_virtual_gpu()) GTEST_SKIP() << "only the virtual GPU counts bytes";
@@ -282,8 +296,7 @@ TYPED_TEST(GroupNormCuda, ForwardMovesTheLeastBytes) {
         EXPECT_LE(static_cast<double>(total.bytes_read + total.bytes_written), 1.1 * passes * bytes);
         EXPECT_LE(32 * static_cast<double>(total.global_load_sectors + total.global_store_sectors),
                   1.1 * passes * bytes);
-        EXPECT_LE(static_cast<double>(total.bank_conflicts),
-                  version == Version::resident ? 0 : 0.1 * static_cast<double>(total.shared_passes));
+        EXPECT_EQ(total.bank_conflicts, 0u);
     }
 }
 
@@ -302,17 +315,21 @@ TYPED_TEST(GroupNormCuda, BackwardMatchesFloat64) {
                 Data<T> result = data;
                 this->backward(result, accumulate, version);
                 // With one element a group the gradient is nothing but cancellation.
-                if (c.pixels > 1)
+                if (c.pixels > 1) {
                     expect_close(result.grad_x, exact.grad_x, 1e-6 + rounding<T>, 1e-5 + 10 * rounding<T>);
+                    expect_rounded(result.grad_x, exact.grad_x);
+                }
                 expect_close(result.grad_gamma, exact.grad_gamma, 1e-6, 5e-6);
                 expect_close(result.grad_beta, exact.grad_beta, 1e-6, 5e-6);
                 const bool shift_matters = c.channels > c.groups || accumulate;
                 if (c.shift && shift_matters && c.pixels > 1)
                     expect_close(result.grad_shift, exact.grad_shift, 3e-6 + rounding<T>,
                                  2e-5 + 10 * rounding<T>);
-                if (c.scale_shift)
+                if (c.scale_shift) {
                     expect_close(result.grad_scale_shift, exact.grad_scale_shift, 1e-6 + rounding<T>,
                                  5e-6 + 10 * rounding<T>);
+                    expect_rounded(result.grad_scale_shift, exact.grad_scale_shift);
+                }
             };
             check(Version::naive);  // in every schedule: BackwardRepeatsToTheBit
             for_each_schedule([&] {
@@ -461,8 +478,7 @@ TYPED_TEST(GroupNormCuda, BackwardMovesTheLeastBytes) {
         EXPECT_LE(static_cast<double>(total.bytes_read + total.bytes_written), 1.1 * passes * bytes);
         EXPECT_LE(32 * static_cast<double>(total.global_load_sectors + total.global_store_sectors),
                   1.1 * passes * bytes);
-        EXPECT_LE(static_cast<double>(total.bank_conflicts),
-                  version == Version::resident ? 0 : 0.1 * static_cast<double>(total.shared_passes));
+        EXPECT_EQ(total.bank_conflicts, 0u);
     }
 }
 

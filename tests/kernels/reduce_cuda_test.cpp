@@ -111,6 +111,26 @@ TYPED_TEST(ReduceCuda, EveryElementCounts) {
     }
 }
 
+// The second launch adds with all warps, more than one value a thread: 1100 pieces of different sums, rows that overlap,
+// each eight elements on.
+TYPED_TEST(ReduceCuda, EveryPieceCounts) {
+    using T = TypeParam;
+    constexpr std::int64_t rows = 1100, columns = 8192, pitch = 8;
+    std::vector<T> host(static_cast<std::size_t>((rows - 1) * pitch + columns), testing::convert<T>(0.0f));
+    double expected = 0;
+    for (std::int64_t row = 0; row < rows; ++row) {  // one element more for this row and the 1023 behind it
+        const std::int64_t value = row % 7 + 1;
+        host[static_cast<std::size_t>(columns - 1 + row * pitch)] =
+            testing::convert<T>(static_cast<float>(value));
+        expected += static_cast<double>(value * std::min(rows - row, columns / pitch));
+    }
+    const DeviceArray<T> data(host);
+    const DeviceArray<double> out(1);
+    const Context with = this->context(cuda::reduce_workspace(rows * columns));
+    cuda::sum(with, {rows, columns, data.data(), pitch, out.data()}, Version::vectorized);
+    EXPECT_EQ(out.to_vector()[0], expected);
+}
+
 TYPED_TEST(ReduceCuda, FactorScalesTheSum) {
     using T = TypeParam;
     for (const std::int64_t n : {100, 20000}) {
