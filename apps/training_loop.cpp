@@ -1,0 +1,290 @@
+// The loop of ito train: steps, and all that is shown and written between them.
+#include "apps/training_loop.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "apps/commands.h"
+#include "apps/figures.h"
+#include "apps/metrics_log.h"
+#include "apps/terminal.h"
+#include "core/autograd/node.h"
+#include "core/context.h"
+#include "core/error.h"
+#include "diffusion/image/grid.h"
+#include "diffusion/image/png.h"
+#include "diffusion/tensorboard.h"
+
+namespace ito::apps {
+
+namespace fs = std::filesystem;
+using namespace diffusion;
+
+std::vector<std::string> training_description(const TrainConfig& config, Trainer& trainer, const Run& run) {
+    const auto& data = trainer.dataset();
+    const std::string length = trainer.total_steps() > 0 ? fmt::format("{} steps", trainer.total_steps())
+                                                         : fmt::format("{:g} minutes", config.minutes);
+    return {fmt::format("data      {}: {} images of {}x{}x{}", config.data, data.count, data.height,
+                        data.width, data.channels),
+            fmt::format("model     {:.2f} M parameters, {} on {} {}",
+                        static_cast<double>(trainer.model().parameter_count()) / 1e6,
+                        Execution{config.device, config.threads}.device_text(), threads(),
+                        threads() == 1 ? "thread" : "threads"),
+            fmt::format("schedule  {} timesteps, prior {:.2g} bits/dim", config.timesteps,
+                        trainer.schedule().prior_bits_per_dim(trainer.data_second_moment())),
+            fmt::format("training  {} of {} images{}{}", length, trainer.images_per_step(),
+                        trainer.steps_done() > 0 ? fmt::format(", on from step {}", trainer.steps_done())
+                                                 : std::string(),
+                        run.root().empty() ? std::string() : fmt::format(" -> {}", run.root().string()))};
+}
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::int64_t preview_images = 16, preview_steps = 50;
+
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// The loop of one command, with all that it shows and writes on the way.
+class Training {
+  public:
+    Training(const TrainConfig& config, Trainer& trainer, const Run& run, const StepTrace& trace)
+        : config_(config),
+          trainer_(trainer),
+          run_(run),
+          trace_(trace),
+          metrics_(run.metrics(), trainer.steps_done()) {
+        if (config.tensorboard) board_.emplace(run.tensorboard(), trainer.steps_done(), MetricsLog::every);
+    }
+
+    /// The exit status.
+    int operator()();
+
+  private:
+    StepMetrics step();
+    [[noreturn]] void end_diverged(const Diverged& error);
+    void count(const StepMetrics& done);
+    void write_metrics();
+    void plan_steps();
+    void show(bool last);
+    void save();
+    bool preview();
+    bool figures();
+
+    bool complete() const {
+        return trainer_.total_steps() > 0 && trainer_.steps_done() >= trainer_.total_steps();
+    }
+    bool out_of_time() const { return limit_ > 0 && seconds_since(start_) >= limit_; }
+    std::int64_t steps_made() const { return trainer_.steps_done() - first_step_; }
+    double seconds_per_step() const {
+        // The first step sets up memory and plans, and tells little about the others.
+        return steps_made() < 2
+                   ? seconds_since(start_)
+                   : (seconds_since(second_step_) - paused_) / static_cast<double>(steps_made() - 1);
+    }
+
+    const TrainConfig& config_;
+    Trainer& trainer_;
+    const Run& run_;
+    const StepTrace& trace_;
+    MetricsLog metrics_;
+    std::optional<TensorboardWriter> board_;
+    ProgressLine progress_;
+    const std::int64_t first_step_ = trainer_.steps_done();
+    const Clock::time_point start_ = Clock::now();
+    const double limit_ = config_.minutes * 60;
+    Clock::time_point second_step_ = start_;
+    double paused_ = 0;  // seconds of saving and previews, which do not count as training
+    StepMetrics last_;
+    double shown_loss_ = 0;
+    Clock::time_point speed_start_ = start_;
+    std::int64_t speed_steps_ = 0;
+    double images_per_second_ = 0;
+};
+
+void Training::end_diverged(const Diverged& error) {
+    const auto kept = run_.latest_checkpoint();
+    fail(
+        "{}; {}; ito train --resume {} --anomaly names the op that made it; a lower --lr or --clip 1 may "
+        "help",
+        error.what(),
+        kept ? fmt::format("the checkpoint {} stays", kept->filename().string())
+             : std::string("there is no checkpoint yet"),
+        run_.root().string());
+}
+
+StepMetrics Training::step() {
+    try {
+        if (!trace_.wanted(steps_made() + 1)) return trainer_.step();
+        Timeline timeline;
+        const trace::Listen listen(timeline);
+        const StepMetrics metrics = trainer_.step();
+        progress_.print(trace_.write(timeline, metrics.step));
+        return metrics;
+    } catch (const Diverged& error) {
+        end_diverged(error);
+    } catch (const Error& error) {
+        if (!autograd::anomaly_mode()) throw;
+        fail("step {}: {}", trainer_.steps_done() + 1, error.what());
+    }
+}
+
+void Training::count(const StepMetrics& done) {
+    last_ = done;
+    if (steps_made() == 1) second_step_ = Clock::now();
+    // A running mean over about the last 50 steps: a single batch's loss says little.
+    const double weight = std::max(0.02, 1 / static_cast<double>(steps_made()));
+    shown_loss_ += weight * (done.loss - shown_loss_);
+    ++speed_steps_;
+}
+
+void Training::write_metrics() {
+    const auto& window = trainer_.window();
+    nlohmann::ordered_json quartiles;
+    for (std::int64_t q = 0; q < LossByTimestep::quartiles; ++q) {
+        const auto mean = window.by_timestep.mean(q);
+        quartiles.push_back(mean ? nlohmann::ordered_json(*mean) : nlohmann::ordered_json());
+    }
+    metrics_.write({{"step", last_.step},
+                    {"loss", window.mean_loss()},
+                    {"loss_by_timestep", quartiles},
+                    {"grad_norm", window.mean_grad_norm()},
+                    {"lr", last_.lr},
+                    {"images_per_second", images_per_second_},
+                    {"seconds", metrics_.seconds_before() + seconds_since(start_)}});
+    if (!board_) return;
+    std::vector<std::pair<std::string, double>> scalars{{"train/loss", window.mean_loss()},
+                                                        {"train/grad_norm", window.mean_grad_norm()},
+                                                        {"train/lr", last_.lr},
+                                                        {"train/images_per_second", images_per_second_}};
+    for (std::int64_t q = 0; q < LossByTimestep::quartiles; ++q)
+        if (const auto mean = window.by_timestep.mean(q))
+            scalars.emplace_back(fmt::format("loss_by_timestep/quartile_{}", q + 1), *mean);
+    board_->scalars(last_.step, scalars);
+}
+
+/// Without --steps the speed at the beginning tells how many fit, so that the learning rate's decay ends with the
+/// time.
+void Training::plan_steps() {
+    if (trainer_.total_steps() > 0) return;
+    const double left = limit_ - seconds_since(start_);
+    if (steps_made() < 3 || limit_ - left < std::min(0.05 * limit_, 10.0)) return;
+    const auto more = static_cast<std::int64_t>(left / seconds_per_step());
+    trainer_.set_total_steps(last_.step + std::max<std::int64_t>(more, 0));
+    progress_.print(fmt::format("step {}: planned {} steps to fit {:g} minutes", last_.step,
+                                trainer_.total_steps(), config_.minutes));
+}
+
+void Training::show(bool last) {
+    const std::int64_t total = trainer_.total_steps();
+    double left = seconds_per_step() * static_cast<double>(total - last_.step);
+    if (limit_ > 0) left = std::min(total > 0 ? left : limit_, limit_ - seconds_since(start_));
+    progress_.show(fmt::format("step {}/{}  loss {:.4f}  {:.{}f} images/s  {} left", last_.step,
+                               total > 0 ? std::to_string(total) : "?", shown_loss_, images_per_second_,
+                               images_per_second_ < 10 ? 1 : 0, format_duration(std::max(left, 0.0))),
+                   last);
+}
+
+void Training::save() {
+    try {
+        trainer_.save(run_);
+    } catch (const Diverged& error) {
+        end_diverged(error);
+    }
+    progress_.print(
+        fmt::format("step {}: saved{}", trainer_.steps_done(),
+                    steps_made() > 0 ? fmt::format("  loss {:.4f}", shown_loss_) : std::string()));
+}
+
+/// False if it was interrupted.
+bool Training::preview() {
+    const auto& data = trainer_.dataset();
+    const std::int64_t side = std::max(data.height, data.width);
+    const auto count = std::clamp<std::int64_t>(max_image_pixels / 2 / (side * side), 1, preview_images);
+    try {
+        const auto pixels =
+            trainer_.sample(count, std::min(preview_steps, config_.timesteps), [] { return !interrupted(); })
+                .to_vector<float>();
+        const fs::path path = run_.samples() / fmt::format("step-{:08}.png", trainer_.steps_done());
+        const Image grid =
+            make_grid(std::span<const float>(pixels), count, data.height, data.width, data.channels,
+                      {.upscale = default_upscale(count, data.height, data.width)});
+        write_png(path, grid);
+        if (board_) board_->image(trainer_.steps_done(), "samples", grid);
+        progress_.print(fmt::format("step {}: samples -> {}", trainer_.steps_done(), path.string()));
+    } catch (const Error&) {
+        if (!interrupted()) throw;
+        return false;
+    }
+    return true;
+}
+
+/// False if it was interrupted. From the weights on the disk: `ito figures` makes the same ones.
+bool Training::figures() {
+    FigureOptions options;
+    options.steps = std::min(options.steps, config_.timesteps);
+    const auto real = trainer_.images(figure_images(trainer_.dataset().count, options.images, options.seed));
+    return make_figures(run_, load_pipeline(run_.root()), run_.figures(), options, real, progress_);
+}
+
+int Training::operator()() {
+    for (const std::string& line : training_description(config_, trainer_, run_)) progress_.print(line);
+    while (!complete() && !interrupted() && !out_of_time()) {
+        count(step());
+        plan_steps();
+        const double elapsed = seconds_since(speed_start_);
+        const bool line = last_.step % MetricsLog::every == 0;
+        if (line || images_per_second_ == 0 || elapsed > 2)
+            images_per_second_ = static_cast<double>(speed_steps_ * trainer_.images_per_step()) / elapsed;
+        if (line) {
+            write_metrics();
+            trainer_.window() = {};
+            speed_steps_ = 0;
+            speed_start_ = Clock::now();
+        }
+        show(complete());
+        if (complete()) break;
+        const auto pause = Clock::now();
+        if (last_.step % config_.save_every == 0) save();
+        if (config_.sample_every > 0 && last_.step % config_.sample_every == 0 && !interrupted()) preview();
+        paused_ += seconds_since(pause);
+        speed_start_ += Clock::now() - pause;
+    }
+    const bool stopped = interrupted() && !complete();
+    if (!trace_.file.empty() && steps_made() < trace_.step)
+        progress_.print(fmt::format("no trace was written: the training ended before step {} of this command",
+                                    trace_.step));
+    // The steps since the last line; they stay in the checkpoint's window too, for a resumed training's next line.
+    if (trainer_.window().steps > 0 && steps_made() > 0) write_metrics();
+    if (!complete() && !stopped && trainer_.total_steps() > 0)
+        progress_.print(fmt::format("the {:g} minutes are over at step {}/{}", config_.minutes, last_.step,
+                                    trainer_.total_steps()));
+    save();
+    if (stopped) {
+        report_training(run_, config_);
+        progress_.print(
+            fmt::format("interrupted; continue with: ito train --resume {}", run_.root().string()));
+        return exit_interrupted;
+    }
+    const bool whole = preview() && figures();
+    report_training(run_, config_);
+    progress_.print(fmt::format("{} in {}; look at {}, sample with: ito sample {}",
+                                whole ? "done" : "trained, pictures interrupted,",
+                                format_duration(seconds_since(start_)),
+                                (run_.root() / "report.html").string(), run_.root().string()));
+    return whole ? 0 : exit_interrupted;
+}
+
+}  // namespace
+
+int run_training(const TrainConfig& config, Trainer& trainer, const Run& run, const StepTrace& trace) {
+    return Training(config, trainer, run, trace)();
+}
+
+}  // namespace ito::apps

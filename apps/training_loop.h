@@ -1,0 +1,23 @@
+#pragma once
+// The loop of ito train.
+
+#include <string>
+#include <vector>
+
+#include "apps/timeline.h"
+#include "diffusion/run.h"
+#include "diffusion/train_config.h"
+#include "diffusion/trainer.h"
+
+namespace ito::apps {
+
+/// What is about to be trained, a line each: data, model, schedule, length.
+std::vector<std::string> training_description(const diffusion::TrainConfig& config,
+                                              diffusion::Trainer& trainer, const diffusion::Run& run);
+
+/// Trains until the end, Ctrl-C, or the end of the time, with metrics, checkpoints, previews and the report in `run`.
+/// Returns the exit status.
+int run_training(const diffusion::TrainConfig& config, diffusion::Trainer& trainer, const diffusion::Run& run,
+                 const StepTrace& trace);
+
+}  // namespace ito::apps
