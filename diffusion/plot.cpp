@@ -92,10 +92,12 @@ std::string axes(const Plot& plot, const Axis& x, const Axis& y) {
                        height - bottom, height - bottom);
     svg += fmt::format("<text x='{}' y='{}' text-anchor='middle'>{}</text>", (left + width - right) / 2,
                        height - 6, escaped_markup(plot.x_label));
-    if (!plot.y_label.empty())
-        svg += fmt::format(
-            "<text x='12' y='{0}' text-anchor='middle' transform='rotate(-90 12 {0})'>{1}</text>",
-            (y.last + y.first) / 2, escaped_markup(plot.y_label) + (y.logarithmic ? ", log" : ""));
+    std::string y_label = escaped_markup(plot.y_label);
+    if (y.logarithmic) y_label = y_label.empty() ? "log" : fmt::format("{}, log", y_label);
+    if (!y_label.empty())
+        svg +=
+            fmt::format("<text x='12' y='{0}' text-anchor='middle' transform='rotate(-90 12 {0})'>{1}</text>",
+                        (y.last + y.first) / 2, y_label);
     return svg;
 }
 
@@ -165,8 +167,10 @@ std::vector<double> round_ticks(double low, double high, int count) {
     for (const double digit : {5.0, 2.0, 1.0})
         if (digit * power >= rough * (1 - 1e-9)) step = digit * power;
     std::vector<double> ticks;
-    for (double k = std::ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; ++k)
-        ticks.push_back(k == 0 ? 0.0 : k * step);
+    // Counted, because adding one to a large k may not change it.
+    const double first = std::ceil(low / step - 1e-9);
+    for (int i = 0; i <= 4 * count && (first + i) * step <= high + 1e-9 * step; ++i)
+        ticks.push_back((first + i) * step + 0.0);  // no negative zero
     if (ticks.empty()) ticks.push_back(low);
     return ticks;
 }

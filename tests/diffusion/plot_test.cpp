@@ -25,6 +25,7 @@ TEST(Plot, TicksAreRoundAndInside) {
     expect(-1, 1, {-1, -0.5, 0, 0.5, 1});
     expect(0.0098, 0.0102, {0.0098, 0.0099, 0.01, 0.0101, 0.0102});
     expect(3, 3, {3});
+    EXPECT_LE(round_ticks(1e300, std::nextafter(1e300, 2e300), 5).size(), 21u);
 }
 
 TEST(Plot, SmoothingKeepsEndsMeansAndLines) {
@@ -66,6 +67,7 @@ TEST(Plot, WideRangesAreLogarithmic) {
     EXPECT_TRUE(has(svg, "y, log"));
     EXPECT_TRUE(has(svg, "points='56.0,28.0 250.0,125.0 444.0,222.0 '")) << svg;  // 0.1 is in the middle
     for (const char* tick : {">1</text>", ">0.1</text>", ">0.02</text>"}) EXPECT_TRUE(has(svg, tick)) << tick;
+    EXPECT_TRUE(has(to_svg({.series = {{"", {{1, 1}, {2, 9}}}}}), ">log<"));
     // A zero has no logarithm.
     EXPECT_FALSE(has(to_svg({.y_label = "y", .series = {{"", {{1, 1}, {2, 0}}}}}), "log"));
 }
