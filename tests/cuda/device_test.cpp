@@ -64,10 +64,11 @@ TEST_F(CudaDevice, VendorHandlesAreMadeOnceAndKept) {
 }
 
 TEST_F(CudaDevice, VendorLibrariesThatCannotStartSaySo) {
+    cuda::release_all();  // the handle may exist already
     if (!testing::fail_next("cudnnCreate", 1, cudaErrorMemoryAllocation))
         GTEST_SKIP() << "needs the virtual GPU";
-    if (cuda::context(0, 0).cudnn != nullptr) GTEST_SKIP() << "the handle exists already";
     expect_error([] { cuda::vendor_context(0, 0); }, {"cuDNN cannot start"});
+    cudaGetLastError();
 }
 
 TEST_F(CudaDevice, ReleaseAllGivesBackWhatIsMadeAgainWhenAskedFor) {
@@ -94,7 +95,7 @@ TEST_F(CudaDevice, NothingIsAskedOfCudaAfterMain) {
             std::exit(0);
         },
         ::testing::ExitedWithCode(0),
-        testing::on_virtual_gpu() ? "cuDNN handle not given back(.|\n)*device memory not given back" : "");
+        testing::on_virtual_gpu() ? "2 x stream not given back" : "");  // one is the test's
 }
 
 }  // namespace
