@@ -167,7 +167,7 @@ void report_training(const Run& run, const TrainConfig& config) {
     write_report(run, {{"processor", processor_name()},
                        {"threads", fmt::format("{} of {} processors", threads(), online_processors())},
                        {"memory", fmt::format("{:.1f} GiB", static_cast<double>(memory().total) / gib)},
-                       {"device", to_string(Device::parse(config.device))},
+                       {"device", Execution{config.device, config.threads}.device_text()},
                        {"instruction set", instruction_set_line()},
                        {"version", version_line()},
                        {"build", build_line()},
