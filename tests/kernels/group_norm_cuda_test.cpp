@@ -468,7 +468,12 @@ TYPED_TEST(GroupNormCuda, RefusesWhatItDoesNotHave) {
 TYPED_TEST(GroupNormCuda, BackwardMovesTheLeastBytes) {
     using T = TypeParam;
     if (!testing::on_virtual_gpu()) GTEST_SKIP() << "only the virtual GPU counts bytes";
-    for (const auto& [version, passes] : {std::pair{Version::resident, 3}, std::pair{Version::streamed, 5}}) {
+    // A slab is 64 KiB here. Where two do not fit beside the block's other arrays, x is read twice.
+    int shared = 0;
+    ASSERT_EQ(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), cudaSuccess);
+    const int resident = shared > (144 << 10) ? 3 : 4;
+    for (const auto& [version, passes] :
+         {std::pair{Version::resident, resident}, std::pair{Version::streamed, 5}}) {
         SCOPED_TRACE(name_of(version));
         Data<T> data(Case{1, 2048, 64, 16, false, false, true, 0, 0});
         data.fill();

@@ -27,12 +27,14 @@ void for_each_schedule(const std::function<void()>& body) {
 }
 
 void for_each_profile(const std::function<void()>& body) {
+    const std::string before = vgpu::profile().name;
     for (const char* name : {"a100", "rtx4090", "h100"}) {
         SCOPED_TRACE(name);
         vgpu::set_profile(name);
         body();
         EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
     }
+    vgpu::set_profile(before);
 }
 
 std::vector<vgpu::Counters> counted(const std::function<void()>& body) {
@@ -60,9 +62,10 @@ bool written(const void* data, std::size_t bytes) {
 }
 
 bool without_driver(const std::function<void()>& body) {
+    const std::string before = vgpu::profile().name;
     vgpu::set_profile("none");
     body();
-    vgpu::set_profile("h100");
+    vgpu::set_profile(before);
     return true;
 }
 
