@@ -20,6 +20,7 @@
 #include <optional>
 #include <string>
 
+#include "diffusion/files.h"
 #include "diffusion/scheduler_config.h"
 #include "nn/unet.h"
 
@@ -76,10 +77,5 @@ struct Pipeline {
 /// Opens a run, or a folder that diffusers saved (also one with config.json, scheduler_config.json and the
 /// weights at its root). Raw weights exist only where ito trained.
 Pipeline load_pipeline(const std::filesystem::path& folder, WeightSet weights = WeightSet::ema);
-
-/// Reads a whole text file; throws Error naming it.
-std::string read_text(const std::filesystem::path& path);
-/// Creates a folder and its parents; throws Error naming it.
-void make_folder(const std::filesystem::path& path);
 
 }  // namespace ito::diffusion

@@ -88,8 +88,7 @@ class Fields {
     }
 
     static std::string shown(const Json& value) {
-        std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-        return text.size() > 80 ? text.substr(0, 80) + "..." : text;
+        return excerpt(value.dump(-1, ' ', false, Json::error_handler_t::replace));
     }
 
     const Json& object_;

@@ -14,6 +14,7 @@
 #include "diffusion/data_order.h"
 #include "diffusion/run.h"
 #include "diffusion/train_config.h"
+#include "diffusion/trainer_state.h"
 #include "nn/lr_schedule.h"
 #include "nn/optimizer.h"
 
@@ -24,17 +25,6 @@ struct StepMetrics {
     double loss = 0;        ///< mean over the step's samples
     double grad_norm = 0;   ///< before clipping
     double lr = 0;
-};
-
-/// Sums over the steps since the last line of the metrics. Part of the checkpoint: the lines of a resumed
-/// training are those of an uninterrupted one.
-struct MetricsWindow {
-    std::int64_t steps = 0;
-    double loss = 0, grad_norm = 0;
-
-    void add(const StepMetrics& metrics);
-    double mean_loss() const { return loss / static_cast<double>(steps); }
-    double mean_grad_norm() const { return grad_norm / static_cast<double>(steps); }
 };
 
 /// A loss, a gradient, a weight or a moment is not finite. No checkpoint holds such a value.
@@ -80,6 +70,9 @@ class Trainer {
   private:
     double forward_backward(std::int64_t micro_batch);
     void write_checkpoint(const std::filesystem::path& folder) const;
+    std::array<std::int64_t, 4> dataset_size() const {
+        return {dataset_.count, dataset_.height, dataset_.width, dataset_.channels};
+    }
 
     TrainConfig config_;
     Dataset dataset_;
