@@ -158,7 +158,15 @@ std::string to_toml(const std::string& json) {
         std::replace(key.begin(), key.end(), '_', '-');
         text << key << " = ";
         if (value.is_string()) {
-            text << toml::value<std::string>(value.get<std::string>());
+            // JSON's string is TOML's but for the one control character that JSON does not escape. The TOML library's
+            // own is not used: text of several lines it writes between ''' without a look whether that is in it.
+            for (const char c : value.dump()) {
+                if (c == 0x7f) {
+                    text << "\\u007f";
+                } else {
+                    text << c;
+                }
+            }
         } else if (value.is_number_unsigned() &&
                    value.get<std::uint64_t>() > std::numeric_limits<std::int64_t>::max()) {
             text << '"' << value.dump() << '"';
