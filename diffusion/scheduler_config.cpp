@@ -5,6 +5,7 @@
 
 #include "core/atomic_file.h"
 #include "core/error.h"
+#include "core/json_depth.h"
 #include "core/mapped_file.h"
 
 namespace ito::diffusion {
@@ -98,6 +99,7 @@ class Fields {
 }  // namespace
 
 SchedulerConfig parse_scheduler_config(std::string_view text, const std::string& file) {
+    require_shallow_json(text, file);
     Json object;
     try {
         object = Json::parse(text.begin(), text.end());

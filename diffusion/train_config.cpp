@@ -5,6 +5,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "core/json_depth.h"
 #include "nn/lr_schedule.h"
 
 namespace ito::diffusion {
@@ -116,6 +117,7 @@ std::string TrainConfig::to_json() const {
 }
 
 TrainConfig TrainConfig::from_json(const std::string& text, const std::string& source) {
+    require_shallow_json(text, source);
     const Json json = Json::parse(text, nullptr, false);
     require(!json.is_discarded() && json.is_object(), "{}: not a JSON object", source);
     TrainConfig config;

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/json_depth.h"
 
 namespace ito::diffusion {
 namespace {
@@ -39,6 +40,7 @@ std::string TrainerState::to_json() const {
 }
 
 TrainerState TrainerState::from_json(const std::string& text, const std::string& source) {
+    require_shallow_json(text, source);
     const Json json = Json::parse(text, nullptr, false);
     const auto count = [&](const char* key) {
         require(json.is_object() && json.contains(key) && is_count(json[key]),

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "core/json_depth.h"
 #include "nn/unet.h"
 
 namespace ito::nn {
@@ -91,6 +92,7 @@ namespace {
 class Fields {
   public:
     Fields(const std::string& text, std::string source) : source_(std::move(source)) {
+        require_shallow_json(text, source_);
         json_ = Json::parse(text, nullptr, false);
         require(!json_.is_discarded() && json_.is_object(), "{}: not a JSON object", source_);
     }
