@@ -3,7 +3,6 @@
 #include <toml++/toml.h>
 
 #include <algorithm>
-#include <cctype>
 #include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -11,21 +10,13 @@
 #include <vector>
 
 #include "core/error.h"
-#include "diffusion/run.h"
+#include "diffusion/files.h"
 
 namespace ito::apps {
 namespace {
 
 std::string where(const std::string& path, unsigned line) {
     return fmt::format("{}:{}", path, line);
-}
-
-/// Cut to what fits a message, without line breaks.
-std::string excerpt(std::string text) {
-    if (text.size() > 60) text.replace(57, std::string::npos, "...");
-    std::replace_if(
-        text.begin(), text.end(), [](unsigned char c) { return std::iscntrl(c) != 0; }, ' ');
-    return text;
 }
 
 toml::table parse(const std::string& path) {
@@ -90,7 +81,7 @@ std::vector<std::string> arguments_of(const std::string& place, std::string_view
     if (!fits) {
         std::ostringstream found;
         found << toml::node_view<const toml::node>(value);
-        fail("{}: {} is {}; expected {}", place, key, excerpt(found.str()), kind.expected());
+        fail("{}: {} is {}; expected {}", place, key, excerpt(found.str(), 60), kind.expected());
     }
     return arguments;
 }
@@ -102,10 +93,10 @@ CLI::Option* find_option(CLI::App& app, const std::string& key) {
 }
 
 [[noreturn]] void refuse_key(CLI::App& app, const std::string& place, const std::string& key, bool section) {
-    if (section) fail("{}: [{}] is a table; expected plain lines `option = value`", place, excerpt(key));
+    if (section) fail("{}: [{}] is a table; expected plain lines `option = value`", place, excerpt(key, 60));
     std::string dashed = key;
     std::replace(dashed.begin(), dashed.end(), '_', '-');
-    fail("{}: unknown key \"{}\"; expected an option of ito {}{}", place, excerpt(key), app.get_name(),
+    fail("{}: unknown key \"{}\"; expected an option of ito {}{}", place, excerpt(key, 60), app.get_name(),
          find_option(app, dashed) != nullptr ? fmt::format(", perhaps {}", dashed) : std::string());
 }
 
@@ -167,7 +158,15 @@ std::string to_toml(const std::string& json) {
         std::replace(key.begin(), key.end(), '_', '-');
         text << key << " = ";
         if (value.is_string()) {
-            text << toml::value<std::string>(value.get<std::string>());
+            // JSON's string is TOML's but for the one control character that JSON does not escape. The TOML library's
+            // own is not used: text of several lines it writes between ''' without a look whether that is in it.
+            for (const char c : value.dump()) {
+                if (c == 0x7f) {
+                    text << "\\u007f";
+                } else {
+                    text << c;
+                }
+            }
         } else if (value.is_number_unsigned() &&
                    value.get<std::uint64_t>() > std::numeric_limits<std::int64_t>::max()) {
             text << '"' << value.dump() << '"';

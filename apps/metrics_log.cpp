@@ -5,7 +5,7 @@
 
 #include "core/atomic_file.h"
 #include "core/error.h"
-#include "diffusion/run.h"
+#include "diffusion/files.h"
 
 namespace ito::apps {
 

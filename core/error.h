@@ -6,6 +6,8 @@
 #include <fmt/ranges.h>  // shapes in messages: [8, 28, 28, 32]
 
 #include <stdexcept>
+#include <string>
+#include <string_view>
 #include <utility>
 
 namespace ito {
@@ -15,9 +17,14 @@ class Error : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
+/// Text from outside as it may stand in a message: control characters become spaces, and of more than `longest`
+/// bytes the end becomes "...".
+std::string excerpt(std::string_view text, std::size_t longest = 80);
+
+/// Throws an Error of one line, whatever the arguments hold.
 template <class... Args>
 [[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) {
-    throw Error(fmt::format(format, std::forward<Args>(args)...));
+    throw Error(excerpt(fmt::format(format, std::forward<Args>(args)...), 2000));
 }
 
 /// Throws unless `condition`. The arguments are formatted only on failure.

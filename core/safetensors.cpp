@@ -63,9 +63,7 @@ std::string quoted(const std::string& name) {
 }
 
 std::string quoted(const Json& value) {
-    std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-    if (text.size() > 80) text = text.substr(0, 80) + "...";
-    return text;
+    return excerpt(value.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
 /// Elements times element size, or nothing if that does not fit 63 bits.

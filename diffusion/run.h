@@ -22,6 +22,7 @@
 #include <optional>
 #include <string>
 
+#include "diffusion/files.h"
 #include "diffusion/scheduler_config.h"
 #include "nn/unet.h"
 
@@ -83,10 +84,5 @@ Pipeline load_pipeline(const std::filesystem::path& folder, WeightSet weights = 
 
 /// The network of such a folder; its weights are not looked at.
 nn::UNetConfig read_unet_config(const std::filesystem::path& folder);
-
-/// Reads a whole text file; throws Error naming it.
-std::string read_text(const std::filesystem::path& path);
-/// Creates a folder and its parents; throws Error naming it.
-void make_folder(const std::filesystem::path& path);
 
 }  // namespace ito::diffusion

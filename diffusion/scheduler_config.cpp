@@ -5,6 +5,7 @@
 
 #include "core/atomic_file.h"
 #include "core/error.h"
+#include "core/json_depth.h"
 #include "core/mapped_file.h"
 
 namespace ito::diffusion {
@@ -88,8 +89,7 @@ class Fields {
     }
 
     static std::string shown(const Json& value) {
-        std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-        return text.size() > 80 ? text.substr(0, 80) + "..." : text;
+        return excerpt(value.dump(-1, ' ', false, Json::error_handler_t::replace));
     }
 
     const Json& object_;
@@ -99,6 +99,7 @@ class Fields {
 }  // namespace
 
 SchedulerConfig parse_scheduler_config(std::string_view text, const std::string& file) {
+    require_shallow_json(text, file);
     Json object;
     try {
         object = Json::parse(text.begin(), text.end());

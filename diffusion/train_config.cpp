@@ -5,6 +5,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "core/json_depth.h"
 #include "nn/lr_schedule.h"
 
 namespace ito::diffusion {
@@ -117,6 +118,7 @@ std::string TrainConfig::to_json() const {
 }
 
 TrainConfig TrainConfig::from_json(const std::string& text, const std::string& source) {
+    require_shallow_json(text, source);
     const Json json = Json::parse(text, nullptr, false);
     require(!json.is_discarded() && json.is_object(), "{}: not a JSON object", source);
     TrainConfig config;
@@ -126,12 +128,12 @@ TrainConfig TrainConfig::from_json(const std::string& text, const std::string& s
         if (found == json.end()) return;
         ++known;
         require(read_field(*found, field), "{}: \"{}\" is {}, which is not of the expected kind", source,
-                name, found->dump(-1, ' ', false, Json::error_handler_t::replace));
+                name, excerpt(found->dump(-1, ' ', false, Json::error_handler_t::replace)));
     });
     if (known != json.size()) {
         Json names = json;
         for_each_field(config, [&](const char* name, const auto&) { names.erase(name); });
-        fail("{}: unknown field \"{}\"", source, names.begin().key());
+        fail("{}: unknown field \"{}\"", source, excerpt(names.begin().key()));
     }
     try {
         config.validate();
@@ -168,14 +170,14 @@ void TrainConfig::validate() const {
             "--beta-start {} --beta-end {}: expected 0 < start <= end < 1", beta_start, beta_end);
     require(lr > 0 && lr <= 10, "--lr {}: expected more than 0, at most 10", lr);
     require(lr_schedule == "constant" || lr_schedule == "linear" || lr_schedule == "cosine",
-            "--lr-schedule {}: expected constant, linear or cosine", lr_schedule);
+            "--lr-schedule {}: expected constant, linear or cosine", excerpt(lr_schedule));
     require_range<std::int64_t>("warmup", warmup, 0, many);
     require(clip >= 0 && std::isfinite(clip), "--clip {}: expected 0 (off) or a positive norm", clip);
     require(weight_decay >= 0 && weight_decay <= 10, "--weight-decay {}: expected 0 to 10", weight_decay);
     require(ema >= 0 && ema < 1, "--ema {}: expected at least 0 and less than 1", ema);
     require_range("threads", threads, 0, 1024);
     require(precision == "float32", "--precision {}: the CPU trains in float32; use --precision float32",
-            precision);
+            excerpt(precision));
     require_range<std::int64_t>("sample-every", sample_every, 0, many);
     require_range<std::int64_t>("save-every", save_every, 1, many);
     require_range<std::int64_t>("keep", keep, 1, 1000);

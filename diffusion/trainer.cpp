@@ -1,7 +1,6 @@
 #include "diffusion/trainer.h"
 
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "core/atomic_file.h"
@@ -19,7 +18,6 @@
 namespace ito::diffusion {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
 
 namespace {
 
@@ -66,63 +64,7 @@ void replace_by_link(const fs::path& file, const fs::path& name) {
     }
 }
 
-MetricsWindow read_window(const Json& json, const fs::path& file) {
-    const auto is_number = [&](const char* key) { return json.contains(key) && json[key].is_number(); };
-    require(json.is_object() && is_number("steps") && json["steps"].is_number_unsigned() &&
-                is_number("loss") && is_number("grad_norm"),
-            "{}: \"window\" is missing or damaged", file.string());
-    MetricsWindow window{
-        json["steps"].get<std::int64_t>(), json["loss"].get<double>(), json["grad_norm"].get<double>(), {}};
-    if (!json.contains("loss_by_timestep")) return window;  // of a training from before it was recorded
-    const Json& quartiles = json["loss_by_timestep"];
-    require(quartiles.is_array() && quartiles.size() == LossByTimestep::quartiles,
-            "{}: \"loss_by_timestep\" is damaged", file.string());
-    for (std::size_t q = 0; q < quartiles.size(); ++q) {
-        const Json& sum = quartiles[q];
-        require(sum.is_array() && sum.size() == 2 && sum[0].is_number() && sum[1].is_number_unsigned(),
-                "{}: \"loss_by_timestep\" is damaged", file.string());
-        window.by_timestep.loss[q] = sum[0].get<double>();
-        window.by_timestep.samples[q] = sum[1].get<std::int64_t>();
-    }
-    return window;
-}
-
-Json to_json(const MetricsWindow& window) {
-    Json json{{"steps", window.steps}, {"loss", window.loss}, {"grad_norm", window.grad_norm}};
-    json["loss_by_timestep"] = Json::array();
-    for (std::size_t q = 0; q < LossByTimestep::quartiles; ++q)
-        json["loss_by_timestep"].push_back(
-            Json::array({window.by_timestep.loss[q], window.by_timestep.samples[q]}));
-    return json;
-}
-
 }  // namespace
-
-void LossByTimestep::add(std::int64_t t, std::int64_t timesteps, double sample_loss) {
-    const auto quartile = static_cast<std::size_t>(t * quartiles / timesteps);
-    loss.at(quartile) += sample_loss;
-    ++samples.at(quartile);
-}
-
-void LossByTimestep::add(const LossByTimestep& other) {
-    for (std::size_t q = 0; q < quartiles; ++q) {
-        loss[q] += other.loss[q];
-        samples[q] += other.samples[q];
-    }
-}
-
-std::optional<double> LossByTimestep::mean(std::int64_t quartile) const {
-    const auto q = static_cast<std::size_t>(quartile);
-    if (samples.at(q) == 0) return {};
-    return loss[q] / static_cast<double>(samples[q]);
-}
-
-void MetricsWindow::add(const StepMetrics& metrics) {
-    ++steps;
-    loss += metrics.loss;
-    grad_norm += metrics.grad_norm;
-    by_timestep.add(metrics.by_timestep);
-}
 
 Trainer::Trainer(const TrainConfig& config, Dataset dataset)
     : Trainer(config, config.unet(dataset.height, dataset.width, dataset.channels), std::move(dataset)) {}
@@ -214,7 +156,7 @@ StepMetrics Trainer::step() {
                                    metrics.loss, metrics.grad_norm));
     adam_.step(metrics.lr, nn::clip_factor(metrics.grad_norm, config_.clip), &ema_);
     metrics.step = static_cast<std::int64_t>(++step_);
-    window_.add(metrics);
+    window_.add(metrics.loss, metrics.grad_norm, metrics.by_timestep);
     return metrics;
 }
 
@@ -237,14 +179,13 @@ void Trainer::write_checkpoint(const fs::path& folder) const {
     nn::save_tensors(folder / "ema.safetensors", parameters_.named_views(ema_.average()));
     nn::save_tensors(folder / "adam_m.safetensors", parameters_.named_views(adam_.m()));
     nn::save_tensors(folder / "adam_v.safetensors", parameters_.named_views(adam_.v()));
-    Json state;
-    state["step"] = step_;
-    state["total_steps"] = lr_.total;
-    state["adam_steps"] = adam_.steps();
-    state["ema_updates"] = ema_.updates();
-    state["dataset"] = {dataset_.count, dataset_.height, dataset_.width, dataset_.channels};
-    state["window"] = to_json(window_);
-    write_file_atomically(folder / "state.json", state.dump(2) + "\n");
+    const TrainerState state{.step = steps_done(),
+                             .total_steps = lr_.total,
+                             .adam_steps = adam_.steps(),
+                             .ema_updates = ema_.updates(),
+                             .dataset = dataset_size(),
+                             .window = window_};
+    write_file_atomically(folder / "state.json", state.to_json());
 }
 
 void Trainer::save(const Run& run) const {
@@ -265,33 +206,23 @@ void Trainer::save(const Run& run) const {
 
 void Trainer::load(const fs::path& checkpoint) {
     const fs::path file = checkpoint / "state.json";
-    const Json state = Json::parse(read_text(file), nullptr, false);
-    const auto number = [&](const char* key) {
-        require(state.is_object() && state.contains(key) && state[key].is_number_integer() &&
-                    state[key].get<std::int64_t>() >= 0,
-                "{}: \"{}\" is missing or not a count", file.string(), key);
-        return state[key].get<std::int64_t>();
-    };
-    const auto step = number("step"), total = number("total_steps"), adam_steps = number("adam_steps"),
-               updates = number("ema_updates");
+    const TrainerState state = TrainerState::from_json(read_text(file), file.string());
     if (const auto named = step_of_checkpoint(checkpoint))
-        require(step == *named, "{}: \"step\" is {}, the folder's name says {}", file.string(), step, *named);
-    const Json here = {dataset_.count, dataset_.height, dataset_.width, dataset_.channels};
-    const Json saved = state.value("dataset", Json());
-    require(saved.is_array(), "{}: \"dataset\" is missing or no array", file.string());
-    require(saved == here,
-            "{}: trained on a data set of size {}, it has {} now ([images, height, width, channels])",
-            file.string(), saved.dump(), here.dump());
-    const MetricsWindow window = read_window(state.value("window", Json()), file);
+        require(state.step == *named, "{}: \"step\" is {}, the folder's name says {}", file.string(),
+                state.step, *named);
+    const auto here = dataset_size();
+    require(state.dataset == here,
+            "{}: trained on a data set of size [{}], it has [{}] now ([images, height, width, channels])",
+            file.string(), fmt::join(state.dataset, ","), fmt::join(here, ","));
     nn::load_tensors(checkpoint / "weights.safetensors", parameters_.named_views(parameters_.values()));
     nn::load_tensors(checkpoint / "ema.safetensors", parameters_.named_views(ema_.average()));
     nn::load_tensors(checkpoint / "adam_m.safetensors", parameters_.named_views(adam_.m()));
     nn::load_tensors(checkpoint / "adam_v.safetensors", parameters_.named_views(adam_.v()));
-    step_ = static_cast<std::uint64_t>(step);
-    window_ = window;
-    lr_.total = total;
-    adam_.set_steps(adam_steps);
-    ema_.set_updates(updates);
+    step_ = static_cast<std::uint64_t>(state.step);
+    window_ = state.window;
+    lr_.total = state.total_steps;
+    adam_.set_steps(state.adam_steps);
+    ema_.set_updates(state.ema_updates);
 }
 
 }  // namespace ito::diffusion

@@ -10,29 +10,16 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
-#include <optional>
 
 #include "diffusion/data/dataset.h"
 #include "diffusion/data_order.h"
 #include "diffusion/run.h"
 #include "diffusion/train_config.h"
+#include "diffusion/trainer_state.h"
 #include "nn/lr_schedule.h"
 #include "nn/optimizer.h"
 
 namespace ito::diffusion {
-
-/// Losses of single samples, summed by the quarter of [0, T) that their timestep lies in: at small t little noise is
-/// left to find and the loss is large, and its mean over all t hides what becomes better.
-struct LossByTimestep {
-    static constexpr std::int64_t quartiles = 4;
-    std::array<double, quartiles> loss{};
-    std::array<std::int64_t, quartiles> samples{};
-
-    void add(std::int64_t t, std::int64_t timesteps, double sample_loss);
-    void add(const LossByTimestep& other);
-    /// None where no sample fell.
-    std::optional<double> mean(std::int64_t quartile) const;
-};
 
 struct StepMetrics {
     std::int64_t step = 0;  ///< steps done, this one included
@@ -40,18 +27,6 @@ struct StepMetrics {
     double grad_norm = 0;   ///< before clipping
     double lr = 0;
     LossByTimestep by_timestep;
-};
-
-/// Sums over the steps since the last line of the metrics. Part of the checkpoint: the lines of a resumed
-/// training are those of an uninterrupted one.
-struct MetricsWindow {
-    std::int64_t steps = 0;
-    double loss = 0, grad_norm = 0;
-    LossByTimestep by_timestep;
-
-    void add(const StepMetrics& metrics);
-    double mean_loss() const { return loss / static_cast<double>(steps); }
-    double mean_grad_norm() const { return grad_norm / static_cast<double>(steps); }
 };
 
 /// A loss, a gradient, a weight or a moment is not finite. No checkpoint holds such a value.
@@ -101,6 +76,9 @@ class Trainer {
   private:
     double forward_backward(std::int64_t micro_batch, LossByTimestep& by_timestep);
     void write_checkpoint(const std::filesystem::path& folder) const;
+    std::array<std::int64_t, 4> dataset_size() const {
+        return {dataset_.count, dataset_.height, dataset_.width, dataset_.channels};
+    }
 
     TrainConfig config_;
     Dataset dataset_;

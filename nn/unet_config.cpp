@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "core/json_depth.h"
 #include "nn/unet.h"
 
 namespace ito::nn {
@@ -91,6 +92,7 @@ namespace {
 class Fields {
   public:
     Fields(const std::string& text, std::string source) : source_(std::move(source)) {
+        require_shallow_json(text, source_);
         json_ = Json::parse(text, nullptr, false);
         require(!json_.is_discarded() && json_.is_object(), "{}: not a JSON object", source_);
     }
@@ -105,13 +107,14 @@ class Fields {
             if (fits<T>(at(key))) return at(key).get<T>();
         } catch (const Json::exception&) {
         }
-        fail("{}: \"{}\" is {}, which is not of the expected kind", source_, key, at(key).dump());
+        fail("{}: \"{}\" is {}, which is not of the expected kind", source_, key, excerpt(at(key).dump()));
     }
 
     template <class T>
     void expect(const char* key, const T& only) const {
         if (!has(key) || at(key) == Json(only)) return;
-        fail("{}: \"{}\" is {}; ito's U-Net does only {}", source_, key, at(key).dump(), Json(only).dump());
+        fail("{}: \"{}\" is {}; ito's U-Net does only {}", source_, key, excerpt(at(key).dump()),
+             Json(only).dump());
     }
 
   private:
@@ -134,7 +137,7 @@ std::vector<bool> attention_of(const std::vector<std::string>& types, const std:
     std::vector<bool> attention;
     for (const auto& type : types) {
         require(type == plain || type == with, "{}: block type \"{}\" is unknown; ito's U-Net has {} and {}",
-                source, type, plain, with);
+                source, excerpt(type), plain, with);
         attention.push_back(type == with);
     }
     return attention;
@@ -175,7 +178,7 @@ UNetConfig UNetConfig::from_json(const std::string& text, const std::string& sou
     const auto mode = fields.get<std::string>("resnet_time_scale_shift", "default");
     require(mode == "default" || mode == "scale_shift",
             "{}: \"resnet_time_scale_shift\" is \"{}\"; ito's U-Net does default and scale_shift", source,
-            mode);
+            excerpt(mode));
     config.scale_shift = mode == "scale_shift";
     if (fields.has("sample_size") && fields.at("sample_size").is_array()) {
         const auto size = fields.get<std::vector<std::int64_t>>("sample_size", {});

@@ -63,7 +63,8 @@ class GzipFile {
         std::vector<std::uint8_t> bytes;
         while (bytes.size() < size) {
             const std::size_t before = bytes.size();
-            const std::size_t piece = std::min<std::uint64_t>(size - before, std::uint64_t{1} << 26);
+            const std::size_t piece =
+                std::min<std::uint64_t>(size - before, std::max<std::uint64_t>(before, 1 << 20));
             bytes.resize(before + piece);
             const std::size_t got = read(bytes.data() + before, piece);
             require(got == piece,

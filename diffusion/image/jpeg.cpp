@@ -47,7 +47,6 @@ void on_message(j_common_ptr common, int level) {
         case JWRN_JPEG_EOF:
         case JWRN_HIT_MARKER:
         case JWRN_HUFF_BAD_CODE:
-        case JWRN_ARITH_BAD_CODE:
         case JWRN_MUST_RESYNC:
         case JWRN_BOGUS_PROGRESSION:
         case JWRN_NOT_SEQUENTIAL:
@@ -118,6 +117,15 @@ std::vector<std::uint8_t> cmyk_to_rgb(const std::vector<std::uint8_t>& cmyk, boo
     return rgb;
 }
 
+/// Bytes that the coefficients take at least: one bit for each block of 8 x 8.
+std::size_t least_bytes(const jpeg_decompress_struct& jpeg) {
+    std::size_t blocks = 0;
+    for (int i = 0; i < jpeg.num_components; ++i)
+        blocks +=
+            static_cast<std::size_t>(jpeg.comp_info[i].width_in_blocks) * jpeg.comp_info[i].height_in_blocks;
+    return blocks / 8;
+}
+
 }  // namespace
 
 Image decode_jpeg(std::span<const std::byte> bytes, const std::string& file) {
@@ -129,6 +137,12 @@ Image decode_jpeg(std::span<const std::byte> bytes, const std::string& file) {
     image.height = decoder.jpeg.output_height;
     image.width = decoder.jpeg.output_width;
     check_image_size(image.height, image.width, file);
+    require(decoder.jpeg.arith_code == FALSE,
+            "{}: JPEG of arithmetic coding, expected the usual Huffman coding", file);
+    // Before memory is taken for what a header says.
+    require(least_bytes(decoder.jpeg) <= bytes.size(),
+            "{}: damaged JPEG: {} bytes, too few for {} x {} pixels", file, bytes.size(), image.width,
+            image.height);
     const int stored = decoder.jpeg.out_color_components;
     require(stored == 1 || stored == 3 || stored == 4, "{}: JPEG of {} components, expected 1, 3 or 4", file,
             stored);

@@ -87,11 +87,16 @@ struct Writer {
     Writer& operator=(const Writer&) = delete;
 };
 
-/// Reads everything before the pixels and asks for 8-bit gray, gray + alpha, RGB or RGBA.
-bool read_header(Reader& reader, bool& gray_palette) {
+/// Reads everything before the pixels and asks for 8-bit gray, gray + alpha, RGB or RGBA. `packed_stride` are the bytes
+/// of a row as the file has them.
+bool read_header(Reader& reader, bool& gray_palette, std::size_t& packed_stride) {
     if (setjmp(png_jmpbuf(reader.png)) != 0) return false;
     png_set_read_fn(reader.png, &reader.session, on_read);
+    // Of no use here, and packed: a small file could unpack into a thousand times as much.
+    png_set_keep_unknown_chunks(reader.png, PNG_HANDLE_CHUNK_NEVER,
+                                reinterpret_cast<png_const_bytep>("iCCP\0zTXt\0iTXt\0tEXt\0sPLT"), 5);
     png_read_info(reader.png, reader.info);
+    packed_stride = png_get_rowbytes(reader.png, reader.info);
     gray_palette = false;
     if (png_get_color_type(reader.png, reader.info) == PNG_COLOR_TYPE_PALETTE) {
         png_colorp palette = nullptr;
@@ -144,15 +149,33 @@ std::vector<std::uint8_t> flatten(const std::vector<std::uint8_t>& stored, std::
     return pixels;
 }
 
+/// True if every chunk up to the end's lies within the file. libpng takes the memory for a chunk before it reads it, and
+/// believes 2 GiB.
+bool whole_chunks(std::span<const std::byte> bytes) {
+    constexpr std::size_t signature = 8, around = 12;  // length, type and checksum of a chunk
+    for (std::size_t at = signature; at + around <= bytes.size();) {
+        std::size_t length = 0;
+        for (std::size_t i = 0; i < 4; ++i)
+            length = length << 8 | std::to_integer<std::size_t>(bytes[at + i]);
+        if (length > bytes.size() - at - around) return false;
+        if (std::memcmp(&bytes[at + 4], "IEND", 4) == 0) return true;
+        at += around + length;
+    }
+    return false;
+}
+
 }  // namespace
 
 Image decode_png(std::span<const std::byte> bytes, const std::string& file) {
+    require(whole_chunks(bytes), "{}: damaged PNG: the file ends too early", file);
     Reader reader;
     require(reader.info != nullptr, "{}: PNG: out of memory", file);
     reader.session.next = bytes.data();
     reader.session.left = bytes.size();
     bool gray_palette = false;
-    if (!read_header(reader, gray_palette)) fail("{}: damaged PNG: {}", file, reader.session.message);
+    std::size_t packed_stride = 0;
+    if (!read_header(reader, gray_palette, packed_stride))
+        fail("{}: damaged PNG: {}", file, reader.session.message);
 
     Image image;
     image.height = png_get_image_height(reader.png, reader.info);
@@ -164,6 +187,11 @@ Image decode_png(std::span<const std::byte> bytes, const std::string& file) {
     require(stored_channels >= 1 && stored_channels <= 4 &&
                 stride == stored_channels * static_cast<std::size_t>(image.width),
             "{}: PNG: {} bytes a row, expected {} pixels of 1 to 4 channels", file, stride, image.width);
+    // Before memory is taken for what a header says: no deflate stream grows by more than that.
+    constexpr std::size_t most_per_byte = 1032;
+    require(height * packed_stride / most_per_byte <= bytes.size(),
+            "{}: damaged PNG: {} bytes, too few for {} x {} pixels", file, bytes.size(), image.width,
+            image.height);
     std::vector<std::uint8_t> stored(height * stride);
     std::vector<png_bytep> rows(height);
     for (std::size_t y = 0; y < height; ++y) rows[y] = stored.data() + y * stride;

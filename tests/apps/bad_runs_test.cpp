@@ -156,6 +156,10 @@ TEST_F(BadRuns, Json) {
         refused("rubbish after it", text + "}");
         refused("binary", std::string("\0\1\2\xff", 4));
         refused("deep", std::string(100'000, '['));
+        const std::string deep = std::string(1'000'000, '[') + std::string(1'000'000, ']');
+        expect_refused_with(name + ": whole, but deep", name,
+                            text.substr(0, text.rfind('}')) + ", \"seed\": " + deep + "}",
+                            {"deeper than 64"});
     }
 }
 

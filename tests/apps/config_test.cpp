@@ -122,9 +122,9 @@ TEST_F(Config, ARunsOwnFileRepeatsIt) {
         }
         EXPECT_TRUE(toml.contains(key) || value == "") << key;
     }
-    // With a plan from --minutes there are no steps to repeat.
-    expect_success(
-        ito(train_tiny(at("im'ages \"#1\" \u00fc\x7f"), folder_ / "m") + Arguments{"--minutes", "0.01"}));
+    // With a plan from --minutes there are no steps to repeat. A name of two lines with a literal's end in it.
+    fs::rename(at("im'ages \"#1\" \u00fc\x7f"), at("two\nlines'''!"));
+    expect_success(ito(train_tiny(at("two\nlines'''!"), folder_ / "m") + Arguments{"--minutes", "0.01"}));
     EXPECT_FALSE(options_in(TemporaryFolder::read(at("m/config.toml"))).contains("steps"));
     expect_success(ito({"train", "--config", at("m/config.toml"), "--out", at("n")}));
 }

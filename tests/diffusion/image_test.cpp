@@ -1,6 +1,7 @@
 #include "diffusion/image/image.h"
 
 #include <gtest/gtest.h>
+#include <zlib.h>
 
 #include <cmath>
 #include <limits>
@@ -155,6 +156,33 @@ TEST(Jpeg, GrayRgbProgressiveAndCmyk) {
     EXPECT_NEAR(rgb.pixels[0], 200, 3);
     EXPECT_NEAR(rgb.pixels[1], 100, 3);
     EXPECT_NEAR(rgb.pixels[2], 50, 3);
+}
+
+TEST(Png, MemoryIsNotTakenForWhatAHeaderSays) {
+    const std::string good = make_png(kind(PNG_COLOR_TYPE_GRAY, 8), 1, 1, {0});
+    // An honest checksum over 8000 x 8000 pixels (0x1f40), which need 62 kB packed.
+    std::string large = good;
+    large.replace(16, 8, std::string("\0\0\x1f\x40\0\0\x1f\x40", 8));
+    const auto sum = crc32(0, reinterpret_cast<const Bytef*>(large.data()) + 12, 17);
+    for (std::size_t i = 0; i < 4; ++i) large[29 + i] = static_cast<char>(sum >> (24 - 8 * i) & 0xff);
+    expect_error([&] { decode(large); }, {"x.file: damaged PNG", "too few for 8000 x 8000"});
+    // A text of 1 GiB in a file of 80 bytes.
+    const std::string text("\x40\0\0\x03tEXta\0b\0\0\0\0", 15);
+    expect_error([&] { decode(std::string(good).insert(33, text)); }, {"the file ends too early"});
+}
+
+TEST(Jpeg, MemoryIsNotTakenForWhatAHeaderSays) {
+    for (const bool progressive : {false, true}) {
+        std::string large = make_jpeg(noise_image(16, 16, 3), progressive);
+        const std::size_t frame = large.find(progressive ? "\xff\xc2" : "\xff\xc0");
+        ASSERT_NE(frame, std::string::npos);
+        large.replace(frame + 5, 4, "\x1f\x40\x1f\x40");
+        expect_error([&] { decode(large); }, {"x.file: damaged JPEG", "too few for 8000 x 8000"});
+        // Arithmetic coding ends in zeros without a word where the file does.
+        large = make_jpeg(noise_image(16, 16, 3), progressive);
+        large[frame + 1] = static_cast<char>(progressive ? 0xca : 0xc9);
+        expect_error([&] { decode(large); }, {"x.file: ", "arithmetic"});
+    }
 }
 
 TEST(Jpeg, RefusesDamage) {

@@ -1,0 +1,14 @@
+// unet/config.json: what was accepted, written and read again is the same.
+
+#include "nn/unet.h"
+#include "tools/fuzz/fuzz.h"
+
+using namespace ito;
+
+ITO_FUZZ_TARGET(unet_config) {
+    nn::UNetConfig config;
+    if (!fuzz::accepts([&] { config = nn::UNetConfig::from_json(std::string(fuzz::text_of(input)), "f"); }))
+        return;
+    const std::string written = config.to_json();
+    fuzz::expect(nn::UNetConfig::from_json(written, "w") == config, "another network after {}", written);
+}
