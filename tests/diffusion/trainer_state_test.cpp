@@ -12,7 +12,7 @@ constexpr TrainerState some{.step = 3,
                             .adam_steps = 4,
                             .ema_updates = 5,
                             .dataset = {12, 8, 9, 1},
-                            .window = {.steps = 2, .loss = 0.1, .grad_norm = 1e-300}};
+                            .window = {.steps = 2, .loss = 0.1, .grad_norm = 1e-300, .by_timestep = {}}};
 
 std::string with(const std::string& from, const std::string& to) {
     std::string text = some.to_json();
