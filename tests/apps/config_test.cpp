@@ -323,7 +323,7 @@ TEST_F(Recipes, OfHoEtAlHasTheirSettings) {
     expect_success(plan);
     EXPECT_NE(plan.out.find("35.75 M parameters"), std::string::npos) << plan.out;
     const auto options = options_in(plan.out);
-    for (const auto& [key, value] : std::map<std::string, std::string>{{"data", "'cifar10'"},
+    for (const auto& [key, value] : std::map<std::string, std::string>{{"data", "\"cifar10\""},
                                                                        {"image-size", "0"},
                                                                        {"flip", "true"},
                                                                        {"steps", "800000"},
@@ -341,7 +341,7 @@ TEST_F(Recipes, OfHoEtAlHasTheirSettings) {
                                                                        {"beta-start", "0.0001"},
                                                                        {"beta-end", "0.02"},
                                                                        {"lr", "0.0002"},
-                                                                       {"lr-schedule", "'constant'"},
+                                                                       {"lr-schedule", "\"constant\""},
                                                                        {"warmup", "5000"},
                                                                        {"clip", "1.0"},
                                                                        {"weight-decay", "0.0"},
