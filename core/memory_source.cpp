@@ -76,12 +76,9 @@ class CpuMemorySource final : public MemorySource {
 
 }  // namespace
 
-std::unique_ptr<MemorySource> make_cpu_memory_source() {
-    return std::make_unique<CpuMemorySource>();
-}
-
 std::unique_ptr<MemorySource> make_memory_source(Device device) {
-    return device.is_cpu() ? make_cpu_memory_source() : cuda::make_memory_source(device.index);
+    if (device.is_cuda()) return cuda::make_memory_source(device.index);
+    return std::make_unique<CpuMemorySource>();
 }
 
 }  // namespace ito

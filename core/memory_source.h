@@ -22,7 +22,7 @@ class MemorySource {
   public:
     virtual ~MemorySource() = default;
 
-    /// Every slab's size is a multiple of this; at least `minimum_slab`.
+    /// Every slab's size is a multiple of this.
     virtual std::size_t granularity() const = 0;
     /// Every block starts on a multiple of this.
     virtual std::size_t alignment() const = 0;
@@ -37,8 +37,8 @@ class MemorySource {
     virtual bool close(const BlockExtent& block, bool zones) noexcept = 0;
 };
 
-/// 2 MiB aligned slabs of huge pages. Poisoned for AddressSanitizer where that runs.
-std::unique_ptr<MemorySource> make_cpu_memory_source();
+/// On the CPU: 2 MiB aligned slabs of huge pages, poisoned for AddressSanitizer where that runs. On CUDA: see
+/// core/cuda/memory.cpp.
 std::unique_ptr<MemorySource> make_memory_source(Device device);
 
 }  // namespace ito

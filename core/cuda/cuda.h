@@ -38,7 +38,7 @@ std::unique_ptr<MemorySource> make_memory_source(int index, bool annotate = true
 
 /// The device's context: its stream, plans, and a workspace of at least `workspace_bytes`.
 const kernels::Context& context(int index, std::size_t workspace_bytes);
-/// The same with the handles of cuBLASLt and cuDNN, made at the first call (about a second).
+/// The same with the handles of cuBLASLt and cuDNN, made at the first call.
 const kernels::Context& vendor_context(int index, std::size_t workspace_bytes);
 
 /// Copies on the device's stream. To the device: `from` has been read when the call returns, the copy itself may still
