@@ -4,7 +4,6 @@
 #include <charconv>
 
 #include "core/error.h"
-#include "kernels/runtime/cuda_error.h"
 
 // The virtual GPU's counters (tools/vgpu/control.h); null when linked with the CUDA runtime.
 extern "C" {
@@ -24,26 +23,9 @@ constexpr int warm_up_graphs = 2;
 
 DeviceMemory allocate(std::size_t bytes) {
     void* memory = nullptr;
-    const cudaError_t code = cudaMalloc(&memory, std::max<std::size_t>(bytes, 256));
-    if (code != cudaSuccess) throw kernels::CudaError(code, fmt::format("cudaMalloc of {} bytes", bytes));
+    cuda::check_bytes(cudaMalloc(&memory, std::max<std::size_t>(bytes, 256)), "cudaMalloc", bytes);
     return DeviceMemory(static_cast<std::byte*>(memory));
 }
-
-struct DestroyEvent {
-    void operator()(cudaEvent_t event) const { cudaEventDestroy(event); }
-};
-using Event = std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, DestroyEvent>;
-
-Event make_event() {
-    cudaEvent_t event = nullptr;
-    check_cuda(cudaEventCreate(&event), "cudaEventCreate");
-    return Event(event);
-}
-
-struct DestroyGraph {
-    void operator()(cudaGraph_t graph) const { cudaGraphDestroy(graph); }
-    void operator()(cudaGraphExec_t graph) const { cudaGraphExecDestroy(graph); }
-};
 
 int parse_index(const std::string& device) {
     int index = 0;
@@ -91,9 +73,7 @@ Machine::Machine(const std::string& device) {
     check_cuda(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
     name_ = properties.name;
     l2_bytes_ = static_cast<std::size_t>(properties.l2CacheSize);
-    cudaStream_t stream = nullptr;
-    check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
-    stream_.reset(stream);
+    stream_ = cuda::make_stream();
 }
 
 bool Machine::counts() const {
@@ -121,12 +101,12 @@ Timing Machine::time_graph(const std::function<void(std::size_t)>& enqueue, std:
     check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
     for (std::size_t i = 0; i < nodes; ++i) enqueue(i);
     check_cuda(cudaStreamEndCapture(stream, &captured), "cudaStreamEndCapture");
-    const std::unique_ptr<std::remove_pointer_t<cudaGraph_t>, DestroyGraph> graph(captured);
+    const cuda::Graph graph(captured);
     cudaGraphExec_t instantiated = nullptr;
     check_cuda(cudaGraphInstantiate(&instantiated, captured, 0), "cudaGraphInstantiate");
-    const std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, DestroyGraph> executable(instantiated);
+    const cuda::GraphExec executable(instantiated);
 
-    const Event begin = make_event(), end = make_event();
+    const cuda::Event begin = cuda::make_event(true), end = cuda::make_event(true);
     std::vector<double> microseconds;
     for (std::int64_t i = 0; i < warm_up_graphs + repeats; ++i) {
         check_cuda(cudaEventRecord(begin.get(), stream), "cudaEventRecord");

@@ -6,10 +6,10 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <type_traits>
 #include <vector>
 
 #include "apps/kernel_bench/cases.h"
+#include "core/cuda/handles.h"
 
 namespace ito::apps::kernel_bench {
 
@@ -69,10 +69,7 @@ class Machine {
     Timing time_graph(const std::function<void(std::size_t)>& enqueue, std::size_t nodes,
                       std::int64_t repeats) const;
 
-    struct DestroyStream {
-        void operator()(cudaStream_t stream) const { cudaStreamDestroy(stream); }
-    };
-    std::unique_ptr<std::remove_pointer_t<cudaStream_t>, DestroyStream> stream_;
+    cuda::Stream stream_;
     std::string name_;
     std::size_t l2_bytes_ = 0;
 };
