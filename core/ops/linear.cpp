@@ -88,8 +88,10 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
     require_same_device("linear", {x, weight, bias, residual});
 
     const Tensor input = x.has_rows() ? x : x.contiguous();
-    const LinearShape shape{
-        .rows = input.rows().rows, .in_features = weight.dim(1), .out_features = weight.dim(0)};
+    // Not rows() of x or y, which know of no rows where there are no features.
+    const LinearShape shape{.rows = numel(Shape(x.shape().begin(), x.shape().end() - 1)),
+                            .in_features = weight.dim(1),
+                            .out_features = weight.dim(0)};
     Tensor y = Tensor::empty(out, x.dtype(), x.device());
     dispatch_cpu_float("linear", x.dtype(), [&]<class T>() {
         kernels::LinearForward<T> args{.shape = shape,

@@ -88,6 +88,41 @@ TEST(OpsErrors, TheOthers) {
     expect_error([&] { ops::reverse_step(small, x, {}, {}); }, {"reverse_step", "[2, 3]", "[2, 4, 4, 6]"});
 }
 
+/// A sum over nothing is zero, not what lay in the memory.
+TEST(Ops, SumsOverNothingAreZero) {
+    const auto expect_filled = [](const Tensor& tensor, const Tensor& expected) {
+        ASSERT_TRUE(tensor);
+        EXPECT_EQ(values_of(tensor), values_of(expected));
+    };
+    const Tensor b = normal({3}, 1, DType::float32);
+    Tensor all_b = Tensor::empty({2, 3});
+    for (std::int64_t n = 0; n < 2; ++n) all_b.slice(0, n, 1).view({3}).copy_(b);
+    for (const DType type : {DType::float32, DType::float64}) {
+        // Dirty memory, which the ops' results are likely to get.
+        { const Tensor dirt = Tensor::full({64}, 7, type); }
+        Tensor bias = b.to(type).clone().requires_grad_();
+        const Tensor y = ops::linear(of({2, 0}, type), of({3, 0}, type), bias);
+        expect_filled(y, all_b);
+        ops::sum(y).backward();
+        expect_filled(bias.grad(), Tensor::full({3}, 2));
+        expect_filled(ops::conv2d(of({2, 1, 1, 0}, type), of({3, 1, 1, 0}, type), b.to(type), {}), all_b);
+
+        Tensor x = normal({2, 3}, 2, type).requires_grad_();
+        ops::sum(ops::linear(x, of({0, 3}, type))).backward();
+        expect_filled(x.grad(), of({2, 3}));
+        Tensor image = normal({2, 2, 2, 3}, 3, type).requires_grad_();
+        ops::sum(ops::conv2d(image, of({0, 1, 1, 3}, type), {}, {})).backward();
+        expect_filled(image.grad(), of({2, 2, 2, 3}));
+
+        Tensor shift = normal({2, 4}, 4, type).requires_grad_(),
+               both = normal({2, 8}, 5, type).requires_grad_();
+        const Tensor ones = Tensor::full({4}, 1, type);
+        ops::sum(ops::group_norm(of({2, 0, 4}, type), ones, ones, {.groups = 2}, shift, both)).backward();
+        expect_filled(shift.grad(), of({2, 4}));
+        expect_filled(both.grad(), of({2, 8}));
+    }
+}
+
 TEST(Ops, BfloatArithmeticRoundsOnce) {
     const Tensor a = normal({3, 5}, 1, DType::bfloat16), b = normal({3, 5}, 2, DType::bfloat16);
     const Tensor sum = ops::axpby(0.3, a, 0.7, b);
