@@ -266,7 +266,11 @@ namespace {
 template <class Body>
 void for_each_rows(const Tensor& a, const Tensor& b, const Body& body) {
     if (a.has_rows() && b.has_rows()) return body(a, b);
-    require(a.rank() > 1, "tensor: strides {} have gaps between single elements", a.strides());
+    if (a.shape().back() != 1 && (a.strides().back() != 1 || b.strides().back() != 1)) {
+        Shape single = a.shape();  // gaps between single elements: each is a row of its own
+        single.push_back(1);
+        return for_each_rows(a.view(single), b.view(single), body);
+    }
     for (std::int64_t i = 0; i < a.dim(0); ++i) {
         Shape shape(a.shape().begin() + 1, a.shape().end());
         const auto at = [&](const Tensor& t) { return t.slice(0, i, 1).view(shape); };

@@ -48,6 +48,7 @@ MseLoss launch(const Tensor& prediction, const Tensor& target, const kernels::Ph
             batch, shape_of(weight));
     require_same_device("mse_loss", {prediction, target, weight});
     const Tensor input = prediction.has_rows() ? prediction : prediction.contiguous();
+    const Tensor dense_weight = weight ? weight.contiguous() : weight;
     const bool record = autograd::recording({prediction});
     MseLoss result;
     Tensor grad;
@@ -65,7 +66,7 @@ MseLoss launch(const Tensor& prediction, const Tensor& target, const kernels::Ph
                                  .per_sample = result.per_sample.data<Master>(),
                                  .loss = result.loss.data<Master>()};
         if (target) args.target = target.data<T>();
-        if (weight) args.weight = weight.data<Master>();
+        if (weight) args.weight = dense_weight.data<Master>();
         if (record) {
             grad = Tensor::like(prediction);
             args.grad = grad.data<T>();

@@ -88,6 +88,48 @@ TEST(OpsErrors, TheOthers) {
     expect_error([&] { ops::reverse_step(small, x, {}, {}); }, {"reverse_step", "[2, 3]", "[2, 4, 4, 6]"});
 }
 
+/// A vector that is a column of a table: its elements do not lie side by side.
+Tensor as_column(const Tensor& vector) {
+    Tensor table = Tensor::zeros({vector.dim(0), 2}, vector.dtype());
+    Tensor column = table.slice(1, 1, 1).view({vector.dim(0)});
+    column.copy_(vector);
+    return column;
+}
+
+TEST(Ops, VectorsMayHaveGaps) {
+    const Tensor x = normal({2, 3, 3, 4}, 1, DType::float32), w = normal({4, 4}, 2, DType::float32);
+    const Tensor filter = normal({4, 1, 1, 4}, 3, DType::float32), b = normal({4}, 4, DType::float32);
+    const Tensor c = normal({4}, 5, DType::float32), target = normal({2, 3, 3, 4}, 6, DType::float32);
+    const Tensor weight = normal({2}, 7, DType::float32);
+    ASSERT_FALSE(as_column(b).is_contiguous());
+    EXPECT_TRUE(bitwise_equal(ops::linear(x, w, as_column(b)), ops::linear(x, w, b)));
+    EXPECT_TRUE(bitwise_equal(ops::conv2d(x, filter, as_column(b), {}), ops::conv2d(x, filter, b, {})));
+    EXPECT_TRUE(bitwise_equal(ops::group_norm(x, as_column(b), as_column(c), {.groups = 2}),
+                              ops::group_norm(x, b, c, {.groups = 2})));
+    EXPECT_TRUE(bitwise_equal(ops::mse_loss(x, target, as_column(weight)).per_sample,
+                              ops::mse_loss(x, target, weight).per_sample));
+    const Tensor gamma = as_column(b).requires_grad_(), beta = as_column(c).requires_grad_();
+    const Tensor dense_gamma = b.clone().requires_grad_(), dense_beta = c.clone().requires_grad_();
+    ops::sum(ops::multiply(ops::group_norm(x, gamma, beta, {.groups = 2}), target)).backward();
+    ops::sum(ops::multiply(ops::group_norm(x, dense_gamma, dense_beta, {.groups = 2}), target)).backward();
+    EXPECT_TRUE(bitwise_equal(gamma.grad(), dense_gamma.grad()));
+    EXPECT_TRUE(bitwise_equal(beta.grad(), dense_beta.grad()));
+
+    ops::NoisingInput in{.images = normal({5, 2, 2, 1}, 8, DType::float32),
+                         .index = Tensor::from(std::vector<std::int64_t>{4, 2, 1}, {3}),
+                         .t = Tensor::from(std::vector<std::int64_t>{1, 0, 2}, {3}),
+                         .signal = Tensor::from(std::vector<float>{0.9f, 0.5f, 0.1f}, {3}),
+                         .sigma = Tensor::from(std::vector<float>{0.1f, 0.6f, 0.8f}, {3}),
+                         .noise = {.seed = 5}};
+    const Tensor expected = ops::noising(in);
+    for (Tensor ops::NoisingInput::*member : {&ops::NoisingInput::index, &ops::NoisingInput::t,
+                                              &ops::NoisingInput::signal, &ops::NoisingInput::sigma}) {
+        ops::NoisingInput gaps = in;
+        gaps.*member = as_column(in.*member);
+        EXPECT_TRUE(bitwise_equal(ops::noising(gaps), expected));
+    }
+}
+
 /// A sum over nothing is zero, not what lay in the memory.
 TEST(Ops, SumsOverNothingAreZero) {
     const auto expect_filled = [](const Tensor& tensor, const Tensor& expected) {
