@@ -32,5 +32,6 @@ void reverse_step(Tensor& x, const Tensor& eps, const kernels::ReverseStepCoeffi
     });
     x.bump_version();
 }
+    if (x0) Tensor(x0).bump_version();
 
 }  // namespace ito::ops

@@ -4,6 +4,7 @@
 
 #include "core/autograd/node.h"
 #include "core/context.h"
+#include "core/device_value.h"
 #include "core/ops/adam.h"
 #include "core/ops/attention.h"
 #include "core/ops/conv2d.h"
@@ -86,6 +87,31 @@ TEST(OpsErrors, TheOthers) {
                  {"timestep_embedding", "at least 4"});
     Tensor small = of({2, 3});
     expect_error([&] { ops::reverse_step(small, x, {}, {}); }, {"reverse_step", "[2, 3]", "[2, 4, 4, 6]"});
+}
+
+/// Every buffer is walked with the parameters' count: one that is shorter, or has gaps, must not get that far.
+TEST(OpsErrors, AdamsBuffers) {
+    const DeviceValue<kernels::AdamStep> step(Device::cpu(), {});
+    const auto run = [&](void (*change)(ops::AdamState&)) {
+        ops::AdamState state{
+            .param = of({64}), .grad = of({64}), .m = of({64}), .v = of({64}), .ema = of({64})};
+        change(state);
+        return [=, &step]() mutable { ops::adam(state, {}, step); };
+    };
+    run([](ops::AdamState&) {})();
+    expect_error(run([](ops::AdamState& s) { s.grad = of({63}); }), {"adam", "grad", "[63]", "[64]"});
+    expect_error(run([](ops::AdamState& s) { s.ema = of({32}); }), {"adam", "ema", "[32]", "[64]"});
+    expect_error(run([](ops::AdamState& s) { s.copy = of({32}, DType::bfloat16); }),
+                 {"adam", "copy", "[32]"});
+    expect_error(run([](ops::AdamState& s) { s.copy = of({64}); }), {"adam", "copy", "bfloat16", "float32"});
+    expect_error(run([](ops::AdamState& s) { s.m = {}; }), {"adam", "m"});
+    for (Tensor ops::AdamState::*member :
+         {&ops::AdamState::param, &ops::AdamState::v, &ops::AdamState::ema}) {
+        ops::AdamState state{
+            .param = of({64}), .grad = of({64}), .m = of({64}), .v = of({64}), .ema = of({64})};
+        state.*member = of({64, 2}).slice(1, 0, 1).view({64});
+        expect_error([&] { ops::adam(state, {}, step); }, {"adam", "dense"});
+    }
 }
 
 /// A vector that is a column of a table: its elements do not lie side by side.
@@ -217,10 +243,12 @@ TEST(Ops, TimestepEmbeddingIsTheFormula) {
 
 TEST(Ops, InPlaceOpsBumpTheVersion) {
     Tensor x = normal({2, 3}, 1, DType::float32);
-    const Tensor eps = normal({2, 3}, 2, DType::float32);
+    const Tensor eps = normal({2, 3}, 2, DType::float32), x0 = Tensor::zeros({2, 3});
     auto version = x.version();
-    ops::reverse_step(x, eps, {}, {.seed = 1});
+    const auto version_of_x0 = x0.version();
+    ops::reverse_step(x, eps, {}, {.seed = 1}, x0);
     EXPECT_GT(x.version(), version);
+    EXPECT_GT(x0.version(), version_of_x0);
     version = x.version();
     ops::fill_normal(x, {.seed = 1});
     EXPECT_GT(x.version(), version);

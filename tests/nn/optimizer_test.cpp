@@ -220,7 +220,17 @@ TEST(Adam, RefusesOptionsOutOfRange) {
     Net net;
     FlatParameters flat(net);
     expect_error([&] { Adam(flat, {.beta1 = 1}); }, {"betas", "[0, 1)"});
-    expect_error([&] { Adam(flat, {.weight_decay = -1}); }, {"weight decay", "-1"});
+    expect_error([&] { Adam(flat, {.weight_decay = -1}); }, {"weight decay is -1", "0 or more"});
+    expect_error([&] { Adam(flat, {.eps = 0}); }, {"eps is 0", "positive"});
+    struct Wide : Module {
+        Tensor w = add_parameter("w", {100}, Init::zeros());
+    } wide;
+    FlatParameters larger(wide);
+    Ema average(flat, 0.9);
+    Adam adam(larger);
+    expect_error([&] { adam.step(0.1, 1, &average); }, {"adam", "ema", "[64]", "[112]"});
+    EXPECT_EQ(adam.steps(), 0) << "a step that was refused was counted";
+    EXPECT_EQ(average.updates(), 0);
     expect_error([&] { Ema(flat, 1); }, {"EMA", "1", "[0, 1)"});
 }
 
