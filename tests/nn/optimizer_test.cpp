@@ -111,6 +111,29 @@ TEST(FlatParameters, SwapThereAndBack) {
     expect_error([&] { FlatParameters::Swap swap(flat, small); }, {"cannot swap", "[3]"});
 }
 
+/// On the way back nothing may fail: it happens in a destructor.
+TEST(FlatParameters, SwappingBackTakesNoMemory) {
+    Net net;
+    FlatParameters flat(net);
+    Tensor other = normal(flat.values().shape(), 7, DType::float32);
+    const auto allocator = Allocator::of(Device::cpu());
+    std::size_t before = 0;
+    {
+        const FlatParameters::Swap swap(flat, other);
+        before = allocator->stats().allocations;
+    }
+    EXPECT_EQ(allocator->stats().allocations, before);
+}
+
+/// A tensor registered twice would have two places in the buffer, of which training moves one.
+TEST(FlatParameters, RefusesOneTensorUnderTwoNames) {
+    struct Tied : Module {
+        std::shared_ptr<Linear> a = add_module("a", std::make_shared<Linear>(3, 3));
+        std::shared_ptr<Linear> b = add_module("b", a);
+    } tied;
+    expect_error([&] { FlatParameters flat(tied); }, {"a.weight", "b.weight", "one tensor"});
+}
+
 TEST(FlatParameters, ForgetsDerivedDataOfTheOldStorage) {
     struct One : Module {
         Tensor w = add_parameter("w", {4}, Init::zeros());
