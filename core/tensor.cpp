@@ -192,6 +192,7 @@ Tensor Tensor::view_of(Shape shape, Shape strides, std::int64_t offset) const {
 }
 
 Tensor Tensor::view(const Shape& target) const {
+    for (const auto size : target) require(size >= 0, "tensor: negative size in shape {}", target);
     require(ito::numel(target) == numel(), "tensor: shape {} has {} elements, {} has {}", shape(), numel(),
             target, ito::numel(target));
     if (is_contiguous()) return view_of(target, dense_strides(target), impl().offset);
@@ -210,8 +211,8 @@ Tensor Tensor::view(const Shape& target) const {
 
 Tensor Tensor::slice(std::int64_t axis, std::int64_t start, std::int64_t length) const {
     const std::int64_t size = dim(axis);
-    require(start >= 0 && length >= 0 && start + length <= size,
-            "tensor: slice [{}, {}) of dimension {} of shape {}", start, start + length, axis, shape());
+    require(start >= 0 && length >= 0 && start <= size && length <= size - start,
+            "tensor: slice [{}, {} + {}) of dimension {} of shape {}", start, start, length, axis, shape());
     const auto index = static_cast<std::size_t>(axis < 0 ? axis + rank() : axis);
     Shape shape = this->shape();
     shape[index] = length;

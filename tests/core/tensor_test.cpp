@@ -5,6 +5,8 @@
 #include <limits>
 #include <numeric>
 
+#include "core/autograd/node.h"
+#include "core/ops/elementwise.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/tensors.h"
 
@@ -91,8 +93,8 @@ TEST(Tensor, SlicesOfChannelsKeepAPitch) {
               (std::vector<double>{25, 26, 29, 30, 33, 34, 37, 38, 41, 42, 45, 46}));
     EXPECT_EQ(values_of(s.view({2, 1, 2, 3, 1, 2})), values_of(s));
     expect_error([&] { s.view({2, 12}); }, {"without a copy", "call contiguous()"});
-    expect_error([&] { x.slice(1, 1, 2); }, {"slice [1, 3)", "[2, 2, 3, 4]"});
-    expect_error([&] { x.slice(1, -1, 1); }, {"slice [-1, 0)"});
+    expect_error([&] { x.slice(1, 1, 2); }, {"slice [1, 1 + 2)", "[2, 2, 3, 4]"});
+    expect_error([&] { x.slice(1, -1, 1); }, {"slice [-1, -1 + 1)"});
     expect_error([&] { x.slice(4, 0, 1); }, {"no dimension 4"});
 }
 
@@ -183,6 +185,15 @@ TEST(Tensor, ChangesInPlace) {
     expect_error([&] { x.copy_(counting({2, 3})); }, {"[2, 3]", "[3, 2]"});
     expect_error([&] { x.add_(counting({3, 2}, DType::float64)); }, {"add_", "float32", "float64"});
     expect_error([&] { Tensor::zeros({2}, DType::int64).scale_(2); }, {"scale_", "int64"});
+}
+
+TEST(Tensor, RefusesImpossibleViews) {
+    const Tensor x = counting({6});
+    constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+    expect_error([&] { x.slice(0, 1, most); }, {"slice", "dimension 0", "[6]"});
+    expect_error([&] { x.slice(0, most, 1); }, {"slice", "dimension 0", "[6]"});
+    expect_error([&] { x.slice(0, 3, 4); }, {"slice", "[6]"});
+    expect_error([&] { x.view({-2, -3}); }, {"negative", "[-2, -3]"});
 }
 
 TEST(Tensor, ViewsShareTheirBasesVersion) {
