@@ -291,7 +291,16 @@ void require_same_device(const char* op, std::initializer_list<Tensor> tensors) 
     }
 }
 
+void require_outside_graph(const char* op, const Tensor& tensor) {
+    require(tensor.is_leaf() || !autograd::grad_enabled(),
+            "{}: the tensor was made by {}, whose gradient would miss the change; use an op that makes a new "
+            "one, "
+            "or change detach() of it",
+            op, tensor.op_name());
+}
+
 Tensor& Tensor::copy_(const Tensor& source) {
+    require_outside_graph("copy_", *this);
     require(shape() == source.shape(), "copy: source has shape {}, destination {}", source.shape(), shape());
     if (device() != source.device()) {
         return copy_(source.to(device()));
@@ -317,6 +326,7 @@ Tensor& Tensor::copy_(const Tensor& source) {
 }
 
 Tensor& Tensor::fill_(double value) {
+    require_outside_graph("fill_", *this);
     for_each_rows(*this, *this, [&](const Tensor& to, const Tensor&) {
         const Rows y = to.rows();
         ITO_LAUNCH(to.device(), fill, context_of(to.device()),
@@ -335,6 +345,7 @@ Tensor& Tensor::add_(const Tensor& other, double alpha) {
     require(shape() == other.shape() && dtype() == other.dtype(), "add_: {} {} and {} {} differ",
             name_of(dtype()), shape(), name_of(other.dtype()), other.shape());
     require_same_device("add_", {*this, other});
+    require_outside_graph("add_", *this);
     for_each_rows(*this, other, [&](const Tensor& y, const Tensor& x) {
         dispatch_floating("add_", y.device(), y.dtype(), [&]<class T>() {
             ITO_LAUNCH(y.device(), axpby, context_of(y.device()),
@@ -355,6 +366,7 @@ Tensor& Tensor::add_(const Tensor& other, double alpha) {
 }
 
 Tensor& Tensor::scale_(double factor) {
+    require_outside_graph("scale_", *this);
     for_each_rows(*this, *this, [&](const Tensor& y, const Tensor&) {
         dispatch_floating("scale_", y.device(), y.dtype(), [&]<class T>() {
             ITO_LAUNCH(y.device(), axpby, context_of(y.device()),

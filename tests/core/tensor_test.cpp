@@ -187,6 +187,21 @@ TEST(Tensor, ChangesInPlace) {
     expect_error([&] { Tensor::zeros({2}, DType::int64).scale_(2); }, {"scale_", "int64"});
 }
 
+/// The graph does not know of such a change: the gradient would be that of the value before it.
+TEST(Tensor, RefusesChangesInPlaceThatTheGraphWouldMiss) {
+    const Tensor x = counting({3, 2}).requires_grad_(), other = Tensor::zeros({3, 2});
+    Tensor y = ops::scale(x, 3);
+    expect_error([&] { y.scale_(2); }, {"scale_", "Scale", "detach()"});
+    expect_error([&] { y.add_(other); }, {"add_", "Scale"});
+    expect_error([&] { y.fill_(1); }, {"fill_", "Scale"});
+    expect_error([&] { y.copy_(other); }, {"copy_", "Scale"});
+    EXPECT_EQ(values_of(y), (std::vector<double>{0, 3, 6, 9, 12, 15}));
+    y.detach().scale_(2);  // the caller says that no gradient is meant to see it
+    const autograd::NoGrad no_grad;
+    y.scale_(2);
+    EXPECT_EQ(values_of(y), (std::vector<double>{0, 12, 24, 36, 48, 60}));
+}
+
 TEST(Tensor, RefusesImpossibleViews) {
     const Tensor x = counting({6});
     constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
