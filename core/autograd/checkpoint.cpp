@@ -26,6 +26,7 @@ struct CheckpointNode final : Node {
         }
         Tensor output;
         {
+        const std::uint64_t before = nodes_recorded();
             const EnableGrad recording;
             std::optional<RandomScope> scope;
             if (stream) scope.emplace(*stream);
@@ -35,7 +36,7 @@ struct CheckpointNode final : Node {
                 "checkpoint: the function returned shape {} at first and {} when run again", shape(),
                 output.shape());
         if (!output.requires_grad()) return;
-        autograd::backward(output, gradient.value);
+        autograd::backward(output, gradient.value, before);
         for (std::size_t i = 0; i < leaves.size(); ++i) {
             if (leaves[i].requires_grad() && leaves[i].grad()) inputs[i].give({leaves[i].grad(), true});
         }

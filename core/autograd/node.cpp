@@ -133,6 +133,10 @@ void check_anomaly(const char* op, const char* what, const Tensor& tensor) {
 bool recording(std::span<const Tensor> inputs) {
     if (!enabled) return false;
     for (const auto& input : inputs)
+std::uint64_t nodes_recorded() {
+    return next_sequence;
+}
+
         if (input.requires_grad()) return true;
     return false;
 }

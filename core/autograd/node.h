@@ -151,6 +151,9 @@ void check_anomaly(const char* op, const char* what, const Tensor& tensor);
 bool recording(std::initializer_list<Tensor> inputs);
 bool recording(std::span<const Tensor> inputs);
 
+/// How many nodes this thread has recorded: the sequence() of the last one.
+std::uint64_t nodes_recorded();
+
 /// Makes `node` the maker of `output`, with an edge to each input.
 void attach(const std::shared_ptr<Node>& node, Tensor& output, std::initializer_list<Tensor> inputs);
 void attach(const std::shared_ptr<Node>& node, Tensor& output, std::span<const Tensor> inputs);

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/autograd/engine.h"
 #include "core/autograd/node.h"
 #include "core/ops/dropout.h"
 #include "core/ops/elementwise.h"
@@ -98,6 +99,16 @@ TEST(Checkpoint, ParametersInsideGetGradientsWithoutAnInputThatNeedsOne) {
     EXPECT_FALSE(x.grad());
     const autograd::NoGrad off;
     EXPECT_FALSE(checkpoint(block, {x, x}).requires_grad());
+}
+
+/// The tensor's own backward would run twice, once from within and once from without.
+TEST(Checkpoint, NamesATensorThatIsNoInput) {
+    const Tensor x = leaf({4, 8}, 1);
+    const Tensor inside = leaf({4, 8}, 2), h = ops::multiply(x, x);
+    const Tensor y =
+        checkpoint([&](const Inputs& in) { return ops::multiply(in[0], h); }, {ops::scale(inside, 2)});
+    const Tensor loss = ops::sum(ops::add(y, h));
+    expect_error([&] { loss.backward(); }, {"checkpoint", "Multiply", "input"});
 }
 
 TEST(Checkpoint, ViewsAndOptionalInputs) {
