@@ -21,12 +21,13 @@ struct CheckpointNode final : Node {
         for (std::size_t i = 0; i < saved.size(); ++i) {
             Tensor leaf = saved[i].get(name());
             if (leaf) leaf = leaf.detach();
-            if (inputs[i].wanted()) leaf.requires_grad_();
+            if (inputs[i].wanted())
+                leaf.impl().requires_grad = true;  // of any floating type: no leaf of the caller's
             leaves.push_back(leaf);
         }
         Tensor output;
-        {
         const std::uint64_t before = nodes_recorded();
+        {
             const EnableGrad recording;
             std::optional<RandomScope> scope;
             if (stream) scope.emplace(*stream);

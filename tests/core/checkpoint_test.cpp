@@ -111,6 +111,24 @@ TEST(Checkpoint, NamesATensorThatIsNoInput) {
     expect_error([&] { loss.backward(); }, {"checkpoint", "Multiply", "input"});
 }
 
+/// From float32 to bfloat16: what a checkpoint is given where activations are kept in half the memory.
+struct CastNode final : autograd::Node {
+    const char* name() const override { return "Cast"; }
+    void backward(autograd::Gradient gradient, std::span<autograd::GradientSlot> inputs) override {
+        inputs[0].give({gradient.value.to(DType::float32), true});
+    }
+    void release() override {}
+};
+
+TEST(Checkpoint, TakesBfloat16) {
+    const Tensor x = leaf({4, 8}, 1, DType::float32);
+    const Tensor h =
+        autograd::record("cast", x.to(DType::bfloat16), {x}, [] { return std::make_shared<CastNode>(); });
+    const Tensor y = checkpoint([](const Inputs& in) { return ops::scale(in[0], 2); }, {h});
+    autograd::backward(y, Tensor::full({4, 8}, 3, DType::bfloat16));
+    EXPECT_EQ(testing::values_of(x.grad()), std::vector<double>(32, 6));
+}
+
 TEST(Checkpoint, ViewsAndOptionalInputs) {
     const Tensor x = leaf({2, 6}, 1);
     const Tensor y = checkpoint([](const Inputs& in) { return ops::reshape(in[0], {3, 4}); }, {x, Tensor()});
