@@ -20,7 +20,7 @@ struct MseLossNode final : autograd::Node {
     void backward(Gradient gradient, std::span<GradientSlot> inputs) override {
         if (!inputs[0].wanted()) return;
         Tensor dx = grad.get(name());
-        dispatch_float(name(), device(), dtype(), [&]<class T>() {
+        dispatch_float(name(), device(), dx.dtype(), [&]<class T>() {  // of the prediction, not of the loss
             const Rows rows = dx.rows();
             ITO_LAUNCH(device(), axpby, context_of(device()),
                        kernels::Axpby<T>{.rows = rows.rows,
