@@ -95,7 +95,6 @@ class Node {
 
     const std::vector<Edge>& edges() const { return edges_; }
     std::uint64_t sequence() const { return sequence_; }
-    bool released() const { return released_; }
     const Shape& shape() const { return shape_; }
     DType dtype() const { return dtype_; }
     Device device() const { return device_; }
