@@ -10,7 +10,7 @@ namespace ito::autograd {
 /// Adds d root / d leaf to the gradient of every leaf below `root`. `root` must have one element unless
 /// `gradient` (d loss / d root, same shape) is given. Consumes the graph: what the nodes saved is released,
 /// and a second backward through the same graph is an error that says so. Single-threaded; no recursion.
-/// `checkpointed_after`: the graph is that of a checkpoint and has no node up to this sequence(); one that has is refused.
+/// `checkpointed_after`: the graph is a checkpoint's, whose nodes come after this sequence(); others are refused.
 void backward(const Tensor& root, const Tensor& gradient = {}, std::uint64_t checkpointed_after = 0);
 
 }  // namespace ito::autograd
