@@ -192,6 +192,7 @@ Tensor Tensor::view_of(Shape shape, Shape strides, std::int64_t offset) const {
 }
 
 Tensor Tensor::view(const Shape& target) const {
+    for (const auto size : target) require(size >= 0, "tensor: negative size in shape {}", target);
     require(ito::numel(target) == numel(), "tensor: shape {} has {} elements, {} has {}", shape(), numel(),
             target, ito::numel(target));
     if (is_contiguous()) return view_of(target, dense_strides(target), impl().offset);
@@ -210,8 +211,8 @@ Tensor Tensor::view(const Shape& target) const {
 
 Tensor Tensor::slice(std::int64_t axis, std::int64_t start, std::int64_t length) const {
     const std::int64_t size = dim(axis);
-    require(start >= 0 && length >= 0 && start + length <= size,
-            "tensor: slice [{}, {}) of dimension {} of shape {}", start, start + length, axis, shape());
+    require(start >= 0 && length >= 0 && start <= size && length <= size - start,
+            "tensor: slice [{}, {} + {}) of dimension {} of shape {}", start, start, length, axis, shape());
     const auto index = static_cast<std::size_t>(axis < 0 ? axis + rank() : axis);
     Shape shape = this->shape();
     shape[index] = length;
@@ -266,7 +267,11 @@ namespace {
 template <class Body>
 void for_each_rows(const Tensor& a, const Tensor& b, const Body& body) {
     if (a.has_rows() && b.has_rows()) return body(a, b);
-    require(a.rank() > 1, "tensor: strides {} have gaps between single elements", a.strides());
+    if (a.shape().back() != 1 && (a.strides().back() != 1 || b.strides().back() != 1)) {
+        Shape single = a.shape();  // gaps between single elements: each is a row of its own
+        single.push_back(1);
+        return for_each_rows(a.view(single), b.view(single), body);
+    }
     for (std::int64_t i = 0; i < a.dim(0); ++i) {
         Shape shape(a.shape().begin() + 1, a.shape().end());
         const auto at = [&](const Tensor& t) { return t.slice(0, i, 1).view(shape); };
@@ -286,7 +291,16 @@ void require_same_device(const char* op, std::initializer_list<Tensor> tensors) 
     }
 }
 
+void require_outside_graph(const char* op, const Tensor& tensor) {
+    require(tensor.is_leaf() || !autograd::grad_enabled(),
+            "{}: the tensor was made by {}, whose gradient would miss the change; use an op that makes a new "
+            "one, "
+            "or change detach() of it",
+            op, tensor.op_name());
+}
+
 Tensor& Tensor::copy_(const Tensor& source) {
+    require_outside_graph("copy_", *this);
     require(shape() == source.shape(), "copy: source has shape {}, destination {}", source.shape(), shape());
     if (device() != source.device()) {
         return copy_(source.to(device()));
@@ -312,6 +326,7 @@ Tensor& Tensor::copy_(const Tensor& source) {
 }
 
 Tensor& Tensor::fill_(double value) {
+    require_outside_graph("fill_", *this);
     for_each_rows(*this, *this, [&](const Tensor& to, const Tensor&) {
         const Rows y = to.rows();
         ITO_LAUNCH(to.device(), fill, context_of(to.device()),
@@ -330,6 +345,7 @@ Tensor& Tensor::add_(const Tensor& other, double alpha) {
     require(shape() == other.shape() && dtype() == other.dtype(), "add_: {} {} and {} {} differ",
             name_of(dtype()), shape(), name_of(other.dtype()), other.shape());
     require_same_device("add_", {*this, other});
+    require_outside_graph("add_", *this);
     for_each_rows(*this, other, [&](const Tensor& y, const Tensor& x) {
         dispatch_floating("add_", y.device(), y.dtype(), [&]<class T>() {
             ITO_LAUNCH(y.device(), axpby, context_of(y.device()),
@@ -350,6 +366,7 @@ Tensor& Tensor::add_(const Tensor& other, double alpha) {
 }
 
 Tensor& Tensor::scale_(double factor) {
+    require_outside_graph("scale_", *this);
     for_each_rows(*this, *this, [&](const Tensor& y, const Tensor&) {
         dispatch_floating("scale_", y.device(), y.dtype(), [&]<class T>() {
             ITO_LAUNCH(y.device(), axpby, context_of(y.device()),

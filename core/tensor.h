@@ -114,7 +114,8 @@ class Tensor {
     /// Itself if it is there, else a dense copy. To the host: waits for the device.
     Tensor to(Device device) const;
 
-    // --- changing it in place; each bumps the version ---
+    // --- changing it in place, not recorded: each bumps the version, and refuses what an op has made, unless under
+    // no-grad (the gradient would be that of the value before the change) ---
     Tensor& fill_(double value);
     Tensor& copy_(const Tensor& source);                  ///< converts the dtype, and moves between devices
     Tensor& add_(const Tensor& other, double alpha = 1);  ///< *this += alpha * other
@@ -231,6 +232,9 @@ T* Tensor::data() const {
 
 /// Throws Error naming the op unless all tensors that are defined are on one device.
 void require_same_device(const char* op, std::initializer_list<Tensor> tensors);
+
+/// Throws Error naming the op that would change `tensor` in place if the graph would miss that.
+void require_outside_graph(const char* op, const Tensor& tensor);
 
 /// The shape of an optional tensor, for messages: [] if it is undefined.
 inline const Shape& shape_of(const Tensor& tensor) {

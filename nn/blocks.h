@@ -26,8 +26,8 @@ struct ResidualBlockConfig {
     double eps = 1e-6;
     float dropout = 0;
     std::uint32_t dropout_layer = 0;
-    bool scale_shift =
-        false;  ///< the time embedding scales and shifts after norm2 instead of shifting before it
+    /// The time embedding scales and shifts after norm2 instead of shifting before it.
+    bool scale_shift = false;
 };
 
 /// GN, SiLU, conv 3x3, time embedding, GN, SiLU, dropout, conv 3x3 (zero at first), plus the input (through a

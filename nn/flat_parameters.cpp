@@ -1,11 +1,14 @@
 #include "nn/flat_parameters.h"
 
+#include <map>
 #include <utility>
 
 namespace ito::nn {
 namespace {
 
 constexpr std::int64_t alignment = 16;  // elements: 64 bytes of float32
+constexpr std::int64_t exchanged_at_once = std::int64_t{1}
+                                           << 20;  // elements: an exchange needs next to no memory
 
 }  // namespace
 
@@ -14,7 +17,11 @@ FlatParameters::FlatParameters(Module& module) : parameters_(module.parameters()
     const DType type = parameters_.front().tensor.dtype();
     const Device device = parameters_.front().tensor.device();
     std::int64_t total = 0;
+    std::map<const Tensor::Impl*, std::string> names;
     for (const auto& parameter : parameters_) {
+        const auto [known, added] = names.try_emplace(parameter.tensor.handle().get(), parameter.name);
+        require(added, "FlatParameters: {} and {} are one tensor, which can have one place only",
+                known->second, parameter.name);
         require(parameter.tensor.dtype() == type && parameter.tensor.device() == device,
                 "FlatParameters: {} is {} on {}, the others are {} on {}", parameter.name,
                 name_of(parameter.tensor.dtype()), to_string(parameter.tensor.device()), name_of(type),
@@ -73,7 +80,9 @@ void FlatParameters::release_derived() {
 }
 
 FlatParameters::Swap::Swap(FlatParameters& parameters, Tensor& other)
-    : parameters_(parameters), other_(other) {
+    : parameters_(parameters),
+      other_(other),
+      scratch_(Tensor::empty({std::min(exchanged_at_once, other.numel())}, other.dtype(), other.device())) {
     require(other.shape() == parameters.values_.shape(), "FlatParameters: cannot swap with shape {}",
             other.shape());
     exchange();
@@ -84,15 +93,12 @@ FlatParameters::Swap::~Swap() {
 }
 
 void FlatParameters::Swap::exchange() {
-    // In pieces, so that the exchange needs next to no memory.
-    constexpr std::int64_t piece = std::int64_t{1} << 20;
     Tensor& values = parameters_.values_;
     const std::int64_t total = values.numel();
-    Tensor scratch = Tensor::empty({std::min(piece, total)}, values.dtype(), values.device());
-    for (std::int64_t begin = 0; begin < total; begin += piece) {
-        const std::int64_t length = std::min(piece, total - begin);
+    for (std::int64_t begin = 0; begin < total; begin += exchanged_at_once) {
+        const std::int64_t length = std::min(exchanged_at_once, total - begin);
         Tensor a = values.slice(0, begin, length), b = other_.slice(0, begin, length),
-               s = scratch.slice(0, 0, length);
+               s = scratch_.slice(0, 0, length);
         s.copy_(a);
         a.copy_(b);
         b.copy_(s);

@@ -10,7 +10,8 @@ namespace ito::nn {
 class FlatParameters {
   public:
     /// Moves the parameters of `module` (values kept) into one buffer; each becomes a view of it, aligned to
-    /// 64 bytes. The gaps hold zeros, and so do their gradients. The module's handles stay valid.
+    /// 64 bytes. The gaps hold zeros, and so do their gradients. The module's handles stay valid. Throws Error if
+    /// parameters differ in dtype or device, or if one tensor is registered twice.
     explicit FlatParameters(Module& module);
 
     Tensor& values() { return values_; }
@@ -38,6 +39,7 @@ class FlatParameters {
         void exchange();
         FlatParameters& parameters_;
         Tensor& other_;
+        Tensor scratch_;  ///< taken on the way there: the way back is in a destructor
     };
 
   private:

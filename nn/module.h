@@ -58,7 +58,7 @@ class Module {
     std::vector<Parameter> parameters() const;
     /// The same as files know them: one entry per name, views where parts are fused.
     std::vector<NamedTensor> named_parameters() const;
-    /// Tensors that are saved but not trained.
+    /// Tensors that move with the module and may be saved beside its parameters, but are not trained.
     std::vector<NamedTensor> named_buffers() const;
     std::int64_t parameter_count() const;
 
@@ -80,6 +80,7 @@ class Module {
     /// A new leaf that requires gradients, its elements undefined until initialize() or a file fills them.
     Tensor add_parameter(std::string name, const Shape& shape, Init init,
                          std::vector<std::string> parts = {});
+    /// A tensor that belongs to the module and is not trained; see named_buffers(). to(DType) leaves it as it is.
     Tensor add_buffer(std::string name, Tensor buffer);
     template <class M>
     std::shared_ptr<M> add_module(std::string name, std::shared_ptr<M> module) {

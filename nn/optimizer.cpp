@@ -27,12 +27,12 @@ Adam::Adam(FlatParameters& parameters, const ops::AdamOptions& options)
       step_values_(parameters.values().device()) {
     require(options.beta1 >= 0 && options.beta1 < 1 && options.beta2 >= 0 && options.beta2 < 1,
             "Adam: betas ({}, {}) are out of range; expected [0, 1)", options.beta1, options.beta2);
-    require(options.weight_decay >= 0 && options.eps > 0, "Adam: weight decay {} and eps {} must be positive",
-            options.weight_decay, options.eps);
+    require(options.weight_decay >= 0, "Adam: weight decay is {}; expected 0 or more", options.weight_decay);
+    require(options.eps > 0, "Adam: eps is {}; expected a positive number", options.eps);
 }
 
 void Adam::set_step(double lr, double grad_scale, const Ema* ema) {
-    const auto n = static_cast<double>(++steps_);
+    const auto n = static_cast<double>(steps_ + 1);
     step_values_.set({.lr = lr,
                       .correction1 = 1 - std::pow(options_.beta1, n),
                       .correction2 = 1 - std::pow(options_.beta2, n),
@@ -42,11 +42,10 @@ void Adam::set_step(double lr, double grad_scale, const Ema* ema) {
 
 void Adam::update(Ema* ema) {
     ops::AdamState state{.param = parameters_.values(), .grad = parameters_.gradients(), .m = m_, .v = v_};
-    if (ema) {
-        state.ema = ema->average_;
-        ++ema->updates_;
-    }
+    if (ema) state.ema = ema->average_;
     ops::adam(state, options_, step_values_);
+    ++steps_;
+    if (ema) ++ema->updates_;
 }
 
 void Adam::step(double lr, double grad_scale, Ema* ema) {

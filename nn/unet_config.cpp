@@ -157,6 +157,7 @@ UNetConfig UNetConfig::from_json(const std::string& text, const std::string& sou
     fields.expect("time_embedding_type", "positional");
     fields.expect("downsample_type", "conv");
     fields.expect("upsample_type", "conv");
+    fields.expect("mid_block_type", "UNetMidBlock2D");
 
     UNetConfig config;  // what a file leaves out has UNet2DModel's default
     config.in_channels = fields.get<std::int64_t>("in_channels", 3);
@@ -180,6 +181,10 @@ UNetConfig UNetConfig::from_json(const std::string& text, const std::string& sou
             "{}: \"resnet_time_scale_shift\" is \"{}\"; ito's U-Net does default and scale_shift", source,
             excerpt(mode));
     config.scale_shift = mode == "scale_shift";
+    // The groups of the middle's attention: null and norm_num_groups mean the same, but not beside scale_shift.
+    if (config.scale_shift || !fields.has("attn_norm_num_groups") ||
+        fields.at("attn_norm_num_groups") != Json(config.norm_num_groups))
+        fields.expect("attn_norm_num_groups", nullptr);
     if (fields.has("sample_size") && fields.at("sample_size").is_array()) {
         const auto size = fields.get<std::vector<std::int64_t>>("sample_size", {});
         require(size.size() == 2, "{}: \"sample_size\" has {} numbers; expected one or two", source,

@@ -21,10 +21,12 @@ struct CheckpointNode final : Node {
         for (std::size_t i = 0; i < saved.size(); ++i) {
             Tensor leaf = saved[i].get(name());
             if (leaf) leaf = leaf.detach();
-            if (inputs[i].wanted()) leaf.requires_grad_();
+            if (inputs[i].wanted())
+                leaf.impl().requires_grad = true;  // of any floating type: no leaf of the caller's
             leaves.push_back(leaf);
         }
         Tensor output;
+        const std::uint64_t before = nodes_recorded();
         {
             const EnableGrad recording;
             std::optional<RandomScope> scope;
@@ -35,7 +37,7 @@ struct CheckpointNode final : Node {
                 "checkpoint: the function returned shape {} at first and {} when run again", shape(),
                 output.shape());
         if (!output.requires_grad()) return;
-        autograd::backward(output, gradient.value);
+        autograd::backward(output, gradient.value, before);
         for (std::size_t i = 0; i < leaves.size(); ++i) {
             if (leaves[i].requires_grad() && leaves[i].grad()) inputs[i].give({leaves[i].grad(), true});
         }

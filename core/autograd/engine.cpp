@@ -11,9 +11,9 @@ namespace ito::autograd {
 
 class Engine {
   public:
-    void run(const Tensor& root, const Tensor& gradient) {
+    void run(const Tensor& root, const Tensor& gradient, std::uint64_t checkpointed_after) {
         const auto& start = root.impl().node;
-        discover(start);
+        discover(start, checkpointed_after);
         states_.at(start.get()).target.gradient = {gradient, false};
         ready_.push_back(start);
         while (!ready_.empty()) {
@@ -34,7 +34,7 @@ class Engine {
     };
 
     /// Finds every node below `start` and counts how many consumers each waits for.
-    void discover(const std::shared_ptr<Node>& start) {
+    void discover(const std::shared_ptr<Node>& start, std::uint64_t checkpointed_after) {
         std::vector<Node*> stack{start.get()};
         add(*start);
         while (!stack.empty()) {
@@ -45,6 +45,11 @@ class Engine {
                 "backward: the graph was already consumed at {} (what it saved is released after the first "
                 "backward); run the forward pass again",
                 node->name());
+            require(node->sequence() > checkpointed_after,
+                    "checkpoint: its function uses a tensor of shape {} made by {} outside of it; make it "
+                    "one of the "
+                    "inputs",
+                    node->shape(), node->name());
             for (const auto& edge : node->edges_) {
                 if (!edge.node) continue;
                 if (add(*edge.node)) stack.push_back(edge.node.get());
@@ -98,7 +103,7 @@ class Engine {
     std::vector<std::shared_ptr<Node>> ready_;
 };
 
-void backward(const Tensor& root, const Tensor& gradient) {
+void backward(const Tensor& root, const Tensor& gradient, std::uint64_t checkpointed_after) {
     require(root.requires_grad(),
             "backward: no input of this tensor requires a gradient (or it was made under no-grad)");
     Tensor seed = gradient;
@@ -117,7 +122,7 @@ void backward(const Tensor& root, const Tensor& gradient) {
         GradientSlot(root.handle()).give({seed, false});
         return;
     }
-    Engine().run(root, seed);
+    Engine().run(root, seed, checkpointed_after);
 }
 
 }  // namespace ito::autograd

@@ -22,14 +22,13 @@ double weighted_sum(const Tensor& values, const std::vector<double>& weights) {
 
 GradientCheck check_gradients(const std::function<Tensor(const std::vector<Tensor>&)>& fn,
                               const std::vector<Tensor>& inputs, const GradientCheckOptions& options) {
-    for (const auto& input : inputs) {
+    for (const Tensor& input : inputs) {
         require(input.dtype() == DType::float64 && input.is_leaf() && input.is_contiguous(),
                 "check_gradients: inputs must be dense float64 leaves");
-        Tensor(input).zero_grad();
-    }
-    for (const Tensor& input : inputs)
         require(input.device().is_cpu(), "check_gradients: float64 is computed on the CPU, an input is on {}",
                 to_string(input.device()));
+        Tensor(input).zero_grad();
+    }
     const Tensor output = fn(inputs);
     Tensor weights = Tensor::empty(output.shape().empty() ? Shape{1} : output.shape(), DType::float64);
     ops::fill_uniform(weights, {.seed = 7, .purpose = kernels::Purpose::test}, -1, 1);
@@ -54,11 +53,15 @@ GradientCheck check_gradients(const std::function<Tensor(const std::vector<Tenso
             const std::int64_t i = sample * stride % count;
             double& element = input.data<double>()[i];
             const double before = element;
-            element = before + options.step;
+            const auto set = [&](double value) {
+                element = value;
+                Tensor(input).bump_version();  // what was derived from it is stale
+            };
+            set(before + options.step);
             const double above = weighted_sum(fn(inputs), w);
-            element = before - options.step;
+            set(before - options.step);
             const double below = weighted_sum(fn(inputs), w);
-            element = before;
+            set(before);
             const double numeric = (above - below) / (2 * options.step);
             const double error =
                 std::abs(analytic[static_cast<std::size_t>(i)] - numeric) / std::max(1.0, std::abs(numeric));

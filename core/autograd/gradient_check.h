@@ -24,7 +24,8 @@ struct GradientCheckOptions {
 };
 
 /// Checks d (sum of w * fn(inputs)) / d inputs, w fixed pseudo-random weights (a plain sum would miss every
-/// error that a constant gradient hides). Inputs must be float64 leaves that require gradients.
+/// error that a constant gradient hides). Inputs must be dense float64 leaves on the CPU; those that require
+/// gradients are checked.
 GradientCheck check_gradients(const std::function<Tensor(const std::vector<Tensor>&)>& fn,
                               const std::vector<Tensor>& inputs, const GradientCheckOptions& options = {});
 

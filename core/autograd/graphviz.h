@@ -1,4 +1,5 @@
 #pragma once
+// The recorded graph as a picture: `ito inspect --graph`, and for debugging.
 
 #include <string>
 

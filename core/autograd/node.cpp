@@ -63,6 +63,12 @@ Tensor GradientSlot::dense_buffer() {
 }
 
 void GradientSlot::give(Gradient gradient) {
+    if (wanted()) {
+        const Shape& expected = target_ ? target_->shape : leaf_->shape;
+        require(gradient.value.shape() == expected,
+                "gradient slot: a gradient of shape {} for an input of shape {}", gradient.value.shape(),
+                expected);
+    }
     switch (mode()) {
         case Mode::ignore:
             return;
@@ -70,13 +76,10 @@ void GradientSlot::give(Gradient gradient) {
             buffer().add_(gradient.value);
             return;
         case Mode::overwrite:
-            if (target_) {
-                if (gradient.value.shape() != target_->shape)
-                    gradient.value = gradient.value.view(target_->shape);
+            if (target_)
                 target_->gradient = std::move(gradient);
-            } else {
+            else
                 buffer().copy_(gradient.value);  // a leaf's gradient stays where it is: in the flat buffer
-            }
     }
 }
 
@@ -128,6 +131,10 @@ void check_anomaly(const char* op, const char* what, const Tensor& tensor) {
         require(std::isfinite(values[i]), "anomaly: {} made {} at element {} of its {} (shape {})", op,
                 values[i], i, what, tensor.shape());
     }
+}
+
+std::uint64_t nodes_recorded() {
+    return next_sequence;
 }
 
 bool recording(std::span<const Tensor> inputs) {

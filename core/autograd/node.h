@@ -95,7 +95,6 @@ class Node {
 
     const std::vector<Edge>& edges() const { return edges_; }
     std::uint64_t sequence() const { return sequence_; }
-    bool released() const { return released_; }
     const Shape& shape() const { return shape_; }
     DType dtype() const { return dtype_; }
     Device device() const { return device_; }
@@ -150,6 +149,9 @@ void check_anomaly(const char* op, const char* what, const Tensor& tensor);
 /// True if an op with these inputs is to be recorded.
 bool recording(std::initializer_list<Tensor> inputs);
 bool recording(std::span<const Tensor> inputs);
+
+/// How many nodes this thread has recorded: the sequence() of the last one.
+std::uint64_t nodes_recorded();
 
 /// Makes `node` the maker of `output`, with an edge to each input.
 void attach(const std::shared_ptr<Node>& node, Tensor& output, std::initializer_list<Tensor> inputs);

@@ -39,8 +39,8 @@ Staging::Buffer& Staging::buffer_with(std::size_t bytes) {
         buffer->used = 0;
     }
     if (!buffer->memory) {
-        buffer->memory = make_pinned(buffer_bytes);
         buffer->done = make_event();
+        buffer->memory = make_pinned(buffer_bytes);  // last: a buffer with memory is complete
         ++counters().driver_allocations;
     }
     return *buffer;

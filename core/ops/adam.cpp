@@ -8,13 +8,18 @@ namespace ito::ops {
 void adam(AdamState& state, const AdamOptions& options, const DeviceValue<kernels::AdamStep>& step) {
     const Tensor& p = state.param;
     require_same_device("adam", {p, state.grad, state.m, state.v, state.ema, state.copy});
-    for (const auto& [what, tensor] : {std::pair{"grad", &state.grad}, {"m", &state.m}, {"v", &state.v}}) {
-        require(tensor->shape() == p.shape() && tensor->is_contiguous(),
-                "adam: {} has shape {}, the parameters have {}", what, tensor->shape(), p.shape());
-    }
-    require(!state.copy || (state.copy.shape() == p.shape() && state.copy.dtype() == DType::bfloat16),
-            "adam: copy must be bfloat16 of shape {}, it is {} {}", p.shape(),
-            state.copy ? name_of(state.copy.dtype()) : "", shape_of(state.copy));
+    const auto check = [&](const char* what, const Tensor& tensor, DType type) {
+        require(tensor.defined(), "adam: {} is undefined; only ema and copy may be", what);
+        require(tensor.shape() == p.shape() && tensor.dtype() == type && tensor.is_contiguous(),
+                "adam: {} is {} {}, expected dense {} {}", what, name_of(tensor.dtype()), tensor.shape(),
+                name_of(type), p.shape());
+    };
+    check("param", p, p.dtype());
+    check("grad", state.grad, p.dtype());
+    check("m", state.m, p.dtype());
+    check("v", state.v, p.dtype());
+    if (state.ema) check("ema", state.ema, p.dtype());
+    if (state.copy) check("copy", state.copy, DType::bfloat16);
     dispatch_cpu_float("adam", p.dtype(), [&]<class T>() {
         ITO_LAUNCH(p.device(), adam, context_of(p.device()),
                    kernels::Adam<T>{.count = p.numel(),

@@ -9,7 +9,7 @@ namespace ito::ops {
 
 /// What a step changes, and the gradient that it reads.
 struct AdamState {
-    Tensor param, grad, m, v;  ///< flat, equal sizes
+    Tensor param, grad, m, v;  ///< dense, of one shape and dtype
     Tensor ema = {};           ///< may be undefined
     Tensor copy = {};          ///< bfloat16 copy of param; may be undefined
 };
@@ -21,7 +21,7 @@ struct AdamOptions {
     bool decoupled = false;  ///< AdamW: decay the weights themselves instead of adding to the gradient
 };
 
-/// Updates param, m, v and ema in place. `step` is on their device.
+/// Updates param, m, v, ema and copy in place. `step` is on their device.
 void adam(AdamState& state, const AdamOptions& options, const DeviceValue<kernels::AdamStep>& step);
 
 /// Sets step's grad_scale so that a gradient of this norm comes down to `max_norm` (0: not clipped). Where the norm lives

@@ -132,7 +132,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
 
     require_same_device("conv2d", {x, weight, bias, residual});
 
-    const Tensor input = x.has_rows() ? x : x.contiguous();
+    const Tensor input = x.has_rows() ? x : x.contiguous(), dense_bias = bias ? bias.contiguous() : bias;
     Tensor y = Tensor::empty(out, x.dtype(), x.device());
     dispatch_cpu_float("conv2d", x.dtype(), [&]<class T>() {
         const Tensor packed = packed_weight(weight, shape, Conv2dPass::forward);
@@ -143,7 +143,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
                                        .packed = packed ? packed.raw() : nullptr,
                                        .y = y.data<T>(),
                                        .y_pitch = y.rows().pitch};
-        if (bias) args.bias = bias.data<kernels::master_t<T>>();
+        if (bias) args.bias = dense_bias.data<kernels::master_t<T>>();
         const Tensor add = residual && !residual.has_rows() ? residual.contiguous() : residual;
         if (add) {
             args.residual = add.data<T>();

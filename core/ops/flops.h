@@ -12,8 +12,8 @@ namespace ito::ops {
 /// linear and attention; everything else is bound by memory and counts as none, as is usual.
 struct Flops {
     double forward = 0;
-    double backward =
-        0;  ///< as much again for every input whose gradient is needed; recomputation does not count
+    /// As much again for every input whose gradient is needed; recomputation does not count.
+    double backward = 0;
 };
 
 /// Of the op that made `output` from `inputs` (see trace::Listener::made).

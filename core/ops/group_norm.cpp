@@ -114,6 +114,7 @@ Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, cons
     require_same_device("group_norm", {x, gamma, beta, shift, scale_shift});
 
     const Tensor input = x.has_rows() ? x : x.contiguous();
+    const Tensor dense_gamma = gamma.contiguous(), dense_beta = beta.contiguous();
     const GroupNormShape shape{.batch = batch,
                                .pixels = batch && channels ? x.numel() / (batch * channels) : 0,
                                .channels = channels,
@@ -127,8 +128,8 @@ Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, cons
                                           .eps = options.eps,
                                           .x = input.data<T>(),
                                           .x_pitch = input.rows().pitch,
-                                          .gamma = gamma.data<Master>(),
-                                          .beta = beta.data<Master>(),
+                                          .gamma = dense_gamma.data<Master>(),
+                                          .beta = dense_beta.data<Master>(),
                                           .silu = options.silu,
                                           .dropout = options.dropout,
                                           .mask = options.mask,
@@ -152,8 +153,8 @@ Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, cons
         node->geometry = shape;
         node->options = options;
         node->x = Saved(input);
-        node->gamma = Saved(gamma);
-        node->beta = Saved(beta);
+        node->gamma = Saved(dense_gamma);
+        node->beta = Saved(dense_beta);
         node->shift = Saved(shift);
         node->scale_shift = Saved(scale_shift);
         node->mean = Saved(mean);

@@ -87,9 +87,11 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
 
     require_same_device("linear", {x, weight, bias, residual});
 
-    const Tensor input = x.has_rows() ? x : x.contiguous();
-    const LinearShape shape{
-        .rows = input.rows().rows, .in_features = weight.dim(1), .out_features = weight.dim(0)};
+    const Tensor input = x.has_rows() ? x : x.contiguous(), dense_bias = bias ? bias.contiguous() : bias;
+    // Not rows() of x or y, which know of no rows where there are no features.
+    const LinearShape shape{.rows = numel(Shape(x.shape().begin(), x.shape().end() - 1)),
+                            .in_features = weight.dim(1),
+                            .out_features = weight.dim(0)};
     Tensor y = Tensor::empty(out, x.dtype(), x.device());
     dispatch_cpu_float("linear", x.dtype(), [&]<class T>() {
         kernels::LinearForward<T> args{.shape = shape,
@@ -98,7 +100,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
                                        .weight = weight.data<T>(),
                                        .y = y.data<T>(),
                                        .y_pitch = y.rows().pitch};
-        if (bias) args.bias = bias.data<kernels::master_t<T>>();
+        if (bias) args.bias = dense_bias.data<kernels::master_t<T>>();
         const Tensor add = residual && !residual.has_rows() ? residual.contiguous() : residual;
         if (add) {
             args.residual = add.data<T>();

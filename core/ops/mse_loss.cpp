@@ -20,7 +20,7 @@ struct MseLossNode final : autograd::Node {
     void backward(Gradient gradient, std::span<GradientSlot> inputs) override {
         if (!inputs[0].wanted()) return;
         Tensor dx = grad.get(name());
-        dispatch_float(name(), device(), dtype(), [&]<class T>() {
+        dispatch_float(name(), device(), dx.dtype(), [&]<class T>() {  // of the prediction, not of the loss
             const Rows rows = dx.rows();
             ITO_LAUNCH(device(), axpby, context_of(device()),
                        kernels::Axpby<T>{.rows = rows.rows,
@@ -48,6 +48,7 @@ MseLoss launch(const Tensor& prediction, const Tensor& target, const kernels::Ph
             batch, shape_of(weight));
     require_same_device("mse_loss", {prediction, target, weight});
     const Tensor input = prediction.has_rows() ? prediction : prediction.contiguous();
+    const Tensor dense_weight = weight ? weight.contiguous() : weight;
     const bool record = autograd::recording({prediction});
     MseLoss result;
     Tensor grad;
@@ -65,7 +66,7 @@ MseLoss launch(const Tensor& prediction, const Tensor& target, const kernels::Ph
                                  .per_sample = result.per_sample.data<Master>(),
                                  .loss = result.loss.data<Master>()};
         if (target) args.target = target.data<T>();
-        if (weight) args.weight = weight.data<Master>();
+        if (weight) args.weight = dense_weight.data<Master>();
         if (record) {
             grad = Tensor::like(prediction);
             args.grad = grad.data<T>();

@@ -9,8 +9,7 @@ namespace ito::ops {
 Tensor noising(const NoisingInput& in) {
     require(in.images.rank() == 4 && in.images.is_contiguous(),
             "noising: images must be dense [N, H, W, C], shape is {}", in.images.shape());
-    require(in.t.rank() == 1 && in.t.is_contiguous(), "noising: t must be [N], its shape is {}",
-            in.t.shape());
+    require(in.t.rank() == 1, "noising: t must be [N], its shape is {}", in.t.shape());
     require(in.signal.shape() == in.sigma.shape() && in.signal.rank() == 1,
             "noising: signal and sigma must be tables over t, their shapes are {} and {}", in.signal.shape(),
             in.sigma.shape());
@@ -19,12 +18,14 @@ Tensor noising(const NoisingInput& in) {
     require(!in.index || in.index.shape() == in.t.shape(), "noising: {} timesteps, but index has shape {}",
             batch, shape_of(in.index));
     require(in.index || count >= batch, "noising: {} timesteps for {} images", batch, count);
+    const Tensor all_t = in.t.contiguous(), index = in.index ? in.index.contiguous() : in.index;
+    const Tensor signal = in.signal.contiguous(), sigma = in.sigma.contiguous();
     if (in.t.device().is_cpu()) {
         for (std::int64_t n = 0; n < batch; ++n) {
-            const auto t = in.t.data<std::int64_t>()[n];
+            const auto t = all_t.data<std::int64_t>()[n];
             require(t >= 0 && t < steps, "noising: timestep {} is out of range; expected [0, {})", t, steps);
-            if (!in.index) continue;
-            const auto i = in.index.data<std::int64_t>()[n];
+            if (!index) continue;
+            const auto i = index.data<std::int64_t>()[n];
             require(i >= 0 && i < count, "noising: image {} of {} does not exist", i, count);
         }
     }
@@ -36,21 +37,20 @@ Tensor noising(const NoisingInput& in) {
     dispatch_float("noising", device, in.type, [&]<class T>() {
         using Master = kernels::master_t<T>;
         const auto launch = [&]<class Source>(const Source* images) {
-            ITO_LAUNCH(
-                device, noising, context_of(device),
-                kernels::Noising<T, Source>{.batch = batch,
-                                            .height = in.images.dim(1),
-                                            .width = in.images.dim(2),
-                                            .channels = in.images.dim(3),
-                                            .images = images,
-                                            .index = in.index ? in.index.data<std::int64_t>() : nullptr,
-                                            .flip = in.flip,
-                                            .t = in.t.data<std::int64_t>(),
-                                            .signal = in.signal.data<Master>(),
-                                            .sigma = in.sigma.data<Master>(),
-                                            .noise = in.noise,
-                                            .x_t = x_t.data<T>(),
-                                            .x_t_pitch = x_t.rows().pitch});
+            ITO_LAUNCH(device, noising, context_of(device),
+                       kernels::Noising<T, Source>{.batch = batch,
+                                                   .height = in.images.dim(1),
+                                                   .width = in.images.dim(2),
+                                                   .channels = in.images.dim(3),
+                                                   .images = images,
+                                                   .index = index ? index.data<std::int64_t>() : nullptr,
+                                                   .flip = in.flip,
+                                                   .t = all_t.data<std::int64_t>(),
+                                                   .signal = signal.data<Master>(),
+                                                   .sigma = sigma.data<Master>(),
+                                                   .noise = in.noise,
+                                                   .x_t = x_t.data<T>(),
+                                                   .x_t_pitch = x_t.rows().pitch});
         };
         if (in.images.dtype() == DType::uint8)
             launch(in.images.data<std::uint8_t>());

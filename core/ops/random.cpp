@@ -10,6 +10,7 @@ namespace {
 std::int64_t samples_of(const char* op, const Tensor& x) {
     require(x.rank() >= 1 && x.is_contiguous(),
             "{}: the tensor must be dense with a first dimension, its shape is {}", op, x.shape());
+    require_outside_graph(op, x);
     return x.dim(0);
 }
 

@@ -14,6 +14,7 @@ void reverse_step(Tensor& x, const Tensor& eps, const kernels::ReverseStepCoeffi
     require(!x0 || (x0.shape() == x.shape() && x0.is_contiguous()),
             "reverse_step: x0 must be dense of shape {}", x.shape());
     require_same_device("reverse_step", {x, eps, x0});
+    require_outside_graph("reverse_step", x);
     const Tensor input = eps.has_rows() ? eps : eps.contiguous();
     const std::int64_t batch = x.dim(0), channels = x.dim(-1);
     const DeviceValue<kernels::ReverseStepCoefficients> on_device(x.device(), coefficients);
@@ -31,6 +32,7 @@ void reverse_step(Tensor& x, const Tensor& eps, const kernels::ReverseStepCoeffi
                                            .x0 = x0 ? x0.data<Master>() : nullptr});
     });
     x.bump_version();
+    if (x0) Tensor(x0).bump_version();
 }
 
 }  // namespace ito::ops

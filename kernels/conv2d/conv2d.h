@@ -84,7 +84,7 @@ template <class T>
 void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<T>&);
 }  // namespace ref
 
-/// double: the plain loops. float: Winograd F(4x4, 3x3) where it is faster (3x3, stride 1, channels in
+/// double, and no channels: the plain loops. float: Winograd F(4x4, 3x3) where it is faster (3x3, stride 1, channels in
 /// multiples of 32, maps of at least 7x7) unless context.direct_convolution forbids it, otherwise oneDNN on
 /// fixed pieces. The error of Winograd is at most about 5e-5 of the root mean square, ten times that of a
 /// direct sum.

@@ -1,5 +1,6 @@
 #pragma once
-// The two float32 algorithms that conv2d_cpu.cpp chooses from. Same arguments and rules as in conv2d.h.
+// The two float32 algorithms that conv2d_cpu.cpp chooses from. Same arguments and rules as in conv2d.h, but that there is
+// at least one image and one channel on either side.
 
 #include "kernels/conv2d/conv2d.h"
 

@@ -10,44 +10,56 @@ bool use_winograd(const Context& context, const Conv2dShape& shape) {
     return !context.direct_convolution && winograd::applies(shape);
 }
 
+/// Whether there is nothing to multiply: the plain loops then do the little that is left.
+bool empty(const Conv2dShape& shape) {
+    return shape.batch <= 0 || shape.in_channels <= 0 || shape.out_channels <= 0;
+}
+
 }  // namespace
 
 void conv2d_forward(const Context& context, const Conv2dForward<float>& args) {
-    if (use_winograd(context, args.shape))
+    if (empty(args.shape))
+        ref::conv2d_forward(context, args);
+    else if (use_winograd(context, args.shape))
         winograd::conv2d_forward(context, args);
     else
         onednn::conv2d_forward(context, args);
 }
 void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float>& args) {
-    if (use_winograd(context, args.shape))
+    if (empty(args.shape))
+        ref::conv2d_backward_data(context, args);
+    else if (use_winograd(context, args.shape))
         winograd::conv2d_backward_data(context, args);
     else
         onednn::conv2d_backward_data(context, args);
 }
 void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<float>& args) {
-    if (use_winograd(context, args.shape))
+    if (empty(args.shape))
+        ref::conv2d_backward_weights(context, args);
+    else if (use_winograd(context, args.shape))
         winograd::conv2d_backward_weights(context, args);
     else
         onednn::conv2d_backward_weights(context, args);
 }
 
 std::size_t conv2d_forward_workspace(const Context& context, const Conv2dShape& shape, DType type) {
-    if (type != DType::float32) return 0;
+    if (type != DType::float32 || empty(shape)) return 0;
     return use_winograd(context, shape) ? winograd::conv2d_forward_workspace(context, shape)
                                         : onednn::conv2d_forward_workspace(context, shape);
 }
 std::size_t conv2d_backward_data_workspace(const Context& context, const Conv2dShape& shape, DType type) {
-    if (type != DType::float32) return 0;
+    if (type != DType::float32 || empty(shape)) return 0;
     return use_winograd(context, shape) ? winograd::conv2d_backward_data_workspace(context, shape)
                                         : onednn::conv2d_backward_data_workspace(context, shape);
 }
 std::size_t conv2d_backward_weights_workspace(const Context& context, const Conv2dShape& shape, DType type) {
-    if (type != DType::float32) return 0;
+    if (type != DType::float32 || empty(shape)) return 0;
     return use_winograd(context, shape) ? winograd::conv2d_backward_weights_workspace(context, shape)
                                         : onednn::conv2d_backward_weights_workspace(context, shape);
 }
 
 std::size_t conv2d_packed_bytes(const Context& context, const Conv2dShape& shape, Conv2dPass pass) {
+    if (shape.weight_elements() == 0) return 0;
     return use_winograd(context, shape) ? winograd::conv2d_packed_bytes(context, shape, pass)
                                         : onednn::conv2d_packed_bytes(context, shape, pass);
 }

@@ -333,17 +333,10 @@ void weight_gradient(const Context& context, const Conv2dBackwardWeights<float>&
     });
 }
 
-/// Whether there is anything to compute.
-bool empty(const Conv2dShape& shape) {
-    return shape.batch <= 0 || shape.out_height() <= 0 || shape.out_width() <= 0 || shape.in_channels <= 0 ||
-           shape.out_channels <= 0;
-}
-
 }  // namespace
 
 void conv2d_forward(const Context& context, const Conv2dForward<float>& args) {
     const Conv2dShape& shape = args.shape;
-    if (empty(shape)) return;
     Plans plans(context);
     const ForwardPlan& plan = forward_plan(plans, shape);
     WorkspaceCarver carver(context, "conv2d_forward");
@@ -378,7 +371,6 @@ void conv2d_forward(const Context& context, const Conv2dForward<float>& args) {
 void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float>& args) {
     const Conv2dShape& shape = args.shape;
     const std::int64_t pixels = shape.height * shape.width, channels = shape.in_channels;
-    if (empty(shape)) return;
     Plans plans(context);
     const BackwardDataPlan& plan = backward_data_plan(plans, shape);
     WorkspaceCarver carver(context, "conv2d_backward_data");
@@ -408,9 +400,7 @@ void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float
 
 void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<float>& args) {
     const Conv2dShape& shape = args.shape;
-    if (args.grad_weight && empty(shape)) {
-        if (!args.accumulate_weight) std::fill_n(args.grad_weight, shape.weight_elements(), 0.0f);
-    } else if (args.grad_weight) {
+    if (args.grad_weight) {
         const WeightPieces pieces(shape);
         Plans plans(context);
         const BackwardWeightsPlan& plan =
@@ -428,7 +418,6 @@ void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights
 }
 
 std::size_t conv2d_forward_workspace(const Context& context, const Conv2dShape& shape) {
-    if (empty(shape)) return 0;
     Plans plans(context);
     WorkspaceCarver carver;
     const ForwardScratch scratch(carver, forward_plan(plans, shape), shape, context.threads);
@@ -436,7 +425,6 @@ std::size_t conv2d_forward_workspace(const Context& context, const Conv2dShape& 
 }
 
 std::size_t conv2d_backward_data_workspace(const Context& context, const Conv2dShape& shape) {
-    if (empty(shape)) return 0;
     Plans plans(context);
     WorkspaceCarver carver;
     const BackwardDataScratch scratch(carver, backward_data_plan(plans, shape), shape, context.threads);
@@ -444,7 +432,6 @@ std::size_t conv2d_backward_data_workspace(const Context& context, const Conv2dS
 }
 
 std::size_t conv2d_backward_weights_workspace(const Context& context, const Conv2dShape& shape) {
-    if (empty(shape)) return 0;
     const WeightPieces pieces(shape);
     Plans plans(context);
     const BackwardWeightsPlan& plan =
@@ -457,7 +444,6 @@ std::size_t conv2d_backward_weights_workspace(const Context& context, const Conv
 }
 
 std::size_t conv2d_packed_bytes(const Context& context, const Conv2dShape& shape, Conv2dPass pass) {
-    if (empty(with_batch(shape, 1))) return 0;
     Plans plans(context);
     return pass == Conv2dPass::forward ? packed_bytes(forward_plan(plans, shape))
                                        : packed_bytes(backward_data_plan(plans, shape));

@@ -272,7 +272,6 @@ bool applies(const Conv2dShape& s) {
 
 void conv2d_forward(const Context& context, const Conv2dForward<float>& args) {
     const Conv2dShape& shape = args.shape;
-    if (shape.batch <= 0) return;
     const Tiles tiles = forward_tiles(shape);
     const ForwardPieces pieces(tiles, shape.in_channels, shape.out_channels);
     WorkspaceCarver carver(context, "conv2d_forward");
@@ -290,7 +289,6 @@ void conv2d_forward(const Context& context, const Conv2dForward<float>& args) {
 
 void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float>& args) {
     const Conv2dShape& shape = args.shape;
-    if (shape.batch <= 0) return;
     const Tiles tiles = backward_data_tiles(shape);
     const ForwardPieces pieces(tiles, shape.out_channels, shape.in_channels);
     WorkspaceCarver carver(context, "conv2d_backward_data");
@@ -307,9 +305,7 @@ void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float
 
 void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<float>& args) {
     const Conv2dShape& shape = args.shape;
-    if (args.grad_weight && shape.batch <= 0) {
-        if (!args.accumulate_weight) std::fill_n(args.grad_weight, shape.weight_elements(), 0.0f);
-    } else if (args.grad_weight) {
+    if (args.grad_weight) {
         const Tiles tiles = forward_tiles(shape);
         const GradientPieces pieces(shape, tiles);
         WorkspaceCarver carver(context, "conv2d_backward_weights");
@@ -325,7 +321,6 @@ void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights
 }
 
 std::size_t conv2d_forward_workspace(const Context& context, const Conv2dShape& shape) {
-    if (shape.batch <= 0) return 0;
     const ForwardPieces pieces(forward_tiles(shape), shape.in_channels, shape.out_channels);
     WorkspaceCarver carver;
     const ForwardScratch scratch(carver, pieces, shape.in_channels, shape.out_channels, context.threads);
@@ -333,7 +328,6 @@ std::size_t conv2d_forward_workspace(const Context& context, const Conv2dShape& 
 }
 
 std::size_t conv2d_backward_data_workspace(const Context& context, const Conv2dShape& shape) {
-    if (shape.batch <= 0) return 0;
     const ForwardPieces pieces(backward_data_tiles(shape), shape.out_channels, shape.in_channels);
     WorkspaceCarver carver;
     const ForwardScratch scratch(carver, pieces, shape.out_channels, shape.in_channels, context.threads);
@@ -341,7 +335,6 @@ std::size_t conv2d_backward_data_workspace(const Context& context, const Conv2dS
 }
 
 std::size_t conv2d_backward_weights_workspace(const Context& context, const Conv2dShape& shape) {
-    if (shape.batch <= 0) return 0;
     WorkspaceCarver weight_carver, bias_carver;
     const GradientScratch scratch(weight_carver, shape, GradientPieces(shape, forward_tiles(shape)),
                                   context.threads);

@@ -7,8 +7,8 @@
 //             between equal types; bfloat16 through float32, rounding to nearest even; else it throws
 //   fill:     y = value
 //
-// The floor: the bytes of every operand once. The CUDA version `vectorized` moves 16 bytes a thread and access of the
-// wider operand and as many elements of the others. All back ends give the same bits, but that the payload of a NaN is lost on CUDA.
+// The floor: the bytes of every operand once. CUDA's `vectorized` moves 16 bytes of the wider operand a thread and access,
+// and as many elements of the others. All back ends give the same bits, but that CUDA loses the payload of a NaN.
 
 #include <cstdint>
 

@@ -345,13 +345,28 @@ void launch_streamed(const Context& context, const GroupNormBackward<T>& a, cons
     gn::launch_parameters(context, a, space.image_sums, a.shape.batch);
 }
 
+/// An empty image leaves zeros: the sums over its pixels.
+template <class T>
+void clear_sums(const Context& context, T* sums, std::int64_t pitch, std::int64_t columns,
+                std::int64_t images) {
+    if (sums == nullptr || images == 0) return;
+    check_cuda(cudaMemset2DAsync(sums, static_cast<std::size_t>(pitch) * sizeof(T), 0,
+                                 static_cast<std::size_t>(columns) * sizeof(T),
+                                 static_cast<std::size_t>(images), stream_of(context)),
+               "cudaMemset2DAsync of group_norm_backward");
+}
+
 template <class T>
 void backward(const Context& context, const GroupNormBackward<T>& a, Version version) {
     constexpr const char* name = "group_norm_backward";
     const GroupNormShape& s = a.shape;
     if (s.channels == 0) return;
-    if (s.batch == 0 || s.pixels == 0)
+    if (s.batch == 0 || s.pixels == 0) {
+        if (!a.accumulate_shift) clear_sums(context, a.grad_shift, a.grad_shift_pitch, s.channels, s.batch);
+        if (!a.accumulate_scale_shift)
+            clear_sums(context, a.grad_scale_shift, a.grad_scale_shift_pitch, 2 * s.channels, s.batch);
         return gn::launch_parameters(context, a, static_cast<const float*>(nullptr), 0);
+    }
     const gn::DeviceLimits limits;
     if (gn::picks_naive(name, s, sizeof(T), version)) return gn::launch_naive(context, a);
     const Tiling resident = gn::resident_tiling(s, sizeof(T), limits, gradient_threads);

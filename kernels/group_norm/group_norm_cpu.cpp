@@ -407,26 +407,24 @@ void group_norm_forward(const Context& context, const GroupNormForward<float>& a
 
 void group_norm_backward(const Context& context, const GroupNormBackward<float>& a) {
     const GroupNormShape& s = a.shape;
+    if (empty(s)) return ref::group_norm_backward(context, a);  // sums over nothing
     std::byte* memory =
         WorkspaceCarver(context, "group_norm_backward")
             .take<std::byte>(group_norm_backward_workspace(s, DType::float32, context.threads));
     double* image_sums = reinterpret_cast<double*>(memory);
-    if (!empty(s)) {
-        const gn::Pieces pieces(s);
-        std::byte* workers = memory + gn::image_sums_bytes(s);
-        const std::size_t worker_bytes = gn::backward_worker_bytes(s);
-        parallel_for(context, s.batch * pieces.per_image, [&](std::int64_t piece, int worker) {
-            gn::Scratch carver(workers + static_cast<std::size_t>(worker) * worker_bytes);
-            const BackwardScratch scratch(carver, gn::piece_channels(s), s.pixels);
-            const Extent extent(s, pieces, piece);
-            backward_piece(a, extent, scratch, image_sums + extent.image * 2 * s.channels);
-        });
-    }
-    const std::int64_t images = empty(s) ? 0 : s.batch;
+    const gn::Pieces pieces(s);
+    std::byte* workers = memory + gn::image_sums_bytes(s);
+    const std::size_t worker_bytes = gn::backward_worker_bytes(s);
+    parallel_for(context, s.batch * pieces.per_image, [&](std::int64_t piece, int worker) {
+        gn::Scratch carver(workers + static_cast<std::size_t>(worker) * worker_bytes);
+        const BackwardScratch scratch(carver, gn::piece_channels(s), s.pixels);
+        const Extent extent(s, pieces, piece);
+        backward_piece(a, extent, scratch, image_sums + extent.image * 2 * s.channels);
+    });
     const auto reduce = [&](float* to, std::int64_t offset, bool accumulate) {
         for (std::int64_t c = 0; c < s.channels; ++c) {
             double sum = 0;
-            for (std::int64_t n = 0; n < images; ++n) sum += image_sums[n * 2 * s.channels + offset + c];
+            for (std::int64_t n = 0; n < s.batch; ++n) sum += image_sums[n * 2 * s.channels + offset + c];
             to[c] = static_cast<float>(accumulate ? static_cast<double>(to[c]) + sum : sum);
         }
     };

@@ -68,7 +68,7 @@ template <class T>
 void linear_backward_weights(const Context&, const LinearBackwardWeights<T>&);
 }  // namespace ref
 
-/// float: oneDNN matrix products on fixed pieces. double: the plain loops.
+/// float: oneDNN matrix products on fixed pieces. double, and no features: the plain loops.
 namespace cpu {
 void linear_forward(const Context&, const LinearForward<float>&);
 void linear_forward(const Context&, const LinearForward<double>&);

@@ -178,6 +178,7 @@ void weight_product(const LinearBackwardWeights<float>& args, Range rows, Range 
     dnnl::error::wrap_c_api(status, "linear_backward_weights: the matrix product failed");
 }
 
+/// Whether there is nothing to multiply: the plain loops then do the little that is left.
 bool empty(const LinearShape& shape) {
     return shape.rows <= 0 || shape.in_features <= 0 || shape.out_features <= 0;
 }
@@ -186,7 +187,7 @@ bool empty(const LinearShape& shape) {
 
 void linear_forward(const Context& context, const LinearForward<float>& args) {
     const LinearShape& shape = args.shape;
-    if (empty(shape)) return;
+    if (empty(shape)) return ref::linear_forward(context, args);
     const ProductKey key = forward_key(shape);
     Plans plans(context);
     const ProductPlan& plan = plans.get<ProductPlan>("linear", key);
@@ -205,7 +206,7 @@ void linear_forward(const Context& context, const LinearForward<float>& args) {
 
 void linear_backward_data(const Context& context, const LinearBackwardData<float>& args) {
     const LinearShape& shape = args.shape;
-    if (empty(shape)) return;
+    if (empty(shape)) return ref::linear_backward_data(context, args);
     const ProductKey key = backward_data_key(shape);
     Plans plans(context);
     const ProductPlan& plan = plans.get<ProductPlan>("linear", key);
@@ -219,10 +220,9 @@ void linear_backward_data(const Context& context, const LinearBackwardData<float
 
 void linear_backward_weights(const Context& context, const LinearBackwardWeights<float>& args) {
     const LinearShape& shape = args.shape;
-    const std::int64_t elements = shape.in_features * shape.out_features;
-    if (args.grad_weight && empty(shape)) {
-        if (!args.accumulate_weight) std::fill_n(args.grad_weight, elements, 0.0f);
-    } else if (args.grad_weight) {
+    if (empty(shape)) return ref::linear_backward_weights(context, args);
+    if (args.grad_weight) {
+        const std::int64_t elements = shape.in_features * shape.out_features;
         const WeightPieces pieces(shape);
         const float beta = args.accumulate_weight ? 1.0f : 0.0f;
         WorkspaceCarver carver(context, "linear_backward_weights");

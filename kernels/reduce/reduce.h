@@ -1,6 +1,6 @@
 #pragma once
 // Sums over [rows, columns] with a pitch, in a fixed order that follows from the shape alone: pieces, then the pieces'
-// sums one after another. The same bits for any number of threads, any pitch and alignment.
+// sums one after another. The same bits for any number of threads; on CUDA also for any pitch and alignment.
 //
 //   sum:          out = factor * (sum of x)     (out in float64)
 //   sum_squares:  out = factor * (sum of x^2)   (the global gradient norm is its root)

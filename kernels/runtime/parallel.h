@@ -29,9 +29,9 @@ void run_pieces(int threads, std::int64_t pieces, void (*body)(void* state, std:
 /// its own outputs (or its own partial sum, added up in a fixed order afterwards), and what a piece
 /// computes does not depend on `worker`. Then no result depends on the number of threads.
 ///
-/// Inside the body, libraries that use OpenMP (oneDNN) run on the calling thread only, and a further
-/// parallel_for runs its pieces one after another; so does one beside another thread's. The first exception thrown by a body is rethrown here after
-/// all threads have stopped.
+/// Inside the body, libraries that use OpenMP (oneDNN) run on the calling thread only, and a further parallel_for runs
+/// its pieces one after another; so does one beside another thread's. The first exception thrown by a body is rethrown
+/// here after all threads have stopped.
 template <class Body>
 void parallel_for(const Context& context, std::int64_t pieces, Body&& body) {
     const int threads =

@@ -32,8 +32,6 @@ class PlanCache {
         return *static_cast<Plan*>(found->second.get());
     }
 
-    std::size_t size() const { return plans_.size(); }
-
   private:
     std::unordered_map<std::string, std::shared_ptr<void>> plans_;
 };

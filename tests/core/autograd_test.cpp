@@ -82,6 +82,27 @@ TEST(Autograd, TheCallersGradientIsNotChanged) {
     EXPECT_EQ(grad_of(x), (Values{3, 6, 9}));
 }
 
+/// Hands its gradient on in another shape, which is a mistake however many gradients have arrived before.
+struct FlatNode final : autograd::Node {
+    const char* name() const override { return "Flat"; }
+    void backward(autograd::Gradient gradient, std::span<autograd::GradientSlot> inputs) override {
+        inputs[0].give({gradient.value.view({6}), false});
+    }
+    void release() override {}
+};
+
+TEST(Autograd, NamesAGradientOfAnotherShape) {
+    const auto flat = [](const Tensor& x) {
+        return autograd::record("flat", x.clone(), {x}, [] { return std::make_shared<FlatNode>(); });
+    };
+    const Tensor x = leaf({2, 3}, 1);
+    expect_error([&] { sum(flat(x)).backward(); }, {"gradient", "[6]", "[2, 3]"});
+    const Tensor h = scale(x, 2);
+    expect_error([&] { sum(flat(h)).backward(); }, {"gradient", "[6]", "[2, 3]"});
+    const Tensor z = scale(x, 2);
+    expect_error([&] { sum(add(flat(z), z)).backward(); }, {"gradient", "[6]", "[2, 3]"});
+}
+
 TEST(Autograd, LeavesAccumulateUntilZeroed) {
     Tensor x = leaf({1, 2, 3});
     EXPECT_FALSE(x.grad());

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/autograd/engine.h"
 #include "core/autograd/node.h"
 #include "core/ops/dropout.h"
 #include "core/ops/elementwise.h"
@@ -98,6 +99,34 @@ TEST(Checkpoint, ParametersInsideGetGradientsWithoutAnInputThatNeedsOne) {
     EXPECT_FALSE(x.grad());
     const autograd::NoGrad off;
     EXPECT_FALSE(checkpoint(block, {x, x}).requires_grad());
+}
+
+/// The tensor's own backward would run twice, once from within and once from without.
+TEST(Checkpoint, NamesATensorThatIsNoInput) {
+    const Tensor x = leaf({4, 8}, 1);
+    const Tensor inside = leaf({4, 8}, 2), h = ops::multiply(x, x);
+    const Tensor y =
+        checkpoint([&](const Inputs& in) { return ops::multiply(in[0], h); }, {ops::scale(inside, 2)});
+    const Tensor loss = ops::sum(ops::add(y, h));
+    expect_error([&] { loss.backward(); }, {"checkpoint", "Multiply", "input"});
+}
+
+/// From float32 to bfloat16: what a checkpoint is given where activations are kept in half the memory.
+struct CastNode final : autograd::Node {
+    const char* name() const override { return "Cast"; }
+    void backward(autograd::Gradient gradient, std::span<autograd::GradientSlot> inputs) override {
+        inputs[0].give({gradient.value.to(DType::float32), true});
+    }
+    void release() override {}
+};
+
+TEST(Checkpoint, TakesBfloat16) {
+    const Tensor x = leaf({4, 8}, 1, DType::float32);
+    const Tensor h =
+        autograd::record("cast", x.to(DType::bfloat16), {x}, [] { return std::make_shared<CastNode>(); });
+    const Tensor y = checkpoint([](const Inputs& in) { return ops::scale(in[0], 2); }, {h});
+    autograd::backward(y, Tensor::full({4, 8}, 3, DType::bfloat16));
+    EXPECT_EQ(testing::values_of(x.grad()), std::vector<double>(32, 6));
 }
 
 TEST(Checkpoint, ViewsAndOptionalInputs) {

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
+
 #include "core/autograd/node.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/silu.h"
@@ -100,6 +102,27 @@ TEST(GradientCheck, NoticesABackwardThatDoesNotAccumulate) {
     };
     EXPECT_TRUE(twice(Fault::none).passed) << twice(Fault::none).message;
     EXPECT_FALSE(twice(Fault::overwrites).passed);
+}
+
+/// An op that keeps a packed copy of its weights must see that the checker has moved them.
+TEST(GradientCheck, MovesInputsWithDerivedData) {
+    const auto fn = [](const std::vector<Tensor>& in) {
+        const autograd::NoGrad off;
+        const Tensor packed = in[0].derived("squares", 40, [&](const Tensor& buffer) {
+            for (int i = 0; i < 5; ++i)
+                static_cast<double*>(buffer.raw())[i] = in[0].data<double>()[i] * in[0].data<double>()[i];
+        });
+        std::vector<double> squares(5);
+        std::memcpy(squares.data(), packed.raw(), 40);
+        const autograd::EnableGrad on;
+        return autograd::record("square", Tensor::from(squares, {5}), {in[0]}, [&] {
+            auto node = std::make_shared<SquareNode>();
+            node->x = autograd::Saved(in[0]);
+            return node;
+        });
+    };
+    const auto result = check_gradients(fn, {leaf({5}, 1)});
+    EXPECT_TRUE(result.passed) << result.message;
 }
 
 TEST(GradientCheck, RefusesOtherInputs) {

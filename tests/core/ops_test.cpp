@@ -4,6 +4,7 @@
 
 #include "core/autograd/node.h"
 #include "core/context.h"
+#include "core/device_value.h"
 #include "core/ops/adam.h"
 #include "core/ops/attention.h"
 #include "core/ops/conv2d.h"
@@ -88,6 +89,108 @@ TEST(OpsErrors, TheOthers) {
     expect_error([&] { ops::reverse_step(small, x, {}, {}); }, {"reverse_step", "[2, 3]", "[2, 4, 4, 6]"});
 }
 
+/// Every buffer is walked with the parameters' count: one that is shorter, or has gaps, must not get that far.
+TEST(OpsErrors, AdamsBuffers) {
+    const DeviceValue<kernels::AdamStep> step(Device::cpu(), {});
+    const auto run = [&](void (*change)(ops::AdamState&)) {
+        ops::AdamState state{
+            .param = of({64}), .grad = of({64}), .m = of({64}), .v = of({64}), .ema = of({64})};
+        change(state);
+        return [=, &step]() mutable { ops::adam(state, {}, step); };
+    };
+    run([](ops::AdamState&) {})();
+    expect_error(run([](ops::AdamState& s) { s.grad = of({63}); }), {"adam", "grad", "[63]", "[64]"});
+    expect_error(run([](ops::AdamState& s) { s.ema = of({32}); }), {"adam", "ema", "[32]", "[64]"});
+    expect_error(run([](ops::AdamState& s) { s.copy = of({32}, DType::bfloat16); }),
+                 {"adam", "copy", "[32]"});
+    expect_error(run([](ops::AdamState& s) { s.copy = of({64}); }), {"adam", "copy", "bfloat16", "float32"});
+    expect_error(run([](ops::AdamState& s) { s.m = {}; }), {"adam", "m"});
+    for (Tensor ops::AdamState::*member :
+         {&ops::AdamState::param, &ops::AdamState::v, &ops::AdamState::ema}) {
+        ops::AdamState state{
+            .param = of({64}), .grad = of({64}), .m = of({64}), .v = of({64}), .ema = of({64})};
+        state.*member = of({64, 2}).slice(1, 0, 1).view({64});
+        expect_error([&] { ops::adam(state, {}, step); }, {"adam", "dense"});
+    }
+}
+
+/// A vector that is a column of a table: its elements do not lie side by side.
+Tensor as_column(const Tensor& vector) {
+    Tensor table = Tensor::zeros({vector.dim(0), 2}, vector.dtype());
+    Tensor column = table.slice(1, 1, 1).view({vector.dim(0)});
+    column.copy_(vector);
+    return column;
+}
+
+TEST(Ops, VectorsMayHaveGaps) {
+    const Tensor x = normal({2, 3, 3, 4}, 1, DType::float32), w = normal({4, 4}, 2, DType::float32);
+    const Tensor filter = normal({4, 1, 1, 4}, 3, DType::float32), b = normal({4}, 4, DType::float32);
+    const Tensor c = normal({4}, 5, DType::float32), target = normal({2, 3, 3, 4}, 6, DType::float32);
+    const Tensor weight = normal({2}, 7, DType::float32);
+    ASSERT_FALSE(as_column(b).is_contiguous());
+    EXPECT_TRUE(bitwise_equal(ops::linear(x, w, as_column(b)), ops::linear(x, w, b)));
+    EXPECT_TRUE(bitwise_equal(ops::conv2d(x, filter, as_column(b), {}), ops::conv2d(x, filter, b, {})));
+    EXPECT_TRUE(bitwise_equal(ops::group_norm(x, as_column(b), as_column(c), {.groups = 2}),
+                              ops::group_norm(x, b, c, {.groups = 2})));
+    EXPECT_TRUE(bitwise_equal(ops::mse_loss(x, target, as_column(weight)).per_sample,
+                              ops::mse_loss(x, target, weight).per_sample));
+    const Tensor gamma = as_column(b).requires_grad_(), beta = as_column(c).requires_grad_();
+    const Tensor dense_gamma = b.clone().requires_grad_(), dense_beta = c.clone().requires_grad_();
+    ops::sum(ops::multiply(ops::group_norm(x, gamma, beta, {.groups = 2}), target)).backward();
+    ops::sum(ops::multiply(ops::group_norm(x, dense_gamma, dense_beta, {.groups = 2}), target)).backward();
+    EXPECT_TRUE(bitwise_equal(gamma.grad(), dense_gamma.grad()));
+    EXPECT_TRUE(bitwise_equal(beta.grad(), dense_beta.grad()));
+
+    ops::NoisingInput in{.images = normal({5, 2, 2, 1}, 8, DType::float32),
+                         .index = Tensor::from(std::vector<std::int64_t>{4, 2, 1}, {3}),
+                         .t = Tensor::from(std::vector<std::int64_t>{1, 0, 2}, {3}),
+                         .signal = Tensor::from(std::vector<float>{0.9f, 0.5f, 0.1f}, {3}),
+                         .sigma = Tensor::from(std::vector<float>{0.1f, 0.6f, 0.8f}, {3}),
+                         .noise = {.seed = 5}};
+    const Tensor expected = ops::noising(in);
+    for (Tensor ops::NoisingInput::*member : {&ops::NoisingInput::index, &ops::NoisingInput::t,
+                                              &ops::NoisingInput::signal, &ops::NoisingInput::sigma}) {
+        ops::NoisingInput gaps = in;
+        gaps.*member = as_column(in.*member);
+        EXPECT_TRUE(bitwise_equal(ops::noising(gaps), expected));
+    }
+}
+
+/// A sum over nothing is zero, not what lay in the memory.
+TEST(Ops, SumsOverNothingAreZero) {
+    const auto expect_filled = [](const Tensor& tensor, const Tensor& expected) {
+        ASSERT_TRUE(tensor);
+        EXPECT_EQ(values_of(tensor), values_of(expected));
+    };
+    const Tensor b = normal({3}, 1, DType::float32);
+    Tensor all_b = Tensor::empty({2, 3});
+    for (std::int64_t n = 0; n < 2; ++n) all_b.slice(0, n, 1).view({3}).copy_(b);
+    for (const DType type : {DType::float32, DType::float64}) {
+        // Dirty memory, which the ops' results are likely to get.
+        { const Tensor dirt = Tensor::full({64}, 7, type); }
+        Tensor bias = b.to(type).clone().requires_grad_();
+        const Tensor y = ops::linear(of({2, 0}, type), of({3, 0}, type), bias);
+        expect_filled(y, all_b);
+        ops::sum(y).backward();
+        expect_filled(bias.grad(), Tensor::full({3}, 2));
+        expect_filled(ops::conv2d(of({2, 1, 1, 0}, type), of({3, 1, 1, 0}, type), b.to(type), {}), all_b);
+
+        Tensor x = normal({2, 3}, 2, type).requires_grad_();
+        ops::sum(ops::linear(x, of({0, 3}, type))).backward();
+        expect_filled(x.grad(), of({2, 3}));
+        Tensor image = normal({2, 2, 2, 3}, 3, type).requires_grad_();
+        ops::sum(ops::conv2d(image, of({0, 1, 1, 3}, type), {}, {})).backward();
+        expect_filled(image.grad(), of({2, 2, 2, 3}));
+
+        Tensor shift = normal({2, 4}, 4, type).requires_grad_(),
+               both = normal({2, 8}, 5, type).requires_grad_();
+        const Tensor ones = Tensor::full({4}, 1, type);
+        ops::sum(ops::group_norm(of({2, 0, 4}, type), ones, ones, {.groups = 2}, shift, both)).backward();
+        expect_filled(shift.grad(), of({2, 4}));
+        expect_filled(both.grad(), of({2, 8}));
+    }
+}
+
 TEST(Ops, BfloatArithmeticRoundsOnce) {
     const Tensor a = normal({3, 5}, 1, DType::bfloat16), b = normal({3, 5}, 2, DType::bfloat16);
     const Tensor sum = ops::axpby(0.3, a, 0.7, b);
@@ -140,10 +243,12 @@ TEST(Ops, TimestepEmbeddingIsTheFormula) {
 
 TEST(Ops, InPlaceOpsBumpTheVersion) {
     Tensor x = normal({2, 3}, 1, DType::float32);
-    const Tensor eps = normal({2, 3}, 2, DType::float32);
+    const Tensor eps = normal({2, 3}, 2, DType::float32), x0 = Tensor::zeros({2, 3});
     auto version = x.version();
-    ops::reverse_step(x, eps, {}, {.seed = 1});
+    const auto version_of_x0 = x0.version();
+    ops::reverse_step(x, eps, {}, {.seed = 1}, x0);
     EXPECT_GT(x.version(), version);
+    EXPECT_GT(x0.version(), version_of_x0);
     version = x.version();
     ops::fill_normal(x, {.seed = 1});
     EXPECT_GT(x.version(), version);

@@ -5,6 +5,8 @@
 #include <limits>
 #include <numeric>
 
+#include "core/autograd/node.h"
+#include "core/ops/elementwise.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/tensors.h"
 
@@ -91,8 +93,8 @@ TEST(Tensor, SlicesOfChannelsKeepAPitch) {
               (std::vector<double>{25, 26, 29, 30, 33, 34, 37, 38, 41, 42, 45, 46}));
     EXPECT_EQ(values_of(s.view({2, 1, 2, 3, 1, 2})), values_of(s));
     expect_error([&] { s.view({2, 12}); }, {"without a copy", "call contiguous()"});
-    expect_error([&] { x.slice(1, 1, 2); }, {"slice [1, 3)", "[2, 2, 3, 4]"});
-    expect_error([&] { x.slice(1, -1, 1); }, {"slice [-1, 0)"});
+    expect_error([&] { x.slice(1, 1, 2); }, {"slice [1, 1 + 2)", "[2, 2, 3, 4]"});
+    expect_error([&] { x.slice(1, -1, 1); }, {"slice [-1, -1 + 1)"});
     expect_error([&] { x.slice(4, 0, 1); }, {"no dimension 4"});
 }
 
@@ -183,6 +185,30 @@ TEST(Tensor, ChangesInPlace) {
     expect_error([&] { x.copy_(counting({2, 3})); }, {"[2, 3]", "[3, 2]"});
     expect_error([&] { x.add_(counting({3, 2}, DType::float64)); }, {"add_", "float32", "float64"});
     expect_error([&] { Tensor::zeros({2}, DType::int64).scale_(2); }, {"scale_", "int64"});
+}
+
+/// The graph does not know of such a change: the gradient would be that of the value before it.
+TEST(Tensor, RefusesChangesInPlaceThatTheGraphWouldMiss) {
+    const Tensor x = counting({3, 2}).requires_grad_(), other = Tensor::zeros({3, 2});
+    Tensor y = ops::scale(x, 3);
+    expect_error([&] { y.scale_(2); }, {"scale_", "Scale", "detach()"});
+    expect_error([&] { y.add_(other); }, {"add_", "Scale"});
+    expect_error([&] { y.fill_(1); }, {"fill_", "Scale"});
+    expect_error([&] { y.copy_(other); }, {"copy_", "Scale"});
+    EXPECT_EQ(values_of(y), (std::vector<double>{0, 3, 6, 9, 12, 15}));
+    y.detach().scale_(2);  // the caller says that no gradient is meant to see it
+    const autograd::NoGrad no_grad;
+    y.scale_(2);
+    EXPECT_EQ(values_of(y), (std::vector<double>{0, 12, 24, 36, 48, 60}));
+}
+
+TEST(Tensor, RefusesImpossibleViews) {
+    const Tensor x = counting({6});
+    constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+    expect_error([&] { x.slice(0, 1, most); }, {"slice", "dimension 0", "[6]"});
+    expect_error([&] { x.slice(0, most, 1); }, {"slice", "dimension 0", "[6]"});
+    expect_error([&] { x.slice(0, 3, 4); }, {"slice", "[6]"});
+    expect_error([&] { x.view({-2, -3}); }, {"negative", "[-2, -3]"});
 }
 
 TEST(Tensor, ViewsShareTheirBasesVersion) {

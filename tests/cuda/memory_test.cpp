@@ -158,6 +158,16 @@ TEST_F(CudaMemory, OutOfMemoryNamesTheSizes) {
     EXPECT_EQ(Tensor::full({2}, 3, DType::float32, device).to_vector<float>()[1], 3);
 }
 
+TEST_F(CudaMemory, UploadsGoOnAfterAFailure) {
+    cuda::release_all();  // with all staging buffers
+    if (!testing::fail_next("cudaEventCreateWithFlags", 1, cudaErrorMemoryAllocation))
+        GTEST_SKIP() << "needs the virtual GPU";
+    EXPECT_THROW(Tensor::from(ramp<float>(4), {4}, device), kernels::CudaError);
+    // More than a buffer holds: the one that could not be made is marked with its event.
+    const auto values = ramp<float>(3 << 20);
+    EXPECT_EQ(Tensor::from(values, {3 << 20}, device).to_vector<float>(), values);
+}
+
 TEST_F(CudaMemory, FailedCallsAreNamed) {
     if (!testing::fail_next("cudaMemcpyAsync", 1, cudaErrorInvalidValue))
         GTEST_SKIP() << "needs the virtual GPU";

@@ -113,6 +113,23 @@ TEST_F(CudaOps, MseLossAgainstNoise) {
     expect_like_cpu([&](auto& x) { return ops::mse_loss(x[0], target(x[0])).loss; }, {{3, 4, 4, 3}}, 5e-6);
 }
 
+/// A prediction in bfloat16 has a loss in float32: backward is computed in the type of the prediction.
+TEST_F(CudaOps, MseLossOfABfloat16Prediction) {
+    const auto gradient_of_gamma = [](DType type, DType master, Device where) {
+        const auto input = [&](const Shape& shape, std::uint64_t seed, DType as) {
+            return normal(shape, seed, DType::float32).to(where).to(as);
+        };
+        const Tensor gamma = input({16}, 2, master).requires_grad_(), beta = input({16}, 3, master);
+        const Tensor y = ops::group_norm(input({2, 5, 5, 16}, 1, type), gamma, beta, {.groups = 4});
+        ops::mse_loss(y, input({2, 5, 5, 16}, 4, type)).loss.backward();
+        return gamma.grad().to(Device::cpu());
+    };
+    const Tensor expected = gradient_of_gamma(DType::float64, DType::float64, Device::cpu());
+    for_each_schedule([&] {
+        EXPECT_LE(relative_l2(gradient_of_gamma(DType::bfloat16, DType::float32, device), expected), 1e-2);
+    });
+}
+
 TEST_F(CudaOps, DropoutMasksAreTheCpus) {
     const kernels::PhiloxAddress mask{.seed = 3, .purpose = kernels::Purpose::dropout, .layer = 7};
     expect_like_cpu([&](auto& x) { return ops::dropout(x[0], 0.3f, mask); }, {{3, 4, 4, 5}});

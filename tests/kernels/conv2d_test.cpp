@@ -312,6 +312,24 @@ TEST(Conv2dEdges, EmptyBatch) {
     EXPECT_TRUE(bitwise_equal(a.grad_weight, before));
 }
 
+/// A sum over nothing is zero: what is left is the bias, the residual, and what was to be added to.
+TEST(Conv2dEdges, NoChannels) {
+    for (const auto& [in, out] : {std::pair{0, 4}, {4, 0}}) {
+        Machine machine;
+        Case<float> a = Case<float>(make(2, 5, 5, in, out, 3, 1, 1, 1), 2).fill();
+        Case<double> b = a.as<double>();
+        run_forward(machine, a.forward());
+        ref::conv2d_forward(machine.context, b.forward());
+        run_backward_data(machine, a.backward_data());
+        ref::conv2d_backward_data(machine.context, b.backward_data());
+        run_backward_weights(machine, a.backward_weights());
+        ref::conv2d_backward_weights(machine.context, b.backward_weights());
+        expect_close(a.y, b.y, l2_tolerance, worst_tolerance);
+        expect_close(a.grad_x, b.grad_x, l2_tolerance, worst_tolerance);
+        expect_close(a.grad_bias, b.grad_bias, l2_tolerance, worst_tolerance);
+    }
+}
+
 TEST(Conv2dEdges, OptionalGradientsAndNoPlanCache) {
     Machine machine;
     machine.context.plans = nullptr;

@@ -417,6 +417,27 @@ TYPED_TEST(GroupNormCuda, EmptyBatch) {
         }
 }
 
+TYPED_TEST(GroupNormCuda, EmptyImages) {
+    for (const bool accumulate : {false, true})
+        for (const Version version : all_versions) {
+            Case c = cuda_cases[0];
+            c.pixels = 0, c.shift = c.scale_shift = true, c.gap = 3;
+            Data<TypeParam> data(c);
+            data.fill(), data.fill_gradients();
+            const Data<TypeParam> before = data;
+            this->forward(data, version), this->backward(data, accumulate, version);
+            const auto expect_sum_of_nothing = [&](const auto& now, const auto& then) {
+                for (std::int64_t n = 0; n < now.rows(); ++n)
+                    for (std::int64_t i = 0; i < now.columns(); ++i)
+                        ASSERT_EQ(testing::convert<float>(now.at(n, i)),
+                                  accumulate ? testing::convert<float>(then.at(n, i)) : 0.0f);
+            };
+            expect_sum_of_nothing(data.grad_shift, before.grad_shift);
+            expect_sum_of_nothing(data.grad_scale_shift, before.grad_scale_shift);
+            expect_sum_of_nothing(data.grad_gamma, before.grad_gamma);
+        }
+}
+
 // Slabs near each device's limit: both of x and grad_y on an H100, one on an RTX 4090, none of a larger image.
 TYPED_TEST(GroupNormCuda, FitsEveryDevice) {
     using T = TypeParam;

@@ -143,6 +143,23 @@ TEST(GroupNorm, EmptyBatch) {
     }
 }
 
+/// What is summed over no pixels is zero.
+TEST(GroupNorm, EmptyImages) {
+    for (const Case& full : cases) {
+        Case c = full;
+        c.pixels = 0;
+        Data<float> data(c);
+        data.fill();
+        run_forward(data), run_backward(data);
+        for (std::int64_t n = 0; n < c.batch; ++n)
+            for (std::int64_t i = 0; i < c.channels; ++i) {
+                EXPECT_TRUE(!c.shift || data.grad_shift.at(n, i) == 0);
+                EXPECT_TRUE(!c.scale_shift || data.grad_scale_shift.at(n, i) == 0);
+                EXPECT_TRUE(!c.scale_shift || data.grad_scale_shift.at(n, c.channels + i) == 0);
+            }
+    }
+}
+
 TEST(GroupNorm, RefusesATooSmallWorkspace) {
     Data<float> data(cases[0]);
     data.fill();

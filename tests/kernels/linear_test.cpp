@@ -249,6 +249,24 @@ TEST(LinearEdges, NoRows) {
     EXPECT_TRUE(bitwise_equal(a.grad_weight, before));
 }
 
+/// A sum over nothing is zero: what is left is the bias, the residual, and what was to be added to.
+TEST(LinearEdges, NoFeatures) {
+    for (const LinearShape& shape : {LinearShape{5, 0, 4}, LinearShape{5, 4, 0}}) {
+        Machine machine;
+        Case<float> a = Case<float>(shape, 2).fill();
+        Case<double> b = a.as<double>();
+        run_forward(machine, a.forward());
+        ref::linear_forward(machine.context, b.forward());
+        run_backward_data(machine, a.backward_data());
+        ref::linear_backward_data(machine.context, b.backward_data());
+        run_backward_weights(machine, a.backward_weights());
+        ref::linear_backward_weights(machine.context, b.backward_weights());
+        expect_close(a.y, b.y, l2_tolerance, worst_tolerance);
+        expect_close(a.grad_x, b.grad_x, l2_tolerance, worst_tolerance);
+        expect_close(a.grad_bias, b.grad_bias, l2_tolerance, worst_tolerance);
+    }
+}
+
 TEST(LinearEdges, OptionalGradientsAndNoPlanCache) {
     Machine machine;
     machine.context.plans = nullptr;

@@ -111,6 +111,29 @@ TEST(FlatParameters, SwapThereAndBack) {
     expect_error([&] { FlatParameters::Swap swap(flat, small); }, {"cannot swap", "[3]"});
 }
 
+/// On the way back nothing may fail: it happens in a destructor.
+TEST(FlatParameters, SwappingBackTakesNoMemory) {
+    Net net;
+    FlatParameters flat(net);
+    Tensor other = normal(flat.values().shape(), 7, DType::float32);
+    const auto allocator = Allocator::of(Device::cpu());
+    std::size_t before = 0;
+    {
+        const FlatParameters::Swap swap(flat, other);
+        before = allocator->stats().allocations;
+    }
+    EXPECT_EQ(allocator->stats().allocations, before);
+}
+
+/// A tensor registered twice would have two places in the buffer, of which training moves one.
+TEST(FlatParameters, RefusesOneTensorUnderTwoNames) {
+    struct Tied : Module {
+        std::shared_ptr<Linear> a = add_module("a", std::make_shared<Linear>(3, 3));
+        std::shared_ptr<Linear> b = add_module("b", a);
+    } tied;
+    expect_error([&] { FlatParameters flat(tied); }, {"a.weight", "b.weight", "one tensor"});
+}
+
 TEST(FlatParameters, ForgetsDerivedDataOfTheOldStorage) {
     struct One : Module {
         Tensor w = add_parameter("w", {4}, Init::zeros());
@@ -220,7 +243,17 @@ TEST(Adam, RefusesOptionsOutOfRange) {
     Net net;
     FlatParameters flat(net);
     expect_error([&] { Adam(flat, {.beta1 = 1}); }, {"betas", "[0, 1)"});
-    expect_error([&] { Adam(flat, {.weight_decay = -1}); }, {"weight decay", "-1"});
+    expect_error([&] { Adam(flat, {.weight_decay = -1}); }, {"weight decay is -1", "0 or more"});
+    expect_error([&] { Adam(flat, {.eps = 0}); }, {"eps is 0", "positive"});
+    struct Wide : Module {
+        Tensor w = add_parameter("w", {100}, Init::zeros());
+    } wide;
+    FlatParameters larger(wide);
+    Ema average(flat, 0.9);
+    Adam adam(larger);
+    expect_error([&] { adam.step(0.1, 1, &average); }, {"adam", "ema", "[64]", "[112]"});
+    EXPECT_EQ(adam.steps(), 0) << "a step that was refused was counted";
+    EXPECT_EQ(average.updates(), 0);
     expect_error([&] { Ema(flat, 1); }, {"EMA", "1", "[0, 1)"});
 }
 

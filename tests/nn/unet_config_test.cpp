@@ -100,6 +100,14 @@ TEST(UNetConfig, RefusesWhatItDoesNotDo) {
     refuse(with("\"norm_eps\": 1e-06", "\"norm_eps\": 0"), {"norm eps is 0"});
     refuse(with("\"freq_shift\": 1", "\"resnet_time_scale_shift\": \"spatial\""), {"spatial", "scale_shift"});
     refuse(with("\"in_channels\": 3", "\"in_channels\": 0"), {"0 input"});
+    // Of later versions of diffusers: other groups in the middle have the same weights, and another result.
+    refuse(with("\"freq_shift\": 1", "\"attn_norm_num_groups\": 16"), {"attn_norm_num_groups", "16"});
+    refuse(with("\"freq_shift\": 1",
+                "\"attn_norm_num_groups\": 32, \"resnet_time_scale_shift\": \"scale_shift\""),
+           {"attn_norm_num_groups", "32"});
+    refuse(with("\"freq_shift\": 1", "\"mid_block_type\": null"), {"mid_block_type", "null"});
+    read(with("\"freq_shift\": 1", "\"attn_norm_num_groups\": 32"));
+    read(with("\"freq_shift\": 1", "\"attn_norm_num_groups\": null, \"mid_block_type\": \"UNetMidBlock2D\""));
 }
 
 TEST(UNetConfig, ValidatesOnConstruction) {
