@@ -264,8 +264,8 @@ TEST_F(Crash, DivergenceKeepsTheLastCheckpointAndAnomalyNamesTheOp) {
     const std::string words = named.err.substr(named.err.find("anomaly: ") + 9);
     const std::string layer = words.substr(0, words.find(": "));
     bool known = false;
-    for (const auto& line : nlohmann::json::parse(ito({"inspect", at("run"), "--json"}).out)["layers"])
-        known |= line["layer"] == layer;
+    const auto model = nlohmann::json::parse(ito({"inspect", at("run"), "--json"}).out);
+    for (const auto& line : model["layers"]) known |= line["layer"] == layer;
     EXPECT_TRUE(known) << named.err;
     EXPECT_NE(named.err.find("shape ["), std::string::npos) << named.err;
     EXPECT_EQ(std::count(named.err.begin(), named.err.end(), '\n'), 1) << named.err;
