@@ -126,6 +126,7 @@ int InspectCommand::show_weights() const {
         fmt::print("{}: {} weights, {} tensors\n\n{}", run, raw ? "raw" : "averaged (EMA)",
                    table.tensors().size(), table.to_text());
         for (const auto& line : warnings) fmt::print("warning: {}\n", line);
+        if (warnings.empty()) fmt::print("\nall weights are finite, and no output channel is all zero\n");
     }
     std::fflush(stdout);
     require(table.not_finite() == 0, "{}: weights that are NaN or infinite: {}", run, table.not_finite());
@@ -138,20 +139,28 @@ std::string memory_text(const StepMemory& memory, std::int64_t batch) {
     const double off = 100 * (mib(memory.predicted()) / mib(memory.measured) - 1);
     std::string text = "memory of a training step, MiB (the data set comes on top)\n";
     const auto row = [&](const char* what, std::size_t bytes, const std::string& note) {
-        text += fmt::format("  {:<46} {:>9.1f}  {}", what, mib(bytes), note);
+        text += fmt::format("  {:<40} {:>8.1f}  {}", what, mib(bytes), note);
         text.erase(text.find_last_not_of(' ') + 1);
         text += '\n';
     };
     row("parameters, gradients, moments, average", memory.state,
         fmt::format("5 x {:.1f}", mib(memory.state) / 5));
     row("images of the batch", memory.images, "");
-    row("saved for backward, gradients of activations", memory.backward,
-        fmt::format("{:.2f} an image, {:.2f} of it saved", mib(memory.backward) / images,
-                    mib(memory.saved) / images));
+    row("saved tensors, activations' gradients", memory.backward,
+        fmt::format("{:.2f} an image", mib(memory.backward) / images));
     row("workspace of the kernels", memory.workspace, "");
     row("predicted peak", memory.predicted(), "");
     row("measured peak", memory.measured, fmt::format("the prediction is {:+.1f} %", off));
+    row("for each further image of the batch",
+        (memory.images + memory.backward) / static_cast<std::size_t>(batch), "");
     return text;
+}
+
+/// "12.44 GFLOP", "4.78 TFLOP".
+std::string flop_text(double flops) {
+    return flops < 1e9    ? fmt::format("{:.4g} MFLOP", flops / 1e6)
+           : flops < 1e12 ? fmt::format("{:.4g} GFLOP", flops / 1e9)
+                          : fmt::format("{:.4g} TFLOP", flops / 1e12);
 }
 
 int InspectCommand::operator()() const {
@@ -183,7 +192,6 @@ int InspectCommand::operator()() const {
         .measured = allocator->stats().peak_in_use - before};
     const auto flops = table.flops();
     const double step_flops = (flops.forward + flops.backward) * static_cast<double>(passes);
-    const double image_gflop = flops.forward / static_cast<double>(images) / 1e9;
     if (json) {
         const Json report{{"model", subject.name},
                           {"image", {unet.height, unet.width, unet.in_channels}},
@@ -206,8 +214,10 @@ int InspectCommand::operator()() const {
     } else {
         fmt::print("{}: {}x{}x{}, {:.2f} M parameters\n\n{}\n", subject.name, unet.height, unet.width,
                    unet.in_channels, static_cast<double>(table.parameters()) / 1e6, table.to_text());
-        fmt::print("forward {:.4g} GFLOP an image; a training step of {} images {:.4g} TFLOP\n\n{}",
-                   image_gflop, images * passes, step_flops / 1e12, memory_text(memory, images));
+        fmt::print("forward {} an image; a training step of {} {} {}\n\n{}\n{}",
+                   flop_text(flops.forward / static_cast<double>(images)), images * passes,
+                   images * passes == 1 ? "image" : "images", flop_text(step_flops), table.shares_text(),
+                   memory_text(memory, images));
     }
     if (!graph.empty()) {
         write_graph(graph, table.root());

@@ -15,6 +15,10 @@ bool is_view(std::string_view op) {
     return op == "reshape" || op == "slice";
 }
 
+std::string shape_text(const Layer& layer) {
+    return fmt::format("{}", fmt::join(layer.shape, "x"));
+}
+
 }  // namespace
 
 LayerTable::LayerTable(const nn::Module& model, std::int64_t batch)
@@ -80,12 +84,16 @@ std::size_t LayerTable::saved_bytes() const {
 }
 
 std::string LayerTable::to_text() const {
-    std::size_t width = 20;
-    for (const Layer& layer : layers_) width = std::max(width, layer.name.size() + 2);
+    std::size_t width = std::string_view("all, of one image").size(),
+                shapes = std::string_view("output").size();
+    for (const Layer& layer : layers_) {
+        width = std::max(width, layer.name.size() + 2);
+        shapes = std::max(shapes, shape_text(layer).size());
+    }
     const auto line = [&](const std::string& name, std::string_view op, const std::string& shape,
                           const std::string& parameters, const std::string& mflop, const std::string& kib) {
-        std::string text = fmt::format("{:<{}}  {:<10}  {:<14}  {:>10}  {:>10}  {:>10}", name, width, op,
-                                       shape, parameters, mflop, kib);
+        std::string text = fmt::format("{:<{}}  {:<10}  {:<{}}  {:>10}  {:>8}  {:>9}", name, width, op, shape,
+                                       shapes, parameters, mflop, kib);
         return text.erase(text.find_last_not_of(' ') + 1) + "\n";
     };
     const auto row = [&](const std::string& name, std::string_view op, const std::string& shape,
@@ -102,11 +110,45 @@ std::string LayerTable::to_text() const {
     for (const Layer& layer : layers_) {
         if (layer.block != block && !layer.block.empty()) text += layer.block + "\n";
         block = layer.block;
-        text += row((block.empty() ? "" : "  ") + layer.name, layer.op,
-                    fmt::format("{}", fmt::join(layer.shape, "x")), layer.parameters, layer.flops.forward,
-                    layer.saved_bytes);
+        text += row((block.empty() ? "" : "  ") + layer.name, layer.op, shape_text(layer), layer.parameters,
+                    layer.flops.forward, layer.saved_bytes);
     }
     return text + row("all, of one image", "", "", parameters_, flops().forward, saved_bytes());
+}
+
+std::string LayerTable::shares_text() const {
+    struct Share {
+        std::string op;
+        double layers = 0, parameters = 0, flops = 0, bytes = 0;
+    };
+    std::vector<Share> shares;
+    Share all;
+    for (const Layer& layer : layers_) {
+        auto share =
+            std::find_if(shares.begin(), shares.end(), [&](const Share& s) { return s.op == layer.op; });
+        if (share == shares.end()) share = shares.insert(shares.end(), {.op = layer.op});
+        for (Share* sum : {&*share, &all}) {
+            sum->layers += 1;
+            sum->parameters += static_cast<double>(layer.parameters);
+            sum->flops += layer.flops.forward;
+            sum->bytes += static_cast<double>(layer.saved_bytes);
+        }
+    }
+    std::stable_sort(shares.begin(), shares.end(), [](const Share& a, const Share& b) {
+        return std::pair(a.flops, a.bytes) > std::pair(b.flops, b.bytes);
+    });
+    const auto percent = [](double part, double whole) {
+        return part > 0 ? fmt::format("{:.1f} %", 100 * part / whole) : std::string();
+    };
+    std::string text = "shares of    layers  parameters    FLOP   saved\n";
+    for (const Share& s : shares) {
+        text += fmt::format("  {:<10} {:>6}  {:>10}  {:>6}  {:>6}", s.op, s.layers,
+                            percent(s.parameters, all.parameters), percent(s.flops, all.flops),
+                            percent(s.bytes, all.bytes));
+        text.erase(text.find_last_not_of(' ') + 1);
+        text += '\n';
+    }
+    return text;
 }
 
 nlohmann::ordered_json LayerTable::to_json() const {

@@ -43,8 +43,10 @@ class LayerTable : public trace::Listener {
     /// The result of the last op: the loss. Its graph is there, also after backward.
     const Tensor& root() const { return root_; }
 
-    /// For a terminal of 100 columns; every number is that of one image.
+    /// For a terminal of 80 columns; every number is that of one image.
     std::string to_text() const;
+    /// What each op has of all of it, the most work first.
+    std::string shares_text() const;
     nlohmann::ordered_json to_json() const;
 
   private:

@@ -1,5 +1,6 @@
 #include "apps/timeline.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "apps/output_file.h"
@@ -35,22 +36,46 @@ void Timeline::made(const char* op, const Tensor& output, std::span<const Tensor
     event.flops = ops::flops_of(op, output, inputs).forward;
 }
 
+void Timeline::worked(int worker, std::int64_t pieces, Time begin, Time end) noexcept {
+    const std::lock_guard lock(mutex_);
+    shares_.push_back({worker, pieces, at(begin), at(end)});
+}
+
+const Timeline::Event* Timeline::around(const Share& share) const {
+    auto after = std::upper_bound(events_.begin(), events_.end(), share.start,
+                                  [](std::int64_t time, const Event& event) { return time < event.start; });
+    while (after != events_.begin()) {
+        const Event& event = *--after;
+        if (event.start + event.duration >= share.end) return &event;
+    }
+    return nullptr;
+}
+
 std::string Timeline::to_json(const std::string& about) const {
-    constexpr int process = 1, thread = 1;
-    const auto name_track = [&](const char* what, const std::string& name) {
-        return Json{
-            {"ph", "M"}, {"name", what}, {"pid", process}, {"tid", thread}, {"args", {{"name", name}}}};
+    constexpr int process = 1, thread = 1;  // the helpers' numbers follow
+    const auto describe = [&](const char* what, int track, const Json& args) {
+        return Json{{"ph", "M"}, {"name", what}, {"pid", process}, {"tid", track}, {"args", args}};
     };
-    Json events =
-        Json::array({name_track("process_name", "ito: " + about), name_track("thread_name", "step")});
+    const auto span = [&](const std::string& name, trace::Kind kind, int track, std::int64_t start,
+                          std::int64_t duration) {
+        return Json{{"ph", "X"},
+                    {"name", name},
+                    {"cat", trace::name_of(kind)},
+                    {"pid", process},
+                    {"tid", track},
+                    {"ts", static_cast<double>(start) / 1e3},
+                    {"dur", static_cast<double>(duration) / 1e3}};
+    };
+    Json events = Json::array({describe("process_name", thread, {{"name", "ito: " + about}})});
+    int helpers = 0;
+    for (const Share& share : shares_) helpers = std::max(helpers, share.worker);
+    for (int worker = 0; worker <= helpers; ++worker) {
+        const std::string name = worker == 0 ? "step" : fmt::format("helper {}", worker);
+        events.push_back(describe("thread_name", thread + worker, {{"name", name}}));
+        events.push_back(describe("thread_sort_index", thread + worker, {{"sort_index", worker}}));
+    }
     for (const Event& event : events_) {
-        Json json{{"ph", "X"},
-                  {"name", event.name},
-                  {"cat", trace::name_of(event.kind)},
-                  {"pid", process},
-                  {"tid", thread},
-                  {"ts", static_cast<double>(event.start) / 1e3},
-                  {"dur", static_cast<double>(event.duration) / 1e3}};
+        Json json = span(event.name, event.kind, thread, event.start, event.duration);
         if (event.kind == trace::Kind::op)
             json["args"] = {{"output", event.shape}, {"inputs", event.inputs}};
         else if (event.kind == trace::Kind::backward)
@@ -61,6 +86,12 @@ std::string Timeline::to_json(const std::string& about) const {
                 event.flops / static_cast<double>(std::max<std::int64_t>(event.duration, 1));
         }
         events.push_back(std::move(json));
+    }
+    for (const Share& share : shares_) {
+        const Event* call = around(share);
+        events.push_back(span(call ? call->name : "parallel_for", trace::Kind::kernel, thread + share.worker,
+                              share.start, share.end - share.start));
+        events.back()["args"] = {{"pieces", share.pieces}};
     }
     return Json{{"displayTimeUnit", "ms"}, {"traceEvents", std::move(events)}}.dump(1) + "\n";
 }

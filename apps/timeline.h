@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,12 +14,13 @@
 
 namespace ito::apps {
 
-/// Collects the spans of this thread.
+/// Collects the spans of this thread, and what the helpers of parallel_for do for it.
 class Timeline : public trace::Listener {
   public:
     void begin(trace::Kind kind, const char* name, const Shape* shape) override;
     void end() override;
     void made(const char* op, const Tensor& output, std::span<const Tensor> inputs) override;
+    void worked(int worker, std::int64_t pieces, Time begin, Time end) noexcept override;
 
     /// All spans so far, as one JSON object. `about` names the step to readers.
     std::string to_json(const std::string& about) const;
@@ -33,11 +35,21 @@ class Timeline : public trace::Listener {
         std::vector<Shape> inputs;
         double flops = 0;
     };
-    std::int64_t now() const { return std::chrono::nanoseconds(Clock::now() - start_).count(); }
+    /// What a helper did of one parallel_for.
+    struct Share {
+        int worker = 0;
+        std::int64_t pieces = 0, start = 0, end = 0;
+    };
+    std::int64_t at(Time time) const { return std::chrono::nanoseconds(time - start_).count(); }
+    std::int64_t now() const { return at(Clock::now()); }
+    /// The innermost event that was going on then.
+    const Event* around(const Share& share) const;
 
     const Clock::time_point start_ = Clock::now();
     std::vector<Event> events_;
     std::vector<std::size_t> open_;  // events that have begun, the innermost last
+    std::mutex mutex_;               // of shares_, which the helpers write
+    std::vector<Share> shares_;
 };
 
 /// ito train --trace: the timeline of one step of a command.

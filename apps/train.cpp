@@ -216,7 +216,7 @@ void add_options(CLI::App& app, TrainCommand& c) {
     app.add_option("--save-every", o.save_every, "Steps between checkpoints")->capture_default_str();
     app.add_option("--keep", o.keep, "Checkpoints that stay, the latest")->capture_default_str();
     app.add_flag("--tensorboard", o.tensorboard, "Also write event files for TensorBoard: RUN/tensorboard");
-    app.add_flag("--anomaly", c.anomaly, "Stop at the first NaN or infinity and name its op; slow");
+    app.add_flag("--anomaly", c.anomaly, "Stop at the first NaN or infinity and name its op and layer; slow");
     app.add_flag("--dry-run", c.dry_run, "Check and print what would be trained, and end");
     app.add_option("--trace", c.trace.file, "Timeline of one step, a JSON file that Perfetto opens");
     app.add_option("--trace-step", c.trace.step, "Which step of this command; the first ones are slower")

@@ -111,8 +111,8 @@ class Training {
 void Training::end_diverged(const Diverged& error) {
     const auto kept = run_.latest_checkpoint();
     fail(
-        "{}; {}; ito train --resume {} --anomaly names the op that made it; a lower --lr or --clip 1 may "
-        "help",
+        "{}; {}; ito train --resume {} --anomaly names the op and the layer that made it; a lower --lr or "
+        "--clip 1 may help",
         error.what(),
         kept ? fmt::format("the checkpoint {} stays", kept->filename().string())
              : std::string("there is no checkpoint yet"),

@@ -6,6 +6,8 @@ const char* name_of(Kind kind) {
     switch (kind) {
         case Kind::phase:
             return "phase";
+        case Kind::layer:
+            return "layer";
         case Kind::op:
             return "op";
         case Kind::backward:

@@ -144,7 +144,7 @@ class ReverseTrace {
         const auto size = static_cast<std::size_t>(height * width * channels);
         for (std::int64_t r = 0; r < rows_; ++r)
             for (const auto* states : {&x_, &x0_}) {
-                grid.rows.emplace_back(states == &x_ ? "x_t" : "x_0");
+                grid.rows.emplace_back(states == &x_ ? "x_t" : "^x_0");
                 for (const auto& state : *states)
                     append(pixels, std::span(state).subspan(static_cast<std::size_t>(r) * size, size));
             }

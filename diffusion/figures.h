@@ -2,7 +2,7 @@
 // Pictures of what a diffusion model does, for a paper, a talk or a report:
 //
 //   forward.png       real images, and what the forward process makes of them at eight timesteps
-//   progressive.png   the reverse process: x_t, and below it the estimate of x_0 that the network makes of it
+//   progressive.png   the reverse process: x_t, and below it ^x_0, the estimate of x_0 that the network makes of it
 //   comparison.png    real images beside generated ones
 //   loss.svg          the loss over the steps, and by timestep
 //

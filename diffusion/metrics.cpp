@@ -2,18 +2,35 @@
 
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <utility>
 
 #include "diffusion/run.h"
 
 namespace ito::diffusion {
 
+namespace {
+
+/// A training that ends between two lines writes one for the steps since: too few for a mean that says anything.
+void drop_last_line(Metrics& metrics) {
+    const auto drop = [&](std::vector<PlotPoint>& curve) {
+        if (!curve.empty() && curve.back().x == metrics.steps) curve.pop_back();
+    };
+    for (auto* curve : {&metrics.loss, &metrics.grad_norm, &metrics.images_per_second}) drop(*curve);
+    for (auto& curve : metrics.loss_by_timestep) drop(curve);
+}
+
+}  // namespace
+
 Metrics read_metrics(const std::filesystem::path& path) {
     Metrics metrics;
+    double covered = 0, covered_before = 0;  // steps of the last two lines
     std::istringstream lines(std::filesystem::exists(path) ? read_text(path) : "");
     for (std::string line; std::getline(lines, line);) {
         const auto json = nlohmann::json::parse(line, nullptr, false);
         if (!json.is_object() || !json.contains("step") || !json["step"].is_number()) continue;
-        metrics.steps = json["step"].get<double>();
+        const double step = json["step"].get<double>();
+        covered_before = std::exchange(covered, step - metrics.steps);
+        metrics.steps = step;
         const auto add = [&](const nlohmann::json& value, std::vector<PlotPoint>& curve) {
             if (value.is_number()) curve.push_back({metrics.steps, value.get<double>()});
         };
@@ -28,6 +45,7 @@ Metrics read_metrics(const std::filesystem::path& path) {
         const auto seconds = json.value("seconds", nlohmann::json());
         if (seconds.is_number()) metrics.seconds = seconds.get<double>();
     }
+    if (2 * covered < covered_before) drop_last_line(metrics);
     return metrics;
 }
 

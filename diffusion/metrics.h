@@ -16,7 +16,8 @@ struct Metrics {
     double steps = 0, seconds = 0;                           ///< of the last line
 };
 
-/// A line that is damaged or not complete yet is passed over; without the file there are no curves.
+/// A line that is damaged or not complete yet is passed over; without the file there are no curves. Of a last line that
+/// stands for less than half as many steps as the one before, the curves have only the learning rate.
 Metrics read_metrics(const std::filesystem::path& path);
 
 /// The loss over the steps, and the same by timestep. No series where there is nothing to draw.

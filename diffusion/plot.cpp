@@ -52,12 +52,13 @@ std::vector<double> logarithmic_ticks(const Range& range) {
     return ticks;
 }
 
-Axis y_axis(const std::vector<std::vector<PlotPoint>>& curves, double top) {
+Axis y_axis(const std::vector<std::vector<PlotPoint>>& curves, Plot::Scale scale, double top) {
     Axis axis{{HUGE_VAL, -HUGE_VAL}, height - bottom, top, false};
     auto& [low, high] = axis.values;
     for (const auto& curve : curves)
         for (const auto& point : curve) low = std::min(low, point.y), high = std::max(high, point.y);
-    axis.logarithmic = low > 0 && high > 5 * low;
+    if (scale == Plot::Scale::from_zero) low = std::min(low, 0.0), high = std::max(high, 0.0);
+    axis.logarithmic = scale == Plot::Scale::by_range && low > 0 && high > 5 * low;
     if (axis.logarithmic) return axis;
     // A little room, and some range for a constant.
     const double room = high > low ? 0.04 * (high - low) : std::max(std::abs(high) * 0.1, 1e-12);
@@ -101,17 +102,30 @@ std::string axes(const Plot& plot, const Axis& x, const Axis& y) {
     return svg;
 }
 
+/// "Loss. From 1.2 at step 10 to 0.04 at step 500."
+std::string in_words(const Plot& plot, const std::vector<std::string>& names,
+                     const std::vector<std::vector<PlotPoint>>& curves) {
+    std::string text = plot.title + ".";
+    for (std::size_t i = 0; i < curves.size(); ++i) {
+        const PlotPoint &first = curves[i].front(), &last = curves[i].back();
+        text += fmt::format(" {}rom {:.3g} at {} {:.0f} to {:.3g} at {} {:.0f}.",
+                            names[i].empty() ? "F" : names[i] + ": f", first.y, plot.x_label, first.x, last.y,
+                            plot.x_label, last.x);
+    }
+    return text;
+}
+
 }  // namespace
 
 const char* const plot_style =
     ".plot{--ink:#555;--grid:#e3e3e3;--s0:#1f5fa8;--s1:#b4540a;--s2:#2c7a3f;--s3:#8b3a9e}"
-    ".plot text{font:12px system-ui,sans-serif;fill:var(--ink)}"
-    ".plot .title{font-size:14px;font-weight:600}"
+    ".plot text{font:13px system-ui,sans-serif;fill:var(--ink)}"
+    ".plot .title{font-size:15px;font-weight:600}"
     ".plot .grid{stroke:var(--grid)}.plot .axis{stroke:var(--ink)}"
     ".plot polyline{fill:none;stroke-width:1.7;stroke-linejoin:round}.plot .raw{opacity:.3;stroke-width:1}"
     ".plot .s0{stroke:var(--s0)}.plot .s1{stroke:var(--s1)}.plot .s2{stroke:var(--s2)}.plot "
     ".s3{stroke:var(--s3)}"
-    "@media(prefers-color-scheme:dark){"
+    "@media screen and (prefers-color-scheme:dark){"
     ".plot{--ink:#b5b5b5;--grid:#363636;--s0:#6db3f2;--s1:#f0a35e;--s2:#7ccf8f;--s3:#d79be6}}";
 
 std::string escaped_markup(const std::string& text) {
@@ -193,9 +207,9 @@ std::string to_svg(const Plot& plot) {
     // Several curves in one plot would drown in their own noise: only their means are drawn.
     const bool raw = plot.smooth && names.size() == 1;
     const Axis x{steps, left, width - right, false},
-        y = y_axis(raw ? measured : means, title_height + (names.size() > 1 ? legend_height : 0));
+        y = y_axis(raw ? measured : means, plot.scale, title_height + (names.size() > 1 ? legend_height : 0));
     std::string svg = fmt::format("<svg class='plot' viewBox='0 0 {} {}' role='img' aria-label='{}'>", width,
-                                  height, escaped_markup(plot.title));
+                                  height, escaped_markup(in_words(plot, names, means)));
     svg += fmt::format("<text class='title' x='{}' y='16'>{}</text>", left, escaped_markup(plot.title));
     svg += axes(plot, x, y);
     double legend = left;
@@ -218,8 +232,8 @@ std::string to_svg_file(const Plot& plot) {
     if (svg.empty()) return svg;
     constexpr std::string_view element = "<svg ";
     const auto content = svg.find('>') + 1;
-    svg.insert(content, fmt::format("<style>{}.plot{{background:#fff}}@media(prefers-color-scheme:dark){{"
-                                    ".plot{{background:#161616}}}}</style>",
+    svg.insert(content, fmt::format("<style>{}.plot{{background:#fff}}@media screen and "
+                                    "(prefers-color-scheme:dark){{.plot{{background:#161616}}}}</style>",
                                     plot_style));
     return svg.replace(0, element.size(),
                        fmt::format("<svg xmlns='http://www.w3.org/2000/svg' width='{}' height='{}' ",

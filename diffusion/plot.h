@@ -20,6 +20,11 @@ struct Plot {
     std::string title = {}, x_label = "step", y_label = {};
     std::vector<PlotSeries> series = {};
     bool smooth = true;  ///< draw a running mean over what was measured
+    enum class Scale {
+        by_range,  ///< of y: logarithmic where the values are positive and span more than a factor of five
+        from_zero,
+    };
+    Scale scale = Scale::by_range;
 };
 
 /// The mean over a window around each point, about a twentieth of all points wide. It narrows towards the ends, so that
@@ -36,8 +41,8 @@ std::vector<double> round_ticks(double low, double high, int count);
 /// Text inside of HTML or SVG, also of an attribute in single quotes.
 std::string escaped_markup(const std::string& text);
 
-/// An <svg> element, styled by plot_style; y is logarithmic where the values are positive and span more than a factor
-/// of five. Empty if no series has two points.
+/// An <svg> element, styled by plot_style, that says in words where its curves begin and end. Empty if no series has two
+/// points.
 std::string to_svg(const Plot& plot);
 
 /// CSS of such elements, for light and dark.

@@ -153,7 +153,7 @@ StepMetrics Trainer::step() {
     metrics.grad_norm = nn::gradient_norm(parameters_);
     if (!std::isfinite(metrics.loss) || !std::isfinite(metrics.grad_norm))
         throw Diverged(fmt::format("training diverged at step {}: loss {}, gradient norm {}", step_ + 1,
-                                   metrics.loss, metrics.grad_norm));
+                                   std::abs(metrics.loss), std::abs(metrics.grad_norm)));  // no "-nan"
     adam_.step(metrics.lr, nn::clip_factor(metrics.grad_norm, config_.clip), &ema_);
     metrics.step = static_cast<std::int64_t>(++step_);
     window_.add(metrics.loss, metrics.grad_norm, metrics.by_timestep);

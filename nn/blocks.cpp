@@ -24,6 +24,7 @@ TimeEmbedding::TimeEmbedding(std::int64_t channels, std::int64_t out_features, b
 }
 
 Tensor TimeEmbedding::forward(const Tensor& t) const {
+    const auto here = enter();
     const Tensor sinusoids = ops::timestep_embedding(
         t, channels_, {.flip_sin_to_cos = flip_sin_to_cos_, .freq_shift = freq_shift_}, linear_1_->dtype());
     return linear_2_->forward(ops::silu(linear_1_->forward(sinusoids)));
@@ -44,6 +45,7 @@ ResidualBlock::ResidualBlock(const ResidualBlockConfig& config) : config_(config
 }
 
 Tensor ResidualBlock::forward(const Tensor& x, const Tensor& time) const {
+    const auto here = enter();
     const Tensor h = conv1_->forward(norm1_->forward(x, {.silu = true}));
     const Tensor embedding = time_emb_proj_->forward(time);
     GroupNorm::Fused fused{.silu = true, .dropout = config_.dropout, .dropout_layer = config_.dropout_layer};
@@ -58,6 +60,7 @@ AttentionBlock::AttentionBlock(std::int64_t channels, std::int64_t heads, std::i
             "attention: {} channels cannot be cut into {} heads of equal size", channels, heads);
     if (groups > 0)
         group_norm_ = add_module("group_norm", std::make_shared<GroupNorm>(groups, channels, eps));
+    to_qkv_ = add_module("to_qkv", std::make_shared<Module>());
     qkv_weight_ = add_parameter("to_qkv.weight", {3 * channels, channels}, Init::glorot_uniform(),
                                 {"to_q.weight", "to_k.weight", "to_v.weight"});
     qkv_bias_ =
@@ -66,10 +69,16 @@ AttentionBlock::AttentionBlock(std::int64_t channels, std::int64_t heads, std::i
 }
 
 Tensor AttentionBlock::forward(const Tensor& x) const {
+    const auto here = enter();
     const Shape tokens{x.dim(0), x.dim(1) * x.dim(2), x.dim(3)};
     const Tensor normed = ops::reshape(group_norm_ ? group_norm_->forward(x) : x, tokens);
-    const Tensor mixed = ops::attention(ops::linear(normed, qkv_weight_, qkv_bias_), heads_);
+    const Tensor mixed = ops::attention(to_qkv(normed), heads_);
     return ops::reshape(to_out_->forward(mixed, ops::reshape(x, tokens)), x.shape());
+}
+
+Tensor AttentionBlock::to_qkv(const Tensor& x) const {
+    const auto here = to_qkv_->enter();
+    return ops::linear(x, qkv_weight_, qkv_bias_);
 }
 
 Downsample::Downsample(std::int64_t channels, bool asymmetric) {
@@ -83,6 +92,7 @@ Upsample::Upsample(std::int64_t channels) {
 }
 
 Tensor Upsample::forward(const Tensor& x) const {
+    const auto here = enter();
     return conv_->forward(ops::upsample_nearest(x));
 }
 

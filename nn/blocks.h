@@ -55,8 +55,12 @@ class AttentionBlock : public Module {
     Tensor forward(const Tensor& x) const;
 
   private:
+    Tensor to_qkv(const Tensor& x) const;
+
     std::int64_t heads_;
     std::shared_ptr<GroupNorm> group_norm_;
+    /// The projection's name. Its parameters are the block's own: files know them by the block's name.
+    std::shared_ptr<Module> to_qkv_;
     Tensor qkv_weight_, qkv_bias_;
     std::shared_ptr<Linear> to_out_;
 };

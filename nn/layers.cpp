@@ -12,6 +12,7 @@ Linear::Linear(std::int64_t in_features, std::int64_t out_features, Init init)
       bias_(add_parameter("bias", {out_features}, Init::zeros())) {}
 
 Tensor Linear::forward(const Tensor& x, const Tensor& residual) const {
+    const auto here = enter();
     return ops::linear(x, weight_, bias_, residual);
 }
 
@@ -22,6 +23,7 @@ Conv2d::Conv2d(std::int64_t in_channels, std::int64_t out_channels, std::int64_t
       bias_(add_parameter("bias", {out_channels}, Init::zeros())) {}
 
 Tensor Conv2d::forward(const Tensor& x, const Tensor& residual) const {
+    const auto here = enter();
     return ops::conv2d(x, weight_, bias_, options_, residual);
 }
 
@@ -35,6 +37,7 @@ GroupNorm::GroupNorm(std::int64_t groups, std::int64_t channels, double eps)
 }
 
 Tensor GroupNorm::forward(const Tensor& x, const Fused& fused) const {
+    const auto here = enter();
     ops::GroupNormOptions options{.groups = groups_, .eps = eps_, .silu = fused.silu};
     if (training() && fused.dropout > 0) {
         options.dropout = fused.dropout;
@@ -44,6 +47,7 @@ Tensor GroupNorm::forward(const Tensor& x, const Fused& fused) const {
 }
 
 Tensor Silu::forward(const Tensor& x) const {
+    const auto here = enter();
     return ops::silu(x);
 }
 
@@ -54,6 +58,7 @@ Dropout::Dropout(float probability, std::uint32_t layer) : probability_(probabil
 
 Tensor Dropout::forward(const Tensor& x) const {
     if (!training() || probability_ == 0) return x;
+    const auto here = enter();
     return ops::dropout(x, probability_, dropout_mask(layer_));
 }
 

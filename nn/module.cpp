@@ -96,6 +96,11 @@ void Module::train(bool on) {
     for (const auto& [name, child] : children_) child->train(on);
 }
 
+void Module::move_below(const std::string& above, const std::string& own) {
+    name_ = join(above, own);
+    for (const auto& [name, child] : children_) child->move_below(name_, name);
+}
+
 Tensor Module::add_parameter(std::string name, const Shape& shape, Init init,
                              std::vector<std::string> parts) {
     require(parts.empty() || (!shape.empty() && shape[0] % static_cast<std::int64_t>(parts.size()) == 0),

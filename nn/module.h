@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/tensor.h"
+#include "core/trace.h"
 
 namespace ito::nn {
 
@@ -73,6 +74,11 @@ class Module {
     void eval() { train(false); }
     bool training() const { return training_; }
 
+    /// From the outermost module, e.g. "down_blocks.0.resnets.1.conv1"; that one's own is "".
+    const std::string& name() const { return name_; }
+    /// For the scope of a forward: traces, the recorded graph and anomaly mode name what runs meanwhile after this module.
+    trace::Layer enter() const { return trace::Layer(name_); }
+
     /// Calls visit(full name, module) for this module (name "") and all below.
     void visit(const std::function<void(const std::string&, const Module&)>& visit) const;
 
@@ -84,6 +90,7 @@ class Module {
     Tensor add_buffer(std::string name, Tensor buffer);
     template <class M>
     std::shared_ptr<M> add_module(std::string name, std::shared_ptr<M> module) {
+        module->move_below(name_, name);
         children_.emplace_back(std::move(name), module);
         return module;
     }
@@ -92,6 +99,10 @@ class Module {
     void visit(const std::string& prefix,
                const std::function<void(const std::string&, const Module&)>& visit) const;
 
+    /// Puts the name of the module above before those of this module and all below.
+    void move_below(const std::string& above, const std::string& own);
+
+    std::string name_;
     std::vector<Parameter> parameters_;
     std::vector<NamedTensor> buffers_;
     std::vector<std::pair<std::string, std::shared_ptr<Module>>> children_;

@@ -88,6 +88,13 @@ UNet::UNet(const UNetConfig& config) : config_(config) {
                                                         ops::Conv2dOptions::padded(1), Init::zeros()));
 }
 
+Tensor UNet::middle(Tensor h, const Tensor& time) const {
+    const auto here = mid_->enter();
+    h = mid_->resnets[0]->forward(h, time);
+    h = mid_->attentions[0]->forward(h);
+    return mid_->resnets[1]->forward(h, time);
+}
+
 Tensor UNet::forward(const Tensor& x, const Tensor& t) const {
     const std::int64_t multiple = std::int64_t{1} << (config_.block_out_channels.size() - 1);
     require(x.rank() == 4 && x.dim(3) == config_.in_channels && t.shape() == Shape{x.dim(0)},
@@ -102,6 +109,7 @@ Tensor UNet::forward(const Tensor& x, const Tensor& t) const {
     Tensor h = conv_in_->forward(x);
     std::vector<Tensor> skips{h};
     for (const auto& level : down_) {
+        const auto here = level->enter();
         for (std::size_t j = 0; j < level->resnets.size(); ++j) {
             h = level->resnets[j]->forward(h, time);
             if (!level->attentions.empty()) h = level->attentions[j]->forward(h);
@@ -112,10 +120,9 @@ Tensor UNet::forward(const Tensor& x, const Tensor& t) const {
             skips.push_back(h);
         }
     }
-    h = mid_->resnets[0]->forward(h, time);
-    h = mid_->attentions[0]->forward(h);
-    h = mid_->resnets[1]->forward(h, time);
+    h = middle(h, time);
     for (const auto& level : up_) {
+        const auto here = level->enter();
         for (std::size_t j = 0; j < level->resnets.size(); ++j) {
             h = level->resnets[j]->forward(ops::concat(h, skips.back()), time);
             skips.pop_back();

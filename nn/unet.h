@@ -61,6 +61,8 @@ class UNet : public Module {
         void add_up(std::int64_t channels);
     };
 
+    Tensor middle(Tensor h, const Tensor& time) const;
+
     UNetConfig config_;
     std::shared_ptr<Conv2d> conv_in_, conv_out_;
     std::shared_ptr<TimeEmbedding> time_embedding_;

@@ -85,11 +85,13 @@ class Engine {
                 else
                     slots.emplace_back();
             }
+            const trace::Layer layer(node.layer_);
             const trace::Span span(trace::Kind::backward, node.name(), &node.shape_);
             node.backward(std::move(gradient), slots);
             if (anomaly_mode()) {
-                for (auto& slot : slots)
-                    if (slot.accumulates()) check_anomaly(node.name(), "gradient", slot.buffer());
+                for (std::size_t i = 0; i < slots.size(); ++i)
+                    if (slots[i].accumulates())
+                        check_anomaly(node.name(), fmt::format("gradient of input {}", i), slots[i].buffer());
             }
         }
         node.release();

@@ -124,12 +124,13 @@ bool anomaly_mode() {
     return anomaly;
 }
 
-void check_anomaly(const char* op, const char* what, const Tensor& tensor) {
+void check_anomaly(const char* op, const std::string& what, const Tensor& tensor) {
     if (!tensor || tensor.dtype() == DType::uint8 || tensor.dtype() == DType::int64) return;
     const auto values = tensor.to(DType::float64).to_vector<double>();
+    const std::string where = trace::layer && !trace::layer->empty() ? *trace::layer + ": " : "";
     for (std::size_t i = 0; i < values.size(); ++i) {
-        require(std::isfinite(values[i]), "anomaly: {} made {} at element {} of its {} (shape {})", op,
-                values[i], i, what, tensor.shape());
+        require(std::isfinite(values[i]), "anomaly: {}{} made {} at element {} of its {} (shape {})", where,
+                op, std::isnan(values[i]) ? std::abs(values[i]) : values[i], i, what, tensor.shape());
     }
 }
 
@@ -162,6 +163,7 @@ void attach(const std::shared_ptr<Node>& node, Tensor& output, std::span<const T
     node->shape_ = output.shape();
     node->dtype_ = output.dtype();
     node->device_ = output.device();
+    if (trace::layer && (anomaly || trace::listener)) node->layer_ = *trace::layer;
     output.impl().node = node;
 }
 

@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "core/tensor.h"
@@ -95,6 +96,9 @@ class Node {
 
     const std::vector<Edge>& edges() const { return edges_; }
     std::uint64_t sequence() const { return sequence_; }
+    /// The part of the network that recorded this (see trace::Layer). Known in anomaly mode and where somebody listens to
+    /// the trace, else empty.
+    const std::string& layer() const { return layer_; }
     const Shape& shape() const { return shape_; }
     DType dtype() const { return dtype_; }
     Device device() const { return device_; }
@@ -110,6 +114,7 @@ class Node {
     DType dtype_ = DType::float32;
     Device device_;
     bool released_ = false;
+    std::string layer_;
 };
 
 /// Recording is on unless a NoGrad lives on this thread.
@@ -140,11 +145,11 @@ class EnableGrad {
 };
 
 /// Anomaly mode: every op's result, and every gradient, is searched for NaN and infinity; the first op that
-/// makes one is named in an Error. Slow; for debugging.
+/// makes one is named in an Error, with the layer that it belongs to. Slow; for debugging.
 void set_anomaly_mode(bool on);
 bool anomaly_mode();
 /// Throws if `tensor` has a NaN or an infinity.
-void check_anomaly(const char* op, const char* what, const Tensor& tensor);
+void check_anomaly(const char* op, const std::string& what, const Tensor& tensor);
 
 /// True if an op with these inputs is to be recorded.
 bool recording(std::initializer_list<Tensor> inputs);

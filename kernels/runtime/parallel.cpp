@@ -8,6 +8,8 @@
 #include <mutex>
 #include <thread>
 
+#include "kernels/runtime/work_listener.h"
+
 namespace ito::kernels::detail {
 namespace {
 
@@ -40,20 +42,33 @@ struct Job {
     void* state = nullptr;
     std::int64_t pieces = 0;
     int threads = 1;
+    WorkListener* listener = nullptr;
     std::atomic<std::int64_t> next = 0;
     std::atomic<bool> failed = false;
     std::exception_ptr failure;
 
-    void work(int worker) {
-        while (true) {
+    /// How many pieces this thread has done.
+    std::int64_t work(int worker) {
+        for (std::int64_t done = 0;; ++done) {
             const std::int64_t piece = next.fetch_add(1, std::memory_order_relaxed);
-            if (piece >= pieces || failed.load(std::memory_order_relaxed)) return;
+            if (piece >= pieces || failed.load(std::memory_order_relaxed)) return done;
             try {
                 body(state, piece, worker);
             } catch (...) {
                 if (!failed.exchange(true)) failure = std::current_exception();
             }
         }
+    }
+
+    /// The share of a thread of the pool, told to who listens.
+    void help(int worker) {
+        if (listener == nullptr) {
+            work(worker);
+            return;
+        }
+        const auto begin = std::chrono::steady_clock::now();
+        const std::int64_t done = work(worker);
+        if (done > 0) listener->worked(worker, done, begin, std::chrono::steady_clock::now());
     }
 };
 
@@ -121,7 +136,7 @@ class Pool {
             wait_while(epoch_, seen);
             seen = epoch_.load(std::memory_order_acquire);
             if (!enter(worker)) continue;
-            job_->work(worker);
+            job_->help(worker);
             leave();
         }
     }
@@ -148,6 +163,7 @@ void run_pieces(int threads, std::int64_t pieces, void (*body)(void*, std::int64
     job.state = state;
     job.pieces = pieces;
     job.threads = threads;
+    job.listener = work_listener;
     const bool outermost = !inside;
     const int before = omp_get_max_threads();
     inside = true;

@@ -247,6 +247,7 @@ TEST_F(Crash, DivergenceKeepsTheLastCheckpointAndAnomalyNamesTheOp) {
         EXPECT_NE(result.err.find(part), std::string::npos) << result.err << "lacks " << part;
     EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
     EXPECT_LT(result.err.size(), 400u) << result.err;
+    EXPECT_EQ(result.err.find("-nan"), std::string::npos) << result.err;
     const std::int64_t last = latest("run");
     EXPECT_GT(last, 0);
     EXPECT_NE(result.err.find("diverged at step " + std::to_string(last + 1) + ":"), std::string::npos)
@@ -258,6 +259,14 @@ TEST_F(Crash, DivergenceKeepsTheLastCheckpointAndAnomalyNamesTheOp) {
     EXPECT_EQ(named.status, 1) << named.out;
     EXPECT_TRUE(named.err.starts_with("ito: step " + std::to_string(last + 1) + ": anomaly: ")) << named.err;
     EXPECT_NE(named.err.find(" made "), std::string::npos) << named.err;
+    EXPECT_EQ(named.err.find("-nan"), std::string::npos) << named.err;
+    // The layer stands before the op, under the name that ito inspect gives it.
+    const std::string words = named.err.substr(named.err.find("anomaly: ") + 9);
+    const std::string layer = words.substr(0, words.find(": "));
+    bool known = false;
+    const auto model = nlohmann::json::parse(ito({"inspect", at("run"), "--json"}).out);
+    for (const auto& line : model["layers"]) known |= line["layer"] == layer;
+    EXPECT_TRUE(known) << named.err;
     EXPECT_NE(named.err.find("shape ["), std::string::npos) << named.err;
     EXPECT_EQ(std::count(named.err.begin(), named.err.end(), '\n'), 1) << named.err;
     EXPECT_TRUE(files_below(folder_ / "run/trainer") == before);

@@ -120,10 +120,12 @@ TEST_F(Inspect, LayersOfARun) {
     EXPECT_EQ(report["image"], (json{8, 8, 1}));
     const auto text = ito({"inspect", run(), "--batch", "3", "--threads", "1"});
     expect_success(text);
-    EXPECT_LE(longest_line(text.out), 100u);
+    EXPECT_LE(longest_line(text.out.substr(text.out.find('\n'))), 80u)
+        << text.out;  // the first names the run
     for (const char* part :
          {"down_blocks.0.resnets.0\n  norm1 ", "up_blocks.1.resnets.1\n  concat ", "mid_block.attentions.0\n",
-          "  to_out.0 ", "training step of 3 images", "predicted peak", "measured peak"})
+          "  to_out.0 ", "training step of 3 images", "predicted peak", "measured peak", "each further image",
+          "\nshares of    layers  parameters    FLOP   saved\n  conv2d "})
         EXPECT_NE(text.out.find(part), std::string::npos) << part << "\n" << text.out;
     // A folder that diffusers saved has no options of a training.
     fs::remove_all(folder_ / "run/trainer");
@@ -140,7 +142,10 @@ TEST_F(Inspect, WritesTheGraph) {
     expect_success(result);
     const std::string graph = TemporaryFolder::read(dot);
     EXPECT_TRUE(graph.starts_with("digraph autograd {")) << graph.substr(0, 60);
-    for (const char* node : {"MseLoss", "Conv2d", "GroupNorm", "Attention"})
+    for (const char* node :
+         {"MseLoss", "Conv2d", "GroupNorm", "Attention",
+          "subgraph \"cluster_down_blocks.0.resnets.0\" {\n  label=\"down_blocks.0.resnets.0\"",
+          "[label=\"conv1\\nConv2d\\n[4, 8, 8, 8]\"", "\"to_qkv\\nLinear\\n"})
         EXPECT_NE(graph.find(node), std::string::npos) << node;
     expect_refused(ito({"inspect", run(), "--graph", dot}), {"graph.dot", "exists already", "--force"});
     expect_success(ito({"inspect", run(), "--graph", dot, "--force"}));
@@ -192,6 +197,8 @@ TEST_F(Inspect, DrawsTheGraphWhereDotIs) {
 }
 
 TEST_F(Inspect, StatisticsOfTheWeights) {
+    const std::string fine = "\nall weights are finite, and no output channel is all zero\n";
+    EXPECT_TRUE(ito({"inspect", run(), "--weights"}).out.ends_with(fine));
     plant("conv_in.weight", 9, 9, 0);  // the second filter: [8, 1, 3, 3] in the file
     plant("conv_in.bias", 0, 8, 2);
     plant("conv_in.bias", 0, 4, -1);
@@ -210,6 +217,7 @@ TEST_F(Inspect, StatisticsOfTheWeights) {
     const auto text = ito({"inspect", run(), "--weights"});
     expect_success(text);
     EXPECT_LE(longest_line(text.out), 100u);
+    EXPECT_EQ(text.out.find(fine), std::string::npos);
     EXPECT_NE(text.out.find("warning: conv_in.weight: 1 of 8 output channels are all zero\n"),
               std::string::npos)
         << text.out;

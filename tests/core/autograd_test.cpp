@@ -316,6 +316,22 @@ TEST(Autograd, AnomalyModeNamesTheOp) {
     const Tensor y = leaf({1e-300});
     const Tensor loss = sum(scale(scale(y, huge), huge / 1e10));
     expect_error([&] { loss.backward(); }, {"anomaly", "Scale", "gradient"});
+    // A part of a network that says its name is named, in both directions.
+    const std::string name = "blocks.1.conv";
+    {
+        const trace::Layer layer(name);
+        expect_error([&] { multiply(x, x); }, {"anomaly: blocks.1.conv: multiply made inf"});
+    }
+    const Tensor inner = [&] {
+        const trace::Layer layer(name);
+        return scale(y, huge);
+    }();
+    EXPECT_EQ(inner.impl().node->layer(), name);
+    const Tensor outer = scale(inner, huge / 1e10);
+    EXPECT_EQ(outer.impl().node->layer(), "");
+    expect_error([&] { sum(outer).backward(); },
+                 {"anomaly: blocks.1.conv: Scale made inf at element 0 of its gradient of input 0"});
+    EXPECT_EQ(trace::layer, nullptr);
     const Tensor fine = leaf({1, 2});
     sum(multiply(fine, fine)).backward();
     EXPECT_EQ(grad_of(fine), (Values{2, 4}));
@@ -328,6 +344,40 @@ TEST(Autograd, GraphvizShowsOpsAndLeaves) {
         EXPECT_NE(dot.find(part), std::string::npos) << part << " is missing in\n" << dot;
     EXPECT_EQ(dot.find("float64"), dot.rfind("float64")) << "the leaf is drawn twice";
     EXPECT_NE(autograd::to_dot(x).find("ellipse"), std::string::npos);
+    EXPECT_EQ(dot.find("subgraph"), std::string::npos);
+}
+
+TEST(Autograd, GraphvizFramesTheBlocksOfANetwork) {
+    const std::string block = "up.0", layer = "up.0.acts.1", other = "up.0.mul";
+    const Tensor x = leaf({2, 3}, 1);
+    trace::Listener anyone;
+    const trace::Listen listen(anyone);
+    const auto within = [](const std::string& name, const auto& make) {
+        const trace::Layer here(name);
+        return make();
+    };
+    const Tensor a = within(layer, [&] { return ops::silu(x); });
+    const Tensor b = within(other, [&] { return multiply(a, a); });
+    const Tensor c = within(block, [&] { return scale(b, 2); });
+    EXPECT_EQ(autograd::to_dot(sum(c)), R"(digraph autograd {
+  rankdir=BT;
+  node [fontname="sans-serif", fontsize=10];
+  graph [fontname="sans-serif", fontsize=12, color=gray60, labeljust=l];
+  n0 [label="Sum\n[]", shape=box];
+  subgraph "cluster_up.0" {
+  label="up.0";
+  n1 [label="Scale\n[2, 3]", shape=box];
+  n2 [label="mul\nMultiply\n[2, 3]", shape=box];
+  n3 [label="acts.1\nSilu\n[2, 3]", shape=box];
+  n4 [label="float64 [2, 3]", shape=ellipse];
+  }
+  n1 -> n0;
+  n2 -> n1;
+  n3 -> n2;
+  n3 -> n2;
+  n4 -> n3;
+}
+)");
 }
 
 }  // namespace

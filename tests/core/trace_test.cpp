@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "core/autograd/engine.h"
+#include "core/autograd/node.h"
 #include "core/ops/attention.h"
 #include "core/ops/conv2d.h"
 #include "core/ops/flops.h"
@@ -102,6 +103,34 @@ TEST(Trace, SpansOfAPhaseFollowEachOther) {
     }
     EXPECT_EQ(notes.lines, (std::vector<std::string>{"phase one", "phase two", "  op inner"}));
     EXPECT_EQ(notes.depth(), 0);
+}
+
+TEST(Trace, NamesLayersForwardAndBackward) {
+    const std::string outer = "up.0", inner = "up.0.act", none;
+    Tensor x = Tensor::full({2}, 0.5);
+    x.requires_grad_();
+    Notes notes;
+    const auto unnamed = ops::silu(x);
+    const Tensor gradient = Tensor::full({2}, 1);
+    {
+        const trace::Listen listen(notes);
+        const trace::Layer nothing(none), whole(outer);
+        const auto y = [&] {
+            const trace::Layer part(inner);
+            return ops::silu(x);
+        }();
+        EXPECT_EQ(y.impl().node->layer(), inner);
+        EXPECT_EQ(*trace::layer, outer);
+        autograd::backward(y, gradient);
+    }
+    EXPECT_EQ(unnamed.impl().node->layer(), "");
+    ASSERT_GE(notes.lines.size(), 9u);
+    notes.lines.resize(9);
+    EXPECT_EQ(notes.lines, (std::vector<std::string>{
+                               "layer up.0", "  layer up.0.act", "    op silu", "      kernel silu_forward",
+                               "      saved [2]", "      made silu [2] from 1, 0 + 0 FLOP",
+                               "  layer up.0.act", "    backward Silu [2]", "      kernel silu_backward"}));
+    EXPECT_EQ(trace::layer, nullptr);
 }
 
 TEST(Trace, IsOffWithoutAListener) {

@@ -72,6 +72,14 @@ TEST(Plot, WideRangesAreLogarithmic) {
     EXPECT_FALSE(has(to_svg({.y_label = "y", .series = {{"", {{1, 1}, {2, 0}}}}}), "log"));
 }
 
+TEST(Plot, FromZero) {
+    const Plot plot{.series = {{"", {{1, 1}, {2, 10}}}}, .smooth = false, .scale = Plot::Scale::from_zero};
+    const std::string svg = to_svg(plot);
+    EXPECT_FALSE(has(svg, "log"));
+    // 222 is 0, and 10 with 4 % of room is 28.
+    EXPECT_TRUE(has(svg, "points='56.0,203.3 444.0,35.5 '")) << svg;
+}
+
 TEST(Plot, SeveralSeriesHaveALegend) {
     const std::string svg =
         to_svg({.series = {{"one", {{1, 1}, {2, 2}}}, {"two", {{1, 2}, {2, 1}}}, {"point", {{1, 1}}}}});

@@ -41,14 +41,50 @@ TEST_F(Report, CurvesAndNumbersOfTheTraining) {
     const std::string html = page();
     EXPECT_TRUE(has(html, "<b>20</b>steps"));
     EXPECT_TRUE(has(html, "<b>2.0 minutes</b>"));
+    EXPECT_FALSE(has(html, "of 20 steps"));
     EXPECT_TRUE(has(html, "<b>0.3750</b>loss at the end"));
     EXPECT_TRUE(has(html, "<b>500 ms</b>per step"));
     for (const char* title :
          {"Loss", "Loss by timestep", "Learning rate", "Images per second", "Time per step"})
-        EXPECT_TRUE(has(html, std::string("aria-label='") + title + "'")) << title;
+        EXPECT_TRUE(has(html, std::string("aria-label='") + title + ". ")) << title;
+    EXPECT_TRUE(has(html, "aria-label='Loss. From 0.5 at step 10 to 0.25 at step 20.'"));
+    EXPECT_TRUE(has(html, " t &lt; T/4: from 0.6 at step 10 to 0.5 at step 20. T/4 to T/2: from 0.5 "));
     EXPECT_TRUE(has(html, ">T/2 to 3T/4<"));
     EXPECT_FALSE(has(html, ">t &gt;= 3T/4<"));  // one point
     EXPECT_FALSE(has(html, "Gradient norm"));
+}
+
+TEST_F(Report, TellsShortAndLongTrainings) {
+    const auto after = [&](const char* seconds, const char* config = "{}") {
+        folder_.write("config.json", config);
+        folder_.write("metrics.jsonl", std::string("{\"step\":3,\"loss\":1,\"seconds\":") + seconds + "}\n");
+        return page();
+    };
+    for (const auto& [seconds, text] : {std::pair{"0.71", "0.7 seconds"}, std::pair{"119", "119 seconds"},
+                                        std::pair{"5400", "90.0 minutes"}, std::pair{"90000", "25.0 hours"},
+                                        std::pair{"864000", "10.0 days"}})
+        EXPECT_TRUE(has(after(seconds), std::string("<b>") + text + "</b>of training")) << text;
+    // One that was interrupted says how far it was to go.
+    EXPECT_TRUE(has(after("1", "{\"steps\": 800}"), "<b>3</b>of 800 steps"));
+    EXPECT_TRUE(has(after("1", "{\"steps\": 0}"), "<b>3</b>steps"));
+}
+
+TEST_F(Report, AFewLastStepsAreNoPointOfTheCurves) {
+    const auto page_of = [&](int last) {
+        std::string lines;
+        for (const int step : {10, 20, 30, last})
+            lines += "{\"step\":" + std::to_string(step) + ",\"loss\":" + (step > 30 ? "9" : "0.5") +
+                     ",\"grad_norm\":" + std::to_string(step) + ",\"lr\":1,\"seconds\":60}\n";
+        folder_.write("metrics.jsonl", lines);
+        return page();
+    };
+    const std::string one = page_of(31), half = page_of(35);
+    EXPECT_TRUE(has(one, "<b>31</b>steps"));
+    EXPECT_TRUE(has(one, "<b>0.5000</b>loss at the end"));
+    EXPECT_TRUE(has(one, "'Loss. From 0.5 at step 10 to 0.5 at step 30.'"));
+    EXPECT_TRUE(has(one, "clipping. From 10 at step 10 to 30 at step 30.'"));
+    EXPECT_TRUE(has(one, "'Learning rate. From 1 at step 10 to 1 at step 31.'"));
+    EXPECT_TRUE(has(half, "'Loss. From 0.5 at step 10 to 9 at step 35.'"));
 }
 
 TEST_F(Report, SaysWhatTheMachineWas) {
@@ -63,8 +99,13 @@ TEST_F(Report, EmbedsTheFigures) {
         write_png(folder_.write(std::string("figures/") + name + ".png", ""), picture);
     const std::string html = page();
     for (const char* title : {"Real and generated", "The reverse process", "The forward process"})
-        EXPECT_TRUE(has(html, std::string("<img alt='") + title + "' src='data:image/png;base64,iVBO"))
-            << title;
+        EXPECT_TRUE(has(html, std::string("<b>") + title + ".</b>")) << title;
+    for (const char* seen : {"Two grids of images", "For each of a few samples a row", "A few real images"})
+        EXPECT_TRUE(has(html, std::string("<img alt='") + seen)) << seen;
+    EXPECT_TRUE(has(html, "' src='data:image/png;base64,iVBO"));
+    EXPECT_TRUE(has(html, "x&#770;<sub>0</sub>, the estimate of x<sub>0</sub>"));
+    // A control that the keyboard reaches makes each of them larger.
+    EXPECT_TRUE(has(html, "<input type='checkbox' aria-label='The reverse process, larger'>"));
     EXPECT_TRUE(has(html, "width='7' height='5'"));
 }
 

@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include "kernels/runtime/work_listener.h"
+
 namespace ito::kernels {
 namespace {
 
@@ -50,6 +52,38 @@ TEST(ParallelFor, UsesSeveralThreads) {
         while (arrived < 2) std::this_thread::yield();
     });
     EXPECT_EQ(arrived, 2);
+}
+
+TEST(ParallelFor, TellsItsListenerWhatTheHelpersDid) {
+    struct Notes : WorkListener {
+        void worked(int worker, std::int64_t done, Time begin, Time end) noexcept override {
+            EXPECT_EQ(worker, 1);
+            EXPECT_NE(std::this_thread::get_id(), caller);
+            EXPECT_LE(begin, end);
+            pieces += done;
+        }
+        const std::thread::id caller = std::this_thread::get_id();
+        std::atomic<std::int64_t> pieces = 0;
+    } notes;
+    std::atomic<int> arrived = 0;
+    const auto both = [&](std::int64_t, int) {
+        ++arrived;
+        while (arrived < 2) std::this_thread::yield();
+    };
+    work_listener = &notes;
+    parallel_for(with_threads(2), 2, both);
+    EXPECT_EQ(notes.pieces, 1) << "the other one was the caller's";
+    parallel_for(with_threads(1), 2, [](std::int64_t, int) {});
+    EXPECT_EQ(notes.pieces, 1);
+    // Of this thread's work alone.
+    std::thread([&] {
+        arrived = 0;
+        parallel_for(with_threads(2), 2, both);
+    }).join();
+    work_listener = nullptr;
+    arrived = 0;
+    parallel_for(with_threads(2), 2, both);
+    EXPECT_EQ(notes.pieces, 1);
 }
 
 TEST(ParallelFor, RethrowsTheFirstException) {

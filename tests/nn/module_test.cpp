@@ -34,6 +34,32 @@ std::vector<std::string> names_of(const std::vector<Named>& all) {
     return names;
 }
 
+TEST(Module, KnowsItsPath) {
+    // Built from the inside, as Net's parts are, and from the outside, as blocks that are added to a part of a whole.
+    struct Outer : Module {
+        std::shared_ptr<Net> net = add_module("nets.1", std::make_shared<Net>());
+    } outer;
+    std::vector<std::string> names;
+    outer.visit([&](const std::string& path, const Module& module) {
+        EXPECT_EQ(module.name(), path);
+        names.push_back(path);
+    });
+    EXPECT_EQ(names, (std::vector<std::string>{"", "nets.1", "nets.1.first", "nets.1.middle.0",
+                                               "nets.1.middle.0.group_norm", "nets.1.middle.0.to_qkv",
+                                               "nets.1.middle.0.to_out.0"}));
+    EXPECT_EQ(trace::layer, nullptr);
+    {
+        const auto here = outer.net->enter();
+        EXPECT_EQ(*trace::layer, "nets.1");
+        {
+            const auto inside = outer.net->first->enter();
+            EXPECT_EQ(*trace::layer, "nets.1.first");
+        }
+        EXPECT_EQ(*trace::layer, "nets.1");
+    }
+    EXPECT_EQ(trace::layer, nullptr);
+}
+
 TEST(Module, NamesParametersByPath) {
     const Net net;
     EXPECT_EQ(names_of(net.parameters()),
@@ -46,7 +72,7 @@ TEST(Module, NamesParametersByPath) {
     std::vector<std::string> visited;
     net.visit([&](const std::string& name, const Module&) { visited.push_back(name); });
     EXPECT_EQ(visited, (std::vector<std::string>{"", "first", "middle.0", "middle.0.group_norm",
-                                                 "middle.0.to_out.0"}));
+                                                 "middle.0.to_qkv", "middle.0.to_out.0"}));
 }
 
 TEST(Module, FusedPartsAreViewsWithNamesOfTheirOwn) {
