@@ -149,7 +149,7 @@ void TrainConfig::validate() const {
     require_utf8("data-dir", data_dir);
     require_utf8("device", device);
     require_range<std::int64_t>("image-size", image_size, 0, 4096);
-    require_range<std::int64_t>("steps", steps, 0, many);
+    require_range<std::int64_t>("steps", steps, 0, most_steps);
     require_range("minutes", minutes, 0.0, 1e7);
     require_range<std::int64_t>("batch", batch, 1, 65536);
     require_range<std::int64_t>("grad-accum", grad_accum, 1, 65536);

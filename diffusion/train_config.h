@@ -17,6 +17,7 @@ struct TrainConfig {
     std::int64_t image_size = 0;  ///< 0: as the data set has it
     bool flip = false;
     // length
+    static constexpr std::int64_t most_steps = 1'000'000'000;
     std::int64_t steps = 0;  ///< total, also on resume; 0: as many as fit into `minutes`
     double minutes = 0;      ///< of this run of the command; 0: no limit
     // batch
