@@ -239,5 +239,18 @@ TEST_F(Train, RunFolderMayBeNewNestedOrEmpty) {
     expect_success(ito(resume("relative") + Arguments{"--steps", "4"}));
 }
 
+TEST_F(Train, SecondsCountEveryStepThatWasSaved) {
+    expect_success(ito(train("run") + Arguments{"--steps", "17"}));
+    // As if the seven steps since the last regular line had taken long.
+    const std::string metrics = TemporaryFolder::read(folder_ / "run/metrics.jsonl");
+    const auto at = metrics.rfind("\"seconds\":");
+    folder_.write("run/metrics.jsonl", metrics.substr(0, at) + "\"seconds\":1000.0}\n");
+    expect_success(ito(resume("run") + Arguments{"--steps", "20"}));
+    const auto lines = metrics_of(folder_ / "run", true);
+    ASSERT_EQ(lines.size(), 2u);
+    EXPECT_EQ(lines[1]["step"], 20);
+    EXPECT_GT(lines[1]["seconds"], 1000);
+}
+
 }  // namespace
 }  // namespace ito::apps
