@@ -67,7 +67,7 @@ Run TrainCommand::new_run() {
 
 Run TrainCommand::open_run() {
     const Run run(resume);
-    require(out.empty() || out == resume, "--out {}: --resume goes on in {}; give one of them", out, resume);
+    require(out.empty() || Run(out).root() == run.root(), "--out {}: --resume goes on in {}; give one of them", out, resume);
     require(run.exists(), "--resume {}: not a run of ito train ({} is missing)", resume,
             run.config().string());
     lock.emplace(run.lock(), run.root());

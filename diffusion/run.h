@@ -30,7 +30,8 @@ namespace ito::diffusion {
 
 class Run {
   public:
-    explicit Run(std::filesystem::path root) : root_(std::move(root)) {}
+    explicit Run(std::filesystem::path root)  // "run/" is "run": the folder has a name
+        : root_(root.has_filename() ? std::move(root) : root.parent_path()) {}
 
     const std::filesystem::path& root() const { return root_; }
     std::filesystem::path config() const { return root_ / "config.json"; }

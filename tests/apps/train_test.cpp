@@ -252,5 +252,14 @@ TEST_F(Train, SecondsCountEveryStepThatWasSaved) {
     EXPECT_GT(lines[1]["seconds"], 1000);
 }
 
+TEST_F(Train, ASlashAtTheEndOfItsNameChangesNothing) {
+    const auto result = ito(train("run") + Arguments{"--out", (folder_ / "run/").string(), "--steps", "1"});
+    expect_success(result);
+    EXPECT_NE(TemporaryFolder::read(folder_ / "run/report.html").find("<h1>run</h1>"), std::string::npos);
+    EXPECT_NE(result.out.find("ito sample " + (folder_ / "run").string() + "\n"), std::string::npos)
+        << result.out;
+    expect_success(ito(resume("run") + Arguments{"--out", (folder_ / "run/").string(), "--steps", "2"}));
+}
+
 }  // namespace
 }  // namespace ito::apps
