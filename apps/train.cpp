@@ -28,6 +28,12 @@ std::string absolute_path(const std::string& path) {
     return (absolute.has_filename() ? absolute : absolute.parent_path()).string();
 }
 
+/// True if `path` is `folder` or lies in it.
+bool lies_in(const fs::path& path, const fs::path& folder) {
+    const fs::path inner = fs::weakly_canonical(fs::absolute(path)), outer = fs::weakly_canonical(folder);
+    return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
+}
+
 /// What a resumed training may change.
 constexpr std::string_view free_options[] = {"--steps",   "--minutes",      "--device",
                                              "--threads", "--sample-every", "--save-every",
@@ -62,6 +68,9 @@ Run TrainCommand::new_run() {
             "--out {}: holds a run already; continue it with --resume {}, or choose another folder", out,
             out);
     require(run.vacant(), "--out {}: exists and is not an empty folder; choose another", out);
+    require(out.empty() || is_dataset_name(config.data) || !lies_in(out, image_folder(config.data)),
+            "--out {}: lies in the folder of --data, so that its samples would become data; choose another",
+            out);
     return run;
 }
 

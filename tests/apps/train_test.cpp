@@ -261,5 +261,26 @@ TEST_F(Train, ASlashAtTheEndOfItsNameChangesNothing) {
     expect_success(ito(resume("run") + Arguments{"--out", (folder_ / "run/").string(), "--steps", "2"}));
 }
 
+TEST_F(Train, ARunDoesNotLieAmongItsData) {
+    // Its samples would be data when it is resumed.
+    const std::string data = (folder_ / "data").string();
+    for (const char* out : {"data/run", "data/sub/run/"})
+        expect_refused(ito(train(out) + Arguments{"--steps", "2"}),
+                       {"--out", "lies in the folder of --data"});
+    fs::create_directory_symlink("data", folder_ / "link");
+    expect_refused(ito(train("link/run") + Arguments{"--steps", "2"}), {"--out", "of --data"});
+    expect_refused(ito(train_tiny(".", "run") + Arguments{"--steps", "2"}, {.folder = data}),
+                   {"--out run", "of --data"});
+    EXPECT_EQ(files_below(data).size(), 12u);
+    // Beside the data it may: with train and test only the first is data.
+    fs::create_directory(folder_ / "both");
+    fs::copy(data, folder_ / "both/train");
+    fs::create_directory(folder_ / "both/test");
+    expect_success(
+        ito(train_tiny((folder_ / "both").string(), folder_ / "both/run") + Arguments{"--steps", "2"}));
+    expect_success(ito(resume("both/run") + Arguments{"--steps", "4"}));
+    expect_success(ito(train("data-run") + Arguments{"--steps", "2"}));
+}
+
 }  // namespace
 }  // namespace ito::apps
