@@ -88,10 +88,13 @@ Run TrainCommand::open_run() {
         std::replace(option.begin(), option.end(), '_', '-');
         if (std::find(std::begin(free_options), std::end(free_options), option) != std::end(free_options))
             continue;
+        // Images may lie elsewhere now.
+        if (field == "data" && !is_dataset_name(saved.data) && !is_dataset_name(config.data)) continue;
         require(!given(option.c_str()) || wanted.at(field) == value,
                 "{} {}: the run was trained with {}; a resumed training keeps it", option,
                 wanted.at(field).dump(), value.dump());
     }
+    if (given("--data")) saved.data = config.data;
     if (given("--steps")) saved.steps = config.steps;
     // A time limit holds for one command. A run that has no other end keeps it until its steps are planned.
     if (given("--minutes") || saved.steps > 0) saved.minutes = config.minutes;

@@ -282,5 +282,22 @@ TEST_F(Train, ARunDoesNotLieAmongItsData) {
     expect_success(ito(train("data-run") + Arguments{"--steps", "2"}));
 }
 
+TEST_F(Train, TheImagesMayHaveMoved) {
+    expect_success(ito(train("whole") + Arguments{"--steps", "12"}));
+    expect_success(ito(train("run") + Arguments{"--steps", "5"}));
+    fs::rename(folder_ / "data", folder_ / "moved");
+    expect_refused(ito(resume("run") + Arguments{"--steps", "12"}), {"--data ", "data: is neither"});
+    const auto moved = resume("run") + Arguments{"--steps", "12", "--data"};
+    expect_refused(ito(moved + Arguments{"nowhere"}, {.folder = folder_.path()}),
+                   {"--data nowhere: is neither"});
+    expect_refused(ito(moved + Arguments{"mnist"}), {"--data \"mnist\"", "trained with"});
+    write_pngs(folder_, "fewer", 11, 8, 8);
+    expect_refused(ito(moved + Arguments{(folder_ / "fewer").string()}),
+                   {"state.json", "[12,8,8,1]", "[11,8,8,1]"});
+    expect_success(ito(moved + Arguments{"moved"}, {.folder = folder_.path()}));
+    expect_same_training(folder_ / "whole", folder_ / "run");
+    expect_success(ito(resume("run") + Arguments{"--steps", "13"}));  // and it is remembered
+}
+
 }  // namespace
 }  // namespace ito::apps
