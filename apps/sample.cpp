@@ -159,7 +159,8 @@ int SampleCommand::run_command() const {
                              config.in_channels, picture));
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
     progress.print(
-        fmt::format("{} images in {} steps, {} -> {}", num, steps, format_duration(elapsed.count()), out));
+        fmt::format("{} in {}, {} -> {}", counted(num, "image"), counted(steps, "step"),
+                    format_duration(elapsed.count()), out));
     if (!progressive.empty()) {
         write_png(progressive, strip.image(config.height, config.width, config.in_channels, strip_picture));
         progress.print(fmt::format("the way from noise to image -> {}", progressive));

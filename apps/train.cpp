@@ -66,7 +66,7 @@ Run TrainCommand::new_run() {
     const Run run(out);
     require(!run.exists(),
             "--out {}: holds a run already; continue it with --resume {}, or choose another folder", out,
-            out);
+            shell_word(out));
     require(run.vacant(), "--out {}: exists and is not an empty folder; choose another", out);
     require(out.empty() || is_dataset_name(config.data) || !lies_in(out, image_folder(config.data)),
             "--out {}: lies in the folder of --data, so that its samples would become data; choose another",
@@ -118,8 +118,8 @@ void TrainCommand::continue_from(const Run& run, Trainer& trainer) {
         if (!given("--minutes")) config.minutes = 0;
     }
     require(trainer.total_steps() == 0 || trainer.steps_done() < trainer.total_steps(),
-            "--resume {}: is trained for {} steps already; give --steps more than that to go on", resume,
-            trainer.steps_done());
+            "--resume {}: is trained for {} already; give --steps more than that to go on", resume,
+            counted(trainer.steps_done(), "step"));
 }
 
 /// Makes the folder of a new run.

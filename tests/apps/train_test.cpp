@@ -299,5 +299,29 @@ TEST_F(Train, TheImagesMayHaveMoved) {
     expect_success(ito(resume("run") + Arguments{"--steps", "13"}));  // and it is remembered
 }
 
+TEST_F(Train, OneIsSingular) {
+    const auto once = ito(train("once") + Arguments{"--steps", "1", "--batch", "1", "--minutes", "1"});
+    expect_success(once);
+    EXPECT_NE(once.out.find("1 step of 1 image"), std::string::npos) << once.out;
+    write_pngs(folder_, "one", 1, 8, 8);
+    const auto alone =
+        ito(train_tiny((folder_ / "one").string(), folder_ / "alone") + Arguments{"--steps", "2"});
+    expect_success(alone);
+    EXPECT_NE(alone.out.find("one: 1 image of 8x8x1"), std::string::npos) << alone.out;
+    EXPECT_NE(alone.out.find("2 steps of 4 images"), std::string::npos) << alone.out;
+    const auto sampled = ito({"sample", (folder_ / "once").string(), "--num", "1", "--sampling-steps", "1",
+                              "--out", (folder_ / "a.png").string()});
+    EXPECT_NE(sampled.out.find("1 image in 1 step, "), std::string::npos) << sampled.out;
+}
+
+TEST_F(Train, CommandsThatItNamesCanBeCopied) {
+    const std::string run = (folder_ / "it's my run").string();
+    const auto stopped = ito(train("run") + Arguments{"--out", run, "--steps", "1000000"},
+                             {.signal = SIGINT, .signal_at = "step 1/"});
+    EXPECT_EQ(stopped.status, 130);
+    const std::string quoted = "'" + (folder_ / "it'\\''s my run").string() + "'";
+    EXPECT_NE(stopped.out.find("ito train --resume " + quoted + "\n"), std::string::npos) << stopped.out;
+}
+
 }  // namespace
 }  // namespace ito::apps
