@@ -76,7 +76,8 @@ Run TrainCommand::new_run() {
 
 Run TrainCommand::open_run() {
     const Run run(resume);
-    require(out.empty() || Run(out).root() == run.root(), "--out {}: --resume goes on in {}; give one of them", out, resume);
+    require(out.empty() || Run(out).root() == run.root(),
+            "--out {}: --resume goes on in {}; give one of them", out, resume);
     require(run.exists(), "--resume {}: not a run of ito train ({} is missing)", resume,
             run.config().string());
     lock.emplace(run.lock(), run.root());
@@ -206,8 +207,12 @@ void add_options(CLI::App& app, TrainCommand& c) {
         ->capture_default_str();
     app.add_option("--dropout", o.dropout, "Probability in the residual blocks")->capture_default_str();
     app.add_option("--timesteps", o.timesteps, "T, the length of the noise schedule")->capture_default_str();
+    app.add_option("--beta-schedule", o.beta_schedule, "linear, or cosine (Nichol & Dhariwal 2021)")
+        ->capture_default_str();
     app.add_option("--beta-start", o.beta_start, "First beta of the linear schedule")->capture_default_str();
     app.add_option("--beta-end", o.beta_end, "Last beta of the linear schedule")->capture_default_str();
+    app.add_flag("--rescale-betas", o.rescale_betas,
+                 "Linear betas times 1000 / T: a short chain ends in noise too");
     app.add_option("--lr", o.lr, "Learning rate (its peak)")->capture_default_str();
     app.add_option("--lr-schedule", o.lr_schedule, "constant, linear or cosine (to 0 at the last step)")
         ->capture_default_str();

@@ -34,7 +34,9 @@ struct TrainConfig {
     double dropout = 0;
     // diffusion
     std::int64_t timesteps = 1000;
-    double beta_start = 1e-4, beta_end = 0.02;
+    std::string beta_schedule = "linear";
+    double beta_start = 1e-4, beta_end = 0.02;  ///< of the linear schedule
+    bool rescale_betas = false;                 ///< both times 1000 / T
     // optimizer
     double lr = 1e-3;
     std::string lr_schedule = "constant";

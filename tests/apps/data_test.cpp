@@ -132,6 +132,11 @@ TEST_F(Data, RefusesBadOptions) {
     refused({"--dropout", "nan"}, {"--dropout nan"});
     refused({"--timesteps", "1"}, {"--timesteps 1"});
     refused({"--beta-start", "0"}, {"--beta-start 0"});
+    refused({"--beta-schedule", "sigmoid"}, {"--beta-schedule sigmoid", "linear or cosine"});
+    refused({"--beta-schedule", "cosine", "--beta-end", "0.03"}, {"--beta-schedule cosine", "--beta-end"});
+    refused({"--beta-schedule", "cosine", "--rescale-betas"}, {"--beta-schedule cosine", "--rescale-betas"});
+    refused({"--rescale-betas"},
+            {"--rescale-betas", "--timesteps 20", "last beta would be 1,", "at least 21"});
     refused({"--lr", "0"}, {"--lr 0"});
     refused({"--lr", "nan"}, {"--lr nan"});
     refused({"--lr-schedule", "step"}, {"--lr-schedule step", "cosine"});

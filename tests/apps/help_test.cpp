@@ -36,6 +36,8 @@ TEST(Help, OfTrain) {
                                 {"--norm-groups ", "=0 "},
                                 {"--dropout ", "=0 "},
                                 {"--timesteps ", "=1000 "},
+                                {"--beta-schedule ", "=linear "},
+                                {"--rescale-betas ", "1000 / T"},
                                 {"--lr ", "=0.001 "},
                                 {"--lr-schedule ", "=constant "},
                                 {"--warmup ", "=0 "},
