@@ -25,6 +25,15 @@ using namespace diffusion;
 
 namespace {
 
+/// "", or how often every image is seen.
+std::string epochs_text(const Trainer& trainer) {
+    if (trainer.total_steps() == 0) return {};
+    const double epochs = static_cast<double>(trainer.total_steps()) *
+                          static_cast<double>(trainer.images_per_step()) /
+                          static_cast<double>(trainer.dataset().count);
+    return fmt::format(" ({:.{}f} epochs)", epochs, epochs < 10 ? 2 : 0);
+}
+
 std::string minutes_text(double minutes) {
     return fmt::format("{:g} {}", minutes, minutes == 1 ? "minute" : "minutes");
 }
@@ -42,7 +51,8 @@ std::vector<std::string> training_description(const TrainConfig& config, Trainer
                         Execution{config.device, config.threads}.device_text(), counted(threads(), "thread")),
             fmt::format("schedule  {} timesteps, prior {:.2g} bits/dim", config.timesteps,
                         trainer.schedule().prior_bits_per_dim(trainer.data_second_moment())),
-            fmt::format("training  {} of {}{}{}", length, counted(trainer.images_per_step(), "image"),
+            fmt::format("training  {} of {}{}{}{}", length, counted(trainer.images_per_step(), "image"),
+                        epochs_text(trainer),
                         trainer.steps_done() > 0 ? fmt::format(", on from step {}", trainer.steps_done())
                                                  : std::string(),
                         run.root().empty() ? std::string() : fmt::format(" -> {}", run.root().string()))};

@@ -49,7 +49,7 @@ TEST(Help, OfTrain) {
                                 {"--threads ", "=0 "},
                                 {"--precision ", "=float32 "},
                                 {"--resume ", "Run directory"},
-                                {"--sample-every ", "=0 "},
+                                {"--sample-every ", "=1000 "},
                                 {"--save-every ", "=500 "},
                                 {"--keep ", "=1 "},
                                 {"--anomaly ", "name its op"},

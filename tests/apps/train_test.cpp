@@ -78,6 +78,7 @@ TEST_F(Train, WritesTheRunDirectory) {
     EXPECT_EQ(result.out.find('\r'), std::string::npos);
     EXPECT_EQ(result.out.find('\033'), std::string::npos);
     EXPECT_NE(result.out.find("12 images of 8x8x1"), std::string::npos) << result.out;
+    EXPECT_NE(result.out.find("25 steps of 4 images (8.33 epochs) -> "), std::string::npos) << result.out;
     EXPECT_NE(result.out.find("step 25/25  loss "), std::string::npos) << result.out;
     EXPECT_NE(result.out.find("sample with: ito sample " + (folder_ / "run").string()), std::string::npos);
 }
