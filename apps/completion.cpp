@@ -29,6 +29,7 @@ const std::map<std::string, Values>& known_values() {
         {"--data", {.words = "fashion-mnist mnist cifar10", .names = "folders"}},
         {"--data-dir", folders},
         {"--device", {.words = "auto cpu cuda"}},
+        {"--folder", folders},
         {"--graph", files},
         {"--lr-schedule", {.words = "constant linear cosine"}},
         {"--mode", {.words = "train sample both"}},
