@@ -23,7 +23,7 @@ using namespace diffusion;
 
 struct SampleCommand {
     std::string run;
-    std::int64_t num = 64, first = 0, batch = 64, sampling_steps = 0, columns = 0, upscale = 0;
+    std::int64_t num = 64, first = 0, batch = 64, sampling_steps = 0, columns = 0, upscale = 0, step = 0;
     std::uint64_t seed = 0;
     std::string variance = "posterior", weights = "ema", out = "grid.png", progressive, folder;
     bool force = false;
@@ -143,7 +143,7 @@ Sampling::Sampling(const SampleCommand& c) : command_(c) {
     auto kind = parse_variance(c.variance);
     const auto set = parse_weight_set(c.weights);
     c.execution.apply();
-    pipeline_ = load_pipeline(c.run, set);
+    pipeline_ = load_pipeline(c.run, set, c.given("--step") ? std::optional(c.step) : std::nullopt);
     const NoiseSchedule schedule(pipeline_.scheduler.schedule);
     const std::int64_t all = schedule.timesteps(), steps = c.sampling_steps ? c.sampling_steps : all;
     require(steps <= all, "--sampling-steps {}: expected 1 to {}, the steps of this model", steps, all);
@@ -295,6 +295,7 @@ Action add_sample(CLI::App& app) {
     app.add_option("--variance", c.variance, "Variance of a step: posterior, or beta (all steps only)")
         ->capture_default_str();
     app.add_option("--weights", c.weights, "ema, or raw")->capture_default_str();
+    app.add_option("--step", c.step, "Of the checkpoint after so many steps; the latest if not given");
     app.add_option("--out", c.out, "The picture: all images as one grid")->capture_default_str();
     app.add_option("--folder", c.folder,
                    "Instead single files, 000000.png ...; goes on where it was stopped");

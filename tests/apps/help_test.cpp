@@ -68,6 +68,7 @@ TEST(Help, OfSample) {
                                 {"--batch ", "=64 "},
                                 {"--sampling-steps ", "=all "},
                                 {"--first ", "=0 "},
+                                {"--step ", "the latest"},
                                 {"--folder ", "goes on where it was stopped"},
                                 {"--variance ", "=posterior "},
                                 {"--weights ", "=ema "},

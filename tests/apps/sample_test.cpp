@@ -94,6 +94,27 @@ TEST_F(Sample, WeightsAndVariance) {
         {"--variance beta", "all 20 steps", "with 5", "--variance posterior"});
 }
 
+TEST_F(Sample, OfAnEarlierCheckpoint) {
+    const Arguments tiny = train_tiny((*shared_ / "data").string(), at("kept")) + Arguments{"--ema", "0.9"};
+    expect_success(ito(tiny + Arguments{"--steps", "15", "--save-every", "5", "--keep", "2"}));
+    expect_success(ito(tiny + Arguments{"--steps", "10", "--out", at("ten")}));
+    const auto draw = [&](const std::string& run, const Arguments& more) {
+        expect_success(
+            ito(Arguments{"sample", at(run), "--num", "2", "--out", at("x.png"), "--force"} + more));
+        return read_image(at("x.png"));
+    };
+    for (const char* weights : {"ema", "raw"}) {
+        const Arguments set{"--weights", weights};
+        const Image tenth = draw("ten", set);
+        EXPECT_TRUE(draw("kept", set + Arguments{"--step", "10"}) == tenth) << weights;
+        EXPECT_FALSE(draw("kept", set) == tenth) << weights;
+        EXPECT_TRUE(draw("kept", set + Arguments{"--step", "15"}) == draw("kept", set)) << weights;
+    }
+    expect_refused(ito({"sample", at("kept"), "--step", "5", "--out", at("y.png")}),
+                   {"--step 5", "no such checkpoint", "[10, 15]"});
+    expect_refused(ito({"sample", at("kept"), "--step", "-1", "--out", at("y.png")}), {"--step -1"});
+}
+
 TEST_F(Sample, ProgressiveStrip) {
     const Image grid = sample("grid.png", {"--num", "10", "--progressive", at("strip.png"), "--batch", "3"});
     const Image strip = read_image(at("strip.png"));
