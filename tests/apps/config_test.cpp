@@ -314,7 +314,7 @@ TEST_F(Recipes, AllAreWhatTheySayAndTrain) {
         }
         expect_success(
             ito(train(name) + Arguments{"--out", (folder_ / name).string(), "--steps", "2", "--batch", "2",
-                                        "--base-channels", "8", "--norm-groups", "2", "--timesteps", "20",
+                                        "--base-channels", "8", "--norm-groups", "2", "--timesteps", "4",
                                         "--layers-per-block", "1", "--threads", "1"}));
     }
 }

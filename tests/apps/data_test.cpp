@@ -27,7 +27,7 @@ class Data : public ::testing::Test {
     /// Trains 2 steps, checks the announced size, draws one image.
     void expect_trains(const std::string& data, const Arguments& more, const std::string& announced) {
         const auto out = at("run-" + std::to_string(runs_++));
-        const auto result = ito(train_tiny(data, out) + Arguments{"--steps", "2"} + more);
+        const auto result = ito(train_tiny(data, out) + Arguments{"--steps", "2", "--timesteps", "4"} + more);
         expect_success(result);
         EXPECT_NE(result.out.find(announced), std::string::npos) << result.out << "lacks " << announced;
         expect_success(ito({"sample", out, "--num", "1", "--sampling-steps", "2", "--out", out + ".png"}));

@@ -214,6 +214,41 @@ TEST_F(Train, ModelOptions) {
     expect_success(ito(train("b") + Arguments{"--steps", "3", "--attention-resolutions", "0"}));
 }
 
+TEST_F(Train, NoiseSchedules) {
+    const auto scheduler = [&](const std::string& run) {
+        return nlohmann::json::parse(
+            TemporaryFolder::read(folder_ / run / "scheduler/scheduler_config.json"));
+    };
+    const Arguments cosine{"--beta-schedule", "cosine", "--steps"};
+    expect_success(ito(train("cosine") + cosine + Arguments{"12"}));
+    EXPECT_EQ(scheduler("cosine")["beta_schedule"], "squaredcos_cap_v2");
+    expect_success(ito(train("parts") + cosine + Arguments{"5"}));
+    expect_success(ito(resume("parts") + Arguments{"--steps", "12"}));
+    expect_same_training(folder_ / "cosine", folder_ / "parts");
+    // Short chains of the two: only a rescaled one ends in noise.
+    const Arguments short_chain{"--timesteps", "50", "--steps", "12"};
+    const auto plain = ito(train("plain") + short_chain),
+               rescaled = ito(train("rescaled") + short_chain + Arguments{"--rescale-betas"});
+    expect_success(plain);
+    expect_success(rescaled);
+    EXPECT_DOUBLE_EQ(scheduler("rescaled")["beta_start"], 2e-3);
+    EXPECT_DOUBLE_EQ(scheduler("rescaled")["beta_end"], 0.4);
+    EXPECT_EQ(scheduler("plain")["beta_end"], 0.02);
+    const auto prior = [](const std::string& text) {
+        return std::stod(text.substr(text.find("prior ") + 6));
+    };
+    EXPECT_GT(prior(plain.out), 0.1);
+    EXPECT_LT(prior(rescaled.out), 1e-4);
+    // What the training saw is what sampling reads.
+    const auto picture = (folder_ / "rescaled.png").string();
+    for (const char* run : {"cosine", "rescaled"})
+        expect_success(ito({"sample", (folder_ / run).string(), "--num", "2", "--out", picture, "--force"}));
+    EXPECT_NE(metrics_of(folder_ / "plain")[0]["loss"], metrics_of(folder_ / "rescaled")[0]["loss"]);
+    for (const auto& option : {Arguments{"--rescale-betas"}, Arguments{"--beta-schedule", "cosine"}})
+        expect_refused(ito(resume("plain") + Arguments{"--steps", "20"} + option),
+                       {option[0].c_str(), "trained with"});
+}
+
 TEST_F(Train, LiveLineOnATerminal) {
     const auto result =
         ito(train("run") + Arguments{"--steps", "300", "--save-every", "100"}, {.terminal = true});
@@ -251,15 +286,6 @@ TEST_F(Train, SecondsCountEveryStepThatWasSaved) {
     ASSERT_EQ(lines.size(), 2u);
     EXPECT_EQ(lines[1]["step"], 20);
     EXPECT_GT(lines[1]["seconds"], 1000);
-}
-
-TEST_F(Train, ASlashAtTheEndOfItsNameChangesNothing) {
-    const auto result = ito(train("run") + Arguments{"--out", (folder_ / "run/").string(), "--steps", "1"});
-    expect_success(result);
-    EXPECT_NE(TemporaryFolder::read(folder_ / "run/report.html").find("<h1>run</h1>"), std::string::npos);
-    EXPECT_NE(result.out.find("ito sample " + (folder_ / "run").string() + "\n"), std::string::npos)
-        << result.out;
-    expect_success(ito(resume("run") + Arguments{"--out", (folder_ / "run/").string(), "--steps", "2"}));
 }
 
 TEST_F(Train, ARunDoesNotLieAmongItsData) {
@@ -300,6 +326,15 @@ TEST_F(Train, TheImagesMayHaveMoved) {
     expect_success(ito(resume("run") + Arguments{"--steps", "13"}));  // and it is remembered
 }
 
+TEST_F(Train, ASlashAtTheEndOfItsNameChangesNothing) {
+    const auto result = ito(train("run") + Arguments{"--out", (folder_ / "run/").string(), "--steps", "1"});
+    expect_success(result);
+    EXPECT_NE(TemporaryFolder::read(folder_ / "run/report.html").find("<h1>run</h1>"), std::string::npos);
+    EXPECT_NE(result.out.find("ito sample " + (folder_ / "run").string() + "\n"), std::string::npos)
+        << result.out;
+    expect_success(ito(resume("run") + Arguments{"--out", (folder_ / "run/").string(), "--steps", "2"}));
+}
+
 TEST_F(Train, OneIsSingular) {
     const auto once = ito(train("once") + Arguments{"--steps", "1", "--batch", "1", "--minutes", "1"});
     expect_success(once);
@@ -322,41 +357,6 @@ TEST_F(Train, CommandsThatItNamesCanBeCopied) {
     EXPECT_EQ(stopped.status, 130);
     const std::string quoted = "'" + (folder_ / "it'\\''s my run").string() + "'";
     EXPECT_NE(stopped.out.find("ito train --resume " + quoted + "\n"), std::string::npos) << stopped.out;
-}
-
-TEST_F(Train, NoiseSchedules) {
-    const auto scheduler = [&](const std::string& run) {
-        return nlohmann::json::parse(
-            TemporaryFolder::read(folder_ / run / "scheduler/scheduler_config.json"));
-    };
-    const Arguments cosine{"--beta-schedule", "cosine", "--steps"};
-    expect_success(ito(train("cosine") + cosine + Arguments{"12"}));
-    EXPECT_EQ(scheduler("cosine")["beta_schedule"], "squaredcos_cap_v2");
-    expect_success(ito(train("parts") + cosine + Arguments{"5"}));
-    expect_success(ito(resume("parts") + Arguments{"--steps", "12"}));
-    expect_same_training(folder_ / "cosine", folder_ / "parts");
-    // Short chains of the two: only a rescaled one ends in noise.
-    const Arguments short_chain{"--timesteps", "50", "--steps", "12"};
-    const auto plain = ito(train("plain") + short_chain),
-               rescaled = ito(train("rescaled") + short_chain + Arguments{"--rescale-betas"});
-    expect_success(plain);
-    expect_success(rescaled);
-    EXPECT_DOUBLE_EQ(scheduler("rescaled")["beta_start"], 2e-3);
-    EXPECT_DOUBLE_EQ(scheduler("rescaled")["beta_end"], 0.4);
-    EXPECT_EQ(scheduler("plain")["beta_end"], 0.02);
-    const auto prior = [](const std::string& text) {
-        return std::stod(text.substr(text.find("prior ") + 6));
-    };
-    EXPECT_GT(prior(plain.out), 0.1);
-    EXPECT_LT(prior(rescaled.out), 1e-4);
-    // What the training saw is what sampling reads.
-    const auto picture = (folder_ / "rescaled.png").string();
-    for (const char* run : {"cosine", "rescaled"})
-        expect_success(ito({"sample", (folder_ / run).string(), "--num", "2", "--out", picture, "--force"}));
-    EXPECT_NE(metrics_of(folder_ / "plain")[0]["loss"], metrics_of(folder_ / "rescaled")[0]["loss"]);
-    for (const auto& option : {Arguments{"--rescale-betas"}, Arguments{"--beta-schedule", "cosine"}})
-        expect_refused(ito(resume("plain") + Arguments{"--steps", "20"} + option),
-                       {option[0].c_str(), "trained with"});
 }
 
 }  // namespace
