@@ -164,9 +164,9 @@ int BenchCommand::operator()() const {
     Json report{{"size", measured.name}, {"parameters", parameters},     {"batch", config.batch},
                 {"threads", threads()},  {"direct_convolution", direct}, {"repeats", repeats}};
     if (!json) {
-        fmt::print("{}: {}x{}x{}, {:.2f} M parameters, batch {}, {} threads, {} convolution\n", measured.name,
+        fmt::print("{}: {}x{}x{}, {:.2f} M parameters, batch {}, {}, {} convolution\n", measured.name,
                    measured.side, measured.side, measured.channels, static_cast<double>(parameters) / 1e6,
-                   config.batch, threads(), direct ? "direct" : "Winograd");
+                   config.batch, counted(threads(), "thread"), direct ? "direct" : "Winograd");
     }
     for (const std::string part : {"train", "sample"}) {
         if (mode != "both" && mode != part) continue;

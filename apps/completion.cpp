@@ -24,10 +24,12 @@ struct Values {
 const std::map<std::string, Values>& known_values() {
     static const Values folders{.names = "folders"}, files{.names = "files"};
     static const std::map<std::string, Values> values{
+        {"--beta-schedule", {.words = "linear cosine"}},
         {"--config", files},
         {"--data", {.words = "fashion-mnist mnist cifar10", .names = "folders"}},
         {"--data-dir", folders},
         {"--device", {.words = "auto cpu cuda"}},
+        {"--folder", folders},
         {"--graph", files},
         {"--lr-schedule", {.words = "constant linear cosine"}},
         {"--mode", {.words = "train sample both"}},

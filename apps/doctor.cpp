@@ -4,17 +4,18 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cctype>
 #include <filesystem>
 
 #include "apps/commands.h"
 #include "apps/machine.h"
+#include "apps/terminal.h"
 #include "apps/version.h"
 #include "core/context.h"
 #include "core/cuda/cuda.h"
 #include "core/dispatch.h"
 #include "core/error.h"
-#include "diffusion/data/dataset.h"
+#include "diffusion/data/folder.h"
+#include "diffusion/run.h"
 
 namespace ito::apps {
 namespace {
@@ -59,6 +60,7 @@ struct DoctorCommand {
     void named_data_set(const std::string& name);
     void image_folder();
     void current_folder();
+    std::string new_run() const;
 
     std::vector<std::string> problems_;
 };
@@ -131,23 +133,11 @@ void DoctorCommand::named_data_set(const std::string& name) {
 }
 
 void DoctorCommand::image_folder() {
-    std::error_code failure;
-    std::int64_t count = 0;
-    for (auto entry =
-             fs::recursive_directory_iterator(data, fs::directory_options::follow_directory_symlink, failure);
-         !failure && entry != fs::recursive_directory_iterator(); entry.increment(failure)) {
-        std::string kind = entry->path().extension().string();
-        std::transform(kind.begin(), kind.end(), kind.begin(),
-                       [](unsigned char c) { return std::tolower(c); });
-        count += kind == ".png" || kind == ".jpg" || kind == ".jpeg";
-    }
-    constexpr const char* advice = "ito doctor --data with a folder of images, or with fashion-mnist";
-    if (failure) {
-        problem("data", fmt::format("{}: {}", data, failure.message()), advice);
-    } else if (count == 0) {
-        problem("data", fmt::format("{}: holds no PNG or JPEG file", data), advice);
-    } else {
-        good("data", fmt::format("{}: {} PNG and JPEG files (not opened)", data, count));
+    try {
+        const auto files = diffusion::image_files(diffusion::image_folder(data));
+        good("data", fmt::format("{}: {} PNG and JPEG files (not opened)", data, files.size()));
+    } catch (const Error& error) {
+        problem("data", error.what(), "ito doctor --data with a folder of images, or with fashion-mnist");
     }
 }
 
@@ -172,6 +162,15 @@ void DoctorCommand::current_folder() {
         fmt::format("a run needs {}; delete files, or give ito train --out elsewhere", human(least_disk)));
 }
 
+/// A name for the run that nothing has yet.
+std::string DoctorCommand::new_run() const {
+    const fs::path path = fs::absolute(data).lexically_normal();
+    const std::string name = "runs/" + (path.has_filename() ? path : path.parent_path()).filename().string();
+    std::string run = name;
+    for (int i = 2; !diffusion::Run(run).vacant(); ++i) run = fmt::format("{}-{}", name, i);
+    return run;
+}
+
 int DoctorCommand::operator()() {
     fmt::print("{}\n\n", version_line());
     good("build", build_line());
@@ -182,10 +181,10 @@ int DoctorCommand::operator()() {
     data_sets();
     current_folder();
     if (problems_.empty()) {
-        std::string command = fmt::format("ito train --data {}", data);
-        if (!data_dir.empty()) command += fmt::format(" --data-dir {}", data_dir);
+        std::string command = fmt::format("ito train --data {}", shell_word(data));
+        if (!data_dir.empty()) command += fmt::format(" --data-dir {}", shell_word(data_dir));
         if (device != "auto") command += fmt::format(" --device {}", device);
-        fmt::print("\nTraining can run: {}\n", command);
+        fmt::print("\nTraining can run: {} --out {}\n", command, shell_word(new_run()));
         return 0;
     }
     fmt::print("\nTraining cannot run yet. To be put right: {}\n", fmt::join(problems_, ", "));

@@ -17,9 +17,9 @@ MetricsLog::MetricsLog(const std::filesystem::path& path, std::int64_t steps_don
             const auto json = nlohmann::json::parse(line, nullptr, false);
             if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) continue;
             const auto step = json["step"].get<std::int64_t>();
-            if (step > steps_done || step % every != 0) continue;
-            kept += line + "\n";
+            if (step > steps_done) continue;
             if (json.contains("seconds") && json["seconds"].is_number()) seconds_before_ = json["seconds"];
+            if (step % every == 0) kept += line + "\n";
         }
         write_file_atomically(path, kept);
     }

@@ -18,7 +18,7 @@ class MetricsLog {
     MetricsLog(const std::filesystem::path& path, std::int64_t steps_done);
 
     void write(const nlohmann::ordered_json& line);
-    /// "seconds" of the last line kept: training time before this command.
+    /// "seconds" of the last line up to `steps_done`, kept or not: training time before this command.
     double seconds_before() const { return seconds_before_; }
 
   private:

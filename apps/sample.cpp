@@ -2,8 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "apps/commands.h"
 #include "apps/config_file.h"
+#include "apps/image_folder.h"
 #include "apps/output_file.h"
 #include "apps/terminal.h"
 #include "core/error.h"
@@ -20,9 +23,9 @@ using namespace diffusion;
 
 struct SampleCommand {
     std::string run;
-    std::int64_t num = 64, batch = 64, sampling_steps = 0, columns = 0, upscale = 0;
+    std::int64_t num = 64, first = 0, batch = 64, sampling_steps = 0, columns = 0, upscale = 0, step = 0;
     std::uint64_t seed = 0;
-    std::string variance = "posterior", weights = "ema", out = "grid.png", progressive;
+    std::string variance = "posterior", weights = "ema", out = "grid.png", progressive, folder;
     bool force = false;
     Execution execution;
     ConfigFile file;
@@ -30,7 +33,42 @@ struct SampleCommand {
 
     int operator()();
     int run_command() const;
+    bool given(const char* option) const { return app->count(option) > 0; }
     void check() const;
+};
+
+/// The model, the chain of its reverse process, and how far the command is.
+class Sampling {
+  public:
+    explicit Sampling(const SampleCommand& command);
+
+    const nn::UNetConfig& image() const { return pipeline_.model->config(); }
+    std::int64_t steps() const { return process_->size(); }
+    std::string fingerprint() const { return apps::fingerprint(pipeline_); }
+    const char* variance() const {
+        return process_->variance_kind() == VarianceKind::beta ? "beta" : "posterior";
+    }
+
+    /// The time left is counted for so many images.
+    void expect(std::int64_t images) { expected_ = images; }
+    using OnState = std::function<void(std::int64_t step, std::int64_t first, const Tensor& x)>;
+    /// Images first, first + 1, ...; none once it is interrupted. `on_state` is called with x_t after every step.
+    std::optional<Tensor> draw(std::int64_t first, std::int64_t count, const OnState& on_state = {});
+
+    double seconds() const {
+        return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    }
+    ProgressLine& progress() { return progress_; }
+
+  private:
+    void show(std::int64_t step, std::int64_t begin, std::int64_t size);
+
+    const SampleCommand& command_;
+    Pipeline pipeline_;
+    std::optional<ReverseProcess> process_;
+    ProgressLine progress_;
+    std::chrono::steady_clock::time_point start_;
+    std::int64_t expected_ = 0, made_ = 0;
 };
 
 VarianceKind parse_variance(const std::string& text) {
@@ -78,16 +116,153 @@ class Strip {
 };
 
 void SampleCommand::check() const {
-    require(num >= 1 && num <= 32768, "--num {}: expected 1 to 32768", num);
+    const std::int64_t most = folder.empty() ? 32768 : ImageFolder::most;
+    require(num >= 1 && num <= most, "--num {}: expected 1 to {}{}", num, most,
+            folder.empty() ? "; --folder takes more" : "");
+    require(first >= 0 && first <= ImageFolder::most - num, "--first {}: expected 0 to {}", first,
+            ImageFolder::most - num);
     require(batch >= 1 && batch <= 65536, "--batch {}: expected 1 to 65536", batch);
     require(upscale >= 0 && upscale <= 64, "--upscale {}: expected 0 (automatic) to 64", upscale);
     require(columns >= 0 && columns <= num, "--columns {}: expected 0 (automatic) to {}", columns, num);
     require(sampling_steps >= 0, "--sampling-steps {}: expected 1 or more, or 0 for all", sampling_steps);
+    if (given("--folder")) {
+        require(!folder.empty(), "--folder: the name is empty; expected a folder to write to");
+        for (const char* option : {"--out", "--progressive", "--columns", "--upscale", "--force"})
+            require(!given(option), "{}: is about the picture of all images; with --folder there is none",
+                    option);
+        return;
+    }
     check_output("--out", out, force);
     if (progressive.empty()) return;
     check_output("--progressive", progressive, force);
     require(fs::absolute(out).lexically_normal() != fs::absolute(progressive).lexically_normal(),
             "--progressive {}: is the file of --out too; choose another name", progressive);
+}
+
+Sampling::Sampling(const SampleCommand& c) : command_(c) {
+    auto kind = parse_variance(c.variance);
+    const auto set = parse_weight_set(c.weights);
+    c.execution.apply();
+    pipeline_ = load_pipeline(c.run, set, c.given("--step") ? std::optional(c.step) : std::nullopt);
+    const NoiseSchedule schedule(pipeline_.scheduler.schedule);
+    const std::int64_t all = schedule.timesteps(), steps = c.sampling_steps ? c.sampling_steps : all;
+    require(steps <= all, "--sampling-steps {}: expected 1 to {}, the steps of this model", steps, all);
+    // The scheduler's own choice counts where nothing else was asked for, and where it can work.
+    if (!c.given("--variance") && steps == all) kind = pipeline_.scheduler.variance;
+    require(kind != VarianceKind::beta || steps == all,
+            "--variance beta: needs all {} steps, with {} the images stay noisy; use --variance posterior",
+            all, steps);
+    process_.emplace(schedule, spaced_timesteps(all, steps), kind);
+    catch_interrupts();
+    start_ = std::chrono::steady_clock::now();
+}
+
+void Sampling::show(std::int64_t step, std::int64_t begin, std::int64_t size) {
+    const double done = static_cast<double>(made_ + begin) +
+                        static_cast<double>(size * (step + 1)) / static_cast<double>(steps());
+    const double left = seconds() / done * (static_cast<double>(expected_) - done);
+    progress_.show(fmt::format("sampling  images {}-{} of {}  step {}/{}  {} left", made_ + begin + 1,
+                               made_ + begin + size, expected_, step + 1, steps(), format_duration(left)));
+}
+
+std::optional<Tensor> Sampling::draw(std::int64_t first, std::int64_t count, const OnState& on_state) {
+    const auto on_step = [&](std::int64_t step, std::int64_t index, const Tensor& x, const Tensor&) {
+        if (on_state) on_state(step, index - first, x);
+        show(step, index - first, x.dim(0));
+        return !interrupted();
+    };
+    try {
+        Tensor images = sample(*pipeline_.model, *process_,
+                               {.count = count,
+                                .first = first,
+                                .batch = command_.batch,
+                                .seed = command_.seed,
+                                .clip = pipeline_.scheduler.clip(),
+                                .on_step = on_step});
+        made_ += count;
+        return images;
+    } catch (const Error&) {
+        if (!interrupted()) throw;
+        return {};
+    }
+}
+
+/// All images as one picture, and perhaps their way from noise as another.
+int draw_picture(const SampleCommand& c, Sampling& sampling) {
+    const auto& image = sampling.image();
+    // The pictures' sizes are refused now, not after the last step.
+    const auto layout = [&](std::int64_t count, std::int64_t columns) {
+        const GridOptions shape{
+            .columns = columns,
+            .upscale = c.upscale ? c.upscale : default_upscale(count, image.height, image.width, columns)};
+        static_cast<void>(grid_size(count, image.height, image.width, image.in_channels, shape));
+        return shape;
+    };
+    const std::int64_t strip_rows = std::min<std::int64_t>(c.num, 8),
+                       strip_columns = std::min<std::int64_t>(sampling.steps(), 12);
+    const GridOptions picture = layout(c.num, c.columns),
+                      strip_picture = layout(strip_rows * strip_columns, strip_columns);
+    Strip strip(strip_rows, strip_columns, sampling.steps());
+    sampling.expect(c.num);
+    const auto images =
+        sampling.draw(c.first, c.num, [&](std::int64_t step, std::int64_t first, const Tensor& x) {
+            if (!c.progressive.empty()) strip.record(step, first, x);
+        });
+    ProgressLine& progress = sampling.progress();
+    if (!images) {
+        progress.print("interrupted; nothing was written");
+        return exit_interrupted;
+    }
+    const auto pixels = images->to_vector<float>();
+    write_png(c.out, make_grid(std::span<const float>(pixels), c.num, image.height, image.width,
+                               image.in_channels, picture));
+    progress.print(fmt::format("{} in {}, {} -> {}", counted(c.num, "image"),
+                               counted(sampling.steps(), "step"), format_duration(sampling.seconds()),
+                               c.out));
+    if (!c.progressive.empty()) {
+        write_png(c.progressive, strip.image(image.height, image.width, image.in_channels, strip_picture));
+        progress.print(fmt::format("the way from noise to image -> {}", c.progressive));
+    }
+    return 0;
+}
+
+/// Every image as a file of its own, written as soon as its batch is done; those that are there are not made again.
+int draw_folder(const SampleCommand& c, Sampling& sampling) {
+    const auto& image = sampling.image();
+    require(image.in_channels == 1 || image.in_channels == 3,
+            "--folder: the model makes images of {} channels; expected 1 or 3", image.in_channels);
+    const ImageFolder folder(c.folder, {{"model", sampling.fingerprint()},
+                                        {"weights", c.weights},
+                                        {"seed", c.seed},
+                                        {"sampling_steps", sampling.steps()},
+                                        {"variance", sampling.variance()}});
+    const std::int64_t end = c.first + c.num;
+    std::int64_t missing = 0;
+    for (std::int64_t i = c.first; i < end; ++i) missing += !folder.has(i);
+    sampling.expect(missing);
+    ProgressLine& progress = sampling.progress();
+    std::int64_t made = 0;
+    for (std::int64_t next = c.first; next < end; ++next) {
+        if (folder.has(next)) continue;
+        std::int64_t count = 1;
+        while (count < c.batch && next + count < end && !folder.has(next + count)) ++count;
+        const auto images = sampling.draw(next, count);
+        if (!images) {
+            progress.print(fmt::format("interrupted; {} of {} -> {}, the same command makes the others",
+                                       c.num - missing + made, counted(c.num, "image"), c.folder));
+            return exit_interrupted;
+        }
+        for (std::int64_t i = 0; i < count; ++i)
+            folder.write(next + i, {image.height, image.width, image.in_channels,
+                                    to_pixels(images->slice(0, i, 1).to_vector<float>())});
+        made += count;
+        next += count - 1;
+    }
+    progress.print(
+        fmt::format("{} in {}, {} -> {}{}", counted(made, "image"), counted(sampling.steps(), "step"),
+                    format_duration(sampling.seconds()), c.folder,
+                    made == c.num ? std::string() : fmt::format(" ({} there already)", c.num - made)));
+    return 0;
 }
 
 int SampleCommand::operator()() {
@@ -96,75 +271,8 @@ int SampleCommand::operator()() {
 
 int SampleCommand::run_command() const {
     check();
-    auto kind = parse_variance(variance);
-    const auto set = parse_weight_set(weights);
-    execution.apply();
-
-    const Pipeline pipeline = load_pipeline(run, set);
-    const auto& config = pipeline.model->config();
-    const NoiseSchedule schedule(pipeline.scheduler.schedule);
-    const std::int64_t steps = sampling_steps ? sampling_steps : schedule.timesteps();
-    require(steps >= 1 && steps <= schedule.timesteps(),
-            "--sampling-steps {}: expected 1 to {}, the steps of this model", steps, schedule.timesteps());
-    // The scheduler's own choice counts where nothing else was asked for, and where it can work.
-    if (app->count("--variance") == 0 && steps == schedule.timesteps()) kind = pipeline.scheduler.variance;
-    require(kind != VarianceKind::beta || steps == schedule.timesteps(),
-            "--variance beta: needs all {} steps, with {} the images stay noisy; use --variance posterior",
-            schedule.timesteps(), steps);
-    // The pictures' sizes are refused now, not after the last step.
-    const std::int64_t strip_rows = std::min<std::int64_t>(num, 8),
-                       strip_columns = std::min<std::int64_t>(steps, 12);
-    const auto grid = [&](std::int64_t count, std::int64_t width) {
-        const GridOptions shape{
-            .columns = width,
-            .upscale = upscale ? upscale : default_upscale(count, config.height, config.width, width)};
-        static_cast<void>(grid_size(count, config.height, config.width, config.in_channels, shape));
-        return shape;
-    };
-    const GridOptions picture = grid(num, columns),
-                      strip_picture = grid(strip_rows * strip_columns, strip_columns);
-    const auto timesteps = spaced_timesteps(schedule.timesteps(), steps, TimestepSpacing::linspace);
-    const ReverseProcess process(schedule, timesteps, kind);
-
-    catch_interrupts();
-    ProgressLine progress;
-    const auto start = std::chrono::steady_clock::now();
-    const std::int64_t batches = (num + batch - 1) / batch;
-    Strip strip(strip_rows, strip_columns, steps);
-    const SampleOptions options{
-        .count = num,
-        .batch = batch,
-        .seed = seed,
-        .clip = pipeline.scheduler.clip(),
-        .on_step = [&](std::int64_t step, std::int64_t first, const Tensor& x, const Tensor&) {
-            if (!progressive.empty()) strip.record(step, first, x);
-            const std::int64_t done = first / batch * steps + step + 1, total = batches * steps;
-            const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-            const double left =
-                elapsed.count() / static_cast<double>(done) * static_cast<double>(total - done);
-            progress.show(fmt::format("sampling  images {}-{} of {}  step {}/{}  {} left", first + 1,
-                                      first + x.dim(0), num, step + 1, steps, format_duration(left)));
-            return !interrupted();
-        }};
-    Tensor images;
-    try {
-        images = sample(*pipeline.model, process, options);
-    } catch (const Error& error) {
-        if (!interrupted()) throw;
-        progress.print("interrupted; nothing was written");
-        return exit_interrupted;
-    }
-    const auto pixels = images.to_vector<float>();
-    write_png(out, make_grid(std::span<const float>(pixels), num, config.height, config.width,
-                             config.in_channels, picture));
-    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-    progress.print(
-        fmt::format("{} images in {} steps, {} -> {}", num, steps, format_duration(elapsed.count()), out));
-    if (!progressive.empty()) {
-        write_png(progressive, strip.image(config.height, config.width, config.in_channels, strip_picture));
-        progress.print(fmt::format("the way from noise to image -> {}", progressive));
-    }
-    return 0;
+    Sampling sampling(*this);
+    return folder.empty() ? draw_picture(*this, sampling) : draw_folder(*this, sampling);
 }
 
 }  // namespace
@@ -175,6 +283,7 @@ Action add_sample(CLI::App& app) {
     c.app = &app;
     app.add_option("RUN", c.run, "Run directory, or a folder that diffusers saved")->required();
     app.add_option("--num", c.num, "How many images")->capture_default_str();
+    app.add_option("--first", c.first, "Index of the first image")->capture_default_str();
     app.add_option("--seed", c.seed, "Image i depends on (seed, i) alone")
         ->check(check_seed)
         ->capture_default_str();
@@ -182,11 +291,14 @@ Action add_sample(CLI::App& app) {
         ->capture_default_str();
     app.add_option("--sampling-steps", c.sampling_steps,
                    "Reverse steps, spread evenly over the timesteps; 0 for all")
-        ->default_str("all, 1000");
+        ->default_str("all");
     app.add_option("--variance", c.variance, "Variance of a step: posterior, or beta (all steps only)")
         ->capture_default_str();
     app.add_option("--weights", c.weights, "ema, or raw")->capture_default_str();
+    app.add_option("--step", c.step, "Of the checkpoint after so many steps; the latest if not given");
     app.add_option("--out", c.out, "The picture: all images as one grid")->capture_default_str();
+    app.add_option("--folder", c.folder,
+                   "Instead single files, 000000.png ...; goes on where it was stopped");
     app.add_option("--progressive", c.progressive,
                    "Also a picture of 8 images on their way from noise to image");
     app.add_option("--columns", c.columns, "Columns of the grid, 0 for about a square")

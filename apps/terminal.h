@@ -2,6 +2,7 @@
 // Progress on a terminal, and Ctrl-C.
 
 #include <chrono>
+#include <cstdint>
 #include <string>
 
 namespace ito::apps {
@@ -29,6 +30,11 @@ class ProgressLine {
 
 /// "1:02:03" or "2:03".
 std::string format_duration(double seconds);
+
+/// "1 step", "12 steps".
+std::string counted(std::int64_t number, const char* noun);
+/// As one word of a command line that can be copied: in quotes if the shell would take it for something else.
+std::string shell_word(const std::string& text);
 
 /// From here on the first Ctrl-C (or SIGTERM, or the terminal's end) only sets a flag; a second one ends the process at once.
 void catch_interrupts();

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/output_file.h"
+#include "apps/terminal.h"
 #include "core/atomic_file.h"
 #include "core/error.h"
 #include "core/ops/flops.h"
@@ -99,8 +100,8 @@ std::string Timeline::to_json(const std::string& about) const {
 void StepTrace::check(std::int64_t steps) const {
     if (file.empty()) return;
     require(step >= 1, "--trace-step {}: expected 1 or more", step);
-    require(steps == 0 || step <= steps, "--trace-step {}: this training makes {} {}; choose an earlier one",
-            step, steps, steps == 1 ? "step" : "steps");
+    require(steps == 0 || step <= steps, "--trace-step {}: this training makes {}; choose an earlier one",
+            step, counted(steps, "step"));
     check_output_file("--trace", file, false, "");
 }
 

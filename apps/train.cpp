@@ -28,6 +28,12 @@ std::string absolute_path(const std::string& path) {
     return (absolute.has_filename() ? absolute : absolute.parent_path()).string();
 }
 
+/// True if `path` is `folder` or lies in it.
+bool lies_in(const fs::path& path, const fs::path& folder) {
+    const fs::path inner = fs::weakly_canonical(fs::absolute(path)), outer = fs::weakly_canonical(folder);
+    return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
+}
+
 /// What a resumed training may change.
 constexpr std::string_view free_options[] = {"--steps",   "--minutes",      "--device",
                                              "--threads", "--sample-every", "--save-every",
@@ -60,14 +66,18 @@ Run TrainCommand::new_run() {
     const Run run(out);
     require(!run.exists(),
             "--out {}: holds a run already; continue it with --resume {}, or choose another folder", out,
-            out);
+            shell_word(out));
     require(run.vacant(), "--out {}: exists and is not an empty folder; choose another", out);
+    require(out.empty() || is_dataset_name(config.data) || !lies_in(out, image_folder(config.data)),
+            "--out {}: lies in the folder of --data, so that its samples would become data; choose another",
+            out);
     return run;
 }
 
 Run TrainCommand::open_run() {
     const Run run(resume);
-    require(out.empty() || out == resume, "--out {}: --resume goes on in {}; give one of them", out, resume);
+    require(out.empty() || Run(out).root() == run.root(),
+            "--out {}: --resume goes on in {}; give one of them", out, resume);
     require(run.exists(), "--resume {}: not a run of ito train ({} is missing)", resume,
             run.config().string());
     lock.emplace(run.lock(), run.root());
@@ -79,10 +89,13 @@ Run TrainCommand::open_run() {
         std::replace(option.begin(), option.end(), '_', '-');
         if (std::find(std::begin(free_options), std::end(free_options), option) != std::end(free_options))
             continue;
+        // Images may lie elsewhere now.
+        if (field == "data" && !is_dataset_name(saved.data) && !is_dataset_name(config.data)) continue;
         require(!given(option.c_str()) || wanted.at(field) == value,
                 "{} {}: the run was trained with {}; a resumed training keeps it", option,
                 wanted.at(field).dump(), value.dump());
     }
+    if (given("--data")) saved.data = config.data;
     if (given("--steps")) saved.steps = config.steps;
     // A time limit holds for one command. A run that has no other end keeps it until its steps are planned.
     if (given("--minutes") || saved.steps > 0) saved.minutes = config.minutes;
@@ -106,8 +119,8 @@ void TrainCommand::continue_from(const Run& run, Trainer& trainer) {
         if (!given("--minutes")) config.minutes = 0;
     }
     require(trainer.total_steps() == 0 || trainer.steps_done() < trainer.total_steps(),
-            "--resume {}: is trained for {} steps already; give --steps more than that to go on", resume,
-            trainer.steps_done());
+            "--resume {}: is trained for {} already; give --steps more than that to go on", resume,
+            counted(trainer.steps_done(), "step"));
 }
 
 /// Makes the folder of a new run.
@@ -194,8 +207,12 @@ void add_options(CLI::App& app, TrainCommand& c) {
         ->capture_default_str();
     app.add_option("--dropout", o.dropout, "Probability in the residual blocks")->capture_default_str();
     app.add_option("--timesteps", o.timesteps, "T, the length of the noise schedule")->capture_default_str();
+    app.add_option("--beta-schedule", o.beta_schedule, "linear, or cosine (Nichol & Dhariwal 2021)")
+        ->capture_default_str();
     app.add_option("--beta-start", o.beta_start, "First beta of the linear schedule")->capture_default_str();
     app.add_option("--beta-end", o.beta_end, "Last beta of the linear schedule")->capture_default_str();
+    app.add_flag("--rescale-betas", o.rescale_betas,
+                 "Linear betas times 1000 / T: a short chain ends in noise too");
     app.add_option("--lr", o.lr, "Learning rate (its peak)")->capture_default_str();
     app.add_option("--lr-schedule", o.lr_schedule, "constant, linear or cosine (to 0 at the last step)")
         ->capture_default_str();

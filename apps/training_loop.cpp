@@ -23,19 +23,36 @@ namespace ito::apps {
 namespace fs = std::filesystem;
 using namespace diffusion;
 
+namespace {
+
+/// "", or how often every image is seen.
+std::string epochs_text(const Trainer& trainer) {
+    if (trainer.total_steps() == 0) return {};
+    const double epochs = static_cast<double>(trainer.total_steps()) *
+                          static_cast<double>(trainer.images_per_step()) /
+                          static_cast<double>(trainer.dataset().count);
+    return fmt::format(" ({:.{}f} epochs)", epochs, epochs < 10 ? 2 : 0);
+}
+
+std::string minutes_text(double minutes) {
+    return fmt::format("{:g} {}", minutes, minutes == 1 ? "minute" : "minutes");
+}
+
+}  // namespace
+
 std::vector<std::string> training_description(const TrainConfig& config, Trainer& trainer, const Run& run) {
     const auto& data = trainer.dataset();
-    const std::string length = trainer.total_steps() > 0 ? fmt::format("{} steps", trainer.total_steps())
-                                                         : fmt::format("{:g} minutes", config.minutes);
-    return {fmt::format("data      {}: {} images of {}x{}x{}", config.data, data.count, data.height,
-                        data.width, data.channels),
-            fmt::format("model     {:.2f} M parameters, {} on {} {}",
+    const std::string length =
+        trainer.total_steps() > 0 ? counted(trainer.total_steps(), "step") : minutes_text(config.minutes);
+    return {fmt::format("data      {}: {} of {}x{}x{}", config.data, counted(data.count, "image"),
+                        data.height, data.width, data.channels),
+            fmt::format("model     {:.2f} M parameters, {} on {}",
                         static_cast<double>(trainer.model().parameter_count()) / 1e6,
-                        Execution{config.device, config.threads}.device_text(), threads(),
-                        threads() == 1 ? "thread" : "threads"),
+                        Execution{config.device, config.threads}.device_text(), counted(threads(), "thread")),
             fmt::format("schedule  {} timesteps, prior {:.2g} bits/dim", config.timesteps,
                         trainer.schedule().prior_bits_per_dim(trainer.data_second_moment())),
-            fmt::format("training  {} of {} images{}{}", length, trainer.images_per_step(),
+            fmt::format("training  {} of {}{}{}{}", length, counted(trainer.images_per_step(), "image"),
+                        epochs_text(trainer),
                         trainer.steps_done() > 0 ? fmt::format(", on from step {}", trainer.steps_done())
                                                  : std::string(),
                         run.root().empty() ? std::string() : fmt::format(" -> {}", run.root().string()))};
@@ -116,7 +133,7 @@ void Training::end_diverged(const Diverged& error) {
         error.what(),
         kept ? fmt::format("the checkpoint {} stays", kept->filename().string())
              : std::string("there is no checkpoint yet"),
-        run_.root().string());
+        shell_word(run_.root().string()));
 }
 
 StepMetrics Training::step() {
@@ -177,8 +194,8 @@ void Training::plan_steps() {
     if (steps_made() < 3 || limit_ - left < std::min(0.05 * limit_, 10.0)) return;
     const auto more = static_cast<std::int64_t>(left / seconds_per_step());
     trainer_.set_total_steps(last_.step + std::max<std::int64_t>(more, 0));
-    progress_.print(fmt::format("step {}: planned {} steps to fit {:g} minutes", last_.step,
-                                trainer_.total_steps(), config_.minutes));
+    progress_.print(fmt::format("step {}: planned {} to fit {}", last_.step,
+                                counted(trainer_.total_steps(), "step"), minutes_text(config_.minutes)));
 }
 
 void Training::show(bool last) {
@@ -263,13 +280,13 @@ int Training::operator()() {
     // The steps since the last line; they stay in the checkpoint's window too, for a resumed training's next line.
     if (trainer_.window().steps > 0 && steps_made() > 0) write_metrics();
     if (!complete() && !stopped && trainer_.total_steps() > 0)
-        progress_.print(fmt::format("the {:g} minutes are over at step {}/{}", config_.minutes, last_.step,
-                                    trainer_.total_steps()));
+        progress_.print(fmt::format("time is up ({}) at step {}/{}", minutes_text(config_.minutes),
+                                    last_.step, trainer_.total_steps()));
     save();
     if (stopped) {
         report_training(run_, config_);
-        progress_.print(
-            fmt::format("interrupted; continue with: ito train --resume {}", run_.root().string()));
+        progress_.print(fmt::format("interrupted; continue with: ito train --resume {}",
+                                    shell_word(run_.root().string())));
         return exit_interrupted;
     }
     const bool whole = preview() && figures();
@@ -277,7 +294,7 @@ int Training::operator()() {
     progress_.print(fmt::format("{} in {}; look at {}, sample with: ito sample {}",
                                 whole ? "done" : "trained, pictures interrupted,",
                                 format_duration(seconds_since(start_)),
-                                (run_.root() / "report.html").string(), run_.root().string()));
+                                (run_.root() / "report.html").string(), shell_word(run_.root().string())));
     return whole ? 0 : exit_interrupted;
 }
 

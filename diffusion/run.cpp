@@ -66,6 +66,13 @@ std::optional<fs::path> Run::latest_checkpoint() const {
     return latest;
 }
 
+std::vector<std::int64_t> Run::checkpoint_steps() const {
+    std::vector<std::int64_t> steps;
+    for_each_checkpoint(trainer(), [&](const fs::path&, std::int64_t step) { steps.push_back(step); });
+    std::sort(steps.begin(), steps.end());
+    return steps;
+}
+
 void Run::keep_latest_checkpoints(std::int64_t count) const {
     std::vector<std::pair<std::int64_t, fs::path>> checkpoints;
     for_each_checkpoint(
@@ -103,6 +110,16 @@ WeightSet parse_weight_set(const std::string& text) {
 
 namespace {
 
+void load_checkpoint(const Run& run, std::int64_t step, WeightSet set, const nn::UNet& model) {
+    const auto steps = run.checkpoint_steps();
+    require(std::find(steps.begin(), steps.end(), step) != steps.end(),
+            "--step {}: {} has no such checkpoint; there are [{}]", step, run.root().string(),
+            fmt::join(steps, ", "));
+    nn::load_tensors(
+        run.checkpoint(step) / (set == WeightSet::raw ? "weights.safetensors" : "ema.safetensors"),
+        model.named_parameters());
+}
+
 void load_raw(const Run& run, const nn::UNet& model) {
     for (auto checkpoint = run.latest_checkpoint();;) {
         require(checkpoint.has_value(),
@@ -118,10 +135,6 @@ void load_raw(const Run& run, const nn::UNet& model) {
         }
     }
 }
-
-}  // namespace
-
-namespace {
 
 /// The folders of the network and the scheduler.
 struct PipelineFolders {
@@ -156,17 +169,21 @@ nn::UNetConfig read_unet_config(const fs::path& folder) {
     return config;
 }
 
-Pipeline load_pipeline(const fs::path& folder, WeightSet weights) {
+Pipeline load_pipeline(const fs::path& folder, WeightSet weights, std::optional<std::int64_t> step) {
     const auto [unet, scheduler] = find_pipeline(folder);
     Pipeline pipeline;
     pipeline.scheduler = read_scheduler_config(scheduler / "scheduler_config.json");
     pipeline.model = std::make_shared<nn::UNet>(read_unet_config(folder));
-    const fs::path file = unet / "diffusion_pytorch_model.safetensors";
-    if (weights == WeightSet::raw) {
-        load_raw(Run(folder), *pipeline.model);
-        pipeline.model->eval();
+    pipeline.model->eval();
+    if (step) {
+        load_checkpoint(Run(folder), *step, weights, *pipeline.model);
         return pipeline;
     }
+    if (weights == WeightSet::raw) {
+        load_raw(Run(folder), *pipeline.model);
+        return pipeline;
+    }
+    const fs::path file = unet / "diffusion_pytorch_model.safetensors";
     require(
         fs::exists(file), "{}: the weights are missing{}", file.string(),
         fs::exists(unet / "diffusion_pytorch_model.bin")
@@ -174,7 +191,6 @@ Pipeline load_pipeline(const fs::path& folder, WeightSet weights) {
         : fs::exists(Run(folder).lock()) ? " yet: a training writes them with its first checkpoint"
                                          : "");
     nn::load_tensors(file, pipeline.model->named_parameters());
-    pipeline.model->eval();
     return pipeline;
 }
 

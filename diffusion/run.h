@@ -21,6 +21,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "diffusion/files.h"
 #include "diffusion/scheduler_config.h"
@@ -30,7 +31,8 @@ namespace ito::diffusion {
 
 class Run {
   public:
-    explicit Run(std::filesystem::path root) : root_(std::move(root)) {}
+    explicit Run(std::filesystem::path root)  // "run/" is "run": the folder has a name
+        : root_(root.has_filename() ? std::move(root) : root.parent_path()) {}
 
     const std::filesystem::path& root() const { return root_; }
     std::filesystem::path config() const { return root_ / "config.json"; }
@@ -54,6 +56,8 @@ class Run {
     std::filesystem::path checkpoint(std::int64_t steps) const;
     /// The complete checkpoint with the highest step; none in a folder that diffusers saved.
     std::optional<std::filesystem::path> latest_checkpoint() const;
+    /// The steps of all complete checkpoints, in order.
+    std::vector<std::int64_t> checkpoint_steps() const;
     /// Removes all checkpoints but the `count` with the highest steps.
     void keep_latest_checkpoints(std::int64_t count) const;
     /// Removes the temporary files that a killed training left. Only for the one process that writes to the run.
@@ -79,8 +83,10 @@ struct Pipeline {
 };
 
 /// Opens a run, or a folder that diffusers saved (also one with config.json, scheduler_config.json and the
-/// weights at its root). Raw weights exist only where ito trained.
-Pipeline load_pipeline(const std::filesystem::path& folder, WeightSet weights = WeightSet::ema);
+/// weights at its root). Raw weights exist only where ito trained. With `step` those of the checkpoint after so many
+/// steps, which must still be there; else the latest.
+Pipeline load_pipeline(const std::filesystem::path& folder, WeightSet weights = WeightSet::ema,
+                       std::optional<std::int64_t> step = {});
 
 /// The network of such a folder; its weights are not looked at.
 nn::UNetConfig read_unet_config(const std::filesystem::path& folder);

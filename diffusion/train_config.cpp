@@ -33,8 +33,10 @@ void for_each_field(Config& c, Visit&& visit) {
     visit("norm_groups", c.norm_groups);
     visit("dropout", c.dropout);
     visit("timesteps", c.timesteps);
+    visit("beta_schedule", c.beta_schedule);
     visit("beta_start", c.beta_start);
     visit("beta_end", c.beta_end);
+    visit("rescale_betas", c.rescale_betas);
     visit("lr", c.lr);
     visit("lr_schedule", c.lr_schedule);
     visit("warmup", c.warmup);
@@ -104,6 +106,11 @@ void require_utf8(const char* option, const std::string& text) {
     }
 }
 
+/// What makes a chain of any length end about as noisy as one of 1000 steps.
+double rescaling(std::int64_t timesteps) {
+    return 1000.0 / static_cast<double>(timesteps);
+}
+
 template <class T>
 void require_range(const char* option, T value, T low, T high) {
     require(value >= low && value <= high, "--{} {}: expected {} to {}", option, value, low, high);
@@ -149,7 +156,7 @@ void TrainConfig::validate() const {
     require_utf8("data-dir", data_dir);
     require_utf8("device", device);
     require_range<std::int64_t>("image-size", image_size, 0, 4096);
-    require_range<std::int64_t>("steps", steps, 0, many);
+    require_range<std::int64_t>("steps", steps, 0, most_steps);
     require_range("minutes", minutes, 0.0, 1e7);
     require_range<std::int64_t>("batch", batch, 1, 65536);
     require_range<std::int64_t>("grad-accum", grad_accum, 1, 65536);
@@ -168,6 +175,19 @@ void TrainConfig::validate() const {
     require_range<std::int64_t>("timesteps", timesteps, 2, 100000);
     require(beta_start > 0 && beta_start <= beta_end && beta_end < 1,
             "--beta-start {} --beta-end {}: expected 0 < start <= end < 1", beta_start, beta_end);
+    require(beta_schedule == "linear" || beta_schedule == "cosine",
+            "--beta-schedule {}: expected linear or cosine", excerpt(beta_schedule));
+    const TrainConfig defaults;
+    require(beta_schedule == "linear" ||
+                (beta_start == defaults.beta_start && beta_end == defaults.beta_end && !rescale_betas),
+            "--beta-schedule {}: follows from the timesteps alone; leave out --beta-start, --beta-end and "
+            "--rescale-betas",
+            beta_schedule);
+    require(!rescale_betas || beta_end * rescaling(timesteps) < 1,
+            "--rescale-betas: with --timesteps {} the last beta would be {:g}, expected less than 1; use at "
+            "least {} "
+            "timesteps",
+            timesteps, beta_end * rescaling(timesteps), static_cast<std::int64_t>(1000 * beta_end) + 1);
     require(lr > 0 && lr <= 10, "--lr {}: expected more than 0, at most 10", lr);
     require(lr_schedule == "constant" || lr_schedule == "linear" || lr_schedule == "cosine",
             "--lr-schedule {}: expected constant, linear or cosine", excerpt(lr_schedule));
@@ -241,8 +261,11 @@ nn::UNetConfig TrainConfig::unet(std::int64_t height, std::int64_t width, std::i
 SchedulerConfig TrainConfig::scheduler() const {
     SchedulerConfig config;
     config.schedule.timesteps = timesteps;
-    config.schedule.beta_start = beta_start;
-    config.schedule.beta_end = beta_end;
+    if (beta_schedule == "cosine") config.schedule.kind = BetaSchedule::cosine;
+    // What they become, as the run's scheduler_config.json has it: sampling reads the same numbers.
+    const double scale = rescale_betas ? rescaling(timesteps) : 1;
+    config.schedule.beta_start = scale * beta_start;
+    config.schedule.beta_end = scale * beta_end;
     return config;
 }
 

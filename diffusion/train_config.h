@@ -17,6 +17,7 @@ struct TrainConfig {
     std::int64_t image_size = 0;  ///< 0: as the data set has it
     bool flip = false;
     // length
+    static constexpr std::int64_t most_steps = 1'000'000'000;
     std::int64_t steps = 0;  ///< total, also on resume; 0: as many as fit into `minutes`
     double minutes = 0;      ///< of this run of the command; 0: no limit
     // batch
@@ -33,7 +34,9 @@ struct TrainConfig {
     double dropout = 0;
     // diffusion
     std::int64_t timesteps = 1000;
-    double beta_start = 1e-4, beta_end = 0.02;
+    std::string beta_schedule = "linear";
+    double beta_start = 1e-4, beta_end = 0.02;  ///< of the linear schedule
+    bool rescale_betas = false;                 ///< both times 1000 / T
     // optimizer
     double lr = 1e-3;
     std::string lr_schedule = "constant";
@@ -46,10 +49,10 @@ struct TrainConfig {
     std::string device = "auto";
     int threads = 0;  ///< 0: all processors
     std::string precision = "float32";
-    std::int64_t sample_every = 0;  ///< steps between sample grids; 0: only at the end
-    std::int64_t save_every = 500;  ///< steps between checkpoints
-    std::int64_t keep = 1;          ///< checkpoints that stay
-    bool tensorboard = false;       ///< write event files too
+    std::int64_t sample_every = 1000;  ///< steps between sample grids; 0: only at the end
+    std::int64_t save_every = 500;     ///< steps between checkpoints
+    std::int64_t keep = 1;             ///< checkpoints that stay
+    bool tensorboard = false;          ///< write event files too
 
     /// Throws Error naming the option, what was found and what is expected.
     void validate() const;

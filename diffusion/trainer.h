@@ -5,6 +5,7 @@
 // noise, dropout. The state of a training is therefore its weights, moments, average and step count, and
 // going on from a checkpoint gives the same bits as never having stopped.
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <filesystem>
@@ -47,8 +48,8 @@ class Trainer {
 
     std::int64_t steps_done() const { return static_cast<std::int64_t>(step_); }
     std::int64_t total_steps() const { return lr_.total; }
-    /// Fixes the length of the training (and with it the learning-rate schedule).
-    void set_total_steps(std::int64_t steps) { lr_.total = steps; }
+    /// Fixes the length of the training (and with it the learning-rate schedule), at TrainConfig::most_steps at most.
+    void set_total_steps(std::int64_t steps) { lr_.total = std::min(steps, TrainConfig::most_steps); }
     std::int64_t images_per_step() const { return config_.batch * config_.grad_accum; }
 
     /// Every step adds to it; who reads it starts it anew.

@@ -7,20 +7,16 @@
 #include "diffusion/image/resize.h"
 
 namespace ito::diffusion {
-namespace {
 
 namespace fs = std::filesystem;
 
-Dataset load_any_folder(const fs::path& folder, const DatasetOptions& options) {
-    const bool divided = fs::is_directory(folder / "train") && fs::is_directory(folder / "test");
-    if (divided)
-        return load_folder(folder / (options.split == Split::train ? "train" : "test"), options.image_size);
-    require(options.split == Split::train, "{}: has no test split, expected subfolders train and test",
+fs::path image_folder(const fs::path& folder, Split split) {
+    if (fs::is_directory(folder / "train") && fs::is_directory(folder / "test"))
+        return folder / (split == Split::train ? "train" : "test");
+    require(split == Split::train, "{}: has no test split, expected subfolders train and test",
             folder.string());
-    return load_folder(folder, options.image_size);
+    return folder;
 }
-
-}  // namespace
 
 Split parse_split(const std::string& name) {
     if (name == "train") return Split::train;
@@ -76,7 +72,7 @@ Dataset load_dataset(const std::string& name_or_dir, const DatasetOptions& optio
     require(options.data_dir.empty(),
             "--data {}: is a folder of images, with which --data-dir {} has no meaning", name_or_dir,
             options.data_dir.string());
-    return load_any_folder(name_or_dir, options);
+    return load_folder(image_folder(name_or_dir, options.split), options.image_size);
 }
 
 }  // namespace ito::diffusion

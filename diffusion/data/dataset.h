@@ -45,6 +45,9 @@ struct DatasetOptions {
 /// incomplete.
 Dataset load_dataset(const std::string& name_or_dir, const DatasetOptions& options = {});
 
+/// Where the images of a folder lie: in its subfolder train or test if it has both, else in itself.
+std::filesystem::path image_folder(const std::filesystem::path& folder, Split split = Split::train);
+
 /// True for fashion-mnist, mnist and cifar10: not a folder.
 bool is_dataset_name(const std::string& text);
 

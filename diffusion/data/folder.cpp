@@ -37,20 +37,6 @@ void collect(const fs::path& folder, std::set<fs::path>& open, std::vector<fs::p
     open.erase(real);
 }
 
-std::vector<fs::path> image_files(const fs::path& folder) {
-    require(fs::is_directory(folder), "{}: is not a folder", folder.string());
-    std::vector<fs::path> files;
-    std::set<fs::path> open;
-    try {
-        collect(folder, open, files);
-    } catch (const fs::filesystem_error& error) {
-        fail("{}: cannot be read: {}", error.path1().string(), error.code().message());
-    }
-    require(!files.empty(), "{}: holds no .png, .jpg or .jpeg file", folder.string());
-    std::sort(files.begin(), files.end());
-    return files;
-}
-
 /// Three equal channels for each gray pixel.
 void append_as_rgb(std::vector<std::uint8_t>& to, std::span<const std::uint8_t> gray) {
     for (const std::uint8_t value : gray) to.insert(to.end(), 3, value);
@@ -91,6 +77,20 @@ void label_by_subfolder(Dataset& dataset, const fs::path& folder, const std::vec
 }
 
 }  // namespace
+
+std::vector<fs::path> image_files(const fs::path& folder) {
+    require(fs::is_directory(folder), "{}: is not a folder", folder.string());
+    std::vector<fs::path> files;
+    std::set<fs::path> open;
+    try {
+        collect(folder, open, files);
+    } catch (const fs::filesystem_error& error) {
+        fail("{}: cannot be read: {}", error.path1().string(), error.code().message());
+    }
+    require(!files.empty(), "{}: holds no .png, .jpg or .jpeg file", folder.string());
+    std::sort(files.begin(), files.end());
+    return files;
+}
 
 Dataset load_folder(const fs::path& folder, std::int64_t image_size) {
     check_image_side(image_size);

@@ -8,6 +8,7 @@
 #include <jerror.h>
 
 #include "core/error.h"
+#include "diffusion/image/exif.h"
 
 // Errors come back by longjmp; see png.cpp for what that forbids.
 
@@ -16,6 +17,9 @@ namespace {
 
 /// A progressive file may repeat tiny scans over a huge image to burn time; real ones have about ten.
 constexpr int max_scans = 500;
+
+constexpr int exif_marker = JPEG_APP0 + 1;
+constexpr unsigned longest_marker = 0xffff;
 
 struct Decoder {
     jpeg_decompress_struct jpeg = {};
@@ -74,6 +78,7 @@ bool read_header(Decoder& decoder, const unsigned char* data, unsigned long size
     decoder.progress.progress_monitor = on_progress;
     jpeg.progress = &decoder.progress;
     jpeg_mem_src(&jpeg, data, size);
+    jpeg_save_markers(&jpeg, exif_marker, longest_marker);
     jpeg_read_header(&jpeg, TRUE);
     switch (jpeg.jpeg_color_space) {
         case JCS_GRAYSCALE:
@@ -126,6 +131,16 @@ std::size_t least_bytes(const jpeg_decompress_struct& jpeg) {
     return blocks / 8;
 }
 
+/// Of the first Exif block; 1 if there is none.
+int orientation_of(const jpeg_decompress_struct& jpeg) {
+    for (auto* marker = jpeg.marker_list; marker != nullptr; marker = marker->next) {
+        const int orientation = exif_orientation(
+            std::as_bytes(std::span(marker->data, static_cast<std::size_t>(marker->data_length))));
+        if (marker->marker == exif_marker && orientation != 1) return orientation;
+    }
+    return 1;
+}
+
 }  // namespace
 
 Image decode_jpeg(std::span<const std::byte> bytes, const std::string& file) {
@@ -143,6 +158,7 @@ Image decode_jpeg(std::span<const std::byte> bytes, const std::string& file) {
     require(least_bytes(decoder.jpeg) <= bytes.size(),
             "{}: damaged JPEG: {} bytes, too few for {} x {} pixels", file, bytes.size(), image.width,
             image.height);
+    const int orientation = orientation_of(decoder.jpeg);  // gone once the rows are read
     const int stored = decoder.jpeg.out_color_components;
     require(stored == 1 || stored == 3 || stored == 4, "{}: JPEG of {} components, expected 1, 3 or 4", file,
             stored);
@@ -152,7 +168,7 @@ Image decode_jpeg(std::span<const std::byte> bytes, const std::string& file) {
 
     image.channels = stored == 1 ? 1 : 3;
     if (stored == 4) image.pixels = cmyk_to_rgb(image.pixels, decoder.jpeg.saw_Adobe_marker != 0);
-    return image;
+    return upright(std::move(image), orientation);
 }
 
 }  // namespace ito::diffusion

@@ -100,6 +100,8 @@ TEST_F(BadRuns, Safetensors) {
         refused("half the buffer", file.substr(0, file.size() / 2));
         refused("a byte too few", file.substr(0, file.size() - 1));
         refused("a byte too many", file + '\0');
+        refused("another shape", weights.with(w, "shape", {8, 9}), {"conv_in.weight", "[8, 9]"});
+        if (name != names[0]) continue;  // one reader for all: the rest of its refusals are shown once
         refused("a length past the end", std::string("\xff\xff\xff\x7f\0\0\0\0", 8) + file.substr(8));
         refused("an absurd length", std::string(8, '\xff') + file.substr(8));
         refused("no header", std::string(8, '\0') + file.substr(8));
@@ -129,7 +131,6 @@ TEST_F(BadRuns, Safetensors) {
         refused("an unknown type", weights.with(b, "dtype", "F7"), {"F7"});
         refused("whole numbers", weights.with(b, "dtype", "I32"), {"I32"});
         refused("a type of another size", weights.with(b, "dtype", "F64"), {"conv_in.bias"});
-        refused("another shape", weights.with(w, "shape", {8, 9}), {"conv_in.weight", "[8, 9]"});
         refused("transposed", weights.with(w, "shape", {1, 8, 3, 3}), {"conv_in.weight"});
         refused("a negative shape", weights.with(w, "shape", {-8, -1, 3, 3}), {"conv_in.weight"});
         refused("an overflowing shape", weights.with(w, "shape", {1LL << 62, 4, 3, 3}), {"conv_in.weight"});

@@ -80,7 +80,8 @@ TEST_F(Config, ARunsOwnFileRepeatsIt) {
                             "--beta-start",
                             "2e-4",
                             "--beta-end",
-                            "0.03",
+                            "0.013",
+                            "--rescale-betas",
                             "--lr",
                             "0.00123456789",
                             "--lr-schedule",
@@ -313,7 +314,7 @@ TEST_F(Recipes, AllAreWhatTheySayAndTrain) {
         }
         expect_success(
             ito(train(name) + Arguments{"--out", (folder_ / name).string(), "--steps", "2", "--batch", "2",
-                                        "--base-channels", "8", "--norm-groups", "2", "--timesteps", "20",
+                                        "--base-channels", "8", "--norm-groups", "2", "--timesteps", "4",
                                         "--layers-per-block", "1", "--threads", "1"}));
     }
 }

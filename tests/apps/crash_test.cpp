@@ -85,7 +85,8 @@ TEST_F(Crash, KilledAtRandomMomentsSlow) {
 
 TEST_F(Crash, SecondInterruptEndsAtOnce) {
     // Steps of about half a second: the second signal comes before the first is heeded.
-    const Arguments slow{"--batch", "256", "--base-channels", "32", "--steps", "6", "--save-every", "1"};
+    const Arguments slow{"--batch",      "256", "--base-channels", "32", "--steps", "4",
+                         "--save-every", "1",   "--timesteps",     "4"};
     expect_success(ito(train("whole") + slow));
     int sent = 0;
     const auto stopped =

@@ -27,7 +27,7 @@ class Data : public ::testing::Test {
     /// Trains 2 steps, checks the announced size, draws one image.
     void expect_trains(const std::string& data, const Arguments& more, const std::string& announced) {
         const auto out = at("run-" + std::to_string(runs_++));
-        const auto result = ito(train_tiny(data, out) + Arguments{"--steps", "2"} + more);
+        const auto result = ito(train_tiny(data, out) + Arguments{"--steps", "2", "--timesteps", "4"} + more);
         expect_success(result);
         EXPECT_NE(result.out.find(announced), std::string::npos) << result.out << "lacks " << announced;
         expect_success(ito({"sample", out, "--num", "1", "--sampling-steps", "2", "--out", out + ".png"}));
@@ -132,6 +132,11 @@ TEST_F(Data, RefusesBadOptions) {
     refused({"--dropout", "nan"}, {"--dropout nan"});
     refused({"--timesteps", "1"}, {"--timesteps 1"});
     refused({"--beta-start", "0"}, {"--beta-start 0"});
+    refused({"--beta-schedule", "sigmoid"}, {"--beta-schedule sigmoid", "linear or cosine"});
+    refused({"--beta-schedule", "cosine", "--beta-end", "0.03"}, {"--beta-schedule cosine", "--beta-end"});
+    refused({"--beta-schedule", "cosine", "--rescale-betas"}, {"--beta-schedule cosine", "--rescale-betas"});
+    refused({"--rescale-betas"},
+            {"--rescale-betas", "--timesteps 20", "last beta would be 1,", "at least 21"});
     refused({"--lr", "0"}, {"--lr 0"});
     refused({"--lr", "nan"}, {"--lr nan"});
     refused({"--lr-schedule", "step"}, {"--lr-schedule step", "cosine"});

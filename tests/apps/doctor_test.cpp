@@ -34,7 +34,7 @@ TEST(Doctor, SaysThatTrainingCanRunWhereItRuns) {
     const TemporaryFolder folder;
     write_pngs(folder, "photos", 5, 8, 8);
     const auto result = ito({"doctor", "--data", "photos", "--device", "cpu"}, {.folder = folder.path()});
-    expect_verdict(result, 0, "Training can run: ito train --data photos --device cpu");
+    expect_verdict(result, 0, "Training can run: ito train --data photos --device cpu --out runs/photos");
     expect_row(result.out, "data", {"  ok ", "photos: 5 PNG and JPEG files"});
     expect_row(result.out, "memory", {"  ok ", "GiB"});
     expect_row(result.out, "processor", {"  ok ", "processors usable"});
@@ -48,6 +48,36 @@ TEST(Doctor, SaysThatTrainingCanRunWhereItRuns) {
     expect_success(ito(train_tiny("photos", "run") + Arguments{"--steps", "1"}, {.folder = folder.path()}));
 }
 
+TEST(Doctor, CountsTheImagesThatTrainingTakes) {
+    const TemporaryFolder folder;
+    write_pngs(folder, "photos", 5, 8, 8);
+    folder.write("photos/.hidden.png", "no image");
+    fs::create_directory_symlink("../photos", folder / "photos/circle");
+    const auto circle = ito({"doctor", "--data", "photos"}, {.folder = folder.path()});
+    EXPECT_EQ(circle.status, 0);
+    expect_row(circle.out, "data", {"  ok ", "photos: 5 PNG and JPEG files"});
+    const auto trained =
+        ito(train_tiny("photos", "run") + Arguments{"--steps", "1"}, {.folder = folder.path()});
+    EXPECT_NE(trained.out.find("photos: 5 images"), std::string::npos) << trained.out << trained.err;
+
+    folder.write("both/train/.hidden.png", "no image");
+    folder.write("both/test/1.png", "no image");
+    const auto hidden = ito({"doctor", "--data", "both"}, {.folder = folder.path()});
+    expect_verdict(hidden, 1, "To be put right: data");
+    expect_row(hidden.out, "data", {"BAD", "both/train: holds no .png"});
+}
+
+TEST(Doctor, ItsCommandRuns) {
+    const TemporaryFolder folder;
+    write_pngs(folder, "my photos", 5, 8, 8);
+    const Arguments doctor{"doctor", "--data", "my photos/"};
+    EXPECT_TRUE(ito(doctor, {.folder = folder.path()})
+                    .out.ends_with("ito train --data 'my photos/' --out 'runs/my photos'\n"));
+    expect_success(ito(train_tiny("my photos", "runs/my photos") + Arguments{"--steps", "1"},
+                       {.folder = folder.path()}));
+    EXPECT_TRUE(ito(doctor, {.folder = folder.path()}).out.ends_with("--out 'runs/my photos-2'\n"));
+}
+
 TEST(Doctor, OpensTheNamedDataSets) {
     const TemporaryFolder folder;
     std::string records;
@@ -56,7 +86,7 @@ TEST(Doctor, OpensTheNamedDataSets) {
     for (int i = 2; i <= 5; ++i) folder.write("data_batch_" + std::to_string(i) + ".bin", records);
     const Arguments cifar10{"doctor", "--data", "cifar10", "--data-dir", folder.path().string()};
     const auto good = ito(cifar10);
-    expect_verdict(good, 0, "--data cifar10 --data-dir " + folder.path().string());
+    expect_verdict(good, 0, "--data cifar10 --data-dir " + folder.path().string() + " --out runs/cifar10");
     expect_row(good.out, "cifar10", {"  ok ", "15 images of 32x32x3"});
     expect_row(good.out, "mnist", {"note", "train-images"});
 
@@ -78,17 +108,18 @@ TEST(Doctor, NamesWhatIsMissing) {
     fs::create_directories(folder / "empty");
     const auto empty = ito({"doctor", "--data", "empty"}, {.folder = folder.path()});
     expect_verdict(empty, 1, "To be put right: data");
-    expect_row(empty.out, "data", {"BAD", "empty: holds no PNG or JPEG file", "->"});
+    expect_row(empty.out, "data", {"BAD", "empty: holds no .png", "->"});
     const auto absent = ito({"doctor", "--data", "absent", "--device", "abacus"}, {.folder = folder.path()});
     expect_verdict(absent, 1, "To be put right: device, data");
-    expect_row(absent.out, "data", {"BAD", "absent: No such file"});
+    expect_row(absent.out, "data", {"BAD", "absent: is not a folder"});
     expect_row(absent.out, "device", {"BAD", "abacus", "-> ito train --device cpu"});
 
     // Debian's package is found where it puts its files, or the command that installs it is named.
     const auto fashion = ito({"doctor"}, {.folder = folder.path()});
     const bool installed = fs::is_directory("/usr/share/datasets/fashion-mnist");
     expect_verdict(fashion, installed ? 0 : 1,
-                   installed ? "fashion-mnist" : "To be put right: fashion-mnist");
+                   installed ? "ito train --data fashion-mnist --out runs/fashion-mnist"
+                             : "To be put right: fashion-mnist");
     expect_row(fashion.out, "fashion-mnist",
                {installed ? "60000 images of 28x28x1" : "sudo apt-get install dataset-fashion-mnist"});
 }
@@ -112,7 +143,7 @@ TEST(Doctor, SeesALimitOfMemory) {
     const auto little = with_limit("400000");
     expect_verdict(little, 1, "To be put right: memory");
     expect_row(little.out, "memory", {"BAD", "MiB can be used", "-> 640 MiB are needed"});
-    expect_verdict(with_limit("4000000"), 0, "--data photos --device cpu");
+    expect_verdict(with_limit("4000000"), 0, "--data photos --device cpu --out runs/photos");
 }
 #endif
 

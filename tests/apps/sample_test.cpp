@@ -1,5 +1,7 @@
 // ito sample from the outside.
 
+#include <fmt/format.h>
+
 #include "tests/apps/ito_command.h"
 
 namespace ito::apps {
@@ -92,6 +94,27 @@ TEST_F(Sample, WeightsAndVariance) {
         {"--variance beta", "all 20 steps", "with 5", "--variance posterior"});
 }
 
+TEST_F(Sample, OfAnEarlierCheckpoint) {
+    const Arguments tiny = train_tiny((*shared_ / "data").string(), at("kept")) + Arguments{"--ema", "0.9"};
+    expect_success(ito(tiny + Arguments{"--steps", "15", "--save-every", "5", "--keep", "2"}));
+    expect_success(ito(tiny + Arguments{"--steps", "10", "--out", at("ten")}));
+    const auto draw = [&](const std::string& run, const Arguments& more) {
+        expect_success(
+            ito(Arguments{"sample", at(run), "--num", "2", "--out", at("x.png"), "--force"} + more));
+        return read_image(at("x.png"));
+    };
+    for (const char* weights : {"ema", "raw"}) {
+        const Arguments set{"--weights", weights};
+        const Image tenth = draw("ten", set);
+        EXPECT_TRUE(draw("kept", set + Arguments{"--step", "10"}) == tenth) << weights;
+        EXPECT_FALSE(draw("kept", set) == tenth) << weights;
+        EXPECT_TRUE(draw("kept", set + Arguments{"--step", "15"}) == draw("kept", set)) << weights;
+    }
+    expect_refused(ito({"sample", at("kept"), "--step", "5", "--out", at("y.png")}),
+                   {"--step 5", "no such checkpoint", "[10, 15]"});
+    expect_refused(ito({"sample", at("kept"), "--step", "-1", "--out", at("y.png")}), {"--step -1"});
+}
+
 TEST_F(Sample, ProgressiveStrip) {
     const Image grid = sample("grid.png", {"--num", "10", "--progressive", at("strip.png"), "--batch", "3"});
     const Image strip = read_image(at("strip.png"));
@@ -129,6 +152,92 @@ TEST_F(Sample, InterruptedWritesNothing) {
     EXPECT_EQ(result.status, 130) << result.out << result.err;
     EXPECT_NE(result.out.find("interrupted; nothing was written"), std::string::npos) << result.out;
     EXPECT_EQ(folder_.entries(), 0);
+}
+
+TEST_F(Sample, SingleImages) {
+    const Image grid = sample("grid.png", {"--num", "7", "--columns", "7"});
+    const Arguments command{"sample",     run(),   "--threads", "1",       "--folder",
+                            at("images"), "--num", "5",         "--batch", "2"};
+    const auto result = ito(command);
+    expect_success(result);
+    EXPECT_NE(result.out.find("5 images in 20 steps"), std::string::npos) << result.out;
+    EXPECT_NE(result.out.find("sampling  images 1-2 of 5  step 1/20"), std::string::npos) << result.out;
+    const auto first = files_below(folder_ / "images");
+    EXPECT_EQ(first.size(), 6u);  // and sampling.json
+    for (std::int64_t n = 0; n < 5; ++n) {
+        const Image image = read_image(folder_ / fmt::format("images/{:06}.png", n));
+        EXPECT_EQ(image.height, 8);
+        EXPECT_EQ(image.width, 12);
+        EXPECT_EQ(image.pixels, cell(grid, n, 7, 8, 12)) << n;
+    }
+    // What is there stays, gaps are filled, and the number may grow.
+    folder_.write("images/000002.png", "of the same name");
+    fs::remove(folder_ / "images/000001.png");
+    fs::remove(folder_ / "images/000004.png");
+    const auto again = ito(command + Arguments{"--num", "7", "--batch", "64"});
+    expect_success(again);
+    EXPECT_NE(again.out.find("4 images in 20 steps"), std::string::npos) << again.out;
+    EXPECT_NE(again.out.find("(3 there already)"), std::string::npos) << again.out;
+    EXPECT_EQ(TemporaryFolder::read(folder_ / "images/000002.png"), "of the same name");
+    folder_.write("images/000002.png", first.at("000002.png"));
+    auto all = files_below(folder_ / "images");
+    EXPECT_EQ(all.size(), 8u);
+    for (const auto& [name, content] : first) EXPECT_TRUE(all.at(name) == content) << name;
+    EXPECT_EQ(read_image(folder_ / "images/000006.png").pixels, cell(grid, 6, 7, 8, 12));
+    expect_success(ito(command + Arguments{"--num", "7"}));  // there is nothing left to do
+    // The work can be shared out.
+    expect_success(ito(command + Arguments{"--folder", at("part"), "--first", "5", "--num", "2"}));
+    auto part = files_below(folder_ / "part");
+    EXPECT_EQ(part.size(), 3u);
+    for (const auto& [name, content] : part) EXPECT_TRUE(all.at(name) == content) << name;
+    EXPECT_EQ(cell(sample("part.png", {"--first", "5", "--num", "2"}), 1, 2, 8, 12), cell(grid, 6, 7, 8, 12));
+}
+
+TEST_F(Sample, SingleImagesGoOnAfterAnInterrupt) {
+    const Arguments command{"sample", run(), "--threads", "1", "--batch", "10", "--folder", at("images")};
+    const auto stopped =
+        ito(command + Arguments{"--num", "100000"},
+            {.signals = [&, sent = false](const auto&, const auto&, double) mutable {
+                return fs::exists(folder_ / "images/000014.png") && !std::exchange(sent, true) ? SIGINT : 0;
+            }});
+    EXPECT_EQ(stopped.status, 130) << stopped.out << stopped.err;
+    const auto made = files_below(folder_ / "images").size() - 1;
+    EXPECT_NE(stopped.out.find(fmt::format("interrupted; {} of 100000 images -> ", made)), std::string::npos)
+        << stopped.out;
+    EXPECT_GE(made, 20u);
+    EXPECT_EQ(made % 10, 0u);
+    const auto rest = ito(command + Arguments{"--num", std::to_string(made + 3)});
+    expect_success(rest);
+    EXPECT_NE(rest.out.find("3 images in 20 steps"), std::string::npos) << rest.out;
+    EXPECT_EQ(files_below(folder_ / "images").size(), made + 4);
+}
+
+TEST_F(Sample, SingleImagesOfTwoSamplingsDoNotMix) {
+    const Arguments command{"sample", run(), "--num", "1", "--sampling-steps", "2", "--folder", at("images")};
+    expect_success(ito(command));
+    const auto before = files_below(folder_ / "images");
+    const auto refused = [&](const Arguments& more, std::initializer_list<const char*> parts) {
+        expect_refused(ito(command + more), parts);
+        EXPECT_TRUE(files_below(folder_ / "images") == before);
+    };
+    refused({"--seed", "1"}, {"--folder", "images of another sampling", "seed is 0, this one's 1"});
+    refused({"--sampling-steps", "3"}, {"another sampling", "sampling_steps is 2"});
+    refused({"--weights", "raw"}, {"another sampling", "model is"});
+    const auto full = ito(command + Arguments{"--sampling-steps", "20", "--variance", "beta"});
+    EXPECT_EQ(full.status, 1);
+    refused({"--out", at("x.png")}, {"--out", "--folder"});
+    refused({"--columns", "1"}, {"--columns", "--folder"});
+    refused({"--force"}, {"--force", "--folder"});
+    refused({"--num", "1000001"}, {"--num 1000001", "1000000"});
+    refused({"--first", "1000000"}, {"--first 1000000"});
+    refused({"--first", "-1"}, {"--first -1"});
+    refused({"--folder", ""}, {"--folder", "empty"});
+    folder_.write("file", "mine");
+    refused({"--folder", at("file")}, {"file", "cannot be created"});
+    folder_.write("pictures/holiday.png", "mine");
+    refused({"--folder", at("pictures")}, {"--folder", "holds pictures", "sampling.json"});
+    folder_.write("images/sampling.json", "[]");
+    expect_refused(ito(command), {"sampling.json: not a JSON object"});
 }
 
 TEST_F(Sample, KeepsExistingPictures) {

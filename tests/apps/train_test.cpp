@@ -78,6 +78,7 @@ TEST_F(Train, WritesTheRunDirectory) {
     EXPECT_EQ(result.out.find('\r'), std::string::npos);
     EXPECT_EQ(result.out.find('\033'), std::string::npos);
     EXPECT_NE(result.out.find("12 images of 8x8x1"), std::string::npos) << result.out;
+    EXPECT_NE(result.out.find("25 steps of 4 images (8.33 epochs) -> "), std::string::npos) << result.out;
     EXPECT_NE(result.out.find("step 25/25  loss "), std::string::npos) << result.out;
     EXPECT_NE(result.out.find("sample with: ito sample " + (folder_ / "run").string()), std::string::npos);
 }
@@ -213,6 +214,41 @@ TEST_F(Train, ModelOptions) {
     expect_success(ito(train("b") + Arguments{"--steps", "3", "--attention-resolutions", "0"}));
 }
 
+TEST_F(Train, NoiseSchedules) {
+    const auto scheduler = [&](const std::string& run) {
+        return nlohmann::json::parse(
+            TemporaryFolder::read(folder_ / run / "scheduler/scheduler_config.json"));
+    };
+    const Arguments cosine{"--beta-schedule", "cosine", "--steps"};
+    expect_success(ito(train("cosine") + cosine + Arguments{"12"}));
+    EXPECT_EQ(scheduler("cosine")["beta_schedule"], "squaredcos_cap_v2");
+    expect_success(ito(train("parts") + cosine + Arguments{"5"}));
+    expect_success(ito(resume("parts") + Arguments{"--steps", "12"}));
+    expect_same_training(folder_ / "cosine", folder_ / "parts");
+    // Short chains of the two: only a rescaled one ends in noise.
+    const Arguments short_chain{"--timesteps", "50", "--steps", "12"};
+    const auto plain = ito(train("plain") + short_chain),
+               rescaled = ito(train("rescaled") + short_chain + Arguments{"--rescale-betas"});
+    expect_success(plain);
+    expect_success(rescaled);
+    EXPECT_DOUBLE_EQ(scheduler("rescaled")["beta_start"], 2e-3);
+    EXPECT_DOUBLE_EQ(scheduler("rescaled")["beta_end"], 0.4);
+    EXPECT_EQ(scheduler("plain")["beta_end"], 0.02);
+    const auto prior = [](const std::string& text) {
+        return std::stod(text.substr(text.find("prior ") + 6));
+    };
+    EXPECT_GT(prior(plain.out), 0.1);
+    EXPECT_LT(prior(rescaled.out), 1e-4);
+    // What the training saw is what sampling reads.
+    const auto picture = (folder_ / "rescaled.png").string();
+    for (const char* run : {"cosine", "rescaled"})
+        expect_success(ito({"sample", (folder_ / run).string(), "--num", "2", "--out", picture, "--force"}));
+    EXPECT_NE(metrics_of(folder_ / "plain")[0]["loss"], metrics_of(folder_ / "rescaled")[0]["loss"]);
+    for (const auto& option : {Arguments{"--rescale-betas"}, Arguments{"--beta-schedule", "cosine"}})
+        expect_refused(ito(resume("plain") + Arguments{"--steps", "20"} + option),
+                       {option[0].c_str(), "trained with"});
+}
+
 TEST_F(Train, LiveLineOnATerminal) {
     const auto result =
         ito(train("run") + Arguments{"--steps", "300", "--save-every", "100"}, {.terminal = true});
@@ -237,6 +273,90 @@ TEST_F(Train, RunFolderMayBeNewNestedOrEmpty) {
     auto relative = train_tiny("data", "relative");
     expect_success(ito(relative + Arguments{"--steps", "2"}, {.folder = folder_.path()}));
     expect_success(ito(resume("relative") + Arguments{"--steps", "4"}));
+}
+
+TEST_F(Train, SecondsCountEveryStepThatWasSaved) {
+    expect_success(ito(train("run") + Arguments{"--steps", "17"}));
+    // As if the seven steps since the last regular line had taken long.
+    const std::string metrics = TemporaryFolder::read(folder_ / "run/metrics.jsonl");
+    const auto at = metrics.rfind("\"seconds\":");
+    folder_.write("run/metrics.jsonl", metrics.substr(0, at) + "\"seconds\":1000.0}\n");
+    expect_success(ito(resume("run") + Arguments{"--steps", "20"}));
+    const auto lines = metrics_of(folder_ / "run", true);
+    ASSERT_EQ(lines.size(), 2u);
+    EXPECT_EQ(lines[1]["step"], 20);
+    EXPECT_GT(lines[1]["seconds"], 1000);
+}
+
+TEST_F(Train, ARunDoesNotLieAmongItsData) {
+    // Its samples would be data when it is resumed.
+    const std::string data = (folder_ / "data").string();
+    for (const char* out : {"data/run", "data/sub/run/"})
+        expect_refused(ito(train(out) + Arguments{"--steps", "2"}),
+                       {"--out", "lies in the folder of --data"});
+    fs::create_directory_symlink("data", folder_ / "link");
+    expect_refused(ito(train("link/run") + Arguments{"--steps", "2"}), {"--out", "of --data"});
+    expect_refused(ito(train_tiny(".", "run") + Arguments{"--steps", "2"}, {.folder = data}),
+                   {"--out run", "of --data"});
+    EXPECT_EQ(files_below(data).size(), 12u);
+    // Beside the data it may: with train and test only the first is data.
+    fs::create_directory(folder_ / "both");
+    fs::copy(data, folder_ / "both/train");
+    fs::create_directory(folder_ / "both/test");
+    expect_success(
+        ito(train_tiny((folder_ / "both").string(), folder_ / "both/run") + Arguments{"--steps", "2"}));
+    expect_success(ito(resume("both/run") + Arguments{"--steps", "4"}));
+    expect_success(ito(train("data-run") + Arguments{"--steps", "2"}));
+}
+
+TEST_F(Train, TheImagesMayHaveMoved) {
+    expect_success(ito(train("whole") + Arguments{"--steps", "12"}));
+    expect_success(ito(train("run") + Arguments{"--steps", "5"}));
+    fs::rename(folder_ / "data", folder_ / "moved");
+    expect_refused(ito(resume("run") + Arguments{"--steps", "12"}), {"--data ", "data: is neither"});
+    const auto moved = resume("run") + Arguments{"--steps", "12", "--data"};
+    expect_refused(ito(moved + Arguments{"nowhere"}, {.folder = folder_.path()}),
+                   {"--data nowhere: is neither"});
+    expect_refused(ito(moved + Arguments{"mnist"}), {"--data \"mnist\"", "trained with"});
+    write_pngs(folder_, "fewer", 11, 8, 8);
+    expect_refused(ito(moved + Arguments{(folder_ / "fewer").string()}),
+                   {"state.json", "[12,8,8,1]", "[11,8,8,1]"});
+    expect_success(ito(moved + Arguments{"moved"}, {.folder = folder_.path()}));
+    expect_same_training(folder_ / "whole", folder_ / "run");
+    expect_success(ito(resume("run") + Arguments{"--steps", "13"}));  // and it is remembered
+}
+
+TEST_F(Train, ASlashAtTheEndOfItsNameChangesNothing) {
+    const auto result = ito(train("run") + Arguments{"--out", (folder_ / "run/").string(), "--steps", "1"});
+    expect_success(result);
+    EXPECT_NE(TemporaryFolder::read(folder_ / "run/report.html").find("<h1>run</h1>"), std::string::npos);
+    EXPECT_NE(result.out.find("ito sample " + (folder_ / "run").string() + "\n"), std::string::npos)
+        << result.out;
+    expect_success(ito(resume("run") + Arguments{"--out", (folder_ / "run/").string(), "--steps", "2"}));
+}
+
+TEST_F(Train, OneIsSingular) {
+    const auto once = ito(train("once") + Arguments{"--steps", "1", "--batch", "1", "--minutes", "1"});
+    expect_success(once);
+    EXPECT_NE(once.out.find("1 step of 1 image"), std::string::npos) << once.out;
+    write_pngs(folder_, "one", 1, 8, 8);
+    const auto alone =
+        ito(train_tiny((folder_ / "one").string(), folder_ / "alone") + Arguments{"--steps", "2"});
+    expect_success(alone);
+    EXPECT_NE(alone.out.find("one: 1 image of 8x8x1"), std::string::npos) << alone.out;
+    EXPECT_NE(alone.out.find("2 steps of 4 images"), std::string::npos) << alone.out;
+    const auto sampled = ito({"sample", (folder_ / "once").string(), "--num", "1", "--sampling-steps", "1",
+                              "--out", (folder_ / "a.png").string()});
+    EXPECT_NE(sampled.out.find("1 image in 1 step, "), std::string::npos) << sampled.out;
+}
+
+TEST_F(Train, CommandsThatItNamesCanBeCopied) {
+    const std::string run = (folder_ / "it's my run").string();
+    const auto stopped = ito(train("run") + Arguments{"--out", run, "--steps", "1000000"},
+                             {.signal = SIGINT, .signal_at = "step 1/"});
+    EXPECT_EQ(stopped.status, 130);
+    const std::string quoted = "'" + (folder_ / "it'\\''s my run").string() + "'";
+    EXPECT_NE(stopped.out.find("ito train --resume " + quoted + "\n"), std::string::npos) << stopped.out;
 }
 
 }  // namespace

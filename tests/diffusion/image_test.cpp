@@ -8,6 +8,7 @@
 #include <numeric>
 #include <random>
 
+#include "diffusion/image/exif.h"
 #include "diffusion/image/grid.h"
 #include "diffusion/image/jpeg.h"
 #include "diffusion/image/png.h"
@@ -133,6 +134,75 @@ TEST(Png, RefusesDamage) {
     crc = ~crc;
     for (std::size_t i = 0; i < 4; ++i) bomb[29 + i] = static_cast<char>(crc >> (24 - 8 * i));
     expect_error([&] { decode(bomb); }, {"x.file: image of 60000 x 60000 pixels", "67108864"});
+}
+
+/// An Exif block whose directory has another entry, then the orientation.
+std::string exif(int orientation, bool big_endian) {
+    std::string block("Exif\0\0", 6);
+    const auto add = [&](unsigned value, int size) {
+        for (int i = 0; i < size; ++i)
+            block += static_cast<char>(value >> 8 * (big_endian ? size - 1 - i : i));
+    };
+    const auto entry = [&](unsigned tag, unsigned type, unsigned value) {
+        add(tag, 2), add(type, 2), add(1, 4), add(value, type == 3 ? 2 : 4);
+        if (type == 3) add(0, 2);
+    };
+    block += big_endian ? "MM" : "II";
+    add(42, 2), add(8, 4), add(2, 2);
+    entry(0x0100, 4, 640);
+    entry(0x0112, 3, static_cast<unsigned>(orientation));
+    add(0, 4);
+    return block;
+}
+
+std::string with_exif(const std::string& jpeg, const std::string& block) {
+    const auto length = static_cast<unsigned>(block.size() + 2);
+    const std::string segment{'\xff', '\xe1', static_cast<char>(length >> 8), static_cast<char>(length)};
+    return jpeg.substr(0, 2) + segment + block + jpeg.substr(2);
+}
+
+TEST(Jpeg, IsTurnedUpright) {
+    // How the eight stored forms of an F are defined: by where its first row and column belong.
+    const std::vector<std::vector<std::string>> stored{
+        {"##", "#.", "#."}, {"##", ".#", ".#"}, {".#", ".#", "##"}, {"#.", "#.", "##"},
+        {"###", "#.."},     {"#..", "###"},     {"..#", "###"},     {"###", "..#"}};
+    const Image wanted{3, 2, 1, {255, 255, 255, 0, 255, 0}};
+    for (int orientation = 1; orientation <= 8; ++orientation) {
+        const auto& rows = stored[static_cast<std::size_t>(orientation - 1)];
+        Image small{static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(rows[0].size()), 1, {}},
+            large{8 * small.height, 8 * small.width, 3, {}};  // blocks of 8 x 8 survive JPEG
+        for (const auto& row : rows)
+            for (const char c : row) small.pixels.push_back(c == '#' ? 255 : 0);
+        for (std::int64_t y = 0; y < large.height; ++y)
+            for (std::int64_t x = 0; x < large.width; ++x)
+                large.pixels.insert(large.pixels.end(), 3,
+                                    small.pixels[static_cast<std::size_t>(y / 8 * small.width + x / 8)]);
+        EXPECT_EQ(upright(small, orientation), wanted) << orientation;
+        for (const bool big_endian : {false, true}) {
+            const Image read = decode(with_exif(make_jpeg(large), exif(orientation, big_endian)));
+            ASSERT_EQ(read.height, 24) << orientation;
+            ASSERT_EQ(read.width, 16) << orientation;
+            for (std::int64_t y = 0; y < 3; ++y)
+                for (std::int64_t x = 0; x < 2; ++x)
+                    EXPECT_NEAR(read.pixels[static_cast<std::size_t>(((8 * y + 4) * 16 + 8 * x + 4) * 3)],
+                                wanted.pixels[static_cast<std::size_t>(y * 2 + x)], 3)
+                        << orientation;
+        }
+    }
+    expect_error([&] { upright(wanted, 9); }, {"orientation 9"});
+    // Damaged blocks leave it as it is.
+    const std::string good = exif(6, true);
+    const auto orientation = [](const std::string& block) {
+        return exif_orientation(std::as_bytes(std::span(block)));
+    };
+    EXPECT_EQ(orientation(good), 6);
+    for (std::size_t length = 0; length < good.size() - 6; ++length)
+        EXPECT_EQ(orientation(good.substr(0, length)), 1) << length;
+    EXPECT_EQ(orientation(exif(9, false)), 1);
+    EXPECT_EQ(orientation(exif(0, false)), 1);
+    std::string far = good;
+    far[10] = '\x7f';  // the directory lies beyond the end
+    EXPECT_EQ(orientation(far), 1);
 }
 
 TEST(Jpeg, GrayRgbProgressiveAndCmyk) {

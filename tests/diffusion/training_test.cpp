@@ -297,6 +297,16 @@ TEST(Training, SecondStepTakesNoMemoryFromTheSystem) {
     EXPECT_EQ(Allocator::of(Device::cpu())->stats().slabs, slabs);
 }
 
+TEST(Training, NoPlanIsLongerThanARunMayBe) {
+    // A tiny network and a time limit of years: what the run then keeps as --steps must be one that it takes.
+    Trainer trainer(tiny_config(), blobs());
+    trainer.set_total_steps(600'000'000'000);
+    TrainConfig config = tiny_config();
+    config.steps = trainer.total_steps();
+    EXPECT_NO_THROW(config.validate());
+    EXPECT_GT(config.steps, 100'000'000);
+}
+
 TEST(Training, ADifferentSeedIsADifferentTraining) {
     TrainConfig other = tiny_config();
     other.seed = 12;

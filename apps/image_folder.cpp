@@ -1,0 +1,88 @@
+#include "apps/image_folder.h"
+
+#include <zlib.h>
+
+#include <nlohmann/json.hpp>
+
+#include "core/atomic_file.h"
+#include "core/error.h"
+#include "core/json_depth.h"
+#include "diffusion/files.h"
+#include "diffusion/image/png.h"
+
+namespace ito::apps {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+bool has_pictures(const fs::path& folder) {
+    for (const auto& entry : fs::directory_iterator(folder))
+        if (entry.path().extension() == ".png") return true;
+    return false;
+}
+
+/// Throws unless the pictures of the folder were made by `settings`.
+void require_same_settings(const fs::path& folder, const fs::path& record, const Json& settings) {
+    const std::string text = diffusion::read_text(record);
+    require_shallow_json(text, record.string());
+    const Json before = Json::parse(text, nullptr, false);
+    require(before.is_object(), "{}: not a JSON object, so how these images were made is not known",
+            record.string());
+    for (const auto& [name, value] : settings.items()) {
+        const auto old = before.find(name);
+        require(old != before.end() && *old == value,
+                "--folder {}: holds images of another sampling (its {} is {}, this one's {}); choose another "
+                "folder",
+                folder.string(), name,
+                old == before.end() ? "unknown"
+                                    : excerpt(old->dump(-1, ' ', false, Json::error_handler_t::replace)),
+                value.dump());
+    }
+}
+
+}  // namespace
+
+ImageFolder::ImageFolder(fs::path folder, const Json& settings) : folder_(std::move(folder)) {
+    diffusion::make_folder(folder_);
+    const fs::path record = folder_ / "sampling.json";
+    if (fs::exists(record)) {
+        require_same_settings(folder_, record, settings);
+        return;
+    }
+    require(!has_pictures(folder_),
+            "--folder {}: holds pictures, and no sampling.json to tell that they are of this "
+            "sampling; choose another folder",
+            folder_.string());
+    write_file_atomically(record, settings.dump(2) + "\n");
+}
+
+fs::path ImageFolder::file(std::int64_t index) const {
+    return folder_ / fmt::format("{:06}.png", index);
+}
+
+bool ImageFolder::has(std::int64_t index) const {
+    return fs::exists(file(index));
+}
+
+void ImageFolder::write(std::int64_t index, const diffusion::Image& image) const {
+    diffusion::write_png(file(index), image);
+}
+
+std::string fingerprint(const diffusion::Pipeline& pipeline) {
+    unsigned long sum = crc32_z(0, nullptr, 0);
+    const auto add = [&](const void* data, std::size_t size) {
+        sum = crc32_z(sum, static_cast<const unsigned char*>(data), size);
+    };
+    for (const std::string& text :
+         {pipeline.model->config().to_json(), diffusion::format_scheduler_config(pipeline.scheduler)})
+        add(text.data(), text.size());
+    for (const auto& [name, tensor] : pipeline.model->named_parameters()) {
+        const auto values = tensor.to_vector<float>();
+        add(values.data(), values.size() * sizeof(float));
+    }
+    return fmt::format("crc32 {:08x}", sum);
+}
+
+}  // namespace ito::apps
