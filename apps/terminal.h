@@ -1,5 +1,5 @@
 #pragma once
-// Progress on a terminal, and Ctrl-C.
+// Progress on a terminal, Ctrl-C, commands to be copied from a message.
 
 #include <chrono>
 #include <string>
@@ -29,6 +29,9 @@ class ProgressLine {
 
 /// "1:02:03" or "2:03".
 std::string format_duration(double seconds);
+
+/// `text` as one word of a command line, quoted if a shell would take it for anything else.
+std::string shell_word(const std::string& text);
 
 /// From here on the first Ctrl-C (or SIGTERM, or the terminal's end) only sets a flag; a second one ends the process at once.
 void catch_interrupts();

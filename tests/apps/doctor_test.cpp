@@ -34,7 +34,7 @@ TEST(Doctor, SaysThatTrainingCanRunWhereItRuns) {
     const TemporaryFolder folder;
     write_pngs(folder, "photos", 5, 8, 8);
     const auto result = ito({"doctor", "--data", "photos", "--device", "cpu"}, {.folder = folder.path()});
-    expect_verdict(result, 0, "Training can run: ito train --data photos --device cpu");
+    expect_verdict(result, 0, "Training can run: ito train --data photos --device cpu --out NEW_FOLDER");
     expect_row(result.out, "data", {"  ok ", "photos: 5 PNG and JPEG files"});
     expect_row(result.out, "memory", {"  ok ", "GiB"});
     expect_row(result.out, "processor", {"  ok ", "processors usable"});
@@ -48,6 +48,17 @@ TEST(Doctor, SaysThatTrainingCanRunWhereItRuns) {
     expect_success(ito(train_tiny("photos", "run") + Arguments{"--steps", "1"}, {.folder = folder.path()}));
 }
 
+TEST(Doctor, NamesACommandThatAShellTakes) {
+    const TemporaryFolder folder;
+    const std::string name = "Ann's photos; $HOME";
+    write_pngs(folder, name, 5, 8, 8);
+    const auto result = ito({"doctor", "--data", name, "--device", "cpu"}, {.folder = folder.path()});
+    const std::string quoted = "ito train --data 'Ann'\\''s photos; $HOME' --device cpu --out NEW_FOLDER";
+    expect_verdict(result, 0, quoted);
+    const std::string script = "ito() { \"$ITO\" \"$@\"; }; ITO=$0; " + quoted + " --dry-run";
+    expect_success(testing::run_command("/bin/bash", {"-c", script, ITO_BINARY}, {.folder = folder.path()}));
+}
+
 TEST(Doctor, OpensTheNamedDataSets) {
     const TemporaryFolder folder;
     std::string records;
@@ -56,13 +67,13 @@ TEST(Doctor, OpensTheNamedDataSets) {
     for (int i = 2; i <= 5; ++i) folder.write("data_batch_" + std::to_string(i) + ".bin", records);
     const Arguments cifar10{"doctor", "--data", "cifar10", "--data-dir", folder.path().string()};
     const auto good = ito(cifar10);
-    expect_verdict(good, 0, "--data cifar10 --data-dir " + folder.path().string());
+    expect_verdict(good, 0, "--data cifar10 --data-dir " + folder.path().string() + " --out NEW_FOLDER");
     expect_row(good.out, "cifar10", {"  ok ", "15 images of 32x32x3"});
     expect_row(good.out, "mnist", {"note", "train-images"});
 
     folder.write("data_batch_3.bin", records.substr(1));
     const auto damaged = ito(cifar10);
-    expect_verdict(damaged, 1, "Training cannot run yet. To be put right: cifar10");
+    expect_verdict(damaged, 1, "Training cannot run yet. To be fixed: cifar10");
     expect_row(damaged.out, "cifar10", {"BAD", "data_batch_3.bin"});
     expect_refused(ito({"train", "--data", "cifar10", "--data-dir", folder.path().string(), "--out",
                         (folder / "run").string()}),
@@ -72,15 +83,15 @@ TEST(Doctor, OpensTheNamedDataSets) {
 TEST(Doctor, NamesWhatIsMissing) {
     const TemporaryFolder folder;
     const auto mnist = ito({"doctor", "--data", "mnist"}, {.folder = folder.path()});
-    expect_verdict(mnist, 1, "To be put right: mnist");
+    expect_verdict(mnist, 1, "To be fixed: mnist");
     expect_row(mnist.out, "mnist", {"BAD", "--data-dir"});
 
     fs::create_directories(folder / "empty");
     const auto empty = ito({"doctor", "--data", "empty"}, {.folder = folder.path()});
-    expect_verdict(empty, 1, "To be put right: data");
+    expect_verdict(empty, 1, "To be fixed: data");
     expect_row(empty.out, "data", {"BAD", "empty: holds no PNG or JPEG file", "->"});
     const auto absent = ito({"doctor", "--data", "absent", "--device", "abacus"}, {.folder = folder.path()});
-    expect_verdict(absent, 1, "To be put right: device, data");
+    expect_verdict(absent, 1, "To be fixed: device, data");
     expect_row(absent.out, "data", {"BAD", "absent: No such file"});
     expect_row(absent.out, "device", {"BAD", "abacus", "-> ito train --device cpu"});
 
@@ -88,7 +99,7 @@ TEST(Doctor, NamesWhatIsMissing) {
     const auto fashion = ito({"doctor"}, {.folder = folder.path()});
     const bool installed = fs::is_directory("/usr/share/datasets/fashion-mnist");
     expect_verdict(fashion, installed ? 0 : 1,
-                   installed ? "fashion-mnist" : "To be put right: fashion-mnist");
+                   installed ? "--data fashion-mnist --out NEW_FOLDER" : "To be fixed: fashion-mnist");
     expect_row(fashion.out, "fashion-mnist",
                {installed ? "60000 images of 28x28x1" : "sudo apt-get install dataset-fashion-mnist"});
 }
@@ -110,9 +121,9 @@ TEST(Doctor, SeesALimitOfMemory) {
                                     {.folder = folder.path()});
     };
     const auto little = with_limit("400000");
-    expect_verdict(little, 1, "To be put right: memory");
-    expect_row(little.out, "memory", {"BAD", "MiB can be used", "-> 640 MiB are needed"});
-    expect_verdict(with_limit("4000000"), 0, "--data photos --device cpu");
+    expect_verdict(little, 1, "To be fixed: memory");
+    expect_row(little.out, "memory", {"BAD", "MiB of it available", "-> at least 640 MiB needed"});
+    expect_verdict(with_limit("4000000"), 0, "--data photos --device cpu --out NEW_FOLDER");
 }
 #endif
 
