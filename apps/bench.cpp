@@ -214,7 +214,7 @@ Action add_bench(CLI::App& app) {
         if (option != app.get_help_ptr()) kernels->excludes(option);
     auto options = std::make_shared<kernel_bench::Options>();
     kernels->add_option("--filter", options->filter,
-                        "Only names with this in them: silu, bfloat16, cifar10 ...");
+                        "Only names that contain this: float32, bfloat16, mnist, cifar10, silu");
     kernels->add_option("--device", options->device, "cuda or cuda:N")->capture_default_str();
     kernels->add_option("--repeats", options->repeats, "Measurements, of 20 launches or more each")
         ->capture_default_str();

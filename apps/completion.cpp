@@ -43,6 +43,8 @@ const std::map<std::string, Values>& known_values() {
         {"--weights", {.words = "ema raw"}},
         {"RUN", folders},
         {"SHELL", {.words = "bash"}},
+        {"bench kernels --device", {.words = "cuda"}},
+        {"bench kernels --filter", {.words = "float32 bfloat16 mnist cifar10 silu"}},
         {"sample --out", files},
     };
     return values;
@@ -63,12 +65,20 @@ std::vector<std::string> spellings(const CLI::Option& option) {
     return all;
 }
 
-/// One command's branches of the script: what may stand in it, and what follows each of its options.
+/// The branches of the script for each command: what may stand in it, and what follows each of its options.
 struct Branches {
     std::string commands, values;
+    std::vector<std::string> nested;  ///< commands of commands: 'bench kernels'
 
-    void add(const CLI::App& app, const std::string& name, Values positional) {
-        std::vector<std::string> options;
+    void add(const CLI::App& app, const std::string& name) {
+        std::vector<std::string> options, below;
+        for (const CLI::App* command : app.get_subcommands({})) {
+            below.push_back(command->get_name());
+            const std::string whole = name.empty() ? below.back() : fmt::format("{} {}", name, below.back());
+            if (!name.empty()) nested.push_back(fmt::format("'{}'", whole));
+            add(*command, whole);
+        }
+        Values positional{.words = fmt::format("{}", fmt::join(below, " "))};
         for (const CLI::Option* option : app.get_options({})) {
             if (option->get_positional()) positional = values_of(name, option->get_name(true));
             const bool flag = option->get_items_expected_max() == 0;
@@ -110,7 +120,11 @@ _ito() {{
         previous=${{COMP_WORDS[COMP_CWORD - 2]}}
     fi
     for ((i = 1; i < COMP_CWORD; ++i)); do
-        if [[ ${{COMP_WORDS[i]}} != -* ]]; then command=${{COMP_WORDS[i]}} && break; fi
+        [[ ${{COMP_WORDS[i]}} != -* ]] || continue
+        case "$command ${{COMP_WORDS[i]}}" in
+            ' '*) command=${{COMP_WORDS[i]}} ;;
+            {nested}) command+=" ${{COMP_WORDS[i]}}" ;;
+        esac
     done
     case $command in
 {commands}        *) return ;;
@@ -129,13 +143,9 @@ complete -F _ito ito
 
 std::string bash_script(const CLI::App& root) {
     Branches branches;
-    std::vector<std::string> names;
-    for (const CLI::App* command : root.get_subcommands({})) {
-        names.push_back(command->get_name());
-        branches.add(*command, names.back(), {});
-    }
-    branches.add(root, "", {.words = fmt::format("{}", fmt::join(names, " "))});
+    branches.add(root, "");
     return fmt::format(script, fmt::arg("version", version_line()), fmt::arg("commands", branches.commands),
+                       fmt::arg("nested", fmt::join(branches.nested, "|")),
                        fmt::arg("values", branches.values));
 }
 

@@ -72,20 +72,21 @@ void DoctorCommand::processor() {
     good("instruction set", instruction_set_line());
     good("its features", fmt::format("{}", fmt::join(processor_features(), " ")));
     if (const auto limit = processor_limit(); limit && *limit < threads())
-        note("processor time", fmt::format("the container may use {:.1f} processors at a time", *limit),
+        note("processor time", fmt::format("the container is limited to {:.1f} processors", *limit),
              fmt::format("ito train --threads {}", std::max(1, static_cast<int>(*limit))));
 }
 
 void DoctorCommand::memory_and_pages() {
     const Memory have = memory();
-    const auto text = fmt::format("{}, of which {} can be used", human(have.total), human(have.available));
+    const auto text = fmt::format("{}, {} of it available", human(have.total), human(have.available));
     if (have.available >= least_memory) {
         good("memory", text);
     } else {
         problem(
             "memory", text,
-            fmt::format("{} are needed; end other programs, or raise the limit (ulimit -v, the container's)",
-                        human(least_memory)));
+            fmt::format(
+                "at least {} needed; close other programs, or raise the limit (ulimit -v, the container's)",
+                human(least_memory)));
     }
     const std::string pages = huge_pages();
     if (pages == "always" || pages == "madvise") {
@@ -94,7 +95,7 @@ void DoctorCommand::memory_and_pages() {
         note("huge pages", "switched off, which costs a little speed",
              "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled");
     } else {
-        note("huge pages", "this kernel has none, which costs a little speed");
+        note("huge pages", "not supported by this kernel, which costs a little speed");
     }
 }
 
@@ -105,7 +106,7 @@ void DoctorCommand::devices() {
         note("CUDA devices", fmt::format("none: {}", cuda::why_no_device()));
     } else {
         note("CUDA devices", nvidia_driver()
-                                 ? "there is a driver, but this build of ito has no CUDA"
+                                 ? "an NVIDIA driver is loaded, but this build of ito has no CUDA"
                                  : "this build of ito has no CUDA, and no NVIDIA driver is loaded");
     }
     try {
@@ -187,7 +188,7 @@ int DoctorCommand::operator()() {
         fmt::print("\nTraining can run: {} --out {}\n", command, shell_word(new_run()));
         return 0;
     }
-    fmt::print("\nTraining cannot run yet. To be put right: {}\n", fmt::join(problems_, ", "));
+    fmt::print("\nTraining cannot run yet. To be fixed: {}\n", fmt::join(problems_, ", "));
     return 1;
 }
 
@@ -196,7 +197,7 @@ int DoctorCommand::operator()() {
 Action add_doctor(CLI::App& app) {
     auto command = std::make_shared<DoctorCommand>();
     auto& c = *command;
-    app.add_option("--data", c.data, "What is to be trained on: fashion-mnist, mnist, cifar10, or a folder")
+    app.add_option("--data", c.data, "What to train on: fashion-mnist, mnist, cifar10, or a folder of images")
         ->capture_default_str();
     app.add_option("--data-dir", c.data_dir, "Folder with the files of mnist or cifar10");
     app.add_option("--device", c.device, "auto, cpu, cuda or cuda:N")->capture_default_str();

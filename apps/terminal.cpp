@@ -81,15 +81,9 @@ std::string shell_word(const std::string& text) {
         return plain.find(c) != std::string_view::npos || static_cast<unsigned char>(c) >= 0x80;
     };
     if (!text.empty() && std::all_of(text.begin(), text.end(), is_plain)) return text;
-    std::string quoted = "'";
-    for (const char c : text) {
-        if (c == '\'') {
-            quoted += "'\\''";
-        } else {
-            quoted += c;
-        }
-    }
-    return quoted + "'";
+    std::string word = "'";
+    for (const char c : text) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    return word + "'";
 }
 
 void catch_interrupts() {

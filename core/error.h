@@ -12,6 +12,7 @@
 
 namespace ito {
 
+/// What every function of ito throws: what() is one line for the user.
 class Error : public std::runtime_error {
   public:
     using std::runtime_error::runtime_error;

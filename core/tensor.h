@@ -77,26 +77,26 @@ class Tensor {
     }
 
     // --- what it is ---
-    bool defined() const { return impl_ != nullptr; }
+    bool defined() const { return impl_ != nullptr; }  ///< false for Tensor()
     explicit operator bool() const { return defined(); }
     const Shape& shape() const;
     /// Size of a dimension; negative counts from the end.
     std::int64_t dim(std::int64_t axis) const;
-    std::int64_t rank() const;
-    std::int64_t numel() const;
-    const Shape& strides() const;
+    std::int64_t rank() const;     ///< number of dimensions
+    std::int64_t numel() const;    ///< number of elements
+    const Shape& strides() const;  ///< in elements
     DType dtype() const;
     Device device() const;
-    bool is_contiguous() const;
+    bool is_contiguous() const;  ///< dense, in row-major order
     /// See Rows. Throws Error if the leading dimensions do not collapse into evenly spaced rows.
     Rows rows() const;
-    bool has_rows() const;
+    bool has_rows() const;  ///< whether rows() works
 
     // --- its elements ---
     /// Pointer to the first element; T must be the dtype's type.
     template <class T>
     T* data() const;
-    void* raw() const;
+    void* raw() const;  ///< the same, of any dtype
     /// Copies to the host, row-major.
     template <class T>
     std::vector<T> to_vector() const;
@@ -116,12 +116,12 @@ class Tensor {
 
     // --- changing it in place, not recorded: each bumps the version, and refuses what an op has made, unless under
     // no-grad (the gradient would be that of the value before the change) ---
-    Tensor& fill_(double value);
+    Tensor& fill_(double value);                          ///< every element
     Tensor& copy_(const Tensor& source);                  ///< converts the dtype, and moves between devices
     Tensor& add_(const Tensor& other, double alpha = 1);  ///< *this += alpha * other
-    Tensor& scale_(double factor);
+    Tensor& scale_(double factor);                        ///< *this *= factor
 
-    std::uint64_t version() const;
+    std::uint64_t version() const;  ///< of the storage: changes in place so far
     /// To be called after writing through data().
     void bump_version();
     const std::shared_ptr<Storage>& storage() const;
@@ -131,8 +131,8 @@ class Tensor {
     // --- autograd ---
     /// A leaf whose gradient backward() is to compute. Only for floating tensors that no op made.
     Tensor& requires_grad_(bool value = true);
-    bool requires_grad() const;
-    bool is_leaf() const;
+    bool requires_grad() const;  ///< true too for what an op made of such tensors
+    bool is_leaf() const;        ///< no recorded op made it
     /// The same elements outside of the graph.
     Tensor detach() const;
     /// A leaf's gradient: undefined before the first backward(); zeros after zero_grad().

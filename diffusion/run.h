@@ -29,6 +29,7 @@
 
 namespace ito::diffusion {
 
+/// The paths in a run directory; nothing is read or written unless a function says so.
 class Run {
   public:
     explicit Run(std::filesystem::path root)  // "run/" is "run": the folder has a name
@@ -73,10 +74,12 @@ class Run {
 /// The step in the name of a checkpoint's folder (500 of step-00000500); none for other names.
 std::optional<std::int64_t> step_of_checkpoint(const std::filesystem::path& checkpoint);
 
+/// The moving average of the weights, or the weights as training left them.
 enum class WeightSet { ema, raw };
 /// "ema" or "raw"; throws Error for anything else.
 WeightSet parse_weight_set(const std::string& text);
 
+/// What sampling needs of a run.
 struct Pipeline {
     std::shared_ptr<nn::UNet> model;  ///< in evaluation mode
     SchedulerConfig scheduler;

@@ -1,3 +1,12 @@
+// Algorithm 2 of Ho et al. 2020:
+//
+//   x_T ~ N(0, I)
+//   for every timestep t of the chain, from the last to the first:
+//       eps     = model(x_t, t)
+//       x_{t-1} = posterior mean of x_{t-1} given x_t and the estimate of x_0 that eps implies, plus sigma_t z
+//
+// The second line is one kernel, ops::reverse_step; its coefficients come from the ReverseProcess (schedule.h).
+
 #include "diffusion/sampler.h"
 
 #include <algorithm>

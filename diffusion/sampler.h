@@ -10,6 +10,7 @@
 
 namespace ito::diffusion {
 
+/// What to sample.
 struct SampleOptions {
     std::int64_t count = 64;             ///< images
     std::int64_t first = 0;              ///< index of the first: image i depends on (seed, i) alone

@@ -11,6 +11,7 @@
 
 namespace ito::diffusion {
 
+/// A schedule, and how sampling walks along it.
 struct SchedulerConfig {
     NoiseScheduleOptions schedule;
     VarianceKind variance = VarianceKind::posterior;

@@ -10,6 +10,7 @@
 
 namespace ito::diffusion {
 
+/// The options of ito train, under the same names; a program fills in what differs from the defaults.
 struct TrainConfig {
     // data
     std::string data = "fashion-mnist";

@@ -1,3 +1,12 @@
+// Algorithm 1 of Ho et al. 2020, in forward_backward():
+//
+//   x_0 ~ data, t ~ Uniform(0 .. T - 1), eps ~ N(0, I)
+//   x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps             ops::noising
+//   gradient of |eps - model(x_t, t)|^2                       ops::mse_loss, which draws eps again, and backward
+//
+// step() repeats that for every micro-batch of a step, clips the gradient and applies Adam and the EMA. The rest of the
+// file is checkpoints.
+
 #include "diffusion/trainer.h"
 
 #include <cmath>

@@ -22,6 +22,7 @@
 
 namespace ito::diffusion {
 
+/// What a step measured.
 struct StepMetrics {
     std::int64_t step = 0;  ///< steps done, this one included
     double loss = 0;        ///< mean over the step's samples
@@ -36,6 +37,9 @@ class Diverged : public Error {
     using Error::Error;
 };
 
+/// A training: the network, its optimizer and average, the data. `ito train` is a loop around step(); tests/consumer/ddpm.cpp
+/// is a small program that uses it. Of the config it takes data set, length, model and optimizer as they are; device,
+/// threads and when to sample or save are left to the caller.
 class Trainer {
   public:
     /// A fresh network for the data set. `config.steps` may still be 0 (see set_total_steps).
@@ -66,7 +70,9 @@ class Trainer {
 
     /// Images from the EMA weights, always from the same noise: [count, H, W, C]. Ends with an Error once
     /// `keep_going` returns false.
-    Tensor sample(std::int64_t count, std::int64_t sampling_steps, const std::function<bool()>& keep_going);
+    Tensor sample(
+        std::int64_t count, std::int64_t sampling_steps,
+        const std::function<bool()>& keep_going = [] { return true; });
 
     /// Writes a checkpoint folder under `run` and the pipeline's weights, and then removes checkpoints older than
     /// the last `config.keep`. If it throws (disk full, Diverged), the older ones are still there.

@@ -1,3 +1,6 @@
+// A constructor names the parameters as diffusers' files do; a forward() is the formula. What looks missing is fused:
+// GroupNorm applies SiLU, dropout and the time embedding, and a convolution or linear layer adds the residual.
+
 #include "nn/blocks.h"
 
 #include "core/ops/attention.h"

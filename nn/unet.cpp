@@ -1,3 +1,10 @@
+// Down, middle, up: every level of the way down pushes its outputs onto a stack of skip connections, and the way up pops
+// them in the opposite order and joins each to its own input along the channels.
+//
+//   conv_in -> [ResidualBlock (Attention)] x layers -> Downsample -> ... -> mid_block
+//                  | skips                               |                    |
+//   conv_out <- [ResidualBlock (Attention)] x (layers + 1) <- Upsample <- ... <-
+
 #include "nn/unet.h"
 
 #include "core/ops/silu.h"

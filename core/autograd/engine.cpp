@@ -1,3 +1,15 @@
+// Reverse-mode differentiation. The forward pass has recorded a graph: one Node per op, with edges to the nodes that
+// made its inputs. backward() runs it from the result to the leaves (parameters):
+//
+//   1. discover() finds every node that the result depends on, and counts for each the consumers whose gradients it has
+//      to wait for.
+//   2. A node whose count has fallen to zero is ready: the gradient of its output is complete. process() calls its
+//      backward, which writes the gradients of its inputs into slots: a slot overwrites if it is the first to reach a
+//      tensor and accumulates after that.
+//   3. What the node saved is released, and the counts of the nodes below it fall by one.
+//
+// Nothing recurses, so that the depth of a network is not limited by the stack.
+
 #include "core/autograd/engine.h"
 
 #include <algorithm>

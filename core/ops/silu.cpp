@@ -1,3 +1,6 @@
+// The shortest op, and the pattern of all others: silu() launches the kernel of the tensor's device and records a node;
+// the node's backward launches the other kernel, straight into the gradient slot of the input.
+
 #include "core/ops/silu.h"
 
 #include "core/autograd/node.h"

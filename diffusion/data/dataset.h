@@ -36,11 +36,13 @@ struct DatasetOptions {
 };
 
 /// `name_or_dir` is one of
+///
 ///   fashion-mnist   the four IDX files in data_dir, or where Debian's package dataset-fashion-mnist puts them
 ///   mnist           the four IDX files in data_dir
 ///   cifar10         the .bin files in data_dir
 ///   any folder      of PNG and JPEG files; data_dir must be empty. With subfolders train and test the split
 ///                   chooses one, otherwise there is only a train split. (A folder called mnist: ./mnist.)
+///
 /// Throws ito::Error, one line that names the option of `ito train` to change, before it returns anything
 /// incomplete.
 Dataset load_dataset(const std::string& name_or_dir, const DatasetOptions& options = {});

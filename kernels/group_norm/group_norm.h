@@ -11,10 +11,12 @@
 // The variance is taken in two passes, or as merged (mean, M2): E[u^2] - E[u]^2 cancels.
 //
 // x, y [N, pixels, C] with a pitch; gamma, beta [C]; shift [N, C] with a row pitch; scale_shift
-// [N, 2C]: s, then b, with a row pitch; mean, rstd [N, G] in the master type.
+// [N, 2C]: s, then b, with a row pitch; mean, rstd [N, G] in the master type (runtime/dtype.h).
+// A pitch is the distance in elements from one pixel, or row, to the next: a slice of channels is a valid argument.
 // The mask is Philox word (sample n, element pixel*C + c) < keep_threshold(p): recomputed in backward.
 //
-// The floor, s bytes an element: forward 2s (read x, write y), backward 3s (read x and dy, write dx).
+// The floor (the least that must be moved), s bytes an element: forward 2s (read x, write y), backward 3s (read x and
+// dy, write dx).
 // Backward recomputes z, the SiLU and the mask from x: nothing else is saved.
 
 #include <cstddef>

@@ -1,3 +1,11 @@
+// GroupNorm on the CPU. A piece of work is some groups of one image, small enough to stay in the second-level cache, so
+// that memory is read once although there are two passes: forward takes the statistics, then normalises; backward takes
+// the sums behind the gradients, then writes grad_x. Per channel both come down to (x - pivot) * scale + offset, worked
+// out in double by group_norm_pieces.h.
+//
+// Highway compiles everything between HWY_BEFORE_NAMESPACE and HWY_AFTER_NAMESPACE once for each instruction set, by
+// including this file again; what follows HWY_ONCE, at the end, is compiled once and picks one at run time.
+
 #include "kernels/group_norm/group_norm.h"
 
 #undef HWY_TARGET_INCLUDE

@@ -1,3 +1,6 @@
+// GroupNorm as plain loops in float64: the formulas of group_norm.h one by one. The fast versions are tested against
+// these, so nothing here is clever.
+
 #include <cmath>
 #include <vector>
 

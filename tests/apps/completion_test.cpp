@@ -1,6 +1,9 @@
 // The completion of bash knows every command and option that --help shows. The script is loaded by a real bash,
 // which is asked what it would offer.
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <regex>
 #include <set>
 
@@ -39,14 +42,26 @@ std::vector<HelpLine> help_lines(const Arguments& command) {
     return lines;
 }
 
-std::vector<std::string> commands() {
-    const std::string help = ito({"--help"}).out;
-    std::istringstream in(help.substr(help.find("Subcommands:")));
+/// The commands below `command`, {} being the program.
+std::vector<std::string> commands(const Arguments& command = {}) {
+    const std::string help = ito(command + Arguments{"--help"}).out;
     std::vector<std::string> names;
+    if (help.find("Subcommands:") == std::string::npos) return names;
+    std::istringstream in(help.substr(help.find("Subcommands:")));
     std::string line;
     for (std::getline(in, line); std::getline(in, line) && line.starts_with("  ");)
         names.push_back(line.substr(2, line.find(' ', 2) - 2));
     return names;
+}
+
+/// All commands as they are typed: {"train"}, {"bench"}, {"bench", "kernels"} ...
+std::vector<Arguments> typed_commands() {
+    std::vector<Arguments> all;
+    for (const auto& name : commands()) {
+        all.push_back({name});
+        for (const auto& below : commands({name})) all.push_back({name, below});
+    }
+    return all;
 }
 
 /// What is offered for each of the half-typed lines, asked in one bash whose current folder is `folder`.
@@ -105,9 +120,12 @@ TEST(Completion, OffersEveryOptionOfEveryCommand) {
     const auto all = commands();
     ASSERT_GE(all.size(), 5u);
     EXPECT_EQ(bash.ask("ito "), Words(all.begin(), all.end()));
-    for (const auto& command : all) {
+    const auto typed = typed_commands();
+    ASSERT_GT(typed.size(), all.size()) << "bench kernels";
+    for (const auto& words : typed) {
+        const std::string command = fmt::format("{}", fmt::join(words, " "));
         Words names;
-        for (const auto& line : help_lines({command}))
+        for (const auto& line : help_lines(words))
             for (const auto& name : line.names)
                 if (name.starts_with('-')) names.insert(name);
         ASSERT_TRUE(names.contains("--help")) << command;
@@ -128,8 +146,9 @@ TEST(Completion, OffersEveryOptionOfEveryCommand) {
 
 TEST(Completion, OffersTheValuesOfEveryOptionThatHasSome) {
     const Bash bash;
-    for (const auto& command : commands())
-        for (const auto& line : help_lines({command})) {
+    for (const auto& words : typed_commands())
+        for (const auto& line : help_lines(words)) {
+            const std::string command = fmt::format("{}", fmt::join(words, " "));
             const bool positional = !line.names.begin()->starts_with('-');
             const std::string typed = "ito " + command + (positional ? " " : " " + *line.names.begin() + " ");
             if (line.type.empty()) continue;
@@ -156,6 +175,9 @@ TEST(Completion, KnowsFilesFromFolders) {
     EXPECT_EQ(bash.ask("ito train --device = c"), (Words{"cpu", "cuda"})) << "--device=c";
     EXPECT_EQ(bash.ask("ito train --device ="), (Words{"auto", "cpu", "cuda"})) << "--device=";
     EXPECT_EQ(bash.ask("ito completion "), Words{"bash"});
+    EXPECT_EQ(bash.ask("ito bench --size mnist k"), Words{"kernels"});
+    EXPECT_EQ(bash.ask("ito bench kernels --device "), Words{"cuda"});
+    EXPECT_EQ(bash.ask("ito train kernels --out "), Words{"a folder"});
 }
 
 TEST(Completion, RefusesOtherShells) {

@@ -63,7 +63,7 @@ TEST(Doctor, CountsTheImagesThatTrainingTakes) {
     folder.write("both/train/.hidden.png", "no image");
     folder.write("both/test/1.png", "no image");
     const auto hidden = ito({"doctor", "--data", "both"}, {.folder = folder.path()});
-    expect_verdict(hidden, 1, "To be put right: data");
+    expect_verdict(hidden, 1, "To be fixed: data");
     expect_row(hidden.out, "data", {"BAD", "both/train: holds no .png"});
 }
 
@@ -76,6 +76,19 @@ TEST(Doctor, ItsCommandRuns) {
     expect_success(ito(train_tiny("my photos", "runs/my photos") + Arguments{"--steps", "1"},
                        {.folder = folder.path()}));
     EXPECT_TRUE(ito(doctor, {.folder = folder.path()}).out.ends_with("--out 'runs/my photos-2'\n"));
+}
+
+TEST(Doctor, NamesACommandThatAShellTakes) {
+    const TemporaryFolder folder;
+    const std::string name = "Ann's photos; $HOME";
+    write_pngs(folder, name, 5, 8, 8);
+    const auto result = ito({"doctor", "--data", name, "--device", "cpu"}, {.folder = folder.path()});
+    const std::string quoted = "ito train --data 'Ann'\\''s photos; $HOME' --device cpu";
+    expect_verdict(result, 0, quoted);
+    const auto command = result.out.substr(result.out.rfind("ito train"));
+    const std::string script =
+        "ito() { \"$ITO\" \"$@\"; }; ITO=$0; " + command.substr(0, command.find('\n')) + " --dry-run";
+    expect_success(testing::run_command("/bin/bash", {"-c", script, ITO_BINARY}, {.folder = folder.path()}));
 }
 
 TEST(Doctor, OpensTheNamedDataSets) {
@@ -92,7 +105,7 @@ TEST(Doctor, OpensTheNamedDataSets) {
 
     folder.write("data_batch_3.bin", records.substr(1));
     const auto damaged = ito(cifar10);
-    expect_verdict(damaged, 1, "Training cannot run yet. To be put right: cifar10");
+    expect_verdict(damaged, 1, "Training cannot run yet. To be fixed: cifar10");
     expect_row(damaged.out, "cifar10", {"BAD", "data_batch_3.bin"});
     expect_refused(ito({"train", "--data", "cifar10", "--data-dir", folder.path().string(), "--out",
                         (folder / "run").string()}),
@@ -102,15 +115,15 @@ TEST(Doctor, OpensTheNamedDataSets) {
 TEST(Doctor, NamesWhatIsMissing) {
     const TemporaryFolder folder;
     const auto mnist = ito({"doctor", "--data", "mnist"}, {.folder = folder.path()});
-    expect_verdict(mnist, 1, "To be put right: mnist");
+    expect_verdict(mnist, 1, "To be fixed: mnist");
     expect_row(mnist.out, "mnist", {"BAD", "--data-dir"});
 
     fs::create_directories(folder / "empty");
     const auto empty = ito({"doctor", "--data", "empty"}, {.folder = folder.path()});
-    expect_verdict(empty, 1, "To be put right: data");
+    expect_verdict(empty, 1, "To be fixed: data");
     expect_row(empty.out, "data", {"BAD", "empty: holds no .png", "->"});
     const auto absent = ito({"doctor", "--data", "absent", "--device", "abacus"}, {.folder = folder.path()});
-    expect_verdict(absent, 1, "To be put right: device, data");
+    expect_verdict(absent, 1, "To be fixed: device, data");
     expect_row(absent.out, "data", {"BAD", "absent: is not a folder"});
     expect_row(absent.out, "device", {"BAD", "abacus", "-> ito train --device cpu"});
 
@@ -119,7 +132,7 @@ TEST(Doctor, NamesWhatIsMissing) {
     const bool installed = fs::is_directory("/usr/share/datasets/fashion-mnist");
     expect_verdict(fashion, installed ? 0 : 1,
                    installed ? "ito train --data fashion-mnist --out runs/fashion-mnist"
-                             : "To be put right: fashion-mnist");
+                             : "To be fixed: fashion-mnist");
     expect_row(fashion.out, "fashion-mnist",
                {installed ? "60000 images of 28x28x1" : "sudo apt-get install dataset-fashion-mnist"});
 }
@@ -141,8 +154,8 @@ TEST(Doctor, SeesALimitOfMemory) {
                                     {.folder = folder.path()});
     };
     const auto little = with_limit("400000");
-    expect_verdict(little, 1, "To be put right: memory");
-    expect_row(little.out, "memory", {"BAD", "MiB can be used", "-> 640 MiB are needed"});
+    expect_verdict(little, 1, "To be fixed: memory");
+    expect_row(little.out, "memory", {"BAD", "MiB of it available", "-> at least 640 MiB needed"});
     expect_verdict(with_limit("4000000"), 0, "--data photos --device cpu --out runs/photos");
 }
 #endif

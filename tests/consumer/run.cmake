@@ -49,4 +49,13 @@ run(${CMAKE_COMMAND} -S ${project} -B ${WORK}/build -G ${GENERATOR} -DCMAKE_PREF
 run(${CMAKE_COMMAND} --build ${WORK}/build)
 run(${WORK}/build/fit)
 message(STATUS "${output}")
+run(${WORK}/build/ddpm ${WORK}/run)
+message(STATUS "${output}")
+# The command opens what the library saved.
+run(${WORK}/moved/bin/ito sample ${WORK}/run --num 4 --sampling-steps 2 --threads 1 --out ${WORK}/again.png)
+foreach(file run/samples.png again.png)
+  if(NOT EXISTS ${WORK}/${file})
+    message(FATAL_ERROR "${file} was not written")
+  endif()
+endforeach()
 file(REMOVE_RECURSE ${WORK})

@@ -21,7 +21,7 @@ struct SoftplusNode final : autograd::Node {
         if (!slot.wanted()) return;  // nobody asked for dx
         dispatch_cpu_float(name(), dtype(), [&]<class T>() {
             const Tensor dy = gradient.value.contiguous();
-            const Tensor input = x.get(name());          // an error if x was changed since
+            const Tensor input = x.get(name());          // an error if x has changed since
             const bool accumulate = slot.accumulates();  // ask before buffer(), which counts as writing
             const Tensor dx = slot.dense_buffer();
             const T *g = dy.data<T>(), *in = input.data<T>();
@@ -53,7 +53,7 @@ Tensor softplus(const Tensor& x) {
     });
 }
 
-/// 4. Hold the gradient against central differences in float64.
+/// 4. Check the gradient against central differences in float64.
 autograd::GradientCheck check_softplus() {
     const std::vector<double> values{-30, -2, -0.1, 0, 0.7, 25};
     const Tensor x = Tensor::from(values, {2, 3}).requires_grad_();
