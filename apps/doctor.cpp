@@ -7,6 +7,7 @@
 #include <cctype>
 #include <filesystem>
 
+#include "apps/arguments.h"
 #include "apps/commands.h"
 #include "apps/machine.h"
 #include "apps/version.h"
@@ -14,6 +15,7 @@
 #include "core/cuda/cuda.h"
 #include "core/dispatch.h"
 #include "core/error.h"
+#include "core/system.h"
 #include "diffusion/data/dataset.h"
 
 namespace ito::apps {
@@ -48,7 +50,7 @@ struct DoctorCommand {
         problems_.emplace_back(what);
     }
     static void row(const char* mark, const char* what, const std::string& text, const std::string& advice) {
-        fmt::print("  {:4}  {:16} {}\n", mark, what, text);
+        fmt::print("  {:4}  {:16} {}\n", mark, what, excerpt(text, 1000));
         if (!advice.empty()) fmt::print("  {:4}  {:16} -> {}\n", "", "", advice);
     }
 
@@ -75,7 +77,7 @@ void DoctorCommand::processor() {
 }
 
 void DoctorCommand::memory_and_pages() {
-    const Memory have = memory();
+    const auto have = system::memory();
     const auto text = fmt::format("{}, of which {} can be used", human(have.total), human(have.available));
     if (have.available >= least_memory) {
         good("memory", text);
@@ -142,7 +144,10 @@ void DoctorCommand::image_folder() {
         count += kind == ".png" || kind == ".jpg" || kind == ".jpeg";
     }
     constexpr const char* advice = "ito doctor --data with a folder of images, or with fashion-mnist";
-    if (failure) {
+    if (!data_dir.empty()) {
+        problem("data", fmt::format("{}: is a folder of images, with which --data-dir has no meaning", data),
+                "ito doctor --data without --data-dir");
+    } else if (failure) {
         problem("data", fmt::format("{}: {}", data, failure.message()), advice);
     } else if (count == 0) {
         problem("data", fmt::format("{}: holds no PNG or JPEG file", data), advice);
@@ -182,8 +187,8 @@ int DoctorCommand::operator()() {
     data_sets();
     current_folder();
     if (problems_.empty()) {
-        std::string command = fmt::format("ito train --data {}", data);
-        if (!data_dir.empty()) command += fmt::format(" --data-dir {}", data_dir);
+        std::string command = fmt::format("ito train --data {}", shell_word(data));
+        if (!data_dir.empty()) command += fmt::format(" --data-dir {}", shell_word(data_dir));
         if (device != "auto") command += fmt::format(" --device {}", device);
         fmt::print("\nTraining can run: {}\n", command);
         return 0;

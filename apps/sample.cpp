@@ -6,6 +6,7 @@
 #include "apps/config_file.h"
 #include "apps/output_file.h"
 #include "apps/terminal.h"
+#include "apps/weight_table.h"
 #include "core/error.h"
 #include "diffusion/image/grid.h"
 #include "diffusion/image/png.h"
@@ -86,7 +87,7 @@ void SampleCommand::check() const {
     check_output("--out", out, force);
     if (progressive.empty()) return;
     check_output("--progressive", progressive, force);
-    require(fs::absolute(out).lexically_normal() != fs::absolute(progressive).lexically_normal(),
+    require(fs::weakly_canonical(out) != fs::weakly_canonical(progressive),
             "--progressive {}: is the file of --out too; choose another name", progressive);
 }
 
@@ -101,6 +102,8 @@ int SampleCommand::run_command() const {
     execution.apply();
 
     const Pipeline pipeline = load_pipeline(run, set);
+    require_finite(pipeline.model->named_parameters(), run,
+                   set == WeightSet::raw ? "--weights --raw" : "--weights");
     const auto& config = pipeline.model->config();
     const NoiseSchedule schedule(pipeline.scheduler.schedule);
     const std::int64_t steps = sampling_steps ? sampling_steps : schedule.timesteps();

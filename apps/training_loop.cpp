@@ -7,6 +7,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "apps/arguments.h"
 #include "apps/commands.h"
 #include "apps/figures.h"
 #include "apps/metrics_log.h"
@@ -116,7 +117,7 @@ void Training::end_diverged(const Diverged& error) {
         error.what(),
         kept ? fmt::format("the checkpoint {} stays", kept->filename().string())
              : std::string("there is no checkpoint yet"),
-        run_.root().string());
+        shell_word(run_.root().string()));
 }
 
 StepMetrics Training::step() {
@@ -196,6 +197,11 @@ void Training::save() {
         trainer_.save(run_);
     } catch (const Diverged& error) {
         end_diverged(error);
+    } catch (const Error& error) {
+        const auto kept = run_.latest_checkpoint();
+        fail("{}; {}; when that is put right: ito train --resume {}", error.what(),
+             kept ? fmt::format("{} stays", kept->filename().string()) : std::string("nothing was saved yet"),
+             shell_word(run_.root().string()));
     }
     progress_.print(
         fmt::format("step {}: saved{}", trainer_.steps_done(),
@@ -268,8 +274,8 @@ int Training::operator()() {
     save();
     if (stopped) {
         report_training(run_, config_);
-        progress_.print(
-            fmt::format("interrupted; continue with: ito train --resume {}", run_.root().string()));
+        progress_.print(fmt::format("interrupted; continue with: ito train --resume {}",
+                                    shell_word(run_.root().string())));
         return exit_interrupted;
     }
     const bool whole = preview() && figures();
@@ -277,7 +283,7 @@ int Training::operator()() {
     progress_.print(fmt::format("{} in {}; look at {}, sample with: ito sample {}",
                                 whole ? "done" : "trained, pictures interrupted,",
                                 format_duration(seconds_since(start_)),
-                                (run_.root() / "report.html").string(), run_.root().string()));
+                                (run_.root() / "report.html").string(), shell_word(run_.root().string())));
     return whole ? 0 : exit_interrupted;
 }
 
