@@ -97,7 +97,8 @@ int report(const CLI::App& app, const CLI::ParseError& error) {
     const auto rest = app.remaining(true), before = app.remaining();
     if (innermost == &app) {
         text = rest.empty() ? "a command is missing"
-                            : fmt::format("'{}' is not a command", excerpt(rest.front(), 60));
+                            : fmt::format("{} is not a command",
+                                          rest.front().empty() ? "''" : excerpt(rest.front(), 60));
     } else if (!before.empty()) {
         text =
             fmt::format("{} stands before the command; its options follow it", excerpt(before.front(), 60));

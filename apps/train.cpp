@@ -110,9 +110,10 @@ void TrainCommand::continue_from(const Run& run, Trainer& trainer) {
     } else {
         // A training that never saved begins again. One that did would lose its weights by that.
         require(!fs::exists(run.unet_weights()),
-                "--resume {}: its checkpoints are gone (trainer/step-*); a training from the beginning would "
-                "replace the weights in {}: choose another folder with --out",
-                resume, run.unet_weights().string());
+                "--resume {}: the checkpoint is gone ({}/step-*), and a training from the beginning would "
+                "replace the "
+                "run's weights; choose another folder with --out",
+                resume, run.trainer().string());
     }
     if (config.steps > 0) {
         trainer.set_total_steps(config.steps);

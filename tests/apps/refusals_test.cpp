@@ -74,7 +74,7 @@ TEST_F(Refusals, ValuesThatAreNone) {
 }
 
 TEST_F(Refusals, CommandLinesThatAreNone) {
-    expect_refused(ito({"two\nlines"}), {"'two lines' is not a command"});
+    expect_refused(ito({"two\nlines"}), {"two lines is not a command"});
     expect_refused(ito({"train", "--no\nsuch", "1"}), {"ito train has no option --no such"});
     expect_refused(ito({"--steps", "5", "train"}), {"--steps stands before the command"});
     expect_refused(ito({"train", "--steps", "5", "stray", "--x"}), {"'stray' belongs to no option"});
@@ -83,6 +83,16 @@ TEST_F(Refusals, CommandLinesThatAreNone) {
     const auto doctor = ito({"doctor", "--data", data(), "--data-dir", at("x")});
     EXPECT_EQ(doctor.status, 1) << doctor.out;
     EXPECT_NE(doctor.out.find("--data-dir has no meaning"), std::string::npos) << doctor.out;
+}
+
+TEST_F(Refusals, QuickstartBeforeItBuilds) {
+    for (const char* minutes : {"0", "-1", "1e3", "inf", "99999999999"}) {
+        // Were the minutes let pass, the folder would be refused, with another status.
+        const auto result = testing::run_command(ITO_SOURCE_DIR "/tools/quickstart",
+                                                 {"--minutes", minutes, "--out", data(), "--no-install"});
+        EXPECT_EQ(result.status, 2) << result.out;
+        EXPECT_NE(result.err.find("--minutes expects a positive number"), std::string::npos) << result.err;
+    }
 }
 
 TEST_F(Refusals, OutputThatGoesNowhere) {
@@ -174,7 +184,7 @@ TEST_F(Refusals, RunsThatWereTakenApart) {
     // Without its checkpoints a training would begin again, and replace the weights that are left.
     fs::rename(folder_ / "run/trainer", folder_ / "aside");
     const auto before = files_below(folder_ / "run");
-    expect_refused(ito(resume), {"--resume", "checkpoints are gone", "unet"});
+    expect_refused(ito(resume), {"--resume", "the checkpoint is gone", "/trainer/step-*", "--out"});
     EXPECT_TRUE(files_below(folder_ / "run") == before);
     fs::rename(folder_ / "aside", folder_ / "run/trainer");
     // A pipe in place of a file that is read.
