@@ -1,16 +1,21 @@
 #include "apps/config_file.h"
 
+#include <fcntl.h>
 #include <toml++/toml.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <vector>
 
+#include "apps/arguments.h"
 #include "core/error.h"
-#include "diffusion/files.h"
 
 namespace ito::apps {
 namespace {
@@ -19,10 +24,34 @@ std::string where(const std::string& path, unsigned line) {
     return fmt::format("{}:{}", path, line);
 }
 
+/// The whole file; it may be a pipe: --config <(script that prints options).
+std::string read(const std::string& path) {
+    constexpr std::size_t most = std::size_t{1} << 20, longest_line = 10'000;
+    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    require(file >= 0, "--config {}: cannot be opened: {}", path, std::strerror(errno));
+    std::string text;
+    std::array<char, 4096> piece{};
+    ssize_t got = 0;
+    while (text.size() <= most && (got = ::read(file, piece.data(), piece.size())) > 0)
+        text.append(piece.data(), static_cast<std::size_t>(got));
+    const int error = errno;
+    ::close(file);
+    require(got >= 0, "--config {}: cannot be read: {}", path, std::strerror(error));
+    require(text.size() <= most, "--config {}: is larger than {} MiB; expected a TOML file of options", path,
+            most >> 20);
+    // A key of thousands of parts (a.a.a. ...) would be a table of that depth, which no stack holds.
+    unsigned line = 1;
+    for (std::size_t begin = 0, end = 0; begin < text.size(); begin = end + 1, ++line) {
+        end = std::min(text.find('\n', begin), text.size());
+        require(end - begin <= longest_line, "{}: a line of {} bytes; expected at most {}", where(path, line),
+                end - begin, longest_line);
+    }
+    return text;
+}
+
 toml::table parse(const std::string& path) {
-    require(!path.empty(), "--config: the name is empty; expected a TOML file");
     require(!std::filesystem::is_directory(path), "--config {}: is a folder; expected a TOML file", path);
-    const std::string text = diffusion::read_text(path);
+    const std::string text = read(path);
     try {
         return toml::parse(text, path);
     } catch (const toml::parse_error& error) {
@@ -59,6 +88,8 @@ struct Kind {
         } else if (value.is_string() && (!number || wide)) {
             // TOML's numbers end at 2^63 - 1, a seed at 2^64 - 1: such a one is written as a string.
             argument = value.as_string()->get();
+            if (argument.find('\0') != std::string::npos)
+                return false;  // where a name would end for the system
             return !number || argument.find_first_not_of("0123456789") == std::string::npos;
         } else {
             return false;
@@ -123,7 +154,7 @@ void ConfigFile::apply(CLI::App& app) {
             for (const std::string& argument : arguments) option->add_result(argument);
             option->run_callback();
         } catch (const CLI::ParseError& error) {
-            fail("{}: {}", place, error.what());
+            fail("{}: {}", place, describe(error));
         }
     }
 }

@@ -14,6 +14,7 @@
 #include "core/cuda/cuda.h"
 #include "core/dispatch.h"
 #include "core/error.h"
+#include "core/system.h"
 #include "diffusion/data/folder.h"
 #include "diffusion/run.h"
 
@@ -49,7 +50,7 @@ struct DoctorCommand {
         problems_.emplace_back(what);
     }
     static void row(const char* mark, const char* what, const std::string& text, const std::string& advice) {
-        fmt::print("  {:4}  {:16} {}\n", mark, what, text);
+        fmt::print("  {:4}  {:16} {}\n", mark, what, excerpt(text, 1000));
         if (!advice.empty()) fmt::print("  {:4}  {:16} -> {}\n", "", "", advice);
     }
 
@@ -77,7 +78,7 @@ void DoctorCommand::processor() {
 }
 
 void DoctorCommand::memory_and_pages() {
-    const Memory have = memory();
+    const auto have = system::memory();
     const auto text = fmt::format("{}, {} of it available", human(have.total), human(have.available));
     if (have.available >= least_memory) {
         good("memory", text);
@@ -134,6 +135,10 @@ void DoctorCommand::named_data_set(const std::string& name) {
 }
 
 void DoctorCommand::image_folder() {
+    if (!data_dir.empty())
+        return problem("data",
+                       fmt::format("{}: is a folder of images, with which --data-dir has no meaning", data),
+                       "ito doctor --data without --data-dir");
     try {
         const auto files = diffusion::image_files(diffusion::image_folder(data));
         good("data", fmt::format("{}: {} PNG and JPEG files (not opened)", data, files.size()));

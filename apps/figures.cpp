@@ -9,9 +9,11 @@
 #include "apps/config_file.h"
 #include "apps/machine.h"
 #include "apps/version.h"
+#include "apps/weight_table.h"
 #include "core/atomic_file.h"
 #include "core/context.h"
 #include "core/error.h"
+#include "core/system.h"
 #include "diffusion/image/png.h"
 #include "diffusion/metrics.h"
 #include "diffusion/report.h"
@@ -54,8 +56,10 @@ fs::path FiguresCommand::output() const {
         require(made_again || force || !fs::exists(folder / name, ignored),
                 "--out {}: {} exists there already; choose another folder, or add --force to replace it",
                 folder.string(), name);
-    make_folder(folder);
-    const std::string why = why_not_writable(folder);
+    // It is made with the first figure. Until then there must be a place for it.
+    fs::path place = fs::absolute(folder);
+    while (!fs::exists(place, ignored) && place.has_relative_path()) place = place.parent_path();
+    const std::string why = why_not_writable(place);
     require(why.empty(), "{}: files cannot be made there: {}; choose a folder with --out", folder.string(),
             why);
     return folder;
@@ -99,6 +103,7 @@ int FiguresCommand::run_command() {
     require(options.steps >= 0, "--steps {}: expected 1 or more, or 0 for all", options.steps);
     execution.apply();
     const Pipeline pipeline = load_pipeline(run);
+    require_finite(pipeline.model->named_parameters(), run, "--weights");
     const std::int64_t timesteps = pipeline.scheduler.schedule.timesteps;
     require(!given("--steps") || options.steps <= timesteps,
             "--steps {}: expected at most {}, the steps of this model", options.steps, timesteps);
@@ -164,14 +169,15 @@ bool make_figures(const Run& run, const Pipeline& pipeline, const fs::path& out,
 
 void report_training(const Run& run, const TrainConfig& config) {
     constexpr double gib = 1 << 30;
-    write_report(run, {{"processor", processor_name()},
-                       {"threads", fmt::format("{} of {} processors", threads(), online_processors())},
-                       {"memory", fmt::format("{:.1f} GiB", static_cast<double>(memory().total) / gib)},
-                       {"device", Execution{config.device, config.threads}.device_text()},
-                       {"instruction set", instruction_set_line()},
-                       {"version", version_line()},
-                       {"build", build_line()},
-                       {"libraries", libraries_line()}});
+    write_report(run,
+                 {{"processor", processor_name()},
+                  {"threads", fmt::format("{} of {} processors", threads(), online_processors())},
+                  {"memory", fmt::format("{:.1f} GiB", static_cast<double>(system::memory().total) / gib)},
+                  {"device", Execution{config.device, config.threads}.device_text()},
+                  {"instruction set", instruction_set_line()},
+                  {"version", version_line()},
+                  {"build", build_line()},
+                  {"libraries", libraries_line()}});
 }
 
 Action add_figures(CLI::App& app) {

@@ -20,14 +20,6 @@ int online_processors();
 /// Processors' worth of time that a container's limit leaves; nothing if there is no limit.
 std::optional<double> processor_limit();
 
-struct Memory {
-    std::uint64_t total = 0;      ///< bytes of the machine, or of the container
-    std::uint64_t available = 0;  ///< what this process may still take without swapping
-};
-
-/// The smallest of what the machine, a container's limit and ulimit -v leave.
-Memory memory();
-
 /// "always", "madvise" or "never"; empty if the kernel has no transparent huge pages.
 std::string huge_pages();
 

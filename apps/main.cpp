@@ -1,9 +1,15 @@
-#include <algorithm>
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <cerrno>
 #include <charconv>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
+#include <filesystem>
 #include <new>
 
+#include "apps/arguments.h"
 #include "apps/commands.h"
 #include "apps/version.h"
 #include "core/context.h"
@@ -50,54 +56,74 @@ void Execution::apply() const {
 
 namespace {
 
-/// One line, where the library would take two and name no command; 2 is the status of wrong usage.
-int report(const CLI::App& app, const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help and --version
-    std::string text = error.what(), command = "ito";
-    std::replace(text.begin(), text.end(), '\n', ' ');
-    const auto rest = app.remaining();
-    if (app.get_subcommands().empty())
-        text = rest.empty() ? "a command is missing" : rest.front() + " is not a command";
-    for (const CLI::App* chosen : app.get_subcommands()) command += " " + chosen->get_name();
-    std::fprintf(stderr, "ito: %s (see %s --help)\n", text.c_str(), command.c_str());
-    return 2;
+/// A file that is opened must not take the number of a standard stream that is closed: what is printed would go into it.
+void keep_standard_streams_apart() {
+    for (const int stream : {0, 1, 2})
+        if (fcntl(stream, F_GETFD) < 0 && errno == EBADF)
+            static_cast<void>(open("/dev/null", stream == 2 ? O_WRONLY : O_RDONLY));
 }
+
+int fail_with(const std::string& text) {
+    fmt::print(stderr, "ito: {}\n", text);
+    return 1;
+}
+
+int fail_without_output() {
+    return fail_with(fmt::format("standard output cannot be written: {}", std::strerror(errno)));
+}
+
+/// The status of a command whose result is what it prints.
+int printed(int status) {
+    return status == 0 && (std::fflush(stdout) != 0 || std::ferror(stdout)) ? fail_without_output() : status;
+}
+
+/// A command: what it is called with, what it does, and whether that is to print.
+struct Command {
+    CLI::App* app;
+    Action action;
+    bool prints;
+};
 
 }  // namespace
 }  // namespace ito::apps
 
 int main(int argc, char** argv) {
     using namespace ito::apps;
+    keep_standard_streams_apart();
     std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error like a full disk, with its name
     CLI::App app("Trains and samples denoising diffusion models.", "ito");
     app.require_subcommand(1);
     app.set_version_flag("--version", version_text, "What was built, how, and what it runs with here");
     app.get_formatter()->column_width(40);
-    const auto define = [&](const char* name, const char* text, Action (*add)(CLI::App&)) {
+    const auto define = [&](const char* name, const char* text, Action (*add)(CLI::App&), bool prints) {
         CLI::App* command = app.add_subcommand(name, text);
-        return std::pair{command, add(*command)};
+        return Command{command, add(*command), prints};
     };
     const auto commands = {
-        define("train", "Train a model on a data set, or resume a training", add_train),
-        define("sample", "Draw images from a trained model", add_sample),
+        define("train", "Train a model on a data set, or resume a training", add_train, false),
+        define("sample", "Draw images from a trained model", add_sample, false),
         define("figures", "Draw what a trained model does: both processes, real beside generated",
-               add_figures),
-        define("bench", "Time training and sampling steps", add_bench),
-        define("inspect", "Layers, cost, memory and weights of a model", add_inspect),
-        define("doctor", "What this machine can run, and what is missing", add_doctor),
-        define("completion", "Print a script that completes commands in bash", add_completion)};
+               add_figures, false),
+        define("bench", "Time training and sampling steps", add_bench, true),
+        define("inspect", "Layers, cost, memory and weights of a model", add_inspect, true),
+        define("doctor", "What this machine can run, and what is missing", add_doctor, true),
+        define("completion", "Print a script that completes commands in bash", add_completion, true)};
+    check_values(app);
     try {
         app.parse(argc, argv);
-        for (const auto& [command, action] : commands)
-            if (command->parsed()) return action();
+        for (const auto& [command, action, prints] : commands)
+            if (command->parsed()) return prints ? printed(action()) : action();
     } catch (const CLI::ParseError& error) {
-        return report(app, error);
+        return printed(report(app, error));
     } catch (const std::bad_alloc&) {
-        std::fprintf(stderr, "ito: out of memory; a smaller --batch needs less\n");
-        return 1;
+        return fail_with("out of memory; a smaller --batch, --image-size or model needs less");
+    } catch (const std::filesystem::filesystem_error& error) {
+        return fail_with(ito::excerpt(
+            fmt::format("{}: {}", ito::excerpt(error.path1().string(), 200), error.code().message()), 280));
+    } catch (const std::system_error& error) {
+        return std::ferror(stdout) ? fail_without_output() : fail_with(error.what());
     } catch (const std::exception& error) {
-        std::fprintf(stderr, "ito: %s\n", error.what());
-        return 1;
+        return fail_with(error.what());
     }
     return 0;
 }

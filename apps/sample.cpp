@@ -9,6 +9,7 @@
 #include "apps/image_folder.h"
 #include "apps/output_file.h"
 #include "apps/terminal.h"
+#include "apps/weight_table.h"
 #include "core/error.h"
 #include "diffusion/image/grid.h"
 #include "diffusion/image/png.h"
@@ -135,7 +136,7 @@ void SampleCommand::check() const {
     check_output("--out", out, force);
     if (progressive.empty()) return;
     check_output("--progressive", progressive, force);
-    require(fs::absolute(out).lexically_normal() != fs::absolute(progressive).lexically_normal(),
+    require(fs::weakly_canonical(out) != fs::weakly_canonical(progressive),
             "--progressive {}: is the file of --out too; choose another name", progressive);
 }
 
@@ -144,6 +145,8 @@ Sampling::Sampling(const SampleCommand& c) : command_(c) {
     const auto set = parse_weight_set(c.weights);
     c.execution.apply();
     pipeline_ = load_pipeline(c.run, set, c.given("--step") ? std::optional(c.step) : std::nullopt);
+    require_finite(pipeline_.model->named_parameters(), c.run,
+                   set == WeightSet::raw ? "--weights --raw" : "--weights");
     const NoiseSchedule schedule(pipeline_.scheduler.schedule);
     const std::int64_t all = schedule.timesteps(), steps = c.sampling_steps ? c.sampling_steps : all;
     require(steps <= all, "--sampling-steps {}: expected 1 to {}, the steps of this model", steps, all);

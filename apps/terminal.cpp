@@ -6,8 +6,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cctype>
 #include <csignal>
 #include <cstdio>
+#include <string_view>
 
 namespace ito::apps {
 namespace {
@@ -75,14 +77,15 @@ std::string counted(std::int64_t number, const char* noun) {
 }
 
 std::string shell_word(const std::string& text) {
-    constexpr std::string_view plain =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=:,./@%^";
-    const auto is_plain = [&](char c) {
-        return plain.find(c) != std::string_view::npos || static_cast<unsigned char>(c) >= 0x80;
-    };
-    if (!text.empty() && std::all_of(text.begin(), text.end(), is_plain)) return text;
+    // What looks like an option is one to the command line, but not with its folder.
+    const std::string name = text.starts_with('-') ? "./" + text : text;
+    const bool plain = !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+        return std::isalnum(c) || c >= 0x80 ||
+               std::string_view("_-+=:,./@%^").find(static_cast<char>(c)) != std::string_view::npos;
+    });
+    if (plain) return name;
     std::string word = "'";
-    for (const char c : text) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    for (const char c : name) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
     return word + "'";
 }
 

@@ -33,7 +33,7 @@ std::string format_duration(double seconds);
 
 /// "1 step", "12 steps".
 std::string counted(std::int64_t number, const char* noun);
-/// `text` as one word of a command line, quoted if a shell would take it for anything else.
+/// `text` (a path or a data set) as one word of a command line, quoted if a shell would take it for anything else.
 std::string shell_word(const std::string& text);
 
 /// From here on the first Ctrl-C (or SIGTERM, or the terminal's end) only sets a flag; a second one ends the process at once.

@@ -89,7 +89,7 @@ Run TrainCommand::open_run() {
         std::replace(option.begin(), option.end(), '_', '-');
         if (std::find(std::begin(free_options), std::end(free_options), option) != std::end(free_options))
             continue;
-        // Images may lie elsewhere now.
+        // Images may have moved. That they are as many and as large is checked with the checkpoint.
         if (field == "data" && !is_dataset_name(saved.data) && !is_dataset_name(config.data)) continue;
         require(!given(option.c_str()) || wanted.at(field) == value,
                 "{} {}: the run was trained with {}; a resumed training keeps it", option,
@@ -105,13 +105,25 @@ Run TrainCommand::open_run() {
     if (given("--save-every")) saved.save_every = config.save_every;
     if (given("--keep")) saved.keep = config.keep;
     if (given("--data-dir")) saved.data_dir = config.data_dir;
+    require(given("--data") || is_dataset_name(saved.data) || fs::is_directory(saved.data),
+            "--data {}: is no folder, but the images of the run were there; give --data with their new place",
+            saved.data);
     if (given("--tensorboard")) saved.tensorboard = config.tensorboard;
     config = saved;
     return run;
 }
 
 void TrainCommand::continue_from(const Run& run, Trainer& trainer) {
-    if (const auto checkpoint = run.latest_checkpoint()) trainer.load(*checkpoint);
+    if (const auto checkpoint = run.latest_checkpoint()) {
+        trainer.load(*checkpoint);
+    } else {
+        // A training that never saved begins again. One that did would lose its weights by that.
+        require(!fs::exists(run.unet_weights()),
+                "--resume {}: the checkpoint is gone ({}/step-*), and a training from the beginning would "
+                "replace "
+                "the run's weights; choose another folder with --out",
+                resume, run.trainer().string());
+    }
     if (config.steps > 0) {
         trainer.set_total_steps(config.steps);
     } else if (trainer.total_steps() > 0) {
@@ -145,6 +157,7 @@ int TrainCommand::operator()() {
 }
 
 int TrainCommand::run_command() {
+    require(given("--trace") || !given("--trace-step"), "--trace-step: is about --trace; give that too");
     require(!given("--steps") || config.steps > 0, "--steps {}: expected 1 or more", config.steps);
     config.validate();
     // Kept as an absolute path: the run can be continued from another folder.

@@ -213,6 +213,11 @@ void Training::save() {
         trainer_.save(run_);
     } catch (const Diverged& error) {
         end_diverged(error);
+    } catch (const Error& error) {
+        const auto kept = run_.latest_checkpoint();
+        fail("{}; {}; when that is put right: ito train --resume {}", error.what(),
+             kept ? fmt::format("{} stays", kept->filename().string()) : std::string("nothing was saved yet"),
+             shell_word(run_.root().string()));
     }
     progress_.print(
         fmt::format("step {}: saved{}", trainer_.steps_done(),

@@ -7,6 +7,9 @@
 #include <cmath>
 #include <limits>
 
+#include "apps/terminal.h"
+#include "core/error.h"
+
 namespace ito::apps {
 
 WeightStatistics statistics_of(const nn::NamedTensor& named) {
@@ -109,6 +112,13 @@ nlohmann::ordered_json WeightTable::to_json() const {
                         {"dead_channels", t.dead_channels}});
     }
     return json;
+}
+
+void require_finite(const std::vector<nn::NamedTensor>& weights, const std::string& run,
+                    const char* options) {
+    const std::int64_t count = WeightTable(weights).not_finite();
+    require(count == 0, "{}: {} of its weights are NaN or infinite; ito inspect {} {} shows which", run,
+            count, shell_word(run), options);
 }
 
 }  // namespace ito::apps

@@ -39,4 +39,8 @@ class WeightTable {
     std::vector<WeightStatistics> tensors_;
 };
 
+/// Throws Error if a weight is NaN or infinite: images from it would be of one colour, and look like a result. `run` is
+/// what was asked for, `options` those of ito inspect that show which.
+void require_finite(const std::vector<nn::NamedTensor>& weights, const std::string& run, const char* options);
+
 }  // namespace ito::apps

@@ -68,7 +68,8 @@ Allocator::Blocks::iterator Allocator::grow(std::size_t bytes) {
     const std::size_t size = round_up(std::max(bytes, slab_minimum), source_->granularity());
     std::byte* data = source_->take(size);
     require(data != nullptr,
-            "out of memory on {}: {} MiB more are needed, {} MiB are in use; use a smaller batch or model",
+            "out of memory on {}: {} MiB more are needed, {} MiB are in use; use a smaller batch, image or "
+            "model",
             to_string(device_), size >> 20, stats_.in_use >> 20);
     slabs_.emplace_back(data, size);
     stats_.slab_bytes += size;

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "core/cuda/cuda.h"
+#include "core/system.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -33,6 +34,11 @@ class CpuMemorySource final : public MemorySource {
     std::size_t alignment() const override { return 64; }
 
     std::byte* take(std::size_t bytes) override {
+        // Linux hands out more than it has, and ends a process that then uses it. Libraries need some memory too,
+        // and oneDNN dies where it gets none.
+        constexpr std::size_t reserve = std::size_t{32} << 20;
+        const auto memory = system::memory();
+        if (memory.total > 0 && bytes + reserve > memory.available + memory.swap) return nullptr;
         // One huge page more than needed, so that an aligned start can be cut out.
         void* raw =
             mmap(nullptr, bytes + huge_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

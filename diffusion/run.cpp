@@ -122,9 +122,10 @@ void load_checkpoint(const Run& run, std::int64_t step, WeightSet set, const nn:
 
 void load_raw(const Run& run, const nn::UNet& model) {
     for (auto checkpoint = run.latest_checkpoint();;) {
-        require(checkpoint.has_value(),
-                "{}: no trainer/step-* checkpoint, so only the ema weights are there; use --weights ema",
-                run.root().string());
+        require(checkpoint.has_value(), "{}: no trainer/step-* checkpoint{}", run.root().string(),
+                fs::exists(run.unet_weights())
+                    ? ", so only the ema weights are there; use --weights ema (ito inspect: without --raw)"
+                    : " yet, and so no weights: go on with ito train --resume");
         try {
             nn::load_tensors(*checkpoint / "weights.safetensors", model.named_parameters());
             return;

@@ -1,6 +1,7 @@
 #include "diffusion/data/dataset.h"
 
 #include "core/error.h"
+#include "core/system.h"
 #include "diffusion/data/cifar10.h"
 #include "diffusion/data/folder.h"
 #include "diffusion/data/idx.h"
@@ -34,9 +35,22 @@ void check_image_side(std::int64_t size) {
             "--image-size {}: expected 1 to {}, or 0 to leave images as they are", size, largest);
 }
 
+void check_memory(std::int64_t count, std::int64_t size, std::int64_t channels) {
+    constexpr double gib = 1 << 30;
+    const auto memory = system::memory();
+    const double needed = static_cast<double>(count) * static_cast<double>(size * size * channels),
+                 there = static_cast<double>(memory.available + memory.swap);
+    require(
+        memory.total == 0 || needed < there,
+        "--image-size {}: {} images of that size take {:.1f} GiB of memory, and {:.1f} GiB are free; use a "
+        "smaller size",
+        size, count, needed / gib, there / gib);
+}
+
 Dataset resize_dataset(Dataset dataset, std::int64_t size) {
     check_image_side(size);
     if (size == 0 || (dataset.height == size && dataset.width == size)) return dataset;
+    check_memory(dataset.count, size, dataset.channels);
     std::vector<std::uint8_t> resized;
     resized.reserve(static_cast<std::size_t>(dataset.count * size * size * dataset.channels));
     for (std::int64_t i = 0; i < dataset.count; ++i) {

@@ -56,6 +56,9 @@ bool is_dataset_name(const std::string& text);
 /// Every image scaled and cropped to size x size (image/resize.h); unchanged if it is already that.
 Dataset resize_dataset(Dataset dataset, std::int64_t size);
 
+/// Throws Error if so many images of size x size are more than what memory is free.
+void check_memory(std::int64_t count, std::int64_t size, std::int64_t channels);
+
 /// Throws unless 1 <= size <= 4096, or 0 where that means "as they are".
 void check_image_side(std::int64_t size);
 

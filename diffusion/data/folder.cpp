@@ -95,6 +95,8 @@ std::vector<fs::path> image_files(const fs::path& folder) {
 Dataset load_folder(const fs::path& folder, std::int64_t image_size) {
     check_image_side(image_size);
     const std::vector<fs::path> files = image_files(folder);
+    check_memory(static_cast<std::int64_t>(files.size()), image_size,
+                 1);  // with colours it is three times as much
     Dataset dataset;
     for (const fs::path& file : files) {
         Image image = read_image(file);

@@ -130,9 +130,9 @@ TEST(Doctor, NamesWhatIsMissing) {
     // Debian's package is found where it puts its files, or the command that installs it is named.
     const auto fashion = ito({"doctor"}, {.folder = folder.path()});
     const bool installed = fs::is_directory("/usr/share/datasets/fashion-mnist");
-    expect_verdict(fashion, installed ? 0 : 1,
-                   installed ? "ito train --data fashion-mnist --out runs/fashion-mnist"
-                             : "To be fixed: fashion-mnist");
+    expect_verdict(
+        fashion, installed ? 0 : 1,
+        installed ? "ito train --data fashion-mnist --out runs/fashion-mnist" : "To be fixed: fashion-mnist");
     expect_row(fashion.out, "fashion-mnist",
                {installed ? "60000 images of 28x28x1" : "sudo apt-get install dataset-fashion-mnist"});
 }

@@ -304,7 +304,7 @@ TEST_F(Sample, RefusesBadRuns) {
     fs::remove(folder_ / weights);
     refused({"diffusion_pytorch_model.safetensors: the weights are missing"});
     fs::remove_all(folder_ / "copy/trainer");
-    refused({"no trainer/step-* checkpoint", "--weights ema"}, {"--weights", "raw"});
+    refused({"no trainer/step-* checkpoint yet", "ito train --resume"}, {"--weights", "raw"});
     const std::string good = TemporaryFolder::read(run() + "/unet/diffusion_pytorch_model.safetensors");
     for (const std::string& bad : {std::string(), std::string("x"), good.substr(0, 100),
                                    good.substr(0, good.size() - 1), good + "x", std::string(64, '\xff')}) {

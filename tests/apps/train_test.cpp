@@ -313,7 +313,8 @@ TEST_F(Train, TheImagesMayHaveMoved) {
     expect_success(ito(train("whole") + Arguments{"--steps", "12"}));
     expect_success(ito(train("run") + Arguments{"--steps", "5"}));
     fs::rename(folder_ / "data", folder_ / "moved");
-    expect_refused(ito(resume("run") + Arguments{"--steps", "12"}), {"--data ", "data: is neither"});
+    expect_refused(ito(resume("run") + Arguments{"--steps", "12"}),
+                   {"--data ", "data: is no folder", "new place"});
     const auto moved = resume("run") + Arguments{"--steps", "12", "--data"};
     expect_refused(ito(moved + Arguments{"nowhere"}, {.folder = folder_.path()}),
                    {"--data nowhere: is neither"});
