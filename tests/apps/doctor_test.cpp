@@ -83,8 +83,8 @@ TEST(Doctor, NamesACommandThatAShellTakes) {
     const std::string name = "Ann's photos; $HOME";
     write_pngs(folder, name, 5, 8, 8);
     const auto result = ito({"doctor", "--data", name, "--device", "cpu"}, {.folder = folder.path()});
-    const std::string quoted = "ito train --data 'Ann'\\''s photos; $HOME' --device cpu";
-    expect_verdict(result, 0, quoted);
+    expect_verdict(result, 0,
+                   "--data 'Ann'\\''s photos; $HOME' --device cpu --out 'runs/Ann'\\''s photos; $HOME'");
     const auto command = result.out.substr(result.out.rfind("ito train"));
     const std::string script =
         "ito() { \"$ITO\" \"$@\"; }; ITO=$0; " + command.substr(0, command.find('\n')) + " --dry-run";
