@@ -13,6 +13,7 @@ enum class Version : std::uint8_t {
     fused,       ///< everything in one launch, intermediate values in registers or shared memory
     resident,    ///< fused, the data read once and held in shared memory between the passes
     streamed,    ///< fused, the data read again in the second pass: for what does not fit on the chip
+    tiled,       ///< a matrix product in tiles held in shared memory and registers
 };
 
 constexpr const char* name_of(Version version) {
@@ -29,6 +30,8 @@ constexpr const char* name_of(Version version) {
             return "resident";
         case Version::streamed:
             return "streamed";
+        case Version::tiled:
+            return "tiled";
     }
     return "?";
 }

@@ -1,0 +1,452 @@
+#include <functional>
+#include <type_traits>
+
+#include "kernels/linear/linear.h"
+#include "tests/support/cuda_arrays.h"
+#include "tests/support/cuda_machine.h"
+
+namespace ito::kernels {
+namespace {
+
+using testing::bitwise_equal;
+using testing::expect_close;
+using testing::for_each_profile;
+using testing::for_each_schedule;
+using testing::OnDevice;
+using testing::Pitched;
+
+/// Relative L2 of a result that is rounded to T after float32 sums.
+template <class T>
+constexpr double l2_tolerance = std::is_same_v<T, float> ? 2e-6 : 4e-3;
+template <class T>
+constexpr double worst_tolerance = 10 * l2_tolerance<T>;
+
+struct Layer {
+    LinearShape shape;
+    std::int64_t gap;  ///< between rows of x, y and their gradients
+};
+
+const Layer layers[] = {
+    {{1, 1, 1}, 0},      {{1, 64, 33}, 0},  // one row, as in sampling one image
+    {{5, 7, 3}, 1},                         // all smaller than a tile and a step, rows that start anywhere
+    {{16, 48, 40}, 8},                      // rows on 16 bytes with gaps
+    {{66, 40, 72}, 0},                      // two tiles of rows, columns beyond a tile, a broken step
+    {{67, 35, 65}, 3},                      // the same with nothing aligned
+    {{37, 66, 34}, 2},                      // rows of bfloat16 on 4 bytes, of float32 on 8
+    {{130, 20, 36}, 0},                     // rows of bfloat16 on 8 bytes
+    {{1100, 12, 20}, 4},                    // dw in two pieces of rows
+};
+
+template <class T>
+struct Data {
+    using Master = master_t<T>;
+
+    explicit Data(const Layer& layer) : Data(layer.shape, layer.gap) {}
+    Data(const LinearShape& s, std::int64_t gap)
+        : shape(s),
+          x(s.rows, s.in_features, s.in_features + gap),
+          weight(s.out_features, s.in_features, s.in_features),
+          bias(1, s.out_features, s.out_features),
+          residual(s.rows, s.out_features, s.out_features + 2 * gap),
+          y(s.rows, s.out_features, s.out_features + gap),
+          grad_y(y),
+          grad_x(x),
+          grad_weight(s.out_features, s.in_features, s.in_features),
+          grad_bias(bias) {
+        x.fill_normal(1);
+        weight.fill_normal(2, 0.02, 0.5);
+        bias.fill_normal(3);
+        residual.fill_normal(4);
+        grad_y.fill_normal(5, 0.3);
+    }
+
+    Data<double> as_double() const {
+        Data<double> copy(shape, 0);
+        copy.x = x.template as<double>(), copy.weight = weight.template as<double>();
+        copy.bias = bias.template as<double>(), copy.residual = residual.template as<double>();
+        copy.grad_y = grad_y.template as<double>(), copy.grad_x = grad_x.template as<double>();
+        copy.grad_weight = grad_weight.template as<double>(),
+        copy.grad_bias = grad_bias.template as<double>();
+        return copy;
+    }
+
+    LinearShape shape;
+    Pitched<T> x, weight;
+    Pitched<Master> bias;
+    Pitched<T> residual, y, grad_y, grad_x;
+    Pitched<Master> grad_weight, grad_bias;
+};
+
+/// Which of the optional pointers are given.
+struct Given {
+    bool first = true, second = true;
+};
+constexpr Given all_given[] = {{true, true}, {true, false}, {false, true}, {false, false}};
+
+template <class T>
+class LinearCuda : public testing::CudaTest {
+  protected:
+    using Master = master_t<T>;
+
+    void forward(Data<T>& d, Given given, Version version) {
+        const OnDevice<T> x(d.x), weight(d.weight), residual(d.residual), y(d.y);
+        const OnDevice<Master> bias(d.bias);
+        const LinearForward<T> args{.shape = d.shape,
+                                    .x = x.data(),
+                                    .x_pitch = d.x.pitch(),
+                                    .weight = weight.data(),
+                                    .bias = given.first ? bias.data() : nullptr,
+                                    .residual = given.second ? residual.data() : nullptr,
+                                    .residual_pitch = d.residual.pitch(),
+                                    .y = y.data(),
+                                    .y_pitch = d.y.pitch()};
+        cuda::linear_forward(scratch(cuda::linear_forward_workspace(machine(), d.shape, dtype_of<T>)), args,
+                             version);
+        d.y = y.back();
+    }
+    void backward_data(Data<T>& d, bool accumulate, Version version) {
+        const OnDevice<T> grad_y(d.grad_y), weight(d.weight), grad_x(d.grad_x);
+        const LinearBackwardData<T> args{.shape = d.shape,
+                                         .grad_y = grad_y.data(),
+                                         .grad_y_pitch = d.grad_y.pitch(),
+                                         .weight = weight.data(),
+                                         .grad_x = grad_x.data(),
+                                         .grad_x_pitch = d.grad_x.pitch(),
+                                         .accumulate = accumulate};
+        cuda::linear_backward_data(
+            scratch(cuda::linear_backward_data_workspace(machine(), d.shape, dtype_of<T>)), args, version);
+        d.grad_x = grad_x.back();
+    }
+    void backward_weights(Data<T>& d, bool accumulate, Given given, Version version) {
+        const OnDevice<T> x(d.x), grad_y(d.grad_y);
+        const OnDevice<Master> grad_weight(d.grad_weight), grad_bias(d.grad_bias);
+        const LinearBackwardWeights<T> args{.shape = d.shape,
+                                            .x = x.data(),
+                                            .x_pitch = d.x.pitch(),
+                                            .grad_y = grad_y.data(),
+                                            .grad_y_pitch = d.grad_y.pitch(),
+                                            .grad_weight = given.first ? grad_weight.data() : nullptr,
+                                            .grad_bias = given.second ? grad_bias.data() : nullptr,
+                                            .accumulate_weight = accumulate,
+                                            .accumulate_bias = accumulate};
+        cuda::linear_backward_weights(
+            scratch(cuda::linear_backward_weights_workspace(machine(), d.shape, dtype_of<T>)), args, version);
+        d.grad_weight = grad_weight.back();
+        d.grad_bias = grad_bias.back();
+    }
+
+    /// The context of a machine that has all that the versions may use, without a workspace.
+    Context machine() { return context(); }
+    Context scratch(std::size_t bytes) { return context(bytes); }
+
+    static void oracle_forward(Data<double>& d, Given given) {
+        ref::linear_forward(Context{},
+                            LinearForward<double>{.shape = d.shape,
+                                                  .x = d.x.data(),
+                                                  .x_pitch = d.x.pitch(),
+                                                  .weight = d.weight.data(),
+                                                  .bias = given.first ? d.bias.data() : nullptr,
+                                                  .residual = given.second ? d.residual.data() : nullptr,
+                                                  .residual_pitch = d.residual.pitch(),
+                                                  .y = d.y.data(),
+                                                  .y_pitch = d.y.pitch()});
+    }
+    static void oracle_backward_data(Data<double>& d, bool accumulate) {
+        ref::linear_backward_data(Context{}, LinearBackwardData<double>{.shape = d.shape,
+                                                                        .grad_y = d.grad_y.data(),
+                                                                        .grad_y_pitch = d.grad_y.pitch(),
+                                                                        .weight = d.weight.data(),
+                                                                        .grad_x = d.grad_x.data(),
+                                                                        .grad_x_pitch = d.grad_x.pitch(),
+                                                                        .accumulate = accumulate});
+    }
+    static void oracle_backward_weights(Data<double>& d, bool accumulate) {
+        ref::linear_backward_weights(Context{},
+                                     LinearBackwardWeights<double>{.shape = d.shape,
+                                                                   .x = d.x.data(),
+                                                                   .x_pitch = d.x.pitch(),
+                                                                   .grad_y = d.grad_y.data(),
+                                                                   .grad_y_pitch = d.grad_y.pitch(),
+                                                                   .grad_weight = d.grad_weight.data(),
+                                                                   .grad_bias = d.grad_bias.data(),
+                                                                   .accumulate_weight = accumulate,
+                                                                   .accumulate_bias = accumulate});
+    }
+
+    void for_each_version(const std::function<void(Version)>& body) {
+        for (const Version version : cuda::linear_versions) {
+            SCOPED_TRACE(name_of(version));
+            body(version);
+        }
+    }
+    static std::string text(const Layer& layer) {
+        return std::to_string(layer.shape.rows) + " rows, " + std::to_string(layer.shape.in_features) +
+               " -> " + std::to_string(layer.shape.out_features) + ", gap " + std::to_string(layer.gap);
+    }
+};
+
+using Types = ::testing::Types<float, bfloat16>;
+TYPED_TEST_SUITE(LinearCuda, Types);
+
+TYPED_TEST(LinearCuda, ForwardMatchesFloat64) {
+    using T = TypeParam;
+    for (const Layer& layer : layers) {
+        SCOPED_TRACE(this->text(layer));
+        for (const Given given : all_given) {
+            if (!(given.first && given.second) && layer.shape.rows > 66)
+                continue;  // one large shape is enough
+            Data<double> expected = Data<T>(layer).as_double();
+            this->oracle_forward(expected, given);
+            this->for_each_version([&](Version version) {
+                Data<T> d(layer);
+                this->forward(d, given, version);
+                expect_close(d.y, expected.y, l2_tolerance<T>, worst_tolerance<T>);
+            });
+        }
+    }
+}
+
+TYPED_TEST(LinearCuda, BackwardDataMatchesFloat64) {
+    using T = TypeParam;
+    for (const Layer& layer : layers) {
+        SCOPED_TRACE(this->text(layer));
+        for (const bool accumulate : {false, true}) {
+            Data<T> input(layer);
+            if (accumulate) input.grad_x.fill_normal(6);
+            Data<double> expected = input.as_double();
+            this->oracle_backward_data(expected, accumulate);
+            this->for_each_version([&](Version version) {
+                Data<T> d = input;
+                this->backward_data(d, accumulate, version);
+                expect_close(d.grad_x, expected.grad_x, l2_tolerance<T>, worst_tolerance<T>);
+            });
+        }
+    }
+}
+
+TYPED_TEST(LinearCuda, BackwardWeightsMatchesFloat64) {
+    using T = TypeParam;
+    for (const Layer& layer : layers) {
+        SCOPED_TRACE(this->text(layer));
+        for (const bool accumulate : {false, true}) {
+            Data<T> input(layer);
+            if (accumulate) input.grad_weight.fill_normal(6), input.grad_bias.fill_normal(7);
+            Data<double> expected = input.as_double();
+            this->oracle_backward_weights(expected, accumulate);
+            this->for_each_version([&](Version version) {
+                Data<T> d = input;
+                this->backward_weights(d, accumulate, {}, version);
+                // float32 beside bfloat16 too
+                expect_close(d.grad_weight, expected.grad_weight, l2_tolerance<float>,
+                             worst_tolerance<float>);
+                expect_close(d.grad_bias, expected.grad_bias, l2_tolerance<float>, worst_tolerance<float>);
+            });
+        }
+    }
+}
+
+TYPED_TEST(LinearCuda, GradientsThatNobodyWantsAreLeftAlone) {
+    using T = TypeParam;
+    Data<double> expected = Data<T>({33, 20, 24}, 0).as_double();
+    this->oracle_backward_weights(expected, false);
+    this->for_each_version([&](Version version) {
+        Data<T> d({33, 20, 24}, 0);
+        this->backward_weights(d, false, {false, true}, version);
+        expect_close(d.grad_bias, expected.grad_bias, l2_tolerance<float>, worst_tolerance<float>);
+        EXPECT_TRUE(std::isnan(d.grad_weight.at(0, 0)));
+        d = Data<T>({33, 20, 24}, 0);
+        this->backward_weights(d, false, {true, false}, version);
+        expect_close(d.grad_weight, expected.grad_weight, l2_tolerance<float>, worst_tolerance<float>);
+        EXPECT_TRUE(std::isnan(d.grad_bias.at(0, 0)));
+        d = Data<T>({33, 20, 24}, 0);
+        this->backward_weights(d, false, {false, false}, version);
+        EXPECT_TRUE(std::isnan(d.grad_weight.at(0, 0)) && std::isnan(d.grad_bias.at(0, 0)));
+    });
+}
+
+TYPED_TEST(LinearCuda, AnEmptyBatchHasNoGradient) {
+    using T = TypeParam;
+    this->for_each_version([&](Version version) {
+        Data<T> d({0, 8, 12}, 0);
+        this->forward(d, {}, version);
+        this->backward_data(d, false, version);
+        this->backward_weights(d, false, {}, version);
+        for (std::int64_t n = 0; n < 12; ++n) {
+            EXPECT_EQ(d.grad_bias.at(0, n), 0.0f);
+            for (std::int64_t k = 0; k < 8; ++k) EXPECT_EQ(d.grad_weight.at(n, k), 0.0f);
+        }
+        d.grad_weight.fill_normal(1), d.grad_bias.fill_normal(2);
+        const Data<T> before = d;
+        this->backward_weights(d, true, {}, version);
+        EXPECT_TRUE(bitwise_equal(d.grad_weight, before.grad_weight));
+        EXPECT_TRUE(bitwise_equal(d.grad_bias, before.grad_bias));
+    });
+}
+
+TYPED_TEST(LinearCuda, ResidualMayBeTheOutput) {
+    using T = TypeParam;
+    this->for_each_version([&](Version version) {
+        Data<T> d({70, 24, 40}, 4);
+        this->forward(d, {}, version);
+        const OnDevice<T> x(d.x), weight(d.weight), residual(d.residual);
+        const OnDevice<master_t<T>> bias(d.bias);
+        cuda::linear_forward(
+            this->scratch(cuda::linear_forward_workspace(this->machine(), d.shape, dtype_of<T>)),
+            LinearForward<T>{d.shape, x.data(), d.x.pitch(), weight.data(), bias.data(), residual.data(),
+                             d.residual.pitch(), residual.data(), d.residual.pitch()},
+            version);
+        const Pitched<T> in_place = residual.back();
+        EXPECT_TRUE(bitwise_equal(in_place, d.y));
+        EXPECT_TRUE(in_place.gaps_untouched());
+    });
+}
+
+/// The same bits in every order of threads and blocks, on every GPU, and at the second time.
+TYPED_TEST(LinearCuda, ResultsRepeat) {
+    using T = TypeParam;
+    const Layer some[] = {{{70, 40, 48}, 0}, {{1030, 9, 17}, 3}};
+    for (const Layer& layer : some)
+        this->for_each_version([&](Version version) {
+            Data<T> first(layer);
+            this->forward(first, {}, version);
+            this->backward_data(first, false, version);
+            this->backward_weights(first, false, {}, version);
+            const auto again = [&] {
+                Data<T> d(layer);
+                this->forward(d, {}, version);
+                this->backward_data(d, false, version);
+                this->backward_weights(d, false, {}, version);
+                EXPECT_TRUE(bitwise_equal(d.y, first.y));
+                EXPECT_TRUE(bitwise_equal(d.grad_x, first.grad_x));
+                EXPECT_TRUE(bitwise_equal(d.grad_weight, first.grad_weight));
+                EXPECT_TRUE(bitwise_equal(d.grad_bias, first.grad_bias));
+            };
+            for_each_schedule(again);
+            if (&layer == some) for_each_profile(again);
+        });
+}
+
+/// So many results that they are cut into tiles of 128x64 instead of 64x32, whose rows have the same bits.
+constexpr LinearShape large = {1026, 19, 930};
+
+TYPED_TEST(LinearCuda, LargeTilesMatchFloat64) {
+    using T = TypeParam;
+    Data<T> d(large, 0);
+    Data<double> expected = d.as_double();
+    this->forward(d, {}, Version::tiled);
+    this->oracle_forward(expected, {});
+    expect_close(d.y, expected.y, l2_tolerance<T>, worst_tolerance<T>);
+    // dx and dw of these shapes are as large
+    Data<T> data({large.rows, large.out_features, large.in_features}, 0);
+    expected = data.as_double();
+    this->backward_data(data, false, Version::tiled);
+    this->oracle_backward_data(expected, false);
+    expect_close(data.grad_x, expected.grad_x, l2_tolerance<T>, worst_tolerance<T>);
+    Data<T> weights({large.in_features, large.out_features, large.rows}, 0);
+    expected = weights.as_double();
+    this->backward_weights(weights, false, {}, Version::tiled);
+    this->oracle_backward_weights(expected, false);
+    expect_close(weights.grad_weight, expected.grad_weight, l2_tolerance<float>, worst_tolerance<float>);
+}
+
+TYPED_TEST(LinearCuda, ARowDoesNotDependOnTheOthers) {
+    using T = TypeParam;
+    for (const Version version : {Version::naive, Version::tiled}) {
+        SCOPED_TRACE(name_of(version));
+        Data<T> whole(large, 0), some({3, large.in_features, large.out_features}, 0);
+        this->forward(whole, {}, version);
+        const std::int64_t first = large.rows - 4;
+        for (std::int64_t m = 0; m < 3; ++m) {
+            for (std::int64_t k = 0; k < large.in_features; ++k) some.x.at(m, k) = whole.x.at(first + m, k);
+            for (std::int64_t n = 0; n < large.out_features; ++n)
+                some.residual.at(m, n) = whole.residual.at(first + m, n);
+        }
+        this->forward(some, {}, version);
+        for (std::int64_t m = 0; m < 3; ++m)
+            for (std::int64_t n = 0; n < large.out_features; ++n)
+                ASSERT_EQ(testing::convert<float>(some.y.at(m, n)),
+                          testing::convert<float>(whole.y.at(first + m, n)));
+    }
+}
+
+/// Both add the same products in the same order in float32; the tensor cores add those of bfloat16 in groups.
+TYPED_TEST(LinearCuda, NaiveAndTiledAgreeToTheBitInFloat32) {
+    using T = TypeParam;
+    if constexpr (std::is_same_v<T, float>) {
+        Data<T> naive({67, 35, 65}, 3), tiled({67, 35, 65}, 3);
+        this->forward(naive, {}, Version::naive), this->forward(tiled, {}, Version::tiled);
+        EXPECT_TRUE(bitwise_equal(naive.y, tiled.y));
+        this->backward_data(naive, false, Version::naive), this->backward_data(tiled, false, Version::tiled);
+        EXPECT_TRUE(bitwise_equal(naive.grad_x, tiled.grad_x));
+        this->backward_weights(naive, false, {}, Version::naive);
+        this->backward_weights(tiled, false, {}, Version::tiled);
+        EXPECT_TRUE(bitwise_equal(naive.grad_weight, tiled.grad_weight));
+    }
+}
+
+/// Each byte of the arguments once, and no more requests than tiles of 64x32 need: x for each of the two columns of tiles, w
+/// for each of the four rows of tiles.
+TYPED_TEST(LinearCuda, MovesTheLeastBytes) {
+    using T = TypeParam;
+    if (!testing::on_virtual_gpu()) GTEST_SKIP() << "only the virtual GPU counts bytes";
+    constexpr double size = sizeof(T), m = 256, k = 64, n = 64;
+    const auto expect_counts = [](const vgpu::Counters& total, double read, double fetched, double written) {
+        EXPECT_EQ(static_cast<double>(total.unique_bytes_read), read);
+        EXPECT_EQ(static_cast<double>(total.unique_bytes_written), written);
+        EXPECT_EQ(32.0 * static_cast<double>(total.global_load_sectors), fetched);
+        EXPECT_EQ(32.0 * static_cast<double>(total.global_store_sectors), written);
+        // One of the stores of bfloat16's sums, 8 bytes a lane, is split in two by the compiler.
+        EXPECT_LE(total.bank_conflicts, (std::is_same_v<T, float> ? 0 : total.shared_passes / 20));
+    };
+    Data<T> d({static_cast<std::int64_t>(m), static_cast<std::int64_t>(k), static_cast<std::int64_t>(n)}, 0);
+    // A warp stores four rows of a tile, and loads the bias of their 32 columns for all four at once.
+    const double bias = (m / 4) * n * 4;
+    expect_counts(testing::counted_total([&] { this->forward(d, {}, Version::tiled); }),
+                  size * (m * k + k * n + m * n) + 4 * n, size * (2 * m * k + 4 * k * n + m * n) + bias,
+                  size * m * n);
+    expect_counts(testing::counted_total([&] { this->backward_data(d, false, Version::tiled); }),
+                  size * (m * n + k * n), size * (2 * m * n + 4 * k * n), size * m * k);
+    // dw [64, 64] has one row and two columns of tiles; db reads dy again.
+    expect_counts(testing::counted_total([&] { this->backward_weights(d, false, {}, Version::tiled); }),
+                  size * (m * k + 2 * m * n), size * (m * k + 2 * m * n + m * n), 4 * (k * n + n));
+}
+
+TYPED_TEST(LinearCuda, RefusesWhatItDoesNotHave) {
+    using T = TypeParam;
+    Data<T> d({1100, 12, 20}, 0);
+    EXPECT_THROW(this->forward(d, {}, Version::vectorized), std::invalid_argument);
+    EXPECT_THROW(this->backward_data(d, false, Version::resident), std::invalid_argument);
+    EXPECT_THROW(this->backward_weights(d, false, {}, Version::fused), std::invalid_argument);
+    // A workspace that is too small
+    const OnDevice<T> x(d.x), grad_y(d.grad_y);
+    const OnDevice<master_t<T>> grad_weight(d.grad_weight);
+    const LinearBackwardWeights<T> args{.shape = d.shape,
+                                        .x = x.data(),
+                                        .x_pitch = d.x.pitch(),
+                                        .grad_y = grad_y.data(),
+                                        .grad_y_pitch = d.grad_y.pitch(),
+                                        .grad_weight = grad_weight.data()};
+    EXPECT_THROW(cuda::linear_backward_weights(this->scratch(64), args), std::invalid_argument);
+}
+
+TYPED_TEST(LinearCuda, TolerancesCatchAPlantedError) {
+    using T = TypeParam;
+    const Layer layer{{66, 40, 72}, 0};
+    Data<T> d(layer);
+    Data<double> expected = d.as_double();
+    const double error = std::is_same_v<T, float> ? 2e-3 : 0.5;
+    expected.weight.at(7, 30) += error;
+    this->oracle_forward(expected, {});
+    this->forward(d, {}, Version::tiled);
+    EXPECT_GT(testing::relative_l2(d.y, expected.y), l2_tolerance<T>);
+    EXPECT_GT(testing::worst_error(d.y, expected.y), worst_tolerance<T>);
+    expected = Data<T>(layer).as_double();
+    expected.grad_y.at(60, 7) += std::is_same_v<T, float> ? 2e-3 : 0.5;
+    this->oracle_backward_weights(expected, false);
+    this->backward_weights(d, false, {}, Version::tiled);
+    EXPECT_GT(testing::relative_l2(d.grad_weight, expected.grad_weight), l2_tolerance<float>);
+    EXPECT_GT(testing::relative_l2(d.grad_bias, expected.grad_bias), l2_tolerance<float>);
+}
+
+}  // namespace
+}  // namespace ito::kernels
