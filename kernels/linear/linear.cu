@@ -1,9 +1,11 @@
 // The linear layer in CUDA: the naive version, the choice between the versions, and the bias gradient. The tiled version is in
-// linear_tiled.cu.
+// linear_tiled.cu, NVIDIA's library in linear_vendor.cpp.
 
 #include <algorithm>
+#include <span>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "kernels/linear/linear_product.h"
 #include "kernels/runtime/column_sums.cuh"
@@ -57,30 +59,129 @@ void launch_naive(const Context& context, const Product<T, op>& p) {
 
 // ------------------------------------------------------------------------------------------------------------- launchers
 
-bool is_naive(Operation op, Version version) {
-    if (version != Version::best && version != Version::naive && version != Version::tiled)
-        throw std::invalid_argument(std::string(name_of(op)) + ": no version '" + name_of(version) +
-                                    "'; expected naive or tiled");
-    return version == Version::naive;
+template <class T>
+void require_version(Operation op, Version version) {
+    constexpr bool has_tf32 = std::is_same_v<T, float>;
+    if (version == Version::best || version == Version::naive || version == Version::tiled ||
+        version == Version::vendor || (has_tf32 && version == Version::vendor_tf32))
+        return;
+    throw std::invalid_argument(std::string(name_of(op)) + ": no version '" + name_of(version) + "'" +
+                                (has_tf32 ? "; expected naive, tiled, vendor or vendor_tf32"
+                                          : " for bfloat16; expected naive, tiled or vendor"));
+}
+
+/// Multiplications from which on `best` calls the library: below, a launch costs more than the product.
+constexpr std::int64_t least_for_vendor = 1 << 22;
+
+/// What the library may use for partial sums: as much as NVIDIA's cuBLAS takes for itself before Hopper.
+constexpr std::size_t vendor_bytes = 4 << 20, vendor_alignment = 256;
+
+std::span<std::byte> vendor_workspace(WorkspaceCarver& carver) {
+    std::byte* const taken = carver.take<std::byte>(vendor_bytes + vendor_alignment);
+    const auto address = reinterpret_cast<std::uintptr_t>(taken);
+    return {taken + (vendor_alignment - address % vendor_alignment) % vendor_alignment, vendor_bytes};
 }
 
 template <class T, Operation op>
-void run(const Context& context, const Product<T, op>& product, float* partial, bool naive) {
-    if (naive)
+bool wants_vendor(const Context& context, const Product<T, op>& p, Version version) {
+    if (p.rows <= 0 || p.columns <= 0 || p.reduced <= 0)
+        return false;  // nothing that the library would compute
+    if (version == Version::best)
+        return context.cublaslt != nullptr && p.rows * p.columns * p.reduced >= least_for_vendor;
+    return version == Version::vendor || version == Version::vendor_tf32;
+}
+
+/// Computes the product by the library if that is wanted and it can. `vector`: see product_vendor().
+template <class T, Operation op>
+bool run_vendor(const Context& context, const Product<T, op>& p, const void* vector, Version version,
+                WorkspaceCarver& carver) {
+    return product_vendor(context, p, vector, version == Version::vendor_tf32, vendor_workspace(carver));
+}
+
+/// The library was asked for by name, but did not compute the product.
+void refuse_vendor(const Context& context, Operation op, Version version) {
+    if (version != Version::vendor && version != Version::vendor_tf32) return;
+    throw std::invalid_argument(std::string(name_of(op)) + ": the version '" + name_of(version) + "' needs " +
+                                (context.cublaslt == nullptr
+                                     ? "cuBLASLt, of which the context has no handle"
+                                     : "an algorithm of cuBLASLt, which has none here"));
+}
+
+template <class T, Operation op>
+void run_by_hand(const Context& context, const Product<T, op>& product, float* partial, Version version) {
+    if (version == Version::naive)
         launch_naive(context, product);
     else
         product_tiled(context, product, partial);
 }
 
+/// The library adds a bias of y's type only.
+__global__ void __launch_bounds__(naive_threads)
+    round_bias(const float* bias, std::int64_t columns, bfloat16* rounded) {
+    const std::int64_t n = blockIdx.x * static_cast<std::int64_t>(naive_threads) + threadIdx.x;
+    if (n < columns) rounded[n] = from_float<bfloat16>(bias[n]);
+}
+
+template <class T>
+void forward(const Context& context, const LinearForward<T>& a, Version version) {
+    require_version<T>(Operation::forward, version);
+    const auto product = product_of(a);
+    if (wants_vendor(context, product, version)) {
+        WorkspaceCarver carver(context, "linear_forward");
+        const void* bias = a.bias;
+        if constexpr (std::is_same_v<T, bfloat16>) {
+            bfloat16* const rounded = carver.take<bfloat16>(static_cast<std::size_t>(product.columns));
+            if (a.bias != nullptr) {
+                launch(context, "linear_round_bias", round_bias,
+                       dim3(static_cast<unsigned>(blocks_for(product.columns, naive_threads))),
+                       dim3(naive_threads), 0, a.bias, product.columns, rounded);
+                bias = rounded;
+            }
+        }
+        if (run_vendor(context, product, bias, version, carver)) return;
+        refuse_vendor(context, Operation::forward, version);
+    }
+    run_by_hand(context, product, nullptr, version);
+}
+
+template <class T>
+void backward_data(const Context& context, const LinearBackwardData<T>& a, Version version) {
+    require_version<T>(Operation::backward_data, version);
+    const auto product = product_of(a);
+    if (wants_vendor(context, product, version)) {
+        WorkspaceCarver carver(context, "linear_backward_data");
+        if (run_vendor(context, product, nullptr, version, carver)) return;
+        refuse_vendor(context, Operation::backward_data, version);
+    }
+    run_by_hand(context, product, nullptr, version);
+}
+
+/// True if the library has written the bias gradient, too: it overwrites, and only beside the weights' gradient.
+template <class T>
+bool weight_gradient(const Context& context, const LinearBackwardWeights<T>& a, Version version) {
+    const auto product = product_of(a);
+    WorkspaceCarver carver(context, "linear_backward_weights");
+    if (wants_vendor(context, product, version)) {
+        WorkspaceCarver vendor = carver;
+        const std::span<std::byte> scratch = vendor_workspace(vendor);
+        const bool tf32 = version == Version::vendor_tf32;
+        if (a.grad_bias != nullptr && !a.accumulate_bias &&
+            product_vendor(context, product, a.grad_bias, tf32, scratch))
+            return true;
+        if (product_vendor(context, product, nullptr, tf32, scratch)) return false;
+        refuse_vendor(context, Operation::backward_weights, version);
+    }
+    run_by_hand(context, product,
+                version == Version::naive ? nullptr : carver.take<float>(product_partials(a.shape)), version);
+    return false;
+}
+
 template <class T>
 void backward_weights(const Context& context, const LinearBackwardWeights<T>& a, Version version) {
-    const bool naive = is_naive(Operation::backward_weights, version);
-    if (a.grad_weight != nullptr) {
-        WorkspaceCarver carver(context, "linear_backward_weights");
-        run(context, product_of(a), naive ? nullptr : carver.take<float>(product_partials(a.shape)), naive);
-    }
+    require_version<T>(Operation::backward_weights, version);
+    if (a.grad_weight != nullptr && weight_gradient(context, a, version)) return;
     if (a.grad_bias == nullptr) return;
-    if (naive) {
+    if (version == Version::naive) {
         launch(context, "linear_backward_bias", bias_gradient_naive<T>,
                dim3(static_cast<unsigned>(blocks_for(a.shape.out_features, naive_threads))),
                dim3(naive_threads), 0, a);
@@ -97,16 +198,16 @@ void backward_weights(const Context& context, const LinearBackwardWeights<T>& a,
 namespace cuda {
 
 void linear_forward(const Context& context, const LinearForward<float>& a, Version version) {
-    run(context, product_of(a), nullptr, is_naive(Operation::forward, version));
+    forward(context, a, version);
 }
 void linear_forward(const Context& context, const LinearForward<bfloat16>& a, Version version) {
-    run(context, product_of(a), nullptr, is_naive(Operation::forward, version));
+    forward(context, a, version);
 }
 void linear_backward_data(const Context& context, const LinearBackwardData<float>& a, Version version) {
-    run(context, product_of(a), nullptr, is_naive(Operation::backward_data, version));
+    backward_data(context, a, version);
 }
 void linear_backward_data(const Context& context, const LinearBackwardData<bfloat16>& a, Version version) {
-    run(context, product_of(a), nullptr, is_naive(Operation::backward_data, version));
+    backward_data(context, a, version);
 }
 void linear_backward_weights(const Context& context, const LinearBackwardWeights<float>& a, Version version) {
     backward_weights(context, a, version);
@@ -116,17 +217,22 @@ void linear_backward_weights(const Context& context, const LinearBackwardWeights
     backward_weights(context, a, version);
 }
 
-std::size_t linear_forward_workspace(const Context&, const LinearShape&, DType) {
-    return 0;
+std::size_t linear_forward_workspace(const Context& context, const LinearShape& shape, DType type) {
+    if (context.cublaslt == nullptr) return 0;
+    WorkspaceCarver carver;
+    if (type == DType::bfloat16) carver.take<bfloat16>(static_cast<std::size_t>(shape.out_features));
+    carver.take<std::byte>(vendor_bytes + vendor_alignment);
+    return carver.used();
 }
-std::size_t linear_backward_data_workspace(const Context&, const LinearShape&, DType) {
-    return 0;
+std::size_t linear_backward_data_workspace(const Context& context, const LinearShape&, DType) {
+    return context.cublaslt == nullptr ? 0 : vendor_bytes + vendor_alignment;
 }
-std::size_t linear_backward_weights_workspace(const Context&, const LinearShape& shape, DType) {
+std::size_t linear_backward_weights_workspace(const Context& context, const LinearShape& shape, DType) {
     WorkspaceCarver weight_carver, bias_carver;
     weight_carver.take<float>(product_partials(shape));
     const ColumnSumsCuda sums(bias_carver, shape.rows, shape.out_features);
-    return std::max(weight_carver.used(), bias_carver.used());
+    const std::size_t vendor = context.cublaslt == nullptr ? 0 : vendor_bytes + vendor_alignment;
+    return std::max({weight_carver.used(), bias_carver.used(), vendor});
 }
 
 }  // namespace cuda

@@ -7,7 +7,7 @@
 //
 // x [M, K], y and residual [M, N] with a pitch from row to row; w [N, K] dense; bias [N].
 // The floor: 2*M*N*K floating-point operations, or the bytes of w when M is small.
-// Bitwise: a row's result does not depend on M, nor on the number of threads.
+// Bitwise: a row's result does not depend on M, nor on the number of threads; on CUDA see below.
 
 #include <cstddef>
 #include <cstdint>
@@ -91,8 +91,13 @@ std::size_t linear_backward_weights_workspace(const Context&, const LinearShape&
 /// (M) into pieces, by shape alone: so the bits of a row of y and dx do not depend on M in either version. Tiled fetches x
 /// ceil(N / 64) times and w ceil(M / 128) times, mostly from the L2 cache; db takes another reading of dy. Rows that do not
 /// start on 16 bytes are fetched element by element in the same launch.
+/// vendor is cuBLASLt, for a context that has its handle and where the library has an algorithm: strict float32 (vendor_tf32: with
+/// factors rounded to TF32), no sums by atomics. Its algorithm depends on the sizes, and so, within rounding, do the bits of a
+/// row. It adds a bias rounded to bfloat16 to a result in bfloat16, and sums db in float32 where it makes it beside dw. `best` is
+/// vendor from 4 Mi multiplications on where the context has the handle, else tiled.
 namespace cuda {
-inline constexpr Version linear_versions[] = {Version::naive, Version::tiled};
+inline constexpr Version linear_versions[] = {Version::naive, Version::tiled, Version::vendor,
+                                              Version::vendor_tf32};
 void linear_forward(const Context&, const LinearForward<float>&, Version = Version::best);
 void linear_forward(const Context&, const LinearForward<bfloat16>&, Version = Version::best);
 void linear_backward_data(const Context&, const LinearBackwardData<float>&, Version = Version::best);

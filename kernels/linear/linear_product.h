@@ -3,6 +3,7 @@
 // compute. Nothing else includes this.
 
 #include <cstdint>
+#include <span>
 #include <type_traits>
 
 #include "kernels/linear/linear.h"
@@ -96,5 +97,12 @@ void product_tiled(const Context& context, const Product<T, op>& product, float*
 
 /// Floats of scratch for the pieces of the weights' gradient.
 std::size_t product_partials(const LinearShape& shape);
+
+/// The product by cuBLASLt (linear_vendor.cpp), without `product.bias`. `vector`, of `columns` or `rows` elements: in forward the
+/// bias in y's type, in backward_weights where the bias gradient is to be stored, or null. False, with nothing done, where the
+/// context has no handle or the library no algorithm. `workspace` starts on 256 bytes.
+template <class T, Operation op>
+bool product_vendor(const Context& context, const Product<T, op>& product, const void* vector, bool tf32,
+                    std::span<std::byte> workspace);
 
 }  // namespace ito::kernels::linear_detail
