@@ -16,6 +16,7 @@ template <class T>
 Case layer_case(const char* kernel, const Model& model, const LinearShape& s, std::size_t weight_bytes) {
     Case c = describe<T>(kernel, model, fmt::format("{}x{}->{}", s.rows, s.in_features, s.out_features),
                          s.rows * s.out_features, 0, cuda::linear_versions);
+    if (dtype_of<T> != DType::float32) c.versions = c.versions.first(c.versions.size() - 1);  // no TF32
     c.floor_bytes = static_cast<double>(s.rows * (s.in_features + s.out_features)) * sizeof(T) +
                     static_cast<double>(s.in_features * s.out_features) * static_cast<double>(weight_bytes);
     return c;
