@@ -278,6 +278,40 @@ TYPED_TEST(LinearCuda, TheLibraryIsCalledOncePerProduct) {
     EXPECT_EQ(this->plans_.size(), plans) << "the algorithm is chosen once for a shape";
 }
 
+/// A training step is captured once and replayed with other numbers behind the same pointers.
+TYPED_TEST(LinearCuda, CanBeCapturedAndReplayed) {
+    using T = TypeParam;
+    const LinearShape shape{70, 40, 48};
+    Data<T> d(shape, 0), other(shape, 0);
+    other.grad_y.fill_normal(17);
+    this->for_each_version([&](Version version) {
+        const OnDevice<T> grad_y(d.grad_y), weight(d.weight), grad_x(d.grad_x);
+        const Context context =
+            this->scratch(cuda::linear_backward_data_workspace(this->machine(), shape, dtype_of<T>));
+        auto* const stream = static_cast<cudaStream_t>(context.stream.handle);
+        const LinearBackwardData<T> args{shape,         grad_y.data(), d.grad_y.pitch(),
+                                         weight.data(), grad_x.data(), d.grad_x.pitch()};
+        cuda::linear_backward_data(context, args, version);
+        cudaGraph_t captured = nullptr;
+        check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), "cudaStreamBeginCapture");
+        cuda::linear_backward_data(context, args, version);
+        check_cuda(cudaStreamEndCapture(stream, &captured), "cudaStreamEndCapture");
+        const ito::cuda::Graph graph(captured);
+        cudaGraphExec_t made = nullptr;
+        check_cuda(cudaGraphInstantiate(&made, graph.get(), 0), "cudaGraphInstantiate");
+        const ito::cuda::GraphExec replay(made);
+        this->synchronize();
+        check_cuda(cudaMemcpy(grad_y.data(), other.grad_y.data(),
+                              static_cast<std::size_t>(shape.rows * shape.out_features) * sizeof(T),
+                              cudaMemcpyHostToDevice),
+                   "cudaMemcpy");
+        check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+        check_cuda(cudaGraphLaunch(replay.get(), stream), "cudaGraphLaunch");
+        this->backward_data(other, false, version);
+        EXPECT_TRUE(bitwise_equal(grad_x.back(), other.grad_x));
+    });
+}
+
 /// `best` takes the library for large products, the tiled version where there is no handle.
 TYPED_TEST(LinearCuda, BestIsTheLibraryOrTiled) {
     using T = TypeParam;
