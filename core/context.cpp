@@ -62,6 +62,11 @@ const kernels::Context& context_of(Device device, std::size_t workspace_bytes) {
                            : cuda::context(device.index, workspace_bytes);
 }
 
+const kernels::Context& product_context_of(Device device, std::size_t workspace_bytes) {
+    return device.is_cpu() ? cpu_context().reserve(workspace_bytes)
+                           : cuda::product_context(device.index, workspace_bytes);
+}
+
 void set_threads(int threads) {
     require(threads >= 1 && threads <= 1024, "threads: {} is out of range; expected 1 to 1024", threads);
     cpu_context().context_.threads = threads;

@@ -14,6 +14,10 @@ namespace ito {
 /// current one.
 const kernels::Context& context_of(Device device, std::size_t workspace_bytes = 0);
 
+/// The same for ops that multiply matrices: on CUDA with the handle of cuBLASLt where that library can be loaded. Where it cannot,
+/// the hand-written products run.
+const kernels::Context& product_context_of(Device device, std::size_t workspace_bytes = 0);
+
 /// CPU threads that kernels use; at first all that the process may run on. Results do not depend on it.
 void set_threads(int threads);
 int threads();

@@ -47,6 +47,9 @@ class Memory {
     /// The launches need a workspace of at least `bytes`; all share one.
     void workspace(std::size_t bytes) { workspace_ = bytes > workspace_ ? bytes : workspace_; }
 
+    /// The machine's handles of libraries, for the functions that state a workspace.
+    kernels::Context machine;
+
     std::size_t used() const { return used_; }
     std::size_t workspace() const { return workspace_; }
 

@@ -52,7 +52,7 @@ Json timed(const Case& c, const Timing& timing, double copy) {
 }
 
 void print_head(bool counts) {
-    fmt::print("{:44} {:10} ", "kernel", "version");
+    fmt::print("{:48} {:11} ", "kernel", "version");
     if (counts) {
         fmt::print("{:>12} {:>13} {:>12} {:>13} {:>9} {:>13}\n", "unique/floor", "sectors/floor",
                    "sectors/load", "sectors/store", "conflicts", "instr/element");
@@ -62,7 +62,7 @@ void print_head(bool counts) {
 }
 
 void print_row(const Case& c, Version version, const Json& row) {
-    fmt::print("{:44} {:10} ", c.name(), name_of(version));
+    fmt::print("{:48} {:11} ", c.name(), name_of(version));
     const auto number = [&](const char* key) { return row.at(key).get<double>(); };
     if (row.contains("not_run")) {
         fmt::print("{}\n", row.at("not_run").get<std::string>());

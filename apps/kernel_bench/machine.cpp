@@ -39,8 +39,14 @@ int parse_index(const std::string& device) {
 
 }  // namespace
 
-Prepared::Prepared(const Case& measured, std::size_t cache_bytes, cudaStream_t stream) {
+Prepared::Prepared(const Case& measured, std::size_t cache_bytes, cudaStream_t stream,
+                   cublasLtHandle_t cublaslt)
+    : plans_(std::make_unique<kernels::PlanCache>()) {
+    context_.stream.handle = stream;
+    context_.cublaslt = cublaslt;
+    context_.plans = plans_.get();
     Memory sizes;
+    sizes.machine = context_;
     measured.prepare(sizes);
     std::size_t free = 0, total = 0;
     check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
@@ -49,10 +55,10 @@ Prepared::Prepared(const Case& measured, std::size_t cache_bytes, cudaStream_t s
     const std::size_t count = std::clamp<std::size_t>(free / 2 / footprint, 1, std::min(wanted, most_nodes));
     memory_ = allocate(count * sizes.used());
     workspace_ = allocate(sizes.workspace());
-    context_.stream.handle = stream;
     context_.workspace = {workspace_.get(), sizes.workspace()};
     for (std::size_t i = 0; i < count; ++i) {
         Memory memory(memory_.get() + i * sizes.used());
+        memory.machine = context_;
         launches_.push_back(measured.prepare(memory));
     }
     // Copies from pageable memory may return before the device has the data.
@@ -74,6 +80,11 @@ Machine::Machine(const std::string& device) {
     name_ = properties.name;
     l2_bytes_ = static_cast<std::size_t>(properties.l2CacheSize);
     stream_ = cuda::make_stream();
+    try {
+        cublaslt_ = cuda::make_cublaslt();
+    } catch (const Error&) {
+        cudaGetLastError();  // the versions that need it are not run, and say so
+    }
 }
 
 bool Machine::counts() const {
@@ -81,7 +92,7 @@ bool Machine::counts() const {
 }
 
 Prepared Machine::prepare(const Case& measured, std::size_t cache_bytes) const {
-    return Prepared(measured, cache_bytes, stream_.get());
+    return Prepared(measured, cache_bytes, stream_.get(), cublaslt_.get());
 }
 
 void Machine::try_once(const Prepared& prepared, Version version) const {

@@ -10,6 +10,8 @@
 
 #include "apps/kernel_bench/cases.h"
 #include "core/cuda/handles.h"
+#include "core/cuda/vendor.h"
+#include "kernels/runtime/plan_cache.h"
 
 namespace ito::apps::kernel_bench {
 
@@ -34,13 +36,15 @@ using DeviceMemory = std::unique_ptr<std::byte, FreeMemory>;
 /// A case's arguments so many times that going through them leaves nothing of the first in the L2 cache.
 class Prepared {
   public:
-    Prepared(const Case& measured, std::size_t cache_bytes, cudaStream_t stream);
+    /// `cublaslt`: null where that library is not there.
+    Prepared(const Case& measured, std::size_t cache_bytes, cudaStream_t stream, cublasLtHandle_t cublaslt);
 
     std::size_t size() const { return launches_.size(); }
     void launch(std::size_t i, kernels::Version version) const { launches_[i % size()](context_, version); }
 
   private:
     DeviceMemory memory_, workspace_;
+    std::unique_ptr<kernels::PlanCache> plans_;
     kernels::Context context_;
     std::vector<Launch> launches_;
 };
@@ -70,6 +74,7 @@ class Machine {
                       std::int64_t repeats) const;
 
     cuda::Stream stream_;
+    cuda::CublasLt cublaslt_;
     std::string name_;
     std::size_t l2_bytes_ = 0;
 };

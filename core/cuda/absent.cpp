@@ -36,6 +36,9 @@ const kernels::Context& context(int index, std::size_t) {
 const kernels::Context& vendor_context(int index, std::size_t) {
     refuse(index);
 }
+const kernels::Context& product_context(int index, std::size_t) {
+    refuse(index);
+}
 void copy_to_device(int index, void*, const void*, std::size_t) {
     refuse(index);
 }

@@ -40,6 +40,19 @@ class DeviceContext {
         context_.workspace = {};
     }
 
+    /// Asked once: a library that is not there is looked for in many folders.
+    void try_cublaslt() {
+        if (cublaslt_ || tried_cublaslt_) return;
+        tried_cublaslt_ = true;
+        try {
+            cublaslt_ = make_cublaslt();
+        } catch (const Error&) {  // the hand-written products run instead
+            cudaGetLastError();   // or the next launch, whose check reads it, would be blamed
+            return;
+        }
+        context_.cublaslt = cublaslt_.get();
+    }
+
     void make_vendor_handles() {
         if (!cublaslt_) cublaslt_ = make_cublaslt();
         if (!cudnn_) cudnn_ = make_cudnn(stream_.get());
@@ -55,6 +68,7 @@ class DeviceContext {
     Stream stream_;
     Staging staging_;
     CublasLt cublaslt_;
+    bool tried_cublaslt_ = false;
     Cudnn cudnn_;
     kernels::PlanCache plans_;
     std::shared_ptr<Allocator> allocator_;
@@ -92,6 +106,11 @@ const kernels::Context& context(int index, std::size_t workspace_bytes) {
 
 const kernels::Context& vendor_context(int index, std::size_t workspace_bytes) {
     device_context(index).make_vendor_handles();
+    return device_context(index).reserve(workspace_bytes);
+}
+
+const kernels::Context& product_context(int index, std::size_t workspace_bytes) {
+    device_context(index).try_cublaslt();
     return device_context(index).reserve(workspace_bytes);
 }
 

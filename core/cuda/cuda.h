@@ -41,6 +41,9 @@ const kernels::Context& context(int index, std::size_t workspace_bytes);
 /// The same with the handles of cuBLASLt and cuDNN, made at the first call.
 const kernels::Context& vendor_context(int index, std::size_t workspace_bytes);
 
+/// The same with the handle of cuBLASLt, if that library can be loaded and starts; asked once.
+const kernels::Context& product_context(int index, std::size_t workspace_bytes);
+
 /// Copies on the device's stream. To the device: `from` has been read when the call returns, the copy itself may still
 /// be under way. To the host: waits for it.
 void copy_to_device(int index, void* to, const void* from, std::size_t bytes);

@@ -55,6 +55,53 @@ cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
 cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
     ITO_FORWARD(cublaslt, cublasLtDestroy, handle);
 }
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType type, uint64_t rows,
+                                          uint64_t columns, int64_t leading) {
+    ITO_FORWARD(cublaslt, cublasLtMatrixLayoutCreate, layout, type, rows, columns, leading);
+}
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
+    ITO_FORWARD(cublaslt, cublasLtMatrixLayoutDestroy, layout);
+}
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* operation, cublasComputeType_t compute,
+                                        cudaDataType_t scale) {
+    ITO_FORWARD(cublaslt, cublasLtMatmulDescCreate, operation, compute, scale);
+}
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t operation) {
+    ITO_FORWARD(cublaslt, cublasLtMatmulDescDestroy, operation);
+}
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t operation,
+                                              cublasLtMatmulDescAttributes_t attribute, const void* value,
+                                              size_t bytes) {
+    ITO_FORWARD(cublaslt, cublasLtMatmulDescSetAttribute, operation, attribute, value, bytes);
+}
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
+    ITO_FORWARD(cublaslt, cublasLtMatmulPreferenceCreate, preference);
+}
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
+    ITO_FORWARD(cublaslt, cublasLtMatmulPreferenceDestroy, preference);
+}
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
+                                                    cublasLtMatmulPreferenceAttributes_t attribute,
+                                                    const void* value, size_t bytes) {
+    ITO_FORWARD(cublaslt, cublasLtMatmulPreferenceSetAttribute, preference, attribute, value, bytes);
+}
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation,
+                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                              cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                              cublasLtMatmulPreference_t preference, int requested,
+                                              cublasLtMatmulHeuristicResult_t results[], int* returned) {
+    ITO_FORWARD(cublaslt, cublasLtMatmulAlgoGetHeuristic, handle, operation, a, b, c, d, preference,
+                requested, results, returned);
+}
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation, const void* alpha,
+                              const void* a_data, cublasLtMatrixLayout_t a, const void* b_data,
+                              cublasLtMatrixLayout_t b, const void* beta, const void* c_data,
+                              cublasLtMatrixLayout_t c, void* d_data, cublasLtMatrixLayout_t d,
+                              const cublasLtMatmulAlgo_t* algorithm, void* workspace, size_t workspace_bytes,
+                              cudaStream_t stream) {
+    ITO_FORWARD(cublaslt, cublasLtMatmul, handle, operation, alpha, a_data, a, b_data, b, beta, c_data, c,
+                d_data, d, algorithm, workspace, workspace_bytes, stream);
+}
 cudnnStatus_t cudnnCreate(cudnnHandle_t* handle) {
     ITO_FORWARD(cudnn, cudnnCreate, handle);
 }

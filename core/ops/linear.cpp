@@ -20,7 +20,7 @@ struct LinearNode final : autograd::Node {
     const char* name() const override { return "Linear"; }
 
     void backward(Gradient gradient, std::span<GradientSlot> inputs) override {
-        dispatch_cpu_float(name(), dtype(), [&]<class T>() { backward_as<T>(gradient, inputs); });
+        dispatch_float(name(), device(), dtype(), [&]<class T>() { backward_as<T>(gradient, inputs); });
         inputs[3].give(std::move(gradient));  // the residual's gradient is the output's
     }
 
@@ -45,23 +45,23 @@ struct LinearNode final : autograd::Node {
                 args.accumulate_bias = inputs[2].accumulates();
                 args.grad_bias = inputs[2].buffer().template data<Master>();
             }
-            const auto bytes = ITO_LAUNCH_CPU(device, linear_backward_weights_workspace, context_of(device),
-                                              geometry, dtype_of<T>);
-            ITO_LAUNCH_CPU(device, linear_backward_weights, context_of(device, bytes), args);
+            const auto bytes = ITO_LAUNCH(device, linear_backward_weights_workspace,
+                                          product_context_of(device), geometry, dtype_of<T>);
+            ITO_LAUNCH(device, linear_backward_weights, product_context_of(device, bytes), args);
         }
         if (inputs[0].wanted()) {
             const bool accumulate = inputs[0].accumulates();
             const Tensor dx = inputs[0].buffer();
-            const auto bytes = ITO_LAUNCH_CPU(device, linear_backward_data_workspace, context_of(device),
-                                              geometry, dtype_of<T>);
-            ITO_LAUNCH_CPU(device, linear_backward_data, context_of(device, bytes),
-                           kernels::LinearBackwardData<T>{.shape = geometry,
-                                                          .grad_y = dy.data<T>(),
-                                                          .grad_y_pitch = dy.rows().pitch,
-                                                          .weight = w.data<T>(),
-                                                          .grad_x = dx.data<T>(),
-                                                          .grad_x_pitch = dx.rows().pitch,
-                                                          .accumulate = accumulate});
+            const auto bytes = ITO_LAUNCH(device, linear_backward_data_workspace, product_context_of(device),
+                                          geometry, dtype_of<T>);
+            ITO_LAUNCH(device, linear_backward_data, product_context_of(device, bytes),
+                       kernels::LinearBackwardData<T>{.shape = geometry,
+                                                      .grad_y = dy.data<T>(),
+                                                      .grad_y_pitch = dy.rows().pitch,
+                                                      .weight = w.data<T>(),
+                                                      .grad_x = dx.data<T>(),
+                                                      .grad_x_pitch = dx.rows().pitch,
+                                                      .accumulate = accumulate});
         }
     }
 
@@ -93,7 +93,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
                             .in_features = weight.dim(1),
                             .out_features = weight.dim(0)};
     Tensor y = Tensor::empty(out, x.dtype(), x.device());
-    dispatch_cpu_float("linear", x.dtype(), [&]<class T>() {
+    dispatch_float("linear", x.device(), x.dtype(), [&]<class T>() {
         kernels::LinearForward<T> args{.shape = shape,
                                        .x = input.data<T>(),
                                        .x_pitch = input.rows().pitch,
@@ -106,9 +106,9 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
             args.residual = add.data<T>();
             args.residual_pitch = add.rows().pitch;
         }
-        const auto bytes =
-            ITO_LAUNCH_CPU(x.device(), linear_forward_workspace, context_of(x.device()), shape, x.dtype());
-        ITO_LAUNCH_CPU(x.device(), linear_forward, context_of(x.device(), bytes), args);
+        const auto bytes = ITO_LAUNCH(x.device(), linear_forward_workspace, product_context_of(x.device()),
+                                      shape, x.dtype());
+        ITO_LAUNCH(x.device(), linear_forward, product_context_of(x.device(), bytes), args);
     });
     return autograd::record("linear", y, {x, weight, bias, residual}, [&] {
         auto node = std::make_shared<LinearNode>();

@@ -7,13 +7,14 @@
 //
 // x [M, K], y and residual [M, N] with a pitch from row to row; w [N, K] dense; bias [N].
 // The floor: 2*M*N*K floating-point operations, or the bytes of w when M is small.
-// Bitwise: a row's result does not depend on M, nor on the number of threads.
+// Bitwise: a row's result does not depend on M, nor on the number of threads; on CUDA see below.
 
 #include <cstddef>
 #include <cstdint>
 
 #include "kernels/runtime/context.h"
 #include "kernels/runtime/dtype.h"
+#include "kernels/runtime/version.h"
 
 namespace ito::kernels {
 
@@ -83,5 +84,31 @@ std::size_t linear_forward_workspace(const Context&, const LinearShape& shape, D
 std::size_t linear_backward_data_workspace(const Context&, const LinearShape& shape, DType type);
 std::size_t linear_backward_weights_workspace(const Context&, const LinearShape& shape, DType type);
 }  // namespace cpu
+
+/// float32 and bfloat16, summed in float32; dw and db of bfloat16 are float32. Versions: naive (one thread a result) and tiled
+/// (tiles of 128x64 or 64x32 results a block, of which each factor's elements are fetched once; float32 by fused multiply-adds,
+/// bfloat16 on the tensor cores). Both add the terms of a result in the order of the reduced index, tiled cuts only that of dw
+/// (M) into pieces, by shape alone: so the bits of a row of y and dx do not depend on M in either version. Tiled fetches x
+/// ceil(N / 64) times and w ceil(M / 128) times, mostly from the L2 cache; db takes another reading of dy. Rows that do not
+/// start on 16 bytes are fetched element by element in the same launch.
+/// vendor is cuBLASLt, for a context that has its handle and where the library has an algorithm: strict float32 (vendor_tf32: with
+/// factors rounded to TF32), no sums by atomics. Its algorithm depends on the sizes, and so, within rounding, do the bits of a
+/// row. It adds a bias rounded to bfloat16 to a result in bfloat16, and sums db in float32 where it makes it beside dw. `best` is
+/// vendor from 4 Mi multiplications on where the context has the handle, else tiled.
+namespace cuda {
+inline constexpr Version linear_versions[] = {Version::naive, Version::tiled, Version::vendor,
+                                              Version::vendor_tf32};
+void linear_forward(const Context&, const LinearForward<float>&, Version = Version::best);
+void linear_forward(const Context&, const LinearForward<bfloat16>&, Version = Version::best);
+void linear_backward_data(const Context&, const LinearBackwardData<float>&, Version = Version::best);
+void linear_backward_data(const Context&, const LinearBackwardData<bfloat16>&, Version = Version::best);
+void linear_backward_weights(const Context&, const LinearBackwardWeights<float>&, Version = Version::best);
+void linear_backward_weights(const Context&, const LinearBackwardWeights<bfloat16>&, Version = Version::best);
+
+/// Bytes of scratch for any of the versions.
+std::size_t linear_forward_workspace(const Context&, const LinearShape& shape, DType type);
+std::size_t linear_backward_data_workspace(const Context&, const LinearShape& shape, DType type);
+std::size_t linear_backward_weights_workspace(const Context&, const LinearShape& shape, DType type);
+}  // namespace cuda
 
 }  // namespace ito::kernels

@@ -7,12 +7,15 @@
 namespace ito::kernels {
 
 enum class Version : std::uint8_t {
-    best,        ///< what the launcher holds for the fastest at these sizes
-    naive,       ///< as one writes it first: one element a thread, one launch for each step of the formula
-    vectorized,  ///< 16 bytes a thread and access
-    fused,       ///< everything in one launch, intermediate values in registers or shared memory
-    resident,    ///< fused, the data read once and held in shared memory between the passes
-    streamed,    ///< fused, the data read again in the second pass: for what does not fit on the chip
+    best,         ///< what the launcher holds for the fastest at these sizes
+    naive,        ///< as one writes it first: one element a thread, one launch for each step of the formula
+    vectorized,   ///< 16 bytes a thread and access
+    fused,        ///< everything in one launch, intermediate values in registers or shared memory
+    resident,     ///< fused, the data read once and held in shared memory between the passes
+    streamed,     ///< fused, the data read again in the second pass: for what does not fit on the chip
+    tiled,        ///< a matrix product in tiles held in shared memory and registers
+    vendor,       ///< NVIDIA's library, in float32 strictly
+    vendor_tf32,  ///< the same with float32 factors rounded to TF32, 10 bits of the fraction
 };
 
 constexpr const char* name_of(Version version) {
@@ -29,6 +32,12 @@ constexpr const char* name_of(Version version) {
             return "resident";
         case Version::streamed:
             return "streamed";
+        case Version::tiled:
+            return "tiled";
+        case Version::vendor:
+            return "vendor";
+        case Version::vendor_tf32:
+            return "vendor_tf32";
     }
     return "?";
 }

@@ -6,6 +6,7 @@
 
 #include "core/context.h"
 #include "core/cuda/cuda.h"
+#include "core/ops/linear.h"
 #include "core/tensor.h"
 #include "tests/support/cuda_machine.h"
 #include "tests/support/expect_error.h"
@@ -69,6 +70,25 @@ TEST_F(CudaDevice, VendorLibrariesThatCannotStartSaySo) {
         GTEST_SKIP() << "needs the virtual GPU";
     expect_error([] { cuda::vendor_context(0, 0); }, {"cuDNN cannot start"});
     cudaGetLastError();
+}
+
+TEST_F(CudaDevice, ProductsDoWithoutCublasLt) {
+    const auto product = [] {  // large enough for the library
+        const Tensor x = Tensor::full({256, 128}, 1, DType::float32, Device::cuda());
+        return ops::linear(x, Tensor::full({128, 128}, 0.5, DType::float32, Device::cuda()))
+            .to_vector<float>();
+    };
+    const std::vector<float> expected(256 * 128, 64);
+    cuda::release_all();  // the handle may exist already
+    EXPECT_EQ(product(), expected);
+    EXPECT_NE(product_context_of(Device::cuda()).cublaslt, nullptr);
+    EXPECT_EQ(context_of(Device::cuda()).cudnn, nullptr) << "which products do not need";
+    cuda::release_all();
+    if (!testing::fail_next("cublasLtCreate", 1, cudaErrorMemoryAllocation))
+        GTEST_SKIP() << "needs the virtual GPU";
+    EXPECT_EQ(product(), expected);
+    EXPECT_EQ(product_context_of(Device::cuda()).cublaslt, nullptr) << "asked once";
+    cuda::release_all();
 }
 
 TEST_F(CudaDevice, ReleaseAllGivesBackWhatIsMadeAgainWhenAskedFor) {

@@ -100,6 +100,18 @@ TEST_F(CudaOps, GroupNorm) {
             {{2, 5, 5, 16}, {16}, {16}, {2, 16}, {2, 32}}, 5e-6);
 }
 
+TEST_F(CudaOps, Linear) {
+    const auto layer = [](auto& x) {
+        // Beside bfloat16 the offset is float32.
+        const Tensor bias = x[2].dtype() == DType::bfloat16 ? x[2].to(DType::float32) : x[2];
+        return ops::linear(x[0], x[1], bias, x[3]);
+    };
+    expect_like_cpu(layer, {{2, 9, 20}, {28, 20}, {28}, {2, 9, 28}});
+    // Rows of a slice, and a weight that two layers share: its gradient is accumulated.
+    expect_like_cpu([](auto& x) { return ops::linear(ops::linear(ops::slice(x[0], 1, 3, 12), x[1]), x[1]); },
+                    {{7, 19}, {12, 12}});
+}
+
 TEST_F(CudaOps, Upsample) {
     expect_like_cpu([](auto& x) { return ops::upsample_nearest(x[0]); }, {{2, 3, 5, 4}});
 }
@@ -190,9 +202,9 @@ TEST_F(CudaOps, RefuseWhatHasNoKernel) {
     expect_error([&] { ops::linear(y, Tensor::zeros({4, 3})); }, {"linear", "cuda:0", "cpu"});
     expect_error(
         [&] {
-            ops::linear(y, Tensor::zeros({4, 3}, DType::float32, device));
+            ops::linear(x, Tensor::zeros({4, 3}, DType::float64, device));
         },
-        {"linear", "does not run on cuda:0 yet", "cpu"});
+        {"linear", "float32 or bfloat16 on cuda:0", "float64"});
 }
 
 }  // namespace

@@ -114,5 +114,7 @@ void enable_counters(bool on);
 std::vector<Counters> counters();  // one entry per kernel that ran while counting was on
 void reset_counters();
 std::string counters_table();
+// For stand-ins of library calls: adds what one call did, if counting is on.
+void count_library_call(const Counters& call);
 
 }  // namespace vgpu

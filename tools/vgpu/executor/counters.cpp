@@ -63,6 +63,20 @@ void reset_counters() {
     all_counters().clear();
 }
 
+void count_library_call(const Counters& call) {
+    if (!enabled()) {
+        return;
+    }
+    const std::lock_guard lock(mutex);
+    Counters& sum = all_counters()[{call.kernel, 0}];
+    sum.kernel = call.kernel;
+    sum.launches += call.launches;
+    sum.bytes_read += call.bytes_read;
+    sum.bytes_written += call.bytes_written;
+    sum.unique_bytes_read += call.unique_bytes_read;
+    sum.unique_bytes_written += call.unique_bytes_written;
+}
+
 std::string counters_table() {
     std::string out;
     char line[512];

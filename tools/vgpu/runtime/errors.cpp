@@ -221,6 +221,7 @@ void destroy_everything() {
     s.execs.clear();
     s.cublaslt.clear();
     s.cudnn.clear();
+    s.lt_descriptors.clear();
     s.orphans.clear();
     s.per_thread.clear();
     s.legacy = nullptr;

@@ -66,6 +66,10 @@ std::vector<Leak> leaks() {
     for (std::size_t i = 0; i < s.cublaslt.values().size(); ++i) {
         add(list, "cuBLASLt handle", 0, "cublasLtCreate");
     }
+    for (const auto& [handle, descriptor] : s.lt_descriptors.values()) {
+        const char* const kinds[] = {"a matrix layout", "an operation", "a preference"};
+        add(list, "cuBLASLt descriptor", 0, kinds[static_cast<int>(descriptor->kind)]);
+    }
     for (std::size_t i = 0; i < s.cudnn.values().size(); ++i) {
         add(list, "cuDNN handle", 0, "cudnnCreate");
     }

@@ -96,6 +96,22 @@ struct VendorHandle {
     cudaStream_t stream = nullptr;
 };
 
+// A descriptor of cuBLASLt, as the program described it.
+struct LtDescriptor {
+    enum class Kind { layout, operation, preference };
+    Kind kind = Kind::layout;
+    int type = 0;     // of a layout's elements, of an operation's scales
+    int compute = 0;  // an operation's cublasComputeType_t
+    std::uint64_t rows = 0, columns = 0;
+    std::int64_t leading = 0;
+    std::map<int, std::uint64_t> attributes;
+
+    std::uint64_t get(int attribute, std::uint64_t otherwise) const {
+        const auto found = attributes.find(attribute);
+        return found == attributes.end() ? otherwise : found->second;
+    }
+};
+
 // Handles are numbers that never come back, so that a destroyed handle is recognised.
 template <class T>
 class HandleTable {
@@ -156,6 +172,7 @@ struct State {
     HandleTable<GraphExec> execs{"executable graph", 0x54};
     HandleTable<VendorHandle> cublaslt{"cuBLASLt", 0x55};
     HandleTable<VendorHandle> cudnn{"cuDNN", 0x56};
+    HandleTable<LtDescriptor> lt_descriptors{"cuBLASLt descriptor", 0x57};
     std::shared_ptr<Stream> legacy;
     std::map<std::thread::id, std::shared_ptr<Stream>> per_thread;
     std::vector<std::shared_ptr<Capture>> captures;  // those that have not ended

@@ -1,5 +1,4 @@
-// Stand-ins for the calls of cuBLASLt and cuDNN that programs make before they compute: handles and their streams.
-#include <cublasLt.h>
+// Stand-ins for the calls of cuDNN that programs make before they compute: handles and their streams.
 #include <cudnn.h>
 
 #include <memory>
@@ -11,19 +10,6 @@ using vgpu::detail::state;
 using vgpu::detail::VendorHandle;
 
 namespace {
-
-cublasStatus_t cublas_status(cudaError_t error) {
-    switch (error) {
-        case cudaSuccess:
-            return CUBLAS_STATUS_SUCCESS;
-        case cudaErrorInvalidResourceHandle:
-            return CUBLAS_STATUS_NOT_INITIALIZED;
-        case cudaErrorMemoryAllocation:
-            return CUBLAS_STATUS_ALLOC_FAILED;
-        default:
-            return CUBLAS_STATUS_INTERNAL_ERROR;
-    }
-}
 
 cudnnStatus_t cudnn_status(cudaError_t error) {
     switch (error) {
@@ -41,21 +27,6 @@ cudnnStatus_t cudnn_status(cudaError_t error) {
 }  // namespace
 
 extern "C" {
-
-cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
-    return cublas_status(api("cublasLtCreate", [&] {
-        *handle = static_cast<cublasLtHandle_t>(state().cublaslt.insert(std::make_shared<VendorHandle>()));
-        return cudaSuccess;
-    }));
-}
-
-cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
-    return cublas_status(api("cublasLtDestroy", [&] {
-        if (!state().cublaslt.find(handle, "cublasLtDestroy")) return cudaErrorInvalidResourceHandle;
-        state().cublaslt.erase(handle);
-        return cudaSuccess;
-    }));
-}
 
 cudnnStatus_t cudnnCreate(cudnnHandle_t* handle) {
     return cudnn_status(api("cudnnCreate", [&] {

@@ -1,0 +1,74 @@
+#include "kernels/linear/linear.h"
+
+#include <fmt/format.h>
+
+#include <string>
+
+#include "apps/kernel_bench/cases.h"
+
+namespace ito::apps::kernel_bench {
+namespace {
+
+using namespace kernels;
+
+/// The least that a layer of this shape reads and writes: x, w and y or their gradients, each once.
+template <class T>
+Case layer_case(const char* kernel, const Model& model, const LinearShape& s, std::size_t weight_bytes) {
+    Case c = describe<T>(kernel, model, fmt::format("{}x{}->{}", s.rows, s.in_features, s.out_features),
+                         s.rows * s.out_features, 0, cuda::linear_versions);
+    if (dtype_of<T> != DType::float32) c.versions = c.versions.first(c.versions.size() - 1);  // no TF32
+    c.floor_bytes = static_cast<double>(s.rows * (s.in_features + s.out_features)) * sizeof(T) +
+                    static_cast<double>(s.in_features * s.out_features) * static_cast<double>(weight_bytes);
+    return c;
+}
+
+template <class T>
+void add(std::vector<Case>& cases, const Model& model, const LinearShape& s) {
+    const std::int64_t in = s.rows * s.in_features, out = s.rows * s.out_features,
+                       weights = s.in_features * s.out_features;
+    const DType type = dtype_of<T>;
+    Case c = layer_case<T>("linear_forward", model, s, sizeof(T));
+    c.floor_bytes += static_cast<double>(s.out_features) * sizeof(float);  // the bias
+    c.prepare = [=](Memory& memory) -> Launch {
+        const T *x = memory.normal<T>(in), *weight = memory.normal<T>(weights);
+        const float* bias = memory.normal<float>(s.out_features);
+        memory.workspace(cuda::linear_forward_workspace(memory.machine, s, type));
+        const LinearForward<T> a{s,       x, s.in_features,         weight,        bias,
+                                 nullptr, 0, memory.output<T>(out), s.out_features};
+        return [a](const Context& context, Version v) { cuda::linear_forward(context, a, v); };
+    };
+    cases.push_back(c);
+    c = layer_case<T>("linear_backward_data", model, s, sizeof(T));
+    c.prepare = [=](Memory& memory) -> Launch {
+        const T *dy = memory.normal<T>(out), *weight = memory.normal<T>(weights);
+        memory.workspace(cuda::linear_backward_data_workspace(memory.machine, s, type));
+        const LinearBackwardData<T> a{s,    dy, s.out_features, weight, memory.output<T>(in), s.in_features,
+                                      false};
+        return [a](const Context& context, Version v) { cuda::linear_backward_data(context, a, v); };
+    };
+    cases.push_back(c);
+    c = layer_case<T>("linear_backward_weights", model, s, sizeof(float));
+    c.floor_bytes += static_cast<double>(s.out_features) * sizeof(float);
+    c.prepare = [=](Memory& memory) -> Launch {
+        const T *x = memory.normal<T>(in), *dy = memory.normal<T>(out);
+        memory.workspace(cuda::linear_backward_weights_workspace(memory.machine, s, type));
+        float *dw = memory.output<float>(weights), *db = memory.output<float>(s.out_features);
+        const LinearBackwardWeights<T> a{s, x, s.in_features, dy, s.out_features, dw, db, false, false};
+        return [a](const Context& context, Version v) { cuda::linear_backward_weights(context, a, v); };
+    };
+    cases.push_back(c);
+}
+
+// The time embedding's second layer, and the projections around the attention of the second activation from below.
+const Registration registration("linear", [](std::vector<Case>& cases, const Model& model) {
+    const std::int64_t time = model.time_channels;
+    const Layer& layer = model.layers[model.layers.size() - 2];
+    const LinearShape shapes[] = {{model.image.batch, time, time},
+                                  {layer.batch * layer.pixels(), layer.channels, 3 * layer.channels},
+                                  {layer.batch * layer.pixels(), layer.channels, layer.channels}};
+    for (const LinearShape& shape : shapes)
+        add<float>(cases, model, shape), add<bfloat16>(cases, model, shape);
+});
+
+}  // namespace
+}  // namespace ito::apps::kernel_bench

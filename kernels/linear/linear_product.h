@@ -1,0 +1,108 @@
+#pragma once
+// The one matrix product that each of the three CUDA launchers of linear.h is: what its naive, tiled and vendor versions
+// compute. Nothing else includes this.
+
+#include <cstdint>
+#include <span>
+#include <type_traits>
+
+#include "kernels/linear/linear.h"
+
+namespace ito::kernels::linear_detail {
+
+enum class Operation : std::uint8_t { forward, backward_data, backward_weights };
+
+constexpr const char* name_of(Operation op) {
+    return op == Operation::forward         ? "linear_forward"
+           : op == Operation::backward_data ? "linear_backward_data"
+                                            : "linear_backward_weights";
+}
+
+/// Whether element (i, r) of the first factor is a[i * a_pitch + r], with the reduced index r innermost, or
+/// a[r * a_pitch + i]; likewise for the second factor.
+constexpr bool a_by_rows(Operation op) {
+    return op != Operation::backward_weights;
+}
+constexpr bool b_by_rows(Operation op) {
+    return op == Operation::forward;
+}
+
+/// Weights' gradients are float32.
+template <class T, Operation op>
+using result_t = std::conditional_t<op == Operation::backward_weights, master_t<T>, T>;
+
+/// out[i, j] = sum over r of a(i, r) * b(j, r), then + addend[i, j], then + bias[j].
+template <class T, Operation op>
+struct Product {
+    using Result = result_t<T, op>;
+    std::int64_t rows = 0, columns = 0, reduced = 0;
+    const T* a = nullptr;
+    std::int64_t a_pitch = 0;
+    const T* b = nullptr;
+    std::int64_t b_pitch = 0;
+    const float* bias = nullptr;     ///< may be null
+    const Result* addend = nullptr;  ///< may be null, and may be `out`
+    std::int64_t addend_pitch = 0;
+    Result* out = nullptr;
+    std::int64_t out_pitch = 0;
+};
+
+template <class T>
+Product<T, Operation::forward> product_of(const LinearForward<T>& a) {
+    return {.rows = a.shape.rows,
+            .columns = a.shape.out_features,
+            .reduced = a.shape.in_features,
+            .a = a.x,
+            .a_pitch = a.x_pitch,
+            .b = a.weight,
+            .b_pitch = a.shape.in_features,
+            .bias = a.bias,
+            .addend = a.residual,
+            .addend_pitch = a.residual_pitch,
+            .out = a.y,
+            .out_pitch = a.y_pitch};
+}
+template <class T>
+Product<T, Operation::backward_data> product_of(const LinearBackwardData<T>& a) {
+    return {.rows = a.shape.rows,
+            .columns = a.shape.in_features,
+            .reduced = a.shape.out_features,
+            .a = a.grad_y,
+            .a_pitch = a.grad_y_pitch,
+            .b = a.weight,
+            .b_pitch = a.shape.in_features,
+            .addend = a.accumulate ? a.grad_x : nullptr,
+            .addend_pitch = a.grad_x_pitch,
+            .out = a.grad_x,
+            .out_pitch = a.grad_x_pitch};
+}
+template <class T>
+Product<T, Operation::backward_weights> product_of(const LinearBackwardWeights<T>& a) {
+    return {.rows = a.shape.out_features,
+            .columns = a.shape.in_features,
+            .reduced = a.shape.rows,
+            .a = a.grad_y,
+            .a_pitch = a.grad_y_pitch,
+            .b = a.x,
+            .b_pitch = a.x_pitch,
+            .addend = a.accumulate_weight ? a.grad_weight : nullptr,
+            .addend_pitch = a.shape.in_features,
+            .out = a.grad_weight,
+            .out_pitch = a.shape.in_features};
+}
+
+/// The hand-written product in tiles (linear_tiled.cu). `partial`: of product_partials(...) floats.
+template <class T, Operation op>
+void product_tiled(const Context& context, const Product<T, op>& product, float* partial);
+
+/// Floats of scratch for the pieces of the weights' gradient.
+std::size_t product_partials(const LinearShape& shape);
+
+/// The product by cuBLASLt (linear_vendor.cpp), without `product.bias`. `vector`, of `columns` or `rows` elements: in forward the
+/// bias in y's type, in backward_weights where the bias gradient is to be stored, or null. False, with nothing done, where the
+/// context has no handle or the library no algorithm. `workspace` starts on 256 bytes.
+template <class T, Operation op>
+bool product_vendor(const Context& context, const Product<T, op>& product, const void* vector, bool tf32,
+                    std::span<std::byte> workspace);
+
+}  // namespace ito::kernels::linear_detail
