@@ -12,6 +12,7 @@ enum class Version : std::uint8_t {
     vectorized,  ///< 16 bytes a thread and access
     fused,       ///< everything in one launch, intermediate values in registers or shared memory
     resident,    ///< fused, the data read once and held in shared memory between the passes
+    tiled,       ///< a matrix product in tiles held in shared memory and registers
     streamed,    ///< fused, the data read again in the second pass: for what does not fit on the chip
 };
 
@@ -27,6 +28,8 @@ constexpr const char* name_of(Version version) {
             return "fused";
         case Version::resident:
             return "resident";
+        case Version::tiled:
+            return "tiled";
         case Version::streamed:
             return "streamed";
     }
