@@ -169,13 +169,21 @@ TYPED_TEST(Conv2dCuda, BackwardWeightsMatchesFloat64) {
     });
 }
 
-// Enough blocks for tiles of 128x64, with odd ends; and pixels in several pieces.
-TYPED_TEST(Conv2dCuda, LargeProducts) {
-    this->expect_forward({make(1, 44, 46, 2, 480, 1, 1, 0, 0), 0}, Version::tiled);
-    this->expect_backward_data({make(1, 45, 43, 470, 3, 1, 2, 0, 0), 1}, Version::tiled);
+// Enough blocks for tiles of 128x64, with odd ends; 3x3 taps on and off 16 bytes.
+TYPED_TEST(Conv2dCuda, ForwardOfManyTiles) {
+    this->expect_forward({make(1, 44, 46, 5, 480, 3, 1, 1, 1), 3}, Version::tiled);
+    this->expect_forward({make(1, 89, 93, 8, 470, 3, 2, 0, 1), 0}, Version::tiled);
+}
+TYPED_TEST(Conv2dCuda, BackwardDataOfManyTiles) {
+    this->expect_backward_data({make(1, 45, 43, 470, 3, 3, 2, 1, 1), 1}, Version::tiled);
+    this->expect_backward_data({make(1, 44, 46, 472, 8, 3, 1, 1, 1), 0}, Version::tiled);
+}
+// Tiles of 128x64; and pixels in several pieces.
+TYPED_TEST(Conv2dCuda, BackwardWeightsOfManyTiles) {
     this->expect_backward_weights({make(1, 5, 6, 20, 70, 3, 1, 1, 1), 0}, Version::tiled);
-    this->expect_backward_weights({make(1, 5, 6, 9, 130, 3, 1, 1, 1), 1}, Version::tiled);
+    this->expect_backward_weights({make(2, 9, 6, 9, 130, 3, 2, 0, 1), 1}, Version::tiled);
     this->expect_backward_weights({make(3, 23, 22, 3, 5, 3, 1, 1, 1), 0}, Version::tiled);
+    this->expect_backward_weights({make(2, 24, 24, 8, 72, 3, 1, 1, 1), 0}, Version::tiled);
 }
 
 // The terms are added in one order, whatever the tile; and what lies outside an image adds nothing.
