@@ -178,12 +178,12 @@ TYPED_TEST(Conv2dCuda, BackwardDataOfManyTiles) {
     this->expect_backward_data({make(1, 45, 43, 470, 3, 3, 2, 1, 1), 1}, Version::tiled);
     this->expect_backward_data({make(1, 44, 46, 472, 8, 3, 1, 1, 1), 0}, Version::tiled);
 }
-// Tiles of 128x64; and pixels in several pieces.
+// Tiles of 128x64; and pixels in several pieces, one of which begins and ends within an image and a step.
 TYPED_TEST(Conv2dCuda, BackwardWeightsOfManyTiles) {
     this->expect_backward_weights({make(1, 5, 6, 20, 70, 3, 1, 1, 1), 0}, Version::tiled);
     this->expect_backward_weights({make(2, 9, 6, 9, 130, 3, 2, 0, 1), 1}, Version::tiled);
     this->expect_backward_weights({make(3, 23, 22, 3, 5, 3, 1, 1, 1), 0}, Version::tiled);
-    this->expect_backward_weights({make(2, 24, 24, 8, 72, 3, 1, 1, 1), 0}, Version::tiled);
+    this->expect_backward_weights({make(2, 25, 25, 8, 72, 3, 1, 1, 1), 0}, Version::tiled);
 }
 
 // The terms are added in one order, whatever the tile; and what lies outside an image adds nothing.
