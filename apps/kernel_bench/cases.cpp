@@ -94,15 +94,17 @@ std::string Layer::shape() const {
 
 std::vector<Model> models(bool reduced) {
     std::vector<Model> all{
-        {"mnist", {64, 28, 1}, {{64, 28, 32}, {64, 14, 64}, {64, 7, 128}}, 128, 1'623'169},
+        {"mnist", {64, 28, 1}, {{64, 28, 32}, {64, 14, 64}, {64, 7, 128}}, 128, 1'623'169, false},
         {"cifar10",
          {128, 32, 3},
          {{128, 32, 128}, {128, 32, 256}, {128, 16, 256}, {128, 4, 256}},
          512,
-         35'746'307},
+         35'746'307,
+         false},
     };
     if (!reduced) return all;
     for (Model& model : all) {
+        model.reduced = true;
         model.image.batch = 2;
         for (Layer& layer : model.layers) layer.batch = 2;
         model.parameters = model.parameters / 1000 * 5;

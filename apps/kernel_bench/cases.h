@@ -98,6 +98,7 @@ struct Model {
     std::vector<Layer> layers;   ///< activations, from the largest
     std::int64_t time_channels;  ///< of the time embedding
     std::int64_t parameters;
+    bool reduced = false;  ///< for the virtual GPU: convolutions take an eighth of the channels
 };
 
 /// A case that only lacks `prepare`.

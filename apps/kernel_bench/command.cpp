@@ -87,7 +87,8 @@ int run(const Options& options) {
     Json report{{"device", machine.name()}, {"virtual", counts}};
     double copy = 0;
     if (counts) {
-        report["sizes"] = "reduced: 2 images, 0.5 % of the parameters";
+        report["sizes"] =
+            "reduced: 2 images, 0.5 % of the parameters, an eighth of the channels of convolutions";
         if (!options.json)
             fmt::print("The virtual GPU as an {}: counters, no times. Sizes are {}.\n", machine.name(),
                        report["sizes"].get<std::string>());

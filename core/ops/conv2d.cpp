@@ -43,7 +43,7 @@ struct Conv2dNode final : autograd::Node {
     const char* name() const override { return "Conv2d"; }
 
     void backward(Gradient gradient, std::span<GradientSlot> inputs) override {
-        dispatch_cpu_float(name(), dtype(), [&]<class T>() { backward_as<T>(gradient, inputs); });
+        dispatch_float(name(), device(), dtype(), [&]<class T>() { backward_as<T>(gradient, inputs); });
         inputs[3].give(std::move(gradient));  // the residual's gradient is the output's
     }
 
@@ -67,23 +67,23 @@ struct Conv2dNode final : autograd::Node {
                 args.accumulate_bias = inputs[2].accumulates();
                 args.grad_bias = inputs[2].buffer().template data<kernels::master_t<T>>();
             }
-            const auto bytes = ITO_LAUNCH_CPU(device, conv2d_backward_weights_workspace, context_of(device),
-                                              geometry, dtype_of<T>);
-            ITO_LAUNCH_CPU(device, conv2d_backward_weights, context_of(device, bytes), args);
+            const auto bytes = ITO_LAUNCH(device, conv2d_backward_weights_workspace, context_of(device),
+                                          geometry, dtype_of<T>);
+            ITO_LAUNCH(device, conv2d_backward_weights, context_of(device, bytes), args);
         }
         if (inputs[0].wanted()) {
             const bool accumulate = inputs[0].accumulates();
             const Tensor dx = inputs[0].buffer();
-            const auto bytes = ITO_LAUNCH_CPU(device, conv2d_backward_data_workspace, context_of(device),
-                                              geometry, dtype_of<T>);
-            ITO_LAUNCH_CPU(device, conv2d_backward_data, context_of(device, bytes),
-                           kernels::Conv2dBackwardData<T>{.shape = geometry,
-                                                          .grad_y = dy.data<T>(),
-                                                          .grad_y_pitch = dy.rows().pitch,
-                                                          .weight = w.data<T>(),
-                                                          .grad_x = dx.data<T>(),
-                                                          .grad_x_pitch = dx.rows().pitch,
-                                                          .accumulate = accumulate});
+            const auto bytes =
+                ITO_LAUNCH(device, conv2d_backward_data_workspace, context_of(device), geometry, dtype_of<T>);
+            ITO_LAUNCH(device, conv2d_backward_data, context_of(device, bytes),
+                       kernels::Conv2dBackwardData<T>{.shape = geometry,
+                                                      .grad_y = dy.data<T>(),
+                                                      .grad_y_pitch = dy.rows().pitch,
+                                                      .weight = w.data<T>(),
+                                                      .grad_x = dx.data<T>(),
+                                                      .grad_x_pitch = dx.rows().pitch,
+                                                      .accumulate = accumulate});
         }
     }
 
@@ -134,7 +134,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
 
     const Tensor input = x.has_rows() ? x : x.contiguous(), dense_bias = bias ? bias.contiguous() : bias;
     Tensor y = Tensor::empty(out, x.dtype(), x.device());
-    dispatch_cpu_float("conv2d", x.dtype(), [&]<class T>() {
+    dispatch_float("conv2d", x.device(), x.dtype(), [&]<class T>() {
         const Tensor packed = packed_weight(weight, shape, Conv2dPass::forward);
         kernels::Conv2dForward<T> args{.shape = shape,
                                        .x = input.data<T>(),
@@ -150,8 +150,8 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
             args.residual_pitch = add.rows().pitch;
         }
         const auto bytes =
-            ITO_LAUNCH_CPU(x.device(), conv2d_forward_workspace, context_of(x.device()), shape, x.dtype());
-        ITO_LAUNCH_CPU(x.device(), conv2d_forward, context_of(x.device(), bytes), args);
+            ITO_LAUNCH(x.device(), conv2d_forward_workspace, context_of(x.device()), shape, x.dtype());
+        ITO_LAUNCH(x.device(), conv2d_forward, context_of(x.device(), bytes), args);
     });
     return autograd::record("conv2d", y, {x, weight, bias, residual}, [&] {
         auto node = std::make_shared<Conv2dNode>();

@@ -19,6 +19,7 @@
 
 #include "kernels/runtime/context.h"
 #include "kernels/runtime/dtype.h"
+#include "kernels/runtime/version.h"
 
 namespace ito::kernels {
 
@@ -27,9 +28,15 @@ struct Conv2dShape {
     std::int64_t out_channels = 0, kernel_h = 1, kernel_w = 1, stride = 1;
     std::int64_t pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
 
-    std::int64_t out_height() const { return (height + pad_top + pad_bottom - kernel_h) / stride + 1; }
-    std::int64_t out_width() const { return (width + pad_left + pad_right - kernel_w) / stride + 1; }
-    std::int64_t weight_elements() const { return out_channels * kernel_h * kernel_w * in_channels; }
+    constexpr std::int64_t out_height() const {
+        return (height + pad_top + pad_bottom - kernel_h) / stride + 1;
+    }
+    constexpr std::int64_t out_width() const {
+        return (width + pad_left + pad_right - kernel_w) / stride + 1;
+    }
+    constexpr std::int64_t weight_elements() const {
+        return out_channels * kernel_h * kernel_w * in_channels;
+    }
 };
 
 /// Which form of the weights a packed buffer holds.
@@ -110,5 +117,33 @@ std::size_t conv2d_packed_bytes(const Context&, const Conv2dShape& shape, Conv2d
 void conv2d_pack(const Context&, const Conv2dShape& shape, Conv2dPass pass, const float* weight,
                  void* packed);
 }  // namespace cpu
+
+/// float32 and bfloat16, summed in float32; the gradients of bfloat16 weights and bias are float32. `packed` is the CPU's and
+/// not looked at.
+///
+///   naive   one thread a result
+///   tiled   an implicit matrix product without im2col buffers: tiles of 128x64 or 64x32 results a block, float32 by fused
+///           multiply-adds, bfloat16 on the tensor cores; residual, bias and adding to grad_x in its last step. Any number of
+///           channels, alignment, pitch, stride and padding in the same launch: rows that start on 16 bytes are copied 16 bytes
+///           at a time, others element by element
+///
+/// Both add the terms of y and grad_x in the order of taps and channels, so that the bits of an image do not depend on its
+/// batch. The weights' gradient is added over fixed pieces of the batch's pixels, cut by shape alone. Tiled fetches x
+/// R*S * K/64 times and the weights N*P*Q/128 times, mostly from the caches; grad_bias takes another reading of grad_y. At
+/// most 2^30 pixels in a batch.
+namespace cuda {
+inline constexpr Version conv2d_versions[] = {Version::naive, Version::tiled};
+void conv2d_forward(const Context&, const Conv2dForward<float>&, Version = Version::best);
+void conv2d_forward(const Context&, const Conv2dForward<bfloat16>&, Version = Version::best);
+void conv2d_backward_data(const Context&, const Conv2dBackwardData<float>&, Version = Version::best);
+void conv2d_backward_data(const Context&, const Conv2dBackwardData<bfloat16>&, Version = Version::best);
+void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<float>&, Version = Version::best);
+void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<bfloat16>&, Version = Version::best);
+
+/// Enough for every version on every device.
+std::size_t conv2d_forward_workspace(const Context&, const Conv2dShape& shape, DType type);
+std::size_t conv2d_backward_data_workspace(const Context&, const Conv2dShape& shape, DType type);
+std::size_t conv2d_backward_weights_workspace(const Context&, const Conv2dShape& shape, DType type);
+}  // namespace cuda
 
 }  // namespace ito::kernels

@@ -4,6 +4,7 @@
 
 #include "core/autograd/engine.h"
 #include "core/autograd/node.h"
+#include "core/ops/conv2d.h"
 #include "core/ops/dropout.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/group_norm.h"
@@ -110,6 +111,22 @@ TEST_F(CudaOps, Linear) {
     // Rows of a slice, and a weight that two layers share: its gradient is accumulated.
     expect_like_cpu([](auto& x) { return ops::linear(ops::linear(ops::slice(x[0], 1, 3, 12), x[1]), x[1]); },
                     {{7, 19}, {12, 12}});
+}
+
+TEST_F(CudaOps, Conv2d) {
+    // Beside bfloat16 the bias is float32.
+    const auto master = [](const Tensor& x) {
+        return x.dtype() == DType::bfloat16 ? x.to(DType::float32) : x;
+    };
+    expect_like_cpu(
+        [&](auto& x) { return ops::conv2d(x[0], x[1], master(x[2]), ops::Conv2dOptions::padded(1), x[3]); },
+        {{2, 5, 6, 8}, {12, 3, 3, 8}, {12}, {2, 5, 6, 12}});
+    expect_like_cpu(
+        [](auto& x) {
+            const Tensor half = ops::slice(x[0], 3, 2, 5);  // rows with gaps
+            return ops::conv2d(half, x[1], {}, {.stride = 2, .pad_bottom = 1, .pad_right = 1});
+        },
+        {{2, 7, 6, 8}, {9, 3, 3, 5}});
 }
 
 TEST_F(CudaOps, Upsample) {

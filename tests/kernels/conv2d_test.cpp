@@ -1,25 +1,17 @@
-#include "kernels/conv2d/conv2d.h"
-
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <ostream>
 #include <utility>
 #include <vector>
 
 #include "kernels/runtime/plan_cache.h"
-#include "tests/support/numeric.h"
+#include "tests/kernels/conv2d_data.h"
 
 namespace ito::kernels {
-
-void PrintTo(const Conv2dShape& s, std::ostream* out) {
-    *out << s.batch << "x" << s.height << "x" << s.width << "x" << s.in_channels << " -> " << s.out_channels
-         << ", kernel " << s.kernel_h << "x" << s.kernel_w << ", stride " << s.stride << ", pad " << s.pad_top
-         << " " << s.pad_left << " " << s.pad_bottom << " " << s.pad_right;
-}
-
 namespace {
 
+using conv2d_test::Case;
+using conv2d_test::make;
 using testing::bitwise_equal;
 using testing::expect_close;
 using testing::Pitched;
@@ -27,13 +19,6 @@ using testing::Pitched;
 constexpr double l2_tolerance = 2e-6, worst_tolerance = 2e-5;
 // Winograd's sums cancel: about ten times the error of a direct sum.
 constexpr double winograd_l2_tolerance = 1e-5, winograd_worst_tolerance = 5e-5;
-
-/// Square kernel, stride and the four paddings (top, left, bottom, right).
-Conv2dShape make(std::int64_t batch, std::int64_t height, std::int64_t width, std::int64_t in,
-                 std::int64_t out, std::int64_t kernel, std::int64_t stride, std::int64_t begin,
-                 std::int64_t end) {
-    return {batch, height, width, in, out, kernel, kernel, stride, begin, begin, end, end};
-}
 
 /// A context that owns what it points to. The workspace starts as NaN bytes.
 struct Machine {
@@ -49,77 +34,6 @@ struct Machine {
     PlanCache plans;
     Context context;
     std::vector<std::byte> storage;
-};
-
-/// All tensors of one convolution, in all three directions.
-template <class T>
-struct Case {
-    Case(const Conv2dShape& s, std::int64_t gap)
-        : shape(s),
-          x(s.batch * s.height * s.width, s.in_channels, s.in_channels + gap),
-          weight(s.out_channels, s.kernel_h * s.kernel_w * s.in_channels,
-                 s.kernel_h * s.kernel_w * s.in_channels),
-          bias(1, s.out_channels, s.out_channels),
-          y(output(gap)),
-          residual(output(2 * gap)),
-          grad_y(output(gap)),
-          grad_x(x),
-          grad_weight(weight),
-          grad_bias(bias) {}
-
-    Pitched<T> output(std::int64_t gap) const {
-        return Pitched<T>(shape.batch * shape.out_height() * shape.out_width(), shape.out_channels,
-                          shape.out_channels + gap);
-    }
-
-    Case& fill() {
-        x.fill_normal(1);
-        weight.fill_normal(2, 0.02, 0.5);
-        bias.fill_normal(3);
-        residual.fill_normal(4);
-        grad_y.fill_normal(5, 0.3);
-        return *this;
-    }
-
-    template <class U>
-    Case<U> as() const {
-        Case<U> copy(shape, 0);
-        copy.x = x.template as<U>();
-        copy.weight = weight.template as<U>();
-        copy.bias = bias.template as<U>();
-        copy.residual = residual.template as<U>();
-        copy.grad_y = grad_y.template as<U>();
-        copy.y = y.template as<U>();
-        copy.grad_x = grad_x.template as<U>();
-        copy.grad_weight = grad_weight.template as<U>();
-        copy.grad_bias = grad_bias.template as<U>();
-        return copy;
-    }
-
-    Conv2dForward<T> forward(bool with_bias = true, bool with_residual = true) {
-        return {shape,
-                x.data(),
-                x.pitch(),
-                weight.data(),
-                nullptr,
-                with_bias ? bias.data() : nullptr,
-                with_residual ? residual.data() : nullptr,
-                residual.pitch(),
-                y.data(),
-                y.pitch()};
-    }
-    Conv2dBackwardData<T> backward_data(bool accumulate = false) {
-        return {shape,   grad_y.data(), grad_y.pitch(), weight.data(),
-                nullptr, grad_x.data(), grad_x.pitch(), accumulate};
-    }
-    Conv2dBackwardWeights<T> backward_weights(bool accumulate = false) {
-        return {shape,          x.data(),           x.pitch(),        grad_y.data(),
-                grad_y.pitch(), grad_weight.data(), grad_bias.data(), accumulate,
-                accumulate};
-    }
-
-    Conv2dShape shape;
-    Pitched<T> x, weight, bias, y, residual, grad_y, grad_x, grad_weight, grad_bias;
 };
 
 void run_forward(Machine& machine, const Conv2dForward<float>& args) {

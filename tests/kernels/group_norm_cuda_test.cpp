@@ -10,6 +10,7 @@ namespace {
 using namespace group_norm_test;
 using testing::bitwise_equal;
 using testing::expect_close;
+using testing::expect_rounded;
 using testing::for_each_profile;
 using testing::for_each_schedule;
 using testing::OnDevice;
@@ -30,19 +31,6 @@ const Version all_versions[] = {Version::naive, Version::resident, Version::stre
 /// Half a unit in the last place, relative: what rounding the result once costs.
 template <class T>
 constexpr double rounding = std::is_same_v<T, float> ? 6e-8 : 4e-3;
-
-/// bfloat16: nearly all elements are the exact result rounded to nearest; the few others lie where float32's own rounding
-/// crosses a tie. Tolerances do not tell that from truncation, which biases every step of a training.
-template <class T>
-void expect_rounded(const Pitched<T>& got, const Pitched<double>& exact) {
-    if constexpr (std::is_same_v<T, bfloat16>) {
-        std::int64_t others = 0;
-        for (std::int64_t r = 0; r < got.rows(); ++r)
-            for (std::int64_t c = 0; c < got.columns(); ++c)
-                others += got.at(r, c).bits != bfloat16(static_cast<float>(exact.at(r, c))).bits;
-        EXPECT_LE(others, got.rows() * got.columns() / 50 + 1);
-    }
-}
 
 /// The inputs of a Data on the device, and its outputs, which come back() into it.
 template <class T>

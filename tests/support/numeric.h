@@ -118,6 +118,19 @@ void expect_close(const Pitched<A>& a, const Pitched<B>& b, double l2, double wo
     EXPECT_TRUE(a.gaps_untouched()) << "wrote outside its rows";
 }
 
+/// bfloat16: nearly all elements are the exact result rounded to nearest; the few others lie where float32's own rounding
+/// crosses a tie. Tolerances do not tell that from truncation, which biases every step of a training.
+template <class T>
+void expect_rounded(const Pitched<T>& got, const Pitched<double>& exact) {
+    if constexpr (std::is_same_v<T, bfloat16>) {
+        std::int64_t others = 0;
+        for (std::int64_t r = 0; r < got.rows(); ++r)
+            for (std::int64_t c = 0; c < got.columns(); ++c)
+                others += got.at(r, c).bits != bfloat16(static_cast<float>(exact.at(r, c))).bits;
+        EXPECT_LE(others, got.rows() * got.columns() / 50 + 1);
+    }
+}
+
 /// The same bits, and no NaN: an element that neither side wrote is not equal.
 template <class T>
 bool bitwise_equal(const Pitched<T>& a, const Pitched<T>& b) {

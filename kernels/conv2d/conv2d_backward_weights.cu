@@ -1,0 +1,210 @@
+// The gradients of a convolution's weights and bias in CUDA: as one writes them first, and as a matrix product in tiles.
+//
+// The product is small (K by the weights of a filter) and its reduced index, the batch's pixels, long: blocks of their own sum
+// pieces of it, and another launch adds the pieces' results in order. The pieces are cut by shape alone.
+
+#include "kernels/conv2d/conv2d_sources.cuh"
+#include "kernels/runtime/column_sums.cuh"
+
+namespace ito::kernels {
+namespace {
+
+using namespace conv2d_detail;
+
+constexpr int naive_threads = 256, sum_threads = 256;
+
+/// One thread an element of grad_weight. A row of the map is added in float32, rows in float64.
+template <class T>
+__global__ void __launch_bounds__(naive_threads) conv2d_backward_weights_naive(Conv2dBackwardWeights<T> a) {
+    const Conv2dShape& s = a.shape;
+    const std::int64_t index = blockIdx.x * static_cast<std::int64_t>(naive_threads) + threadIdx.x;
+    if (index >= s.weight_elements()) return;
+    const std::int64_t c = index % s.in_channels, tap = index / s.in_channels;
+    const std::int64_t t = tap % s.kernel_w, r = tap / s.kernel_w % s.kernel_h;
+    const std::int64_t k = tap / s.kernel_w / s.kernel_h;
+    double sum = 0;
+    for (std::int64_t n = 0; n < s.batch; ++n)
+        for (std::int64_t p = 0; p < s.out_height(); ++p) {
+            const std::int64_t h = p * s.stride + r - s.pad_top;
+            if (h < 0 || h >= s.height) continue;
+            float row = 0;
+            for (std::int64_t q = 0; q < s.out_width(); ++q) {
+                const std::int64_t w = q * s.stride + t - s.pad_left;
+                if (w < 0 || w >= s.width) continue;
+                row +=
+                    to_float(a.grad_y[((n * s.out_height() + p) * s.out_width() + q) * a.grad_y_pitch + k]) *
+                    to_float(a.x[((n * s.height + h) * s.width + w) * a.x_pitch + c]);
+            }
+            sum += row;
+        }
+    float& out = a.grad_weight[index];
+    out = static_cast<float>(a.accumulate_weight ? out + sum : sum);
+}
+
+/// One thread an output channel.
+template <class T>
+__global__ void __launch_bounds__(naive_threads) conv2d_bias_naive(Conv2dBackwardWeights<T> a) {
+    const std::int64_t k = blockIdx.x * static_cast<std::int64_t>(naive_threads) + threadIdx.x;
+    if (k >= a.shape.out_channels) return;
+    const std::int64_t pixels = a.shape.batch * a.shape.out_height() * a.shape.out_width();
+    double sum = 0;
+    for (std::int64_t i = 0; i < pixels; ++i) sum += to_float(a.grad_y[i * a.grad_y_pitch + k]);
+    float& out = a.grad_bias[k];
+    out = static_cast<float>(a.accumulate_bias ? out + sum : sum);
+}
+
+template <class T>
+struct BackwardWeightsProduct {
+    Image<T> grad_y, x;
+    Window window;
+    int pixels;   ///< of grad_y
+    int piece;    ///< of them to a block
+    int columns;  ///< taps * chunks of a pixel * elements of a chunk
+    int column_tiles;
+    float* partial;  ///< [pieces, K, columns]
+};
+
+/// Piece blockIdx.y.
+template <class T, int size>
+__global__ void __launch_bounds__(tile::threads, tile::resident)
+    conv2d_backward_weights_tiled(const __grid_constant__ BackwardWeightsProduct<T> f) {
+    using Product = tile::TileProduct<T, false, false, size>;
+    __shared__ alignas(128) std::byte shared[Product::shared_bytes];
+    const int first_row = blockIdx.x / f.column_tiles * Product::Shape::rows;
+    const int first_column = blockIdx.x % f.column_tiles * Product::Shape::columns;
+    const int begin = blockIdx.y * f.piece, end = f.piece < f.pixels - begin ? begin + f.piece : f.pixels;
+    float* const partial = f.partial + static_cast<std::int64_t>(blockIdx.y) * f.grad_y.channels * f.columns;
+    Product::run(shared, (end - begin + tile::step<T> - 1) / tile::step<T>,
+                 PixelColumns<T, typename Product::ATile>(f.grad_y, first_row, begin, end),
+                 TapColumns<T, typename Product::BTile>(f.x, f.window, first_column, begin, end),
+                 [&](int row, int column, const tile::Four& v) {
+                     const int k = first_row + row, j = first_column + column;
+                     if (k >= f.grad_y.channels || j >= f.columns) return;
+                     tile::store_four(partial + static_cast<std::int64_t>(k) * f.columns + j, v, 4, true);
+                 });
+}
+
+/// grad_weight (+)= the sum of the pieces, in their order. One thread a weight.
+__global__ void __launch_bounds__(sum_threads)
+    conv2d_sum_pieces(const float* partial, std::int64_t pieces, std::int64_t out_channels, int taps,
+                      int channels, int tap_columns, float* out, bool accumulate) {
+    const std::int64_t index = blockIdx.x * static_cast<std::int64_t>(sum_threads) + threadIdx.x;
+    if (index >= out_channels * taps * channels) return;
+    const std::int64_t tap = index / channels, c = index % channels;  // k * taps + tap of the filter
+    const std::int64_t elements = out_channels * taps * tap_columns;
+    double sum = 0;
+    for (std::int64_t piece = 0; piece < pieces; ++piece)
+        sum += partial[piece * elements + tap * tap_columns + c];
+    out[index] = static_cast<float>(accumulate ? out[index] + sum : sum);
+}
+
+/// How the pixels are cut, and the tile size.
+struct Pieces {
+    static constexpr std::int64_t least = 512;  ///< pixels that are worth writing a partial result for
+
+    int tap_columns;
+    std::int64_t columns, pixels, count;
+    bool large;
+
+    Pieces(const Conv2dShape& s, DType type)
+        : tap_columns(static_cast<int>(
+              blocks_for(s.in_channels * static_cast<std::int64_t>(size_of(type)), tile::chunk_bytes) *
+              (tile::chunk_bytes / static_cast<int>(size_of(type))))),
+          columns(s.kernel_h * s.kernel_w * tap_columns) {
+        const std::int64_t all = s.batch * s.out_height() * s.out_width();
+        large = s.out_channels > tile::Tiling<4>::rows && columns > tile::Tiling<4>::columns;
+        const std::int64_t blocks =
+            large ? tile::tiles<8>(s.out_channels, columns) : tile::tiles<4>(s.out_channels, columns);
+        const std::int64_t wanted =
+            std::clamp<std::int64_t>(blocks_for(2 * tile::wanted_blocks, std::max<std::int64_t>(blocks, 1)),
+                                     1, std::max<std::int64_t>(all / least, 1));
+        pixels = std::max<std::int64_t>(blocks_for(blocks_for(all, wanted), 32) * 32, 32);
+        count = blocks_for(all, pixels);
+    }
+};
+
+struct Workspace {
+    float* partial;
+    ColumnSumsCuda bias;
+
+    Workspace(WorkspaceCarver& carver, const Conv2dShape& s, const Pieces& pieces)
+        : partial(
+              carver.take<float>(static_cast<std::size_t>(pieces.count * s.out_channels * pieces.columns))),
+          bias(carver, s.batch * s.out_height() * s.out_width(), s.out_channels) {}
+};
+
+template <class T>
+void naive(const Context& context, const Conv2dBackwardWeights<T>& a) {
+    const Conv2dShape& s = a.shape;
+    if (a.grad_weight != nullptr)
+        launch(context, "conv2d_backward_weights_naive", conv2d_backward_weights_naive<T>,
+               dim3(static_cast<unsigned>(blocks_for(s.weight_elements(), naive_threads))),
+               dim3(naive_threads), 0, a);
+    if (a.grad_bias != nullptr)
+        launch(context, "conv2d_bias_naive", conv2d_bias_naive<T>,
+               dim3(static_cast<unsigned>(blocks_for(s.out_channels, naive_threads))), dim3(naive_threads), 0,
+               a);
+}
+
+template <class T>
+void tiled(const Context& context, const Conv2dBackwardWeights<T>& a) {
+    const Conv2dShape& s = a.shape;
+    const Pieces pieces(s, dtype_of<T>);
+    WorkspaceCarver carver(context, "conv2d_backward_weights");
+    const Workspace space(carver, s, pieces);
+    if (a.grad_bias != nullptr)
+        space.bias.run(context, a.grad_y, a.grad_y_pitch, a.grad_bias, a.accumulate_bias);
+    if (a.grad_weight == nullptr) return;
+    const auto launch_tiles = [&]<int size>() {
+        const BackwardWeightsProduct<T> f{
+            .grad_y = {a.grad_y, a.grad_y_pitch, s.out_channels},
+            .x = {a.x, a.x_pitch, s.in_channels},
+            .window = forward_window(s),
+            .pixels = static_cast<int>(s.batch * s.out_height() * s.out_width()),
+            .piece = static_cast<int>(pieces.pixels),
+            .columns = static_cast<int>(pieces.columns),
+            .column_tiles = static_cast<int>(blocks_for(pieces.columns, tile::Tiling<size>::columns)),
+            .partial = space.partial};
+        launch(context, "conv2d_backward_weights_tiled", conv2d_backward_weights_tiled<T, size>,
+               dim3(static_cast<unsigned>(tile::tiles<size>(s.out_channels, pieces.columns)),
+                    static_cast<unsigned>(pieces.count)),
+               dim3(tile::threads), 0, f);
+    };
+    if (pieces.large)
+        launch_tiles.template operator()<8>();
+    else
+        launch_tiles.template operator()<4>();
+    launch(context, "conv2d_sum_pieces", conv2d_sum_pieces,
+           dim3(static_cast<unsigned>(blocks_for(s.weight_elements(), sum_threads))), dim3(sum_threads), 0,
+           space.partial, pieces.count, s.out_channels, static_cast<int>(s.kernel_h * s.kernel_w),
+           static_cast<int>(s.in_channels), pieces.tap_columns, a.grad_weight, a.accumulate_weight);
+}
+
+template <class T>
+void backward_weights(const Context& context, const Conv2dBackwardWeights<T>& a, Version version) {
+    const bool by_tiles = chosen_tiled("conv2d_backward_weights", version);
+    check_sizes("conv2d_backward_weights", a.shape);
+    if (by_tiles)
+        tiled(context, a);
+    else
+        naive(context, a);
+}
+
+}  // namespace
+
+namespace cuda {
+void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<float>& a, Version version) {
+    backward_weights(context, a, version);
+}
+void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<bfloat16>& a,
+                             Version version) {
+    backward_weights(context, a, version);
+}
+std::size_t conv2d_backward_weights_workspace(const Context&, const Conv2dShape& shape, DType type) {
+    WorkspaceCarver carver;
+    const Workspace space(carver, shape, Pieces(shape, type));
+    return carver.used();
+}
+}  // namespace cuda
+
+}  // namespace ito::kernels
