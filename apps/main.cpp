@@ -30,8 +30,7 @@ Device Execution::network_device() const {
     const Device parsed = Device::parse(device);
     if (parsed.is_cpu()) return parsed;
     require(device == "auto",
-            "--device {}: convolutions, linear layers and attention do not run on CUDA yet; use --device cpu",
-            device);
+            "--device {}: convolutions and linear layers do not run on CUDA yet; use --device cpu", device);
     return Device::cpu();
 }
 

@@ -13,6 +13,8 @@ enum class Version : std::uint8_t {
     fused,       ///< everything in one launch, intermediate values in registers or shared memory
     resident,    ///< fused, the data read once and held in shared memory between the passes
     streamed,    ///< fused, the data read again in the second pass: for what does not fit on the chip
+    tiled,       ///< matrix products in float32, of tiles in shared memory and in registers
+    tensor,      ///< matrix products on the tensor cores
 };
 
 constexpr const char* name_of(Version version) {
@@ -29,6 +31,10 @@ constexpr const char* name_of(Version version) {
             return "resident";
         case Version::streamed:
             return "streamed";
+        case Version::tiled:
+            return "tiled";
+        case Version::tensor:
+            return "tensor";
     }
     return "?";
 }

@@ -4,6 +4,7 @@
 
 #include "core/autograd/engine.h"
 #include "core/autograd/node.h"
+#include "core/ops/attention.h"
 #include "core/ops/dropout.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/group_norm.h"
@@ -98,6 +99,14 @@ TEST_F(CudaOps, GroupNorm) {
                                        x[4]);
             },
             {{2, 5, 5, 16}, {16}, {16}, {2, 16}, {2, 32}}, 5e-6);
+}
+
+TEST_F(CudaOps, Attention) {
+    for (const std::int64_t heads : {1, 3})
+        expect_like_cpu([&](auto& x) { return ops::attention(x[0], heads); }, {{2, 9, 3 * 24}}, 5e-6);
+    // A slice of rows that are longer, as a projection beside others would be.
+    expect_like_cpu([](auto& x) { return ops::attention(ops::slice(x[0], 2, 8, 24), 1); }, {{2, 70, 40}},
+                    5e-6);
 }
 
 TEST_F(CudaOps, Upsample) {

@@ -1,0 +1,32 @@
+#pragma once
+// cp.async: copies from global to shared memory that pass by the registers and are waited for later, in groups.
+
+#include <cstdint>
+
+namespace ito::kernels {
+
+/// The address of shared memory as PTX instructions take it.
+__device__ inline std::uint32_t shared_address(const void* shared) {
+    return static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+}
+
+/// Begins to copy the first `bytes` (0 to 16) from `global` and zeros behind them to 16 bytes of shared memory. Both are
+/// 16-byte aligned.
+__device__ inline void copy_async(void* shared, const void* global, int bytes) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
+                 "l"(__cvta_generic_to_global(global)), "r"(bytes)
+                 : "memory");
+}
+
+/// Ends a group: the copies that this thread has begun since the last.
+__device__ inline void commit_copies() {
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/// Waits until at most `pending` of this thread's groups are under way. Other threads see its copies after a barrier.
+template <int pending>
+__device__ void wait_for_copies() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+}
+
+}  // namespace ito::kernels
