@@ -25,7 +25,8 @@ __device__ int result_place(int row, int part) {
     return row * (width / 4) + (part ^ (width >= 32 ? row % 4 * 2 : row / 2 % 2 * 2));
 }
 
-/// Writes a tile of gradients, or adds it to what is there, 16 bytes at a time. All threads; `tile` is scratch.
+/// Writes a tile of gradients, or adds it to what is there, 16 bytes at a time. All threads; `tile` is scratch that nobody
+/// needs.
 template <class P>
 __device__ void store_gradient(const float (&sums)[2 * P::channel_pairs][4], float factor, float4* tile,
                                bfloat16* to, std::int64_t pitch, int rows, int channels, bool accumulate,
@@ -33,7 +34,6 @@ __device__ void store_gradient(const float (&sums)[2 * P::channel_pairs][4], flo
     constexpr int width = P::width, parts = width / 8;
     const int lane = lane_index(), row = warp_index() % P::down * 16 + lane / 4;
     const int first_part = warp_index() / P::down * (width / P::along) / 4;
-    __syncthreads();  // nobody needs what was in `tile`
 #pragma unroll
     for (int t = 0; t < 2 * P::channel_pairs; ++t)
 #pragma unroll
@@ -158,7 +158,10 @@ __global__ void __launch_bounds__(P::threads)
                           tokens - side.first_kept, channels, a.accumulate, aligned);
     };
     store(first_sum, scale, keys ? a.grad_k : a.grad_q);
-    if constexpr (keys) store(second_sum, 1, a.grad_v);
+    if constexpr (keys) {
+        __syncthreads();  // the first gradient has left the tile
+        store(second_sum, 1, a.grad_v);
+    }
 }
 
 template <class P>
