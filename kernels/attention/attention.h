@@ -78,8 +78,8 @@ std::size_t attention_backward_workspace(const AttentionShape& shape, DType type
 }  // namespace cpu
 
 /// float32 and bfloat16; softmax and sums in float32. What kernels read and write, in u, for `tiles` = tokens / 64 rounded
-/// up (backward with heads of more than 128 channels: tokens / 32 for tiled). An (image, head) that fits in the L2 cache
-/// comes from memory once per launch, which makes 4 and 13:
+/// up (backward with heads of more than 128 channels: tokens / 32 for tiled, and for tensor on a device whose blocks cannot
+/// have 104 KiB of shared memory). An (image, head) that fits in the L2 cache comes from memory once per launch: 4 and 13.
 ///
 ///            forward            backward
 ///   naive    a query's block reads all keys twice, values once; backward likewise, for every query and every key
@@ -95,8 +95,9 @@ std::size_t attention_backward_workspace(const AttentionShape& shape, DType type
 /// for float32 and naive for wider heads. float32 is never rounded to TF32.
 ///
 /// exp(x) is exp2f(x log2(e)): off by 2 units in the last place, and by |x| / 2 more for weights far below the row's greatest.
-/// The tensor cores take P and dS rounded to bfloat16, off by up to 0.2 percent each: where all keys share a large part, dQ = dS K
-/// keeps of it that rounding. Scores are subtracted before anything rounds them, so that those of a thousand cost no more than their products' own sums.
+/// Scores are subtracted before anything rounds them, so that those of a thousand cost no more than their products' own sums.
+/// The tensor cores take P and dS rounded to bfloat16, off by up to 0.2 percent each: where all keys share a large part,
+/// dQ = dS K keeps of it that rounding.
 namespace cuda {
 inline constexpr Version attention_versions[] = {Version::naive, Version::tiled, Version::tensor};
 void attention_forward(const Context&, const AttentionForward<float>&, Version = Version::best);
