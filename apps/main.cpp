@@ -36,7 +36,7 @@ Device Execution::network_device() const {
     const Device parsed = Device::parse(device);
     if (parsed.is_cpu()) return parsed;
     require(device == "auto",
-            "--device {}: convolutions and attention do not run on CUDA yet; use --device cpu", device);
+            "--device {}: training and sampling do not run on CUDA yet; use --device cpu", device);
     return Device::cpu();
 }
 

@@ -68,14 +68,6 @@ decltype(auto) launch_on(const Device& device, const char* launcher, Cpu cpu, Cu
                              nullptr, __VA_ARGS__)
 #endif
 
-/// The same for kernels that have no CUDA version yet.
-#define ITO_LAUNCH_CPU(device, launcher, ...)                                                \
-    (::ito::require((device).is_cpu(),                                                       \
-                    #launcher ": does not run on {} yet; use --device cpu or Device::cpu()", \
-                    ::ito::to_string(device)),                                               \
-     ::ito::detail::traced(                                                                  \
-         #launcher, [](auto&&... a) { return ::ito::kernels::cpu::launcher(a...); }, __VA_ARGS__))
-
 namespace detail {
 [[noreturn]] inline void refuse_type(const char* op, const Device& device, DType type) {
     fail("{}: computes in {} on {}, its input is {}; convert it with to()", op,

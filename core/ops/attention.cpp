@@ -27,15 +27,15 @@ struct AttentionNode final : autograd::Node {
 
     void backward(Gradient gradient, std::span<GradientSlot> inputs) override {
         if (!inputs[0].wanted()) return;
-        dispatch_cpu_float(name(), dtype(), [&]<class T>() {
+        dispatch_float(name(), device(), dtype(), [&]<class T>() {
             const Tensor dy = gradient.value.has_rows() ? gradient.value : gradient.value.contiguous();
             const Tensor &in = qkv.get(name()), &out = output.get(name());
             const std::int64_t channels = geometry.heads * geometry.head_dim;
             const bool accumulate = inputs[0].accumulates();
             const Tensor d = inputs[0].buffer();
             const auto bytes =
-                ITO_LAUNCH_CPU(dy.device(), attention_backward_workspace, geometry, dtype_of<T>, threads());
-            ITO_LAUNCH_CPU(
+                ITO_LAUNCH(dy.device(), attention_backward_workspace, geometry, dtype_of<T>, threads());
+            ITO_LAUNCH(
                 dy.device(), attention_backward, context_of(dy.device(), bytes),
                 kernels::AttentionBackward<T>{.shape = geometry,
                                               .scale = scale_of(geometry),
@@ -72,20 +72,19 @@ Tensor attention(const Tensor& qkv, std::int64_t heads) {
         .batch = qkv.dim(0), .tokens = qkv.dim(1), .heads = heads, .head_dim = channels / heads};
     const Tensor input = qkv.has_rows() ? qkv : qkv.contiguous();
     Tensor y = Tensor::empty({shape.batch, shape.tokens, channels}, qkv.dtype(), qkv.device()), lse;
-    dispatch_cpu_float("attention", qkv.dtype(), [&]<class T>() {
+    dispatch_float("attention", qkv.device(), qkv.dtype(), [&]<class T>() {
         lse = Tensor::empty({shape.batch, heads, shape.tokens}, dtype_of<kernels::master_t<T>>, qkv.device());
-        const auto bytes =
-            ITO_LAUNCH_CPU(y.device(), attention_forward_workspace, shape, y.dtype(), threads());
-        ITO_LAUNCH_CPU(y.device(), attention_forward, context_of(y.device(), bytes),
-                       kernels::AttentionForward<T>{.shape = shape,
-                                                    .scale = scale_of(shape),
-                                                    .q = input.data<T>(),
-                                                    .k = input.data<T>() + channels,
-                                                    .v = input.data<T>() + 2 * channels,
-                                                    .qkv_pitch = input.rows().pitch,
-                                                    .o = y.data<T>(),
-                                                    .o_pitch = y.rows().pitch,
-                                                    .lse = lse.data<kernels::master_t<T>>()});
+        const auto bytes = ITO_LAUNCH(y.device(), attention_forward_workspace, shape, y.dtype(), threads());
+        ITO_LAUNCH(y.device(), attention_forward, context_of(y.device(), bytes),
+                   kernels::AttentionForward<T>{.shape = shape,
+                                                .scale = scale_of(shape),
+                                                .q = input.data<T>(),
+                                                .k = input.data<T>() + channels,
+                                                .v = input.data<T>() + 2 * channels,
+                                                .qkv_pitch = input.rows().pitch,
+                                                .o = y.data<T>(),
+                                                .o_pitch = y.rows().pitch,
+                                                .lse = lse.data<kernels::master_t<T>>()});
     });
     return autograd::record("attention", y, {qkv}, [&] {
         auto node = std::make_shared<AttentionNode>();

@@ -16,6 +16,7 @@
 
 #include "kernels/runtime/context.h"
 #include "kernels/runtime/dtype.h"
+#include "kernels/runtime/version.h"
 
 namespace ito::kernels {
 
@@ -75,5 +76,38 @@ void attention_backward(const Context&, const AttentionBackward<double>&);
 std::size_t attention_forward_workspace(const AttentionShape& shape, DType type, int threads);
 std::size_t attention_backward_workspace(const AttentionShape& shape, DType type, int threads);
 }  // namespace cpu
+
+/// float32 and bfloat16; softmax and sums in float32. What kernels read and write, in u, for `tiles` = tokens / 64 rounded
+/// up (backward with heads of more than 128 channels: tokens / 32 for tiled, and for tensor on a device whose blocks cannot
+/// have 104 KiB of shared memory). An (image, head) that fits in the L2 cache comes from memory once per launch: 4 and 13.
+///
+///            forward            backward
+///   naive    a query's block reads all keys twice, values once; backward likewise, for every query and every key
+///   tiled    2 + 2 tiles        9 + 7 tiles     float32 products of tiles; nothing of [tokens, tokens] leaves the chip
+///   tensor   2 + 2 tiles        9 + 4 tiles     the same on the tensor cores, P and dS rounded to bfloat16; bfloat16 only
+///
+/// Backward is three launches: rowsum(dO * O), then dK and dV by blocks of keys, then dQ by blocks of queries: nothing is
+/// added across blocks, so that results repeat to the bit, at 7 products instead of 5. One image's result does not depend on
+/// its batch.
+///
+/// Any pitch, alignment and number of tokens; rows on 16 bytes are read 16 bytes at a time, others element by element.
+/// tiled and tensor take heads of up to 256 channels, padded to 16, 32, 64, 128 or 256; `best` is tensor for bfloat16, tiled
+/// for float32 and naive for wider heads. float32 is never rounded to TF32.
+///
+/// exp(x) is exp2f(x log2(e)): off by 2 units in the last place, and by |x| / 2 more for weights far below the row's greatest.
+/// Scores are subtracted before anything rounds them, so that those of a thousand cost no more than their products' own sums.
+/// The tensor cores take P and dS rounded to bfloat16, off by up to 0.2 percent each: where all keys share a large part,
+/// dQ = dS K keeps of it that rounding.
+namespace cuda {
+inline constexpr Version attention_versions[] = {Version::naive, Version::tiled, Version::tensor};
+void attention_forward(const Context&, const AttentionForward<float>&, Version = Version::best);
+void attention_forward(const Context&, const AttentionForward<bfloat16>&, Version = Version::best);
+void attention_backward(const Context&, const AttentionBackward<float>&, Version = Version::best);
+void attention_backward(const Context&, const AttentionBackward<bfloat16>&, Version = Version::best);
+
+/// Enough for every version.
+std::size_t attention_forward_workspace(const AttentionShape& shape, DType type, int threads);
+std::size_t attention_backward_workspace(const AttentionShape& shape, DType type, int threads);
+}  // namespace cuda
 
 }  // namespace ito::kernels

@@ -14,6 +14,7 @@ enum class Version : std::uint8_t {
     resident,     ///< fused, the data read once and held in shared memory between the passes
     streamed,     ///< fused, the data read again in the second pass: for what does not fit on the chip
     tiled,        ///< a matrix product in tiles held in shared memory and registers
+    tensor,       ///< such tiles multiplied on the tensor cores
     vendor,       ///< NVIDIA's library, in float32 strictly
     vendor_tf32,  ///< the same with float32 factors rounded to TF32, 10 bits of the fraction
 };
@@ -34,6 +35,8 @@ constexpr const char* name_of(Version version) {
             return "streamed";
         case Version::tiled:
             return "tiled";
+        case Version::tensor:
+            return "tensor";
         case Version::vendor:
             return "vendor";
         case Version::vendor_tf32:

@@ -4,6 +4,7 @@
 
 #include "core/autograd/engine.h"
 #include "core/autograd/node.h"
+#include "core/ops/attention.h"
 #include "core/ops/conv2d.h"
 #include "core/ops/dropout.h"
 #include "core/ops/elementwise.h"
@@ -127,6 +128,14 @@ TEST_F(CudaOps, Conv2d) {
             return ops::conv2d(half, x[1], {}, {.stride = 2, .pad_bottom = 1, .pad_right = 1});
         },
         {{2, 7, 6, 8}, {9, 3, 3, 5}});
+}
+
+TEST_F(CudaOps, Attention) {
+    for (const std::int64_t heads : {1, 3})
+        expect_like_cpu([&](auto& x) { return ops::attention(x[0], heads); }, {{2, 9, 3 * 24}}, 5e-6);
+    // A slice of rows that are longer, as a projection beside others would be.
+    expect_like_cpu([](auto& x) { return ops::attention(ops::slice(x[0], 2, 8, 24), 1); }, {{2, 70, 40}},
+                    5e-6);
 }
 
 TEST_F(CudaOps, Upsample) {

@@ -1,73 +1,20 @@
-#include "kernels/attention/attention.h"
-
-#include <gtest/gtest.h>
-
-#include "tests/support/numeric.h"
+#include "tests/kernels/attention_data.h"
 #include "tests/support/targets.h"
 #include "tests/support/workspace.h"
 
 namespace ito::kernels {
 namespace {
 
+using namespace attention_test;
 using testing::bitwise_equal;
 using testing::ContextWithWorkspace;
 using testing::expect_close;
 using testing::for_each_target;
 using testing::Pitched;
 
-struct Case {
-    std::int64_t batch, tokens, heads, head_dim, gap;
-};
-
 // One token, one head, odd sizes, several blocks of queries (300, 700), many heads.
 const Case cases[] = {{1, 1, 1, 8, 0},    {2, 7, 3, 9, 5},    {3, 49, 1, 32, 0},  {2, 196, 1, 64, 3},
                       {1, 16, 2, 256, 0}, {1, 300, 2, 40, 1}, {1, 700, 1, 24, 0}, {2, 64, 4, 16, 2}};
-
-/// q, k and v are slices of one [tokens, 3 C] projection, and so are their gradients.
-template <class T>
-struct Data {
-    AttentionShape shape;
-    Case c;
-    Pitched<T> qkv, o, lse, grad_o, grad_qkv;
-
-    explicit Data(const Case& a)
-        : shape{a.batch, a.tokens, a.heads, a.head_dim},
-          c(a),
-          qkv(a.batch * a.tokens, 3 * a.heads * a.head_dim, 3 * a.heads * a.head_dim + a.gap),
-          o(a.batch * a.tokens, a.heads * a.head_dim, a.heads * a.head_dim + a.gap),
-          lse(a.batch * a.heads, a.tokens, a.tokens),
-          grad_o(a.batch * a.tokens, a.heads * a.head_dim, a.heads * a.head_dim + 2 * a.gap),
-          grad_qkv(a.batch * a.tokens, 3 * a.heads * a.head_dim, 3 * a.heads * a.head_dim + 2 * a.gap) {}
-
-    void fill(double stddev = 1.3) { qkv.fill_normal(1, 0.3, stddev), grad_o.fill_normal(2, 0.4, 1); }
-    std::int64_t channels() const { return shape.heads * shape.head_dim; }
-    double scale() const { return 1 / std::sqrt(static_cast<double>(shape.head_dim)); }
-
-    AttentionForward<T> forward_args() {
-        AttentionForward<T> a;
-        a.shape = shape, a.scale = scale();
-        a.q = qkv.data(), a.k = a.q + channels(), a.v = a.k + channels(), a.qkv_pitch = qkv.pitch();
-        a.o = o.data(), a.o_pitch = o.pitch(), a.lse = lse.data();
-        return a;
-    }
-    AttentionBackward<T> backward_args(bool accumulate) {
-        AttentionBackward<T> a;
-        a.shape = shape, a.scale = scale(), a.accumulate = accumulate;
-        a.q = qkv.data(), a.k = a.q + channels(), a.v = a.k + channels(), a.qkv_pitch = qkv.pitch();
-        a.o = o.data(), a.o_pitch = o.pitch(), a.lse = lse.data();
-        a.grad_o = grad_o.data(), a.grad_o_pitch = grad_o.pitch();
-        a.grad_q = grad_qkv.data(), a.grad_k = a.grad_q + channels(), a.grad_v = a.grad_k + channels();
-        a.grad_qkv_pitch = grad_qkv.pitch();
-        return a;
-    }
-};
-
-Data<double> in_float64(const Data<float>& from) {
-    Data<double> to(from.c);
-    to.qkv = from.qkv.as<double>(), to.o = from.o.as<double>(), to.lse = from.lse.as<double>();
-    to.grad_o = from.grad_o.as<double>(), to.grad_qkv = from.grad_qkv.as<double>();
-    return to;
-}
 
 void run_forward(Data<float>& data, int threads = 1) {
     const ContextWithWorkspace context(cpu::attention_forward_workspace(data.shape, DType::float32, threads),
@@ -179,14 +126,6 @@ TEST(Attention, BitwiseForAnyNumberOfThreads) {
             EXPECT_TRUE(bitwise_equal(one.grad_qkv, many.grad_qkv));
         }
     }
-}
-
-template <class T>
-Pitched<T> rows_of(const Pitched<T>& from, std::int64_t first, std::int64_t count) {
-    Pitched<T> rows(count, from.columns(), from.pitch());
-    for (std::int64_t r = 0; r < count; ++r)
-        for (std::int64_t c = 0; c < from.columns(); ++c) rows.at(r, c) = from.at(first + r, c);
-    return rows;
 }
 
 TEST(Attention, ImageAloneEqualsImageInABatch) {

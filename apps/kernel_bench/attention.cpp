@@ -1,0 +1,67 @@
+#include "kernels/attention/attention.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "apps/kernel_bench/cases.h"
+
+namespace ito::apps::kernel_bench {
+namespace {
+
+using namespace kernels;
+
+/// What a head of all of a layer's channels reads, over a dense projection.
+template <class T>
+AttentionForward<T> forward_args(Memory& memory, const Layer& layer) {
+    AttentionForward<T> a;
+    a.shape = {layer.batch, layer.pixels(), 1, layer.channels};
+    a.scale = 1 / std::sqrt(static_cast<double>(layer.channels));
+    a.q = memory.normal<T>(3 * layer.elements());
+    a.k = a.q ? a.q + layer.channels : nullptr;
+    a.v = a.q ? a.k + layer.channels : nullptr;
+    a.qkv_pitch = 3 * layer.channels;
+    a.o = memory.output<T>(layer.elements());
+    a.o_pitch = layer.channels;
+    a.lse = memory.output<float>(layer.batch * layer.pixels());
+    return a;
+}
+
+template <class T>
+void add(std::vector<Case>& cases, const Model& model, const Layer& layer) {
+    const std::string shape = fmt::format("{}x{}x{}", layer.batch, layer.pixels(), layer.channels);
+    Case c = describe<T>("attention_forward", model, shape, layer.elements(), 4 * sizeof(T),
+                         cuda::attention_versions);
+    c.prepare = [=](Memory& memory) -> Launch {
+        const AttentionForward<T> a = forward_args<T>(memory, layer);
+        return [a](const Context& context, Version v) { cuda::attention_forward(context, a, v); };
+    };
+    cases.push_back(c);
+    c = describe<T>("attention_backward", model, shape, layer.elements(), 8 * sizeof(T),
+                    cuda::attention_versions);
+    c.prepare = [=](Memory& memory) -> Launch {
+        const AttentionForward<T> f = forward_args<T>(memory, layer);
+        AttentionBackward<T> a;
+        a.shape = f.shape, a.scale = f.scale;
+        a.q = f.q, a.k = f.k, a.v = f.v, a.qkv_pitch = f.qkv_pitch;
+        a.o = memory.normal<T>(layer.elements()), a.o_pitch = f.o_pitch;
+        a.lse = memory.positive<float>(layer.batch * layer.pixels());
+        a.grad_o = memory.normal<T>(layer.elements()), a.grad_o_pitch = f.o_pitch;
+        a.grad_q = memory.output<T>(3 * layer.elements());
+        a.grad_k = a.grad_q ? a.grad_q + layer.channels : nullptr;
+        a.grad_v = a.grad_q ? a.grad_k + layer.channels : nullptr;
+        a.grad_qkv_pitch = f.qkv_pitch;
+        memory.workspace(cuda::attention_backward_workspace(a.shape, dtype_of<T>, 1));
+        return [a](const Context& context, Version v) { cuda::attention_backward(context, a, v); };
+    };
+    cases.push_back(c);
+}
+
+// The models attend at 14 x 14 and 16 x 16; their smallest layers stand for the middle block.
+const Registration registration("attention", [](std::vector<Case>& cases, const Model& model) {
+    for (const Layer& layer : model.layers)
+        if (layer.side <= 16) add<float>(cases, model, layer), add<bfloat16>(cases, model, layer);
+});
+
+}  // namespace
+}  // namespace ito::apps::kernel_bench

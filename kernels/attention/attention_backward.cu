@@ -1,0 +1,217 @@
+// Attention backward in CUDA: rowsum(dO * O), then dK and dV by blocks of keys, then dQ by blocks of queries. Read
+// attention_forward.cu first.
+
+#include "kernels/attention/attention_gradient.cuh"
+#include "kernels/attention/attention_tile.cuh"
+#include "kernels/runtime/block_reduce.cuh"
+#include "kernels/runtime/workspace.h"
+
+namespace ito::kernels {
+namespace attention_detail {
+namespace {
+
+constexpr int row_sum_threads = 256;
+
+/// row_sums[head][token] = sum over channels of grad_o * o: one warp a row.
+template <class T>
+__global__ void __launch_bounds__(row_sum_threads)
+    attention_row_sums(AttentionBackward<T> a, float* row_sums) {
+    const AttentionShape& s = a.shape;
+    const std::int64_t row =
+        (blockIdx.x * static_cast<std::int64_t>(row_sum_threads) + threadIdx.x) / warp_size;
+    if (row >= s.batch * s.heads * s.tokens) return;
+    const std::int64_t head = row / s.tokens, n = head / s.heads, h = head % s.heads, token = row % s.tokens;
+    const T* const o = head_rows(a.o, s, a.o_pitch, n, h) + token * a.o_pitch;
+    const T* const grad_o = head_rows(a.grad_o, s, a.grad_o_pitch, n, h) + token * a.grad_o_pitch;
+    const int lane = static_cast<int>(threadIdx.x) % warp_size;
+    float sum = 0;
+    for (std::int64_t c = lane; c < s.head_dim; c += warp_size) sum += to_float(o[c]) * to_float(grad_o[c]);
+    sum = warp_sum(sum);
+    if (lane == 0) row_sums[row] = sum;
+}
+
+/// A block's tiles: see attention_gradient.cuh for what they hold.
+template <class T, int width, bool keys>
+struct Gradient {
+    static constexpr int run = width < 64 ? width : 64, runs = width / run, own = run / across;
+    /// Half as many rows of the widest heads: their tiles and sums must fit on the chip.
+    static constexpr int kept_rows = width <= 128 ? 64 : 32, rows = kept_rows / across;
+    static constexpr std::size_t shared_floats =
+        2 * kept_rows * width + streamed_rows * run + kept_rows * streamed_rows + 2 * streamed_rows;
+};
+
+template <class T, int width, bool keys>
+__global__ void __launch_bounds__(tiled_threads)
+    attention_tiled_gradient(AttentionBackward<T> a, const float* row_sums, bool aligned) {
+    using G = Gradient<T, width, keys>;
+    constexpr int run = G::run, runs = G::runs, own = G::own, kept_rows = G::kept_rows, rows = G::rows;
+    extern __shared__ uint4 shared[];
+    float* const kept_first = reinterpret_cast<float*>(shared);     // [kept_rows, width]
+    float* const kept_second = kept_first + kept_rows * width;      // [kept_rows, width]
+    float* const staged = kept_second + kept_rows * width;          // [64, run]
+    float* const weights = staged + streamed_rows * run;            // [kept_rows, 64]
+    float* const of_queries = weights + kept_rows * streamed_rows;  // [2, 64]
+
+    const Side<T, keys> side(a, row_sums, kept_rows, aligned);
+    const Rows<T>&other_first = side.other_first, &other_second = side.other_second;
+    const int tokens = side.tokens, channels = side.channels, first_kept = side.first_kept;
+    const int x = thread_x(), y = thread_y();
+    const float scale = static_cast<float>(a.scale);
+
+    {
+        Tile<T, kept_rows, width> tile;
+        tile.fetch(side.kept_first, first_kept, 0);
+        tile.put(kept_first);
+        tile.fetch(side.kept_second, first_kept, 0);
+        tile.put(kept_second);
+    }
+    float row_lse[rows] = {}, row_delta[rows] = {};
+    if constexpr (!keys) {
+#pragma unroll
+        for (int r = 0; r < rows; ++r) {
+            row_lse[r] = side.lse(first_kept + y + r * across);
+            row_delta[r] = side.row_sum(first_kept + y + r * across);
+        }
+    }
+    float first_sum[runs][rows][own] = {}, second_sum[keys ? runs : 1][rows][own] = {};
+    Tile<T, streamed_rows, run> next;
+    next.fetch(other_first, 0, 0);
+    for (int first = 0; first < tokens; first += streamed_rows) {
+        const int count = min(tokens - first, streamed_rows);
+        if constexpr (keys) side.stage(of_queries, first, streamed_rows);
+        float p[rows][4] = {}, ds[rows][4] = {};
+#pragma unroll 1
+        for (int c = 0; c < runs; ++c) {
+            next.put(staged);
+            __syncthreads();
+            const bool last = c + 1 == runs;
+            next.fetch(last ? other_second : other_first, first, last ? 0 : (c + 1) * run);
+            add_scores<rows, width, run>(kept_first, c * run, staged, min(channels - c * run, run), p);
+            __syncthreads();
+        }
+#pragma unroll 1
+        for (int c = 0; c < runs; ++c) {
+            next.put(staged);
+            __syncthreads();
+            const bool last = c + 1 == runs;
+            next.fetch(last && !keys ? other_first : other_second, first, last ? 0 : (c + 1) * run);
+            add_scores<rows, width, run>(kept_second, c * run, staged, min(channels - c * run, run), ds);
+            __syncthreads();
+        }
+#pragma unroll
+        for (int c = 0; c < 4; ++c) {
+            const int column = x + c * across;
+            const float column_lse = keys ? of_queries[column] : 0.0f;
+            const float column_delta = keys ? of_queries[streamed_rows + column] : 0.0f;
+#pragma unroll
+            for (int r = 0; r < rows; ++r) {
+                const float weight = weight_of(p[r][c], scale, keys ? column_lse : row_lse[r]);
+                p[r][c] = column < count ? weight : 0.0f;
+                ds[r][c] = p[r][c] * (ds[r][c] - (keys ? column_delta : row_delta[r]));
+            }
+        }
+        if constexpr (keys) {
+            put_weights(p, weights);
+#pragma unroll
+            for (int c = 0; c < runs; ++c) {
+                next.put(staged);
+                __syncthreads();
+                if (c + 1 < runs)
+                    next.fetch(other_second, first, (c + 1) * run);
+                else
+                    next.fetch(other_first, first, 0);
+                add_weighted<rows, run>(weights, staged, count, second_sum[c]);
+                __syncthreads();
+            }
+        }
+        put_weights(ds, weights);
+#pragma unroll
+        for (int c = 0; c < runs; ++c) {
+            next.put(staged);
+            __syncthreads();
+            if (c + 1 < runs)
+                next.fetch(other_first, first, (c + 1) * run);
+            else
+                next.fetch(other_first, first + streamed_rows, 0);
+            add_weighted<rows, run>(weights, staged, count, first_sum[c]);
+            __syncthreads();
+        }
+    }
+#pragma unroll
+    for (int r = 0; r < rows; ++r) {
+        if (first_kept + y + r * across >= tokens) continue;
+        const auto row = [&](T* base) {
+            return side.gradient(a, base) + (y + r * across) * a.grad_qkv_pitch;
+        };
+#pragma unroll
+        for (int c = 0; c < runs; ++c) {
+#pragma unroll
+            for (int i = 0; i < own; ++i) first_sum[c][r][i] *= scale;
+            store_channels<T, own>(row(keys ? a.grad_k : a.grad_q), c * run + x * own, channels,
+                                   first_sum[c][r], a.accumulate, aligned);
+            if constexpr (keys)
+                store_channels<T, own>(row(a.grad_v), c * run + x * own, channels, second_sum[c][r],
+                                       a.accumulate, aligned);
+        }
+    }
+}
+
+template <class T, int width, bool keys>
+void launch_side(const Context& context, const char* name, const AttentionBackward<T>& a,
+                 const float* row_sums, bool aligned) {
+    using G = Gradient<T, width, keys>;
+    const AttentionShape& s = a.shape;
+    const std::int64_t blocks = s.batch * s.heads * blocks_for(s.tokens, G::kept_rows);
+    launch(context, name, attention_tiled_gradient<T, width, keys>, dim3(static_cast<unsigned>(blocks)),
+           dim3(tiled_threads), G::shared_floats * sizeof(float), a, row_sums, aligned);
+}
+
+template <class T>
+void launch_tiled(const Context& context, const AttentionBackward<T>& a, const float* row_sums) {
+    const bool aligned = all_aligned(a);
+    with_head_width(a.shape.head_dim, [&]<int width>() {
+        launch_side<T, width, true>(context, "attention_tiled_keys", a, row_sums, aligned);
+        launch_side<T, width, false>(context, "attention_tiled_queries", a, row_sums, aligned);
+    });
+}
+
+std::size_t rows_in(const AttentionShape& s) {
+    return static_cast<std::size_t>(s.batch * s.heads * s.tokens);
+}
+
+template <class T>
+void backward(const Context& context, const AttentionBackward<T>& a, Version version) {
+    const AttentionShape& s = a.shape;
+    version = choose<T>("attention_backward", s, version);
+    if (s.batch == 0 || s.tokens == 0 || s.heads == 0 || s.head_dim == 0) return;
+    auto* const row_sums = WorkspaceCarver(context, "attention_backward").take<float>(rows_in(s));
+    const std::int64_t blocks = blocks_for(s.batch * s.heads * s.tokens, row_sum_threads / warp_size);
+    launch(context, "attention_row_sums", attention_row_sums<T>, dim3(static_cast<unsigned>(blocks)),
+           dim3(row_sum_threads), 0, a, row_sums);
+    if (version == Version::naive) return launch_naive(context, a, row_sums);
+    if constexpr (sizeof(T) == 2) {
+        if (version == Version::tensor) return launch_tensor(context, a, row_sums);
+    }
+    launch_tiled(context, a, row_sums);
+}
+
+}  // namespace
+}  // namespace attention_detail
+
+namespace cuda {
+
+void attention_backward(const Context& context, const AttentionBackward<float>& a, Version version) {
+    attention_detail::backward(context, a, version);
+}
+void attention_backward(const Context& context, const AttentionBackward<bfloat16>& a, Version version) {
+    attention_detail::backward(context, a, version);
+}
+
+std::size_t attention_backward_workspace(const AttentionShape& shape, DType, int) {
+    WorkspaceCarver carver;
+    carver.take<float>(attention_detail::rows_in(shape));
+    return carver.used();
+}
+
+}  // namespace cuda
+}  // namespace ito::kernels

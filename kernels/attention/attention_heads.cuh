@@ -1,0 +1,137 @@
+#pragma once
+// What the CUDA versions of attention share: where the rows of one head lie, and which launchers there are.
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#include "kernels/attention/attention.h"
+#include "kernels/runtime/launch.cuh"
+#include "kernels/runtime/vector.cuh"
+
+namespace ito::kernels::attention_detail {
+
+/// Wider heads are left to the naive version.
+inline constexpr std::int64_t widest_head = 256;
+
+/// The rows of head `h` of image `n` in a tensor that starts at `base`.
+template <class T>
+__device__ T* head_rows(T* base, const AttentionShape& s, std::int64_t pitch, std::int64_t n,
+                        std::int64_t h) {
+    return base + n * s.tokens * pitch + h * s.head_dim;
+}
+
+/// The rows of one head, for tiles that may begin and end anywhere.
+template <class T>
+struct Rows {
+    const T* data;
+    std::int64_t pitch;
+    int tokens, channels;
+    bool aligned;  ///< every row begins on 16 bytes
+};
+
+/// Every head's rows begin on 16 bytes.
+template <class T>
+bool heads_aligned(const AttentionShape& s, const T* data, std::int64_t pitch) {
+    return rows_aligned(data, pitch) && static_cast<std::size_t>(s.head_dim) * sizeof(T) % 16 == 0;
+}
+
+/// Every tensor's.
+template <class T>
+bool all_aligned(const AttentionForward<T>& a) {
+    const T* const inputs[] = {a.q, a.k, a.v};
+    bool aligned = heads_aligned<T>(a.shape, a.o, a.o_pitch);
+    for (const T* data : inputs) aligned = aligned && heads_aligned(a.shape, data, a.qkv_pitch);
+    return aligned;
+}
+template <class T>
+bool all_aligned(const AttentionBackward<T>& a) {
+    const T* const inputs[] = {a.q, a.k, a.v};
+    const T* const outputs[] = {a.grad_q, a.grad_k, a.grad_v};
+    bool aligned = heads_aligned(a.shape, a.grad_o, a.grad_o_pitch);
+    for (const T* data : inputs) aligned = aligned && heads_aligned(a.shape, data, a.qkv_pitch);
+    for (const T* data : outputs) aligned = aligned && heads_aligned(a.shape, data, a.grad_qkv_pitch);
+    return aligned;
+}
+
+/// Writes `rows` rows of `width` channels from (first_row, first_channel) on, element by element, with put(row, channel, value),
+/// and zeros for what does not exist: for rows that do not begin on 16 bytes.
+template <int rows, int width, int threads, class T, class Put>
+__device__ void load_elements(const Rows<T>& from, int first_row, int first_channel, Put&& put) {
+#pragma unroll 1
+    for (int at = static_cast<int>(threadIdx.x); at < rows * width; at += threads) {
+        const int row = first_row + at / width, channel = first_channel + at % width;
+        const bool exists = row < from.tokens && channel < from.channels;
+        put(at / width, at % width, exists ? from.data[row * from.pitch + channel] : T{});
+    }
+}
+
+/// Tiles in shared memory have rows of `parts` (a power of two) times 16 bytes, without padding. A row's parts are
+/// exchanged so that the same part of 8 rows that follow each other lies in 8 different groups of four banks: part p of row
+/// r stands at p ^ exchange<parts>(r).
+template <int parts>
+__host__ __device__ constexpr int exchange(int row) {
+    return parts >= 8 ? row % 8 : row / (8 / parts) % parts;
+}
+
+/// Eight rows that begin at a multiple of 8 have every part in eight different groups of four banks.
+template <int parts>
+constexpr bool spreads() {
+    for (int row = 0; row < 64; row += 8)
+        for (int part = 0; part < parts; ++part) {
+            int groups = 0;
+            for (int r = row; r < row + 8; ++r) groups |= 1 << (r * parts + (part ^ exchange<parts>(r))) % 8;
+            if (groups != 0xff) return false;
+        }
+    return true;
+}
+static_assert(spreads<2>() && spreads<4>() && spreads<8>() && spreads<16>() && spreads<32>());
+
+/// exp(x), off by 2 units in the last place, and by x / 2 more.
+__device__ inline float exponential(float x) {
+    return exp2f(x * 1.4426950408889634f);
+}
+/// exp(product * scale - subtrahend), the difference rounded once: what a large score loses is what its product lost.
+__device__ inline float weight_of(float product, float scale, float subtrahend) {
+    return exponential(__fmaf_rn(product, scale, -subtrahend));
+}
+
+/// Calls body.template operator()<width>() with the least of 16, 32, 64, 128 and 256 that holds `head_dim` channels.
+template <class Body>
+void with_head_width(std::int64_t head_dim, Body&& body) {
+    if (head_dim <= 16) return body.template operator()<16>();
+    if (head_dim <= 32) return body.template operator()<32>();
+    if (head_dim <= 64) return body.template operator()<64>();
+    if (head_dim <= 128) return body.template operator()<128>();
+    body.template operator()<256>();
+}
+
+/// The version that runs, or std::invalid_argument.
+template <class T>
+Version choose(const char* name, const AttentionShape& s, Version version) {
+    constexpr bool has_tensor = sizeof(T) == 2;
+    const bool wide = s.head_dim > widest_head;
+    if (version == Version::best)
+        return wide ? Version::naive : has_tensor ? Version::tensor : Version::tiled;
+    if (version != Version::naive && version != Version::tiled && !(version == Version::tensor && has_tensor))
+        throw std::invalid_argument(std::string(name) + ": no version '" + name_of(version) + "' for " +
+                                    name_of(dtype_of<T>) + "; expected naive" +
+                                    (has_tensor ? ", tiled or tensor" : " or tiled"));
+    if (version != Version::naive && wide)
+        throw std::invalid_argument(std::string(name) + ": version '" + name_of(version) +
+                                    "' takes heads of up to 256 channels, these have " +
+                                    std::to_string(s.head_dim) + "; use naive");
+    return version;
+}
+
+/// attention_naive.cu
+template <class T>
+void launch_naive(const Context& context, const AttentionForward<T>& a);
+/// `row_sums`: rowsum(dO * O), [batch, heads, tokens].
+template <class T>
+void launch_naive(const Context& context, const AttentionBackward<T>& a, const float* row_sums);
+/// attention_tensor_forward.cu and attention_tensor_backward.cu
+void launch_tensor(const Context& context, const AttentionForward<bfloat16>& a);
+void launch_tensor(const Context& context, const AttentionBackward<bfloat16>& a, const float* row_sums);
+
+}  // namespace ito::kernels::attention_detail

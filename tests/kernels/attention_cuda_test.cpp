@@ -1,0 +1,452 @@
+#include <type_traits>
+
+#include "tests/kernels/attention_data.h"
+#include "tests/support/cuda_arrays.h"
+#include "tests/support/cuda_machine.h"
+
+namespace ito::kernels {
+namespace {
+
+using namespace attention_test;
+using testing::bitwise_equal;
+using testing::convert;
+using testing::expect_close;
+using testing::for_each_profile;
+using testing::for_each_schedule;
+using testing::OnDevice;
+
+// One token, one head, heads of odd widths and of each padded width, tokens that end a tile and just miss it, several tiles,
+// rows on 16 bytes (gaps of 0 and 8) and rows that are not. The last head is too wide for all but the naive version.
+const Case cuda_cases[] = {{1, 1, 1, 8, 0},    {2, 7, 3, 9, 5},    {2, 49, 2, 8, 0},   {1, 64, 2, 16, 8},
+                           {1, 70, 1, 64, 0},  {1, 130, 1, 20, 1}, {1, 65, 1, 32, 8},  {1, 30, 1, 77, 3},
+                           {1, 33, 1, 128, 0}, {1, 35, 1, 256, 0}, {1, 17, 1, 201, 2}, {1, 9, 1, 300, 0}};
+
+template <class T>
+constexpr bool has_tensor = std::is_same_v<T, bfloat16>;
+/// `best` is one of these, or naive for the head that is too wide.
+template <class T>
+const std::vector<Version> fast_versions =
+    has_tensor<T> ? std::vector{Version::tiled, Version::tensor} : std::vector{Version::tiled};
+template <class T>
+const std::vector<Version> all_versions =
+    has_tensor<T> ? std::vector{Version::naive, Version::tiled, Version::tensor}
+                  : std::vector{Version::naive, Version::tiled};
+
+bool possible(Version version, const Case& c) {
+    return c.head_dim <= 256 || version == Version::naive;
+}
+
+/// What attention.h says of backward, for two tiles of tokens.
+double backward_traffic(Version version) {
+    return version == Version::tensor ? 9 + 4 * 2 : 9 + 7 * 2;
+}
+
+/// Half a unit in the last place, relative: what rounding the result once costs.
+template <class T>
+constexpr double rounding = std::is_same_v<T, float> ? 6e-8 : 4e-3;
+
+/// The tensors of a Data on the device; outputs come back() into it.
+template <class T>
+class OnCuda {
+  public:
+    explicit OnCuda(Data<T>& data)
+        : data_(data),
+          qkv_(data.qkv),
+          o_(data.o),
+          grad_o_(data.grad_o),
+          grad_qkv_(data.grad_qkv),
+          lse_(data.lse) {}
+
+    AttentionForward<T> forward_args() const {
+        AttentionForward<T> a = data_.forward_args();
+        set(a);
+        return a;
+    }
+    AttentionBackward<T> backward_args(bool accumulate = false) const {
+        AttentionBackward<T> a = data_.backward_args(accumulate);
+        set(a);
+        a.grad_o = grad_o_.data();
+        a.grad_q = grad_qkv_.data(), a.grad_k = a.grad_q + data_.channels(),
+        a.grad_v = a.grad_k + data_.channels();
+        return a;
+    }
+    void forward_back() { data_.o = o_.back(), data_.lse = lse_.back(); }
+    void backward_back() { data_.grad_qkv = grad_qkv_.back(); }
+
+  private:
+    template <class Args>
+    void set(Args& a) const {
+        a.q = qkv_.data(), a.k = a.q + data_.channels(), a.v = a.k + data_.channels();
+        a.o = o_.data(), a.lse = lse_.data();
+    }
+
+    Data<T>& data_;
+    OnDevice<T> qkv_, o_, grad_o_, grad_qkv_;
+    OnDevice<master_t<T>> lse_;
+};
+
+std::string text(const Case& c, Version version) {
+    return std::string(name_of(version)) + ": " + std::to_string(c.batch) + "x" + std::to_string(c.tokens) +
+           ", " + std::to_string(c.heads) + " heads of " + std::to_string(c.head_dim);
+}
+
+template <class T>
+class AttentionCuda : public testing::CudaTest {
+  protected:
+    void forward(Data<T>& data, Version version) {
+        OnCuda<T> device(data);
+        const Context c = context(cuda::attention_forward_workspace(data.shape, dtype_of<T>, 1));
+        cuda::attention_forward(c, device.forward_args(), version);
+        device.forward_back();
+    }
+    void backward(Data<T>& data, bool accumulate, Version version) {
+        OnCuda<T> device(data);
+        const Context c = context(cuda::attention_backward_workspace(data.shape, dtype_of<T>, 1));
+        cuda::attention_backward(c, device.backward_args(accumulate), version);
+        device.backward_back();
+    }
+    /// Output and log-sum-exp as forward saves them, from the oracle.
+    static void set_saved(Data<T>& data) {
+        Data<double> exact = in_float64(data);
+        ref::attention_forward(Context{}, exact.forward_args());
+        data.o = exact.o.template as<T>(), data.lse = exact.lse.template as<master_t<T>>();
+    }
+    static Data<double> exact_forward(const Data<T>& data) {
+        Data<double> exact = in_float64(data);
+        ref::attention_forward(Context{}, exact.forward_args());
+        return exact;
+    }
+    static Data<double> exact_backward(const Data<T>& data, bool accumulate = false) {
+        Data<double> exact = in_float64(data);
+        ref::attention_backward(Context{}, exact.backward_args(accumulate));
+        return exact;
+    }
+    /// Versions that round P and dS to bfloat16 before they multiply: errors of one rounding each, not of the result's alone.
+    static bool rounds_weights(Version version) {
+        return has_tensor<T> && (version == Version::tensor || version == Version::best);
+    }
+    static void expect_forward(const Data<T>& result, const Data<double>& exact, Version version) {
+        const double more = rounds_weights(version) ? 2 : 1;
+        expect_close(result.o, exact.o, 2e-6 + more * rounding<T>, 2e-5 + 10 * more * rounding<T>);
+        expect_close(result.lse, exact.lse, 1e-6, 5e-6);
+    }
+    static void expect_gradients(const Data<T>& result, const Data<double>& exact, Version version) {
+        const double more = rounds_weights(version) ? 2 : 1;
+        expect_close(result.grad_qkv, exact.grad_qkv, 4e-6 + more * rounding<T>,
+                     4e-5 + 10 * more * rounding<T>);
+    }
+};
+
+using Types = ::testing::Types<float, bfloat16>;
+TYPED_TEST_SUITE(AttentionCuda, Types);
+
+TYPED_TEST(AttentionCuda, ForwardMatchesFloat64) {
+    using T = TypeParam;
+    for (const Case& c : cuda_cases) {
+        Data<T> data(c);
+        data.fill();
+        const Data<double> exact = this->exact_forward(data);
+        const auto check = [&](Version version) {
+            if (!possible(version, c)) return;
+            SCOPED_TRACE(text(c, version));
+            Data<T> result = data;
+            this->forward(result, version);
+            this->expect_forward(result, exact, version);
+        };
+        check(Version::naive);  // in every schedule: RepeatsToTheBit
+        for_each_schedule([&] {
+            for (const Version version : fast_versions<T>) check(version);
+        });
+    }
+}
+
+TYPED_TEST(AttentionCuda, BackwardMatchesFloat64) {
+    using T = TypeParam;
+    for (const Case& c : cuda_cases)
+        for (const bool accumulate : {false, true}) {
+            Data<T> data(c);
+            data.fill();
+            this->set_saved(data);
+            if (accumulate) data.grad_qkv.fill_normal(3);
+            const Data<double> exact = this->exact_backward(data, accumulate);
+            const auto check = [&](Version version) {
+                if (!possible(version, c)) return;
+                SCOPED_TRACE(text(c, version) + (accumulate ? ", added" : ""));
+                Data<T> result = data;
+                this->backward(result, accumulate, version);
+                this->expect_gradients(result, exact, version);
+            };
+            if (accumulate) {
+                for (const Version version : all_versions<T>) check(version);
+                continue;
+            }
+            check(Version::naive);  // in every schedule: RepeatsToTheBit
+            for_each_schedule([&] {
+                for (const Version version : fast_versions<T>) check(version);
+            });
+        }
+}
+
+// bfloat16: float32 sums, rounded once to nearest. Tolerances do not tell that from truncation, which biases a training.
+TYPED_TEST(AttentionCuda, RoundsOnce) {
+    using T = TypeParam;
+    if constexpr (std::is_same_v<T, bfloat16>) {
+        Data<T> data(cuda_cases[4]);
+        data.fill();
+        this->set_saved(data);
+        const Data<double> exact = this->exact_forward(data);
+        const auto others = [](const Pitched<T>& got, const Pitched<double>& oracle) {
+            std::int64_t count = 0;
+            for (std::int64_t r = 0; r < got.rows(); ++r)
+                for (std::int64_t c = 0; c < got.columns(); ++c)
+                    count += got.at(r, c).bits != bfloat16(static_cast<float>(oracle.at(r, c))).bits;
+            return static_cast<double>(count) / static_cast<double>(got.rows() * got.columns());
+        };
+        for (const Version version : {Version::naive, Version::tiled}) {
+            SCOPED_TRACE(name_of(version));
+            Data<T> result = data;
+            this->forward(result, version), this->backward(result, false, version);
+            EXPECT_LE(others(result.o, exact.o), 0.01);
+            data.o = result.o;
+            EXPECT_LE(others(result.grad_qkv, this->exact_backward(data).grad_qkv), 0.01);
+        }
+    }
+}
+
+/// Scores that are the same number for all channels: token j has the score `of(j)` with every query, exactly.
+template <class T, class Of>
+Data<T> with_scores(std::int64_t tokens, Of&& of) {
+    Data<T> data(Case{1, tokens, 1, 64, 0});
+    data.fill();
+    for (std::int64_t j = 0; j < tokens; ++j)
+        for (std::int64_t c = 0; c < 64; ++c) {
+            data.qkv.at(j, c) = convert<T>(c == 0 ? 8.0f : 0.0f);  // times the scale, 1/8
+            data.qkv.at(j, 64 + c) = convert<T>(c == 0 ? static_cast<float>(of(j)) : 1.0f);
+        }
+    return data;
+}
+
+// Maxima that grow from tile to tile, shrink, or jump, from -10000 to 10000: what was summed so far is scaled down to nothing,
+// or what comes counts nothing. exp would overflow if the maximum were not taken out.
+TYPED_TEST(AttentionCuda, LargeScores) {
+    using T = TypeParam;
+    const auto scores = {
+        +[](std::int64_t j) { return -9984.0 + 128 * static_cast<double>(j); },
+        +[](std::int64_t j) { return 9984.0 - 128 * static_cast<double>(j); },
+        +[](std::int64_t j) { return j % 64 == 63 ? 100.0 * static_cast<double>(j / 64) - 9000 : -10000.0; },
+        +[](std::int64_t j) { return static_cast<double>(j % 7) + static_cast<double>(j / 64); },
+        +[](std::int64_t) { return -10000.0; },
+    };
+    for (const auto& of : scores) {
+        Data<T> data = with_scores<T>(130, of);
+        this->set_saved(data);
+        const Data<double> forward = this->exact_forward(data), backward = this->exact_backward(data);
+        for (const Version version : all_versions<T>) {
+            SCOPED_TRACE(name_of(version));
+            Data<T> result = data;
+            this->forward(result, version);
+            this->expect_forward(result, forward, version);
+            // dQ = dS K, and dS adds up to zero: where all keys share so large a part, the rounding of dS is what is left of it.
+            if (version == Version::tensor && of(0) == of(1)) continue;
+            this->backward(result, false, version);
+            // The log-sum-exp of a score of 10000 is off by up to half of 0.001, and with it every weight.
+            const double more = this->rounds_weights(version) ? 2 : 1;
+            // A few tokens have all of the gradient: the worst is many times the root mean square.
+            expect_close(result.grad_qkv, backward.grad_qkv, 6e-4 + more * rounding<T>,
+                         2e-2 + 40 * more * rounding<T>);
+        }
+    }
+}
+
+// A NaN among the keys of one head reaches all queries of that head, and nothing else.
+TYPED_TEST(AttentionCuda, NanStaysInItsHead) {
+    using T = TypeParam;
+    for (const Version version : all_versions<T>) {
+        SCOPED_TRACE(name_of(version));
+        Data<T> data(Case{2, 20, 2, 16, 0});
+        data.fill();
+        data.qkv.at(25, 32 + 3) = Pitched<T>::poison();  // in the keys of head 0 of image 1
+        this->forward(data, version);
+        for (std::int64_t r = 0; r < 40; ++r)
+            for (std::int64_t c = 0; c < 32; ++c)
+                ASSERT_EQ(std::isnan(convert<float>(data.o.at(r, c))), r >= 20 && c < 16) << r << ", " << c;
+    }
+}
+
+TYPED_TEST(AttentionCuda, LogSumExpIsOptional) {
+    using T = TypeParam;
+    for (const Version version : all_versions<T>) {
+        Data<T> data(cuda_cases[3]), full(cuda_cases[3]);
+        data.fill(), full.fill();
+        this->forward(full, version);
+        OnCuda<T> device(data);
+        auto a = device.forward_args();
+        a.lse = nullptr;
+        cuda::attention_forward(this->context(), a, version);
+        device.forward_back();
+        EXPECT_TRUE(bitwise_equal(data.o, full.o));
+        EXPECT_TRUE(std::isnan(data.lse.at(0, 0)));
+    }
+}
+
+TYPED_TEST(AttentionCuda, NegativeScale) {
+    using T = TypeParam;
+    for (const Version version : all_versions<T>) {
+        SCOPED_TRACE(name_of(version));
+        Data<T> data(cuda_cases[4]);
+        data.fill();
+        data.negative_scale = true;
+        const Data<double> exact = this->exact_forward(data);
+        this->forward(data, version);
+        this->expect_forward(data, exact, version);
+    }
+}
+
+// No result depends on the order in which threads and blocks run.
+TYPED_TEST(AttentionCuda, RepeatsToTheBit) {
+    using T = TypeParam;
+    for (const Case& c : {cuda_cases[1], cuda_cases[5]})
+        for (const Version version : all_versions<T>) {
+            SCOPED_TRACE(text(c, version));
+            Data<T> first(c);
+            first.fill();
+            const Data<T> inputs = first;
+            this->forward(first, version), this->backward(first, false, version);
+            for_each_schedule([&] {
+                Data<T> again = inputs;
+                this->forward(again, version), this->backward(again, false, version);
+                EXPECT_TRUE(bitwise_equal(again.o, first.o));
+                EXPECT_TRUE(bitwise_equal(again.lse, first.lse));
+                EXPECT_TRUE(bitwise_equal(again.grad_qkv, first.grad_qkv));
+            });
+        }
+}
+
+TYPED_TEST(AttentionCuda, ImageAloneEqualsImageInABatch) {
+    using T = TypeParam;
+    for (const Version version : all_versions<T>) {
+        SCOPED_TRACE(name_of(version));
+        Data<T> batch(Case{3, 33, 2, 24, 0}), alone(Case{1, 33, 2, 24, 0});
+        batch.fill();
+        this->forward(batch, version), this->backward(batch, false, version);
+        alone.qkv = rows_of(batch.qkv, 33, 33), alone.grad_o = rows_of(batch.grad_o, 33, 33);
+        this->forward(alone, version), this->backward(alone, false, version);
+        EXPECT_TRUE(bitwise_equal(alone.o, rows_of(batch.o, 33, 33)));
+        EXPECT_TRUE(bitwise_equal(alone.lse, rows_of(batch.lse, 2, 2)));
+        EXPECT_TRUE(bitwise_equal(alone.grad_qkv, rows_of(batch.grad_qkv, 33, 33)));
+    }
+}
+
+TYPED_TEST(AttentionCuda, EmptyBatch) {
+    using T = TypeParam;
+    for (const Version version : all_versions<T>)
+        for (const Case& c : {Case{0, 16, 2, 8, 0}, Case{2, 0, 2, 8, 0}}) {
+            Data<T> data(c);
+            data.fill();
+            this->forward(data, version), this->backward(data, true, version);
+            EXPECT_EQ(cuda::attention_backward_workspace(data.shape, dtype_of<T>, 1), 0u);
+        }
+}
+
+// The widest heads need most of the shared memory that a block may have; an RTX 4090 has the least.
+TYPED_TEST(AttentionCuda, EveryDeviceHoldsTheWidestHeads) {
+    using T = TypeParam;
+    Data<T> data(Case{1, 48, 1, 256, 0});
+    data.fill();
+    this->set_saved(data);
+    const Data<double> forward = this->exact_forward(data), backward = this->exact_backward(data);
+    for_each_profile([&] {
+        for (const Version version : fast_versions<T>) {
+            SCOPED_TRACE(name_of(version));
+            Data<T> result = data;
+            this->forward(result, version);
+            this->expect_forward(result, forward, version);
+            result.o = data.o, result.lse = data.lse;
+            this->backward(result, false, version);
+            this->expect_gradients(result, backward, version);
+        }
+    });
+}
+
+// Each byte once per launch, whole sectors, and no bank conflicts, as attention.h says. The remainder is lse and row sums: a
+// float a row beside head_dim elements.
+TYPED_TEST(AttentionCuda, MovesTheBytesThatItSays) {
+    using T = TypeParam;
+    if (!testing::on_virtual_gpu()) GTEST_SKIP() << "only the virtual GPU counts bytes";
+    for (const std::int64_t head_dim : {32, 128})
+        for (const Version version : fast_versions<T>) {
+            SCOPED_TRACE(std::string(name_of(version)) + ", " + std::to_string(head_dim) + " channels");
+            Data<T> data(Case{1, 128, 1, head_dim, 0});
+            data.fill();
+            const double u = 128.0 * static_cast<double>(head_dim * sizeof(T));
+            const auto unique = [](const vgpu::Counters& total) {
+                return static_cast<double>(total.unique_bytes_read + total.unique_bytes_written);
+            };
+            const auto sectors = [](const vgpu::Counters& total) {
+                return 32 * static_cast<double>(total.global_load_sectors + total.global_store_sectors);
+            };
+            const auto forward = testing::counted_total([&] { this->forward(data, version); });
+            EXPECT_LE(unique(forward), 1.1 * 4 * u);
+            EXPECT_LE(sectors(forward), 1.1 * 6 * u);  // two tiles
+            EXPECT_EQ(forward.bank_conflicts, 0u);
+            const auto backward = testing::counted_total([&] { this->backward(data, false, version); });
+            EXPECT_LE(unique(backward), 1.1 * 13 * u);
+            EXPECT_LE(sectors(backward), 1.15 * backward_traffic(version) * u);
+            EXPECT_EQ(backward.bank_conflicts, 0u);
+        }
+}
+
+TYPED_TEST(AttentionCuda, ToleranceSeesAPlantedError) {
+    using T = TypeParam;
+    Data<T> data(cuda_cases[1]);
+    data.fill();
+    this->set_saved(data);
+    Data<T> result = data;
+    this->backward(result, false, Version::best);
+    const double more = this->rounds_weights(Version::best) ? 2 : 1;
+    // As if one channel of one query had been missed.
+    Data<double> wrong = in_float64(data);
+    wrong.grad_o.at(3, 2) = 0;
+    ref::attention_backward(Context{}, wrong.backward_args(false));
+    EXPECT_GT(testing::worst_error(result.grad_qkv, wrong.grad_qkv), 4e-5 + 10 * more * rounding<T>);
+    this->forward(result, Version::best);
+    wrong = in_float64(data);
+    auto a = wrong.forward_args();
+    a.scale *= 1.02;
+    ref::attention_forward(Context{}, a);
+    EXPECT_GT(testing::relative_l2(result.o, wrong.o), 2e-6 + more * rounding<T>);
+}
+
+// Bit for bit, which no other version is.
+TYPED_TEST(AttentionCuda, BestIsWhatTheHeaderSays) {
+    using T = TypeParam;
+    for (const Case& c : {cuda_cases[2], cuda_cases[11]}) {
+        Data<T> best(c), named(c);
+        best.fill(), named.fill();
+        const Version version = c.head_dim > 256 ? Version::naive
+                                : has_tensor<T>  ? Version::tensor
+                                                 : Version::tiled;
+        this->forward(best, Version::best), this->forward(named, version);
+        EXPECT_TRUE(bitwise_equal(best.o, named.o));
+        this->backward(best, false, Version::best), this->backward(named, false, version);
+        EXPECT_TRUE(bitwise_equal(best.grad_qkv, named.grad_qkv));
+    }
+}
+
+TYPED_TEST(AttentionCuda, RefusesWhatItDoesNotHave) {
+    using T = TypeParam;
+    Data<T> data(cuda_cases[1]), wide(cuda_cases[11]);
+    data.fill(), wide.fill();
+    EXPECT_THROW(this->forward(data, Version::resident), std::invalid_argument);
+    EXPECT_THROW(this->backward(data, false, Version::fused), std::invalid_argument);
+    EXPECT_THROW(this->forward(wide, Version::tiled), std::invalid_argument);
+    EXPECT_THROW(this->backward(wide, false, Version::tiled), std::invalid_argument);
+    if (!has_tensor<T>) {
+        EXPECT_THROW(this->forward(data, Version::tensor), std::invalid_argument);
+    }
+    const OnCuda<T> device(data);
+    EXPECT_THROW(cuda::attention_backward(this->context(), device.backward_args()), std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace ito::kernels
