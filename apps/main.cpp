@@ -35,8 +35,8 @@ void Execution::add_options(CLI::App& app) {
 Device Execution::network_device() const {
     const Device parsed = Device::parse(device);
     if (parsed.is_cpu()) return parsed;
-    require(device == "auto",
-            "--device {}: training and sampling do not run on CUDA yet; use --device cpu", device);
+    require(device == "auto", "--device {}: training and sampling do not run on CUDA yet; use --device cpu",
+            device);
     return Device::cpu();
 }
 
