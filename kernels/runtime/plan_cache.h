@@ -32,6 +32,9 @@ class PlanCache {
         return *static_cast<Plan*>(found->second.get());
     }
 
+    /// How many plans there are, which tells whether one was used again.
+    std::size_t size() const { return plans_.size(); }
+
   private:
     std::unordered_map<std::string, std::shared_ptr<void>> plans_;
 };
