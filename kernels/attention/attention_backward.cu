@@ -80,24 +80,9 @@ __global__ void __launch_bounds__(tiled_threads)
         const int count = min(tokens - first, streamed_rows);
         if constexpr (keys) side.stage(of_queries, first, streamed_rows);
         float p[rows][4] = {}, ds[rows][4] = {};
-#pragma unroll 1
-        for (int c = 0; c < runs; ++c) {
-            next.put(staged);
-            __syncthreads();
-            const bool last = c + 1 == runs;
-            next.fetch(last ? other_second : other_first, first, last ? 0 : (c + 1) * run);
-            add_scores<rows, width, run>(kept_first, c * run, staged, min(channels - c * run, run), p);
-            __syncthreads();
-        }
-#pragma unroll 1
-        for (int c = 0; c < runs; ++c) {
-            next.put(staged);
-            __syncthreads();
-            const bool last = c + 1 == runs;
-            next.fetch(last && !keys ? other_first : other_second, first, last ? 0 : (c + 1) * run);
-            add_scores<rows, width, run>(kept_second, c * run, staged, min(channels - c * run, run), ds);
-            __syncthreads();
-        }
+        stream_scores<rows, width>(kept_first, other_first, first, other_second, staged, next, p);
+        stream_scores<rows, width>(kept_second, other_second, first, keys ? other_second : other_first,
+                                   staged, next, ds);
 #pragma unroll
         for (int c = 0; c < 4; ++c) {
             const int column = x + c * across;
@@ -112,30 +97,12 @@ __global__ void __launch_bounds__(tiled_threads)
         }
         if constexpr (keys) {
             put_weights(p, weights);
-#pragma unroll
-            for (int c = 0; c < runs; ++c) {
-                next.put(staged);
-                __syncthreads();
-                if (c + 1 < runs)
-                    next.fetch(other_second, first, (c + 1) * run);
-                else
-                    next.fetch(other_first, first, 0);
-                add_weighted<rows, run>(weights, staged, count, second_sum[c]);
-                __syncthreads();
-            }
+            stream_weighted(weights, other_second, first, count, other_first, first, staged, next,
+                            second_sum);
         }
         put_weights(ds, weights);
-#pragma unroll
-        for (int c = 0; c < runs; ++c) {
-            next.put(staged);
-            __syncthreads();
-            if (c + 1 < runs)
-                next.fetch(other_first, first, (c + 1) * run);
-            else
-                next.fetch(other_first, first + streamed_rows, 0);
-            add_weighted<rows, run>(weights, staged, count, first_sum[c]);
-            __syncthreads();
-        }
+        stream_weighted(weights, other_first, first, count, other_first, first + streamed_rows, staged, next,
+                        first_sum);
     }
 #pragma unroll
     for (int r = 0; r < rows; ++r) {

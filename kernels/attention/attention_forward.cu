@@ -45,15 +45,7 @@ __global__ void __launch_bounds__(tiled_threads) attention_tiled(AttentionForwar
     for (int first = 0; first < tokens; first += streamed_rows) {
         const int count = min(tokens - first, streamed_rows);
         float p[rows][4] = {};
-#pragma unroll 1
-        for (int c = 0; c < runs; ++c) {
-            next.put(staged);
-            __syncthreads();
-            const bool last = c + 1 == runs;
-            next.fetch(last ? v : k, first, last ? 0 : (c + 1) * run);
-            add_scores<rows, width, run>(queries, c * run, staged, min(channels - c * run, run), p);
-            __syncthreads();
-        }
+        stream_scores<rows, width>(queries, k, first, v, staged, next, p);
         // Scores to weights. Each thread adds up its own columns; the sums of a row meet at the end.
 #pragma unroll
         for (int r = 0; r < rows; ++r) {
@@ -76,17 +68,7 @@ __global__ void __launch_bounds__(tiled_threads) attention_tiled(AttentionForwar
                 for (int i = 0; i < own; ++i) o[c][r][i] *= shrink;
         }
         put_weights(p, weights);
-#pragma unroll
-        for (int c = 0; c < runs; ++c) {
-            next.put(staged);
-            __syncthreads();
-            if (c + 1 < runs)
-                next.fetch(v, first, (c + 1) * run);
-            else
-                next.fetch(k, first + streamed_rows, 0);
-            add_weighted<rows, run>(weights, staged, count, o[c]);
-            __syncthreads();
-        }
+        stream_weighted(weights, v, first, count, k, first + streamed_rows, staged, next, o);
     }
 #pragma unroll
     for (int r = 0; r < rows; ++r) {

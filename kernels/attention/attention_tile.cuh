@@ -165,6 +165,41 @@ __device__ void add_weighted(const float* p, const float* b, int columns, float 
     }
 }
 
+/// add_scores() over all channels of b's rows `first` on, which are staged in runs of `run` channels: the first run is on its way
+/// in `next`, as is afterwards that of the same rows of `then`. All threads of the block must call it.
+template <int rows, int width, class T, int run>
+__device__ void stream_scores(const float* a, const Rows<T>& b, int first, const Rows<T>& then, float* staged,
+                              Tile<T, streamed_rows, run>& next, float (&scores)[rows][4]) {
+    constexpr int runs = width / run;
+#pragma unroll 1
+    for (int c = 0; c < runs; ++c) {
+        next.put(staged);
+        __syncthreads();
+        const bool last = c + 1 == runs;
+        next.fetch(last ? then : b, first, last ? 0 : (c + 1) * run);
+        add_scores<rows, width, run>(a, c * run, staged, min(b.channels - c * run, run), scores);
+        __syncthreads();
+    }
+}
+
+/// The same for add_weighted(), with sums for each run, and then rows `then_first` on of `then`.
+template <int rows, int runs, class T, int run>
+__device__ void stream_weighted(const float* p, const Rows<T>& b, int first, int count, const Rows<T>& then,
+                                int then_first, float* staged, Tile<T, streamed_rows, run>& next,
+                                float (&sums)[runs][rows][run / across]) {
+#pragma unroll
+    for (int c = 0; c < runs; ++c) {
+        next.put(staged);
+        __syncthreads();
+        if (c + 1 < runs)
+            next.fetch(b, first, (c + 1) * run);
+        else
+            next.fetch(then, then_first, 0);
+        add_weighted<rows, run>(p, staged, count, sums[c]);
+        __syncthreads();
+    }
+}
+
 /// The sum, or the greatest, over the 16 threads of a row, in all of them, always in the same order.
 __device__ inline float row_sum(float value) {
 #pragma unroll

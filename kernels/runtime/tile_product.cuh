@@ -3,8 +3,9 @@
 // factors are and wherever they lie. The block goes through the reduced index r in steps of 64 bytes: cp.async brings a step of
 // both factors into shared memory, three steps deep, while the threads multiply what has arrived.
 //
-// Where the factors come from is the business of two sources (conv2d_sources.cuh has some): a source says for each chunk of 16
-// bytes of a step where it lies and how many of its elements there are; zeros stand for the others.
+// Where the factors come from is the business of two sources (linear_tiled.cu has that of a plain matrix, conv2d_sources.cuh
+// those of images): a source says for each chunk of 16 bytes of a step where it lies and how many of its elements there are;
+// zeros stand for the others.
 //
 // Read in this order: Tiling, OperandTile (how shared memory is laid out), Accumulator (float32, then the tensor cores),
 // TileProduct (the loop).
@@ -88,6 +89,7 @@ struct OperandTile {
             if (source.aligned()) {
                 copy_async(to, span.from, span.count * static_cast<int>(sizeof(T)));
             } else {  // rows that start anywhere: element by element, through the registers
+                __builtin_assume(__isGlobal(span.from));  // shared memory's writes do not delay the loads
                 alignas(chunk_bytes) T elements[chunk<T>];
 #pragma unroll
                 for (int i = 0; i < chunk<T>; ++i) elements[i] = i < span.count ? span.from[i] : T{};
@@ -229,6 +231,10 @@ struct Four {
     float v[4];
 };
 
+__device__ inline Four operator+(const Four& a, const Four& b) {
+    return {{a.v[0] + b.v[0], a.v[1] + b.v[1], a.v[2] + b.v[2], a.v[3] + b.v[3]}};
+}
+
 __device__ inline Four load_four(const float* from, int count, bool aligned) {
     if (aligned && count >= 4) {
         const float4 w = *reinterpret_cast<const float4*>(from);
@@ -253,9 +259,10 @@ __device__ inline Four load_four(const bfloat16* from, int count, bool aligned) 
     return x;
 }
 
+/// The whole ones by intrinsics: the compiler would take a plain store apart to share its parts with those of a row's odd end.
 __device__ inline void store_four(float* to, const Four& x, int count, bool aligned) {
     if (aligned && count >= 4) {
-        *reinterpret_cast<float4*>(to) = make_float4(x.v[0], x.v[1], x.v[2], x.v[3]);
+        __stwb(reinterpret_cast<float4*>(to), make_float4(x.v[0], x.v[1], x.v[2], x.v[3]));
         return;
     }
 #pragma unroll
@@ -266,8 +273,8 @@ __device__ inline void store_four(bfloat16* to, const Four& x, int count, bool a
     if (aligned && count >= 4) {
         const __nv_bfloat162 low = __floats2bfloat162_rn(x.v[0], x.v[1]),
                              high = __floats2bfloat162_rn(x.v[2], x.v[3]);
-        *reinterpret_cast<uint2*>(to) =
-            make_uint2(*reinterpret_cast<const unsigned*>(&low), *reinterpret_cast<const unsigned*>(&high));
+        __stwb(reinterpret_cast<uint2*>(to), make_uint2(*reinterpret_cast<const unsigned*>(&low),
+                                                        *reinterpret_cast<const unsigned*>(&high)));
         return;
     }
 #pragma unroll

@@ -247,9 +247,6 @@ TEST_F(Refusals, MoreMemoryThanThereIs) {
     expect_refused(limited("200000", train_tiny(data(), folder_ / "run") + Arguments{"--image-size", "4096"}),
                    {"--image-size 4096", "12 images", "GiB are free", "smaller size"});
     EXPECT_FALSE(fs::exists(folder_ / "run"));
-    // oneDNN itself crashes where it gets no memory at all: that much is left to it.
-    const auto little = limited("110000", train_tiny(data(), folder_ / "run") + steps);
-    EXPECT_TRUE(little.status == 0 || little.status == 1) << little.status << little.err;
     const auto large = limited("600000", train_tiny(data(), folder_ / "large") + steps +
                                              Arguments{"--batch", "4096", "--base-channels", "64"});
     EXPECT_EQ(large.status, 1);
