@@ -44,7 +44,8 @@ std::string Execution::device_text() const {
     const Device chosen = network_device();
     if (!built_with_cuda || device != "auto") return to_string(chosen);
     const std::string why = cuda::why_no_device();
-    return fmt::format("{} ({})", to_string(chosen), why.empty() ? "networks do not run on CUDA yet" : why);
+    return fmt::format("{} ({})", to_string(chosen),
+                       why.empty() ? "training and sampling do not run on CUDA yet" : why);
 }
 
 void Execution::apply() const {
