@@ -51,6 +51,21 @@ void copy_between(int to_index, void*, int, const void*, std::size_t) {
 void synchronize(int index) {
     refuse(index);
 }
+std::shared_ptr<void> pinned_memory(int index, std::size_t) {
+    refuse(index);
+}
+void copy_to_pinned(int index, void*, const void*, std::size_t) {
+    refuse(index);
+}
+std::unique_ptr<Mark> make_mark(int index) {
+    refuse(index);
+}
+std::unique_ptr<Prefetch> make_prefetch(int index, std::size_t) {
+    refuse(index);
+}
+std::unique_ptr<RecordedGraph> record(int index, const std::function<void()>&) {
+    refuse(index);
+}
 void release_all() {}
 Counts counts() {
     return {};

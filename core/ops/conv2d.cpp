@@ -101,7 +101,8 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
     require(weight.dim(3) == x.dim(3), "conv2d: weight expects {} input channels, input has {} (shape {})",
             weight.dim(3), x.dim(3), x.shape());
     require(weight.is_contiguous(), "conv2d: weight must be contiguous");
-    require(x.dtype() == weight.dtype(), "conv2d: input is {}, weight is {}", name_of(x.dtype()),
+    const bool mixed = x.dtype() == DType::bfloat16 && weight.dtype() == DType::float32;
+    require(x.dtype() == weight.dtype() || mixed, "conv2d: input is {}, weight is {}", name_of(x.dtype()),
             name_of(weight.dtype()));
     require(!bias || bias.shape() == Shape{weight.dim(0)}, "conv2d: bias must have shape [{}], it has {}",
             weight.dim(0), shape_of(bias));
@@ -133,13 +134,14 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
     require_same_device("conv2d", {x, weight, bias, residual});
 
     const Tensor input = x.has_rows() ? x : x.contiguous(), dense_bias = bias ? bias.contiguous() : bias;
+    const Tensor compute_weight = weight.as(x.dtype());
     Tensor y = Tensor::empty(out, x.dtype(), x.device());
     dispatch_float("conv2d", x.device(), x.dtype(), [&]<class T>() {
         const Tensor packed = packed_weight(weight, shape, Conv2dPass::forward);
         kernels::Conv2dForward<T> args{.shape = shape,
                                        .x = input.data<T>(),
                                        .x_pitch = input.rows().pitch,
-                                       .weight = weight.data<T>(),
+                                       .weight = compute_weight.data<T>(),
                                        .packed = packed ? packed.raw() : nullptr,
                                        .y = y.data<T>(),
                                        .y_pitch = y.rows().pitch};
@@ -157,7 +159,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
         auto node = std::make_shared<Conv2dNode>();
         node->geometry = shape;
         node->x = Saved(input);
-        node->weight = Saved(weight);
+        node->weight = Saved(compute_weight);
         return node;
     });
 }

@@ -160,6 +160,7 @@ RunGrid grid_of(std::int64_t batch, std::int64_t elements) {
 
 template <class T>
 void run(const Context& context, const MseLoss<T>& a, Version version) {
+    require_memory("mse_loss", a.noise.step, Memory::device);
     if (version == Version::best) version = Version::fused;
     if (version != Version::naive && version != Version::fused)
         throw std::invalid_argument(std::string("mse_loss: no version '") + name_of(version) +

@@ -161,6 +161,7 @@ __global__ void __launch_bounds__(threads) noising_fused(Fused<T, Source> k) {
 
 template <class T, class Source>
 void run(const Context& context, const Noising<T, Source>& a, Version version) {
+    require_memory("noising", a.noise.step, Memory::device);
     if (version == Version::best) version = Version::fused;
     if (version != Version::naive && version != Version::fused)
         throw std::invalid_argument(std::string("noising: no version '") + name_of(version) +

@@ -115,6 +115,7 @@ __global__ void __launch_bounds__(threads) fill_vectorized(Fill<T, Op> a) {
 
 template <class T, class Op, class Args>
 void run(const Context& context, const char* name, const Args& args, Op op, Version version) {
+    require_memory(name, args.address.step, Memory::device);
     if (version == Version::best) version = Version::vectorized;
     const bool naive = version == Version::naive;
     if (!naive && version != Version::vectorized)

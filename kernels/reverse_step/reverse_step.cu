@@ -107,6 +107,8 @@ __global__ void __launch_bounds__(threads) reverse_step_fused(Fused<T> k) {
 
 template <class T>
 void run(const Context& context, const ReverseStep<T>& a, Version version) {
+    require_memory("reverse_step", a.coefficients, Memory::device);
+    require_memory("reverse_step", a.noise.step, Memory::device);
     if (version == Version::best) version = Version::fused;
     if (version != Version::naive && version != Version::fused)
         throw std::invalid_argument(std::string("reverse_step: no version '") + name_of(version) +

@@ -84,7 +84,7 @@ class OnCuda {
         if (a.shift) a.shift = shift_.data();
         if (a.scale_shift) a.scale_shift = scale_shift_.data();
         a.mean = mean_.data(), a.rstd = rstd_.data();
-        a.mask.step = step_.data();
+        a.mask.step = device_value(step_.data());
     }
 
     Data<T>& data_;

@@ -16,7 +16,7 @@ using testing::OnDevice;
 using testing::Pitched;
 
 const std::uint64_t step = 17;
-const PhiloxAddress address{99, Purpose::noise, 0, 500, &step};
+const PhiloxAddress address{99, Purpose::noise, 0, 500, host_value(&step)};
 
 struct Shape {
     std::int64_t batch, pixels, channels, pitch, grad_pitch;
@@ -77,7 +77,7 @@ class MseLossCuda : public testing::CudaTest {
                         .loss = loss.data(),
                         .grad = options.grad ? grad.data() : nullptr,
                         .grad_pitch = s.grad_pitch};
-        args.noise.step = device_step.data();
+        args.noise.step = device_value(device_step.data());
         args.noise.first_sample = options.first_sample;
         std::size_t bytes = cuda::mse_loss_workspace(s.batch, s.elements());
         if (options.short_workspace) bytes -= 64;

@@ -20,7 +20,7 @@ using testing::OnDevice;
 using testing::Pitched;
 
 const std::uint64_t step = 17;
-const PhiloxAddress address{99, Purpose::noise, 0, 500, &step};
+const PhiloxAddress address{99, Purpose::noise, 0, 500, host_value(&step)};
 
 struct Shape {
     std::int64_t n, h, w, c, pitch;
@@ -95,7 +95,7 @@ class NoisingCuda : public testing::CudaTest {
         const Output<T> empty(s);
         const OnDevice<T> x_t(empty.x_t), x_0(empty.x_0), eps(empty.eps);
         PhiloxAddress noise = address;
-        noise.step = device_step.data();
+        noise.step = device_value(device_step.data());
         noise.first_sample = options.first_sample;
         cuda::noising(context(),
                       Noising<T, Source>{.batch = s.n,
