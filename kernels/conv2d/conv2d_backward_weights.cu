@@ -1,8 +1,10 @@
-// The gradients of a convolution's weights and bias in CUDA: as one writes them first, and as a matrix product in tiles.
+// The gradients of a convolution's weights and bias in CUDA: as one writes them first, and as a matrix product in tiles;
+// conv2d_backward_weights_mma.cu has the faster one for 3x3 filters and bfloat16.
 //
 // The product is small (K by the weights of a filter) and its reduced index, the batch's pixels, long: blocks of their own sum
 // pieces of it, and another launch adds the pieces' results in order. The pieces are cut by shape alone.
 
+#include "kernels/conv2d/conv2d_backward_weights_mma.h"
 #include "kernels/conv2d/conv2d_sources.cuh"
 #include "kernels/runtime/column_sums.cuh"
 
@@ -198,12 +200,23 @@ void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights
 }
 void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<bfloat16>& a,
                              Version version) {
-    backward_weights(context, a, version);
+    const bool takes = backward_weights_mma_takes(a.shape);
+    if (version == Version::mma && !takes)
+        throw std::invalid_argument(
+            "conv2d_backward_weights: version mma takes 3x3 filters of stride 1 and at least one channel; "
+            "expected such a shape, or another version");
+    if (version == Version::mma || (version == Version::best && takes)) {
+        check_sizes("conv2d_backward_weights", a.shape);
+        backward_weights_mma(context, a);
+    } else {
+        backward_weights(context, a, version);
+    }
 }
 std::size_t conv2d_backward_weights_workspace(const Context&, const Conv2dShape& shape, DType type) {
     WorkspaceCarver carver;
     const Workspace space(carver, shape, Pieces(shape, type));
-    return carver.used();
+    return type == DType::bfloat16 ? std::max(carver.used(), backward_weights_mma_workspace(shape))
+                                   : carver.used();
 }
 }  // namespace cuda
 
