@@ -35,9 +35,7 @@ class Conv2dCudaMma : public testing::CudaTest {
         a.x = x.data(), a.grad_y = grad_y.data();
         a.grad_weight = with_weight ? grad_weight.data() : nullptr;
         a.grad_bias = with_bias ? grad_bias.data() : nullptr;
-        cuda::conv2d_backward_weights(
-            context(cuda::conv2d_backward_weights_workspace(Context{}, c.shape, DType::bfloat16)), a,
-            Version::mma);
+        cuda::conv2d_backward_weights(context(), a, Version::mma);
         c.grad_weight = grad_weight.back(), c.grad_bias = grad_bias.back();
     }
     void expect_weights(const Layer& layer) {
@@ -164,7 +162,7 @@ TEST_F(Conv2dCudaMma, MmaRefusesOtherShapes) {
         EXPECT_THROW(run(c), std::invalid_argument);
     }
     Case<float> c = Case<float>(make(1, 4, 4, 8, 8, 3, 1, 1, 1), 0).fill();
-    EXPECT_THROW(cuda::conv2d_backward_weights(context(1 << 20), c.backward_weights(), Version::mma),
+    EXPECT_THROW(cuda::conv2d_backward_weights(context(), c.backward_weights(), Version::mma),
                  std::invalid_argument);
 }
 
