@@ -183,19 +183,31 @@ __global__ void __launch_bounds__(threads, resident)
     const int share = tile % f.tiles_c * (tile_c / warp_c) + sums.c() / warp_c;
 #pragma unroll
     for (int slot = 0; slot < slots - 1; ++slot) {
-#pragma unroll
-        for (int part = 0; part < steps; ++part) loader.copy(shared + slot * S::bytes, part);
+        loader.copy_all(shared + slot * S::bytes);
         loader.next_stage();
         commit_copies();
     }
+    int turn =
+        (share + f.shares() - begin % f.shares()) % f.shares();  // stages before this warp's next share
     for (int stage = begin, slot = 0; stage < end; ++stage) {
         wait_for_copies<slots - 2>();
         __syncthreads();  // the stage is there, and nobody reads the one before it any more
         std::byte* const filled = shared + (slot == 0 ? slots - 1 : slot - 1) * S::bytes;
-        sums.add_products(shared + slot * S::bytes, [&](int part) { loader.copy(filled, part); });
+        if constexpr (whole) {
+            sums.add_products(shared + slot * S::bytes, [&](int part) { loader.copy(filled, part); });
+        } else {
+            // Elements that go through registers find none free between the products. An image's first or last layer
+            // leaves half of the warps without a channel.
+            loader.copy_all(filled);
+            if (k0 + sums.k() < f.grad_y.channels && c0 + sums.c() < f.x.channels)
+                sums.add_products(shared + slot * S::bytes, [](int) {});
+        }
         loader.next_stage();
         commit_copies();
-        if (f.bias != nullptr && stage % f.shares() == share) sums.add_bias(shared + slot * S::bytes);
+        if (f.bias != nullptr && turn-- == 0) {
+            sums.add_bias(shared + slot * S::bytes);
+            turn = f.shares() - 1;
+        }
         if (++slot == slots) slot = 0;
     }
     if (f.partial != nullptr)

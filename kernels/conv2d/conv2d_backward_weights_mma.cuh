@@ -167,6 +167,10 @@ class Loader {
         for (int round = part * x_rounds / steps; round < (part + 1) * x_rounds / steps; ++round)
             if (x_column() < S::columns) x_.copy(stage + x_to_ + round * 2 * S::columns * x_row, round);
     }
+    __device__ void copy_all(std::byte* stage) const {
+#pragma unroll
+        for (int part = 0; part < steps; ++part) copy(stage, part);
+    }
     __device__ void next_stage() {
         if (++strip_w_ == f_.strips_w) {
             strip_w_ = 0;
