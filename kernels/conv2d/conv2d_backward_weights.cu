@@ -210,12 +210,7 @@ void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights
 }
 void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<bfloat16>& a,
                              Version version) {
-    const bool takes = backward_weights_mma_takes(a.shape);
-    if (version == Version::mma && !takes)
-        throw std::invalid_argument(
-            "conv2d_backward_weights: version mma takes 3x3 filters of stride 1 and at least one channel; "
-            "expected such a shape, or another version");
-    if (version == Version::mma || (version == Version::best && takes)) {
+    if (chosen_mma("conv2d_backward_weights", version, backward_weights_mma_takes(a.shape))) {
         check_sizes("conv2d_backward_weights", a.shape);
         backward_weights_mma(context, a);
     } else if (version == Version::best && is_linear(a.shape)) {

@@ -61,7 +61,7 @@ class Sums {
             y_offset_[i] = S::y_offset(block / 2 * line + pixel, k() / chunk + 2 * i + block % 2);
 #pragma unroll
         for (int s = 0; s < side; ++s)
-            x_offset_[s] = S::x_offset(block % 2, pixel / strip, pixel % strip + s, c() / chunk + block / 2);
+            x_offset_[s] = S::X::offset(block % 2, pixel / strip, pixel % strip + s, c() / chunk + block / 2);
     }
     /// The warp's first channels within the tile.
     __device__ int k() const {

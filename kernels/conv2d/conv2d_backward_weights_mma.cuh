@@ -5,45 +5,36 @@
 #include <cstdint>
 
 #include "kernels/conv2d/conv2d.h"
+#include "kernels/conv2d/conv2d_patch.cuh"
 #include "kernels/runtime/async_copy.cuh"
 #include "kernels/runtime/vector.cuh"
 
 namespace ito::kernels::conv2d_detail::weights_mma {
 
-inline constexpr int threads = 128, resident = 2;   ///< of a block; blocks on a multiprocessor
-inline constexpr int tile_k = 64, tile_c = 32;      ///< channels of grad_y and of x to a block
-inline constexpr int warp_k = 32, warp_c = 16;      ///< to a warp: two of them in either direction
-inline constexpr int side = 3, taps = side * side;  ///< of the filter
-inline constexpr int stage_pixels = 64, line = 8;   ///< pixels of grad_y in a stage, and in a line of it
-inline constexpr int steps = stage_pixels / 16;     ///< of 16 pixels, two lines: what one mma reduces
+inline constexpr int threads = 128, resident = 2;           ///< of a block; blocks on a multiprocessor
+inline constexpr int tile_k = 64, tile_c = patch_channels;  ///< channels of grad_y and of x to a block
+inline constexpr int warp_k = 32, warp_c = 16;              ///< to a warp: two of them in either direction
+inline constexpr int stage_pixels = 64;                     ///< of grad_y
+inline constexpr int steps = stage_pixels / 16;             ///< of 16 pixels, two lines: what one mma reduces
 inline constexpr int slots = 3;  ///< stages in shared memory: one multiplied, two on their way
-inline constexpr int chunk = 8, chunk_bytes = 16;  ///< elements that are copied at once
-inline constexpr int y_row = 2 * tile_k;           ///< bytes of a pixel of a stage
-inline constexpr int x_row = 2 * tile_c;
+inline constexpr int y_row = 2 * tile_k, x_row = patch_pixel_bytes;  ///< bytes of a pixel of a stage
 
 /// The pixels of a stage: strips of strip x strip pixels. Either one of 8x8, or four of 4x4 at the same place of four images,
 /// side by side in twos: a line is eight pixels of one image, or four of one and four of the next.
 template <int strip>
 struct Stage {
-    static constexpr int abreast = line / strip;  ///< images that share a line
+    using X = Patch<strip>;
     static constexpr int images = stage_pixels / (strip * strip);
-    static constexpr int bands = images / abreast;  ///< groups of `abreast` images
+    static constexpr int bands = images / X::abreast;  ///< groups of images that share lines
     static constexpr int band_steps = steps / bands;
-    static constexpr int patch = strip + side - 1;  ///< pixels of x under a strip, in either direction
-    static constexpr int columns = abreast * patch, rows = bands * patch;
+    static constexpr int patch = X::rows, columns = X::columns, rows = bands * patch;
     static constexpr int y_bytes = stage_pixels * y_row, x_bytes = rows * columns * x_row;
     static constexpr int bytes = y_bytes + x_bytes, shared_bytes = slots * bytes;
-    static_assert(columns % 2 == 0 && y_bytes % 128 == 0 && bytes % 128 == 0);
+    static_assert(y_bytes % 128 == 0 && bytes % 128 == 0);
 
     /// Where a chunk of pixel `pixel` of grad_y lies: 8 chunks a pixel, permuted by the pixel's place in its line.
     static __device__ int y_offset(int pixel, int at) {
         return pixel * y_row + (at ^ pixel % 8) * chunk_bytes;
-    }
-    /// The same for a chunk of x: 4 chunks a pixel, so two pixels share the 128 bytes of all banks. Any eight pixels under a
-    /// line, that is eight neighbours or twice four, are to differ in their parity or in the key.
-    static __device__ int x_offset(int row, int abreast_image, int column, int at) {
-        const int key = abreast == 1 ? column / 2 % 4 : column / 2 % 2 + 2 * abreast_image;
-        return (row * columns + abreast_image * patch + column) * x_row + (at ^ key) * chunk_bytes;
     }
 };
 
@@ -157,7 +148,7 @@ class Loader {
              f.pad_left),
           y_to_(S::y_offset(y_row_of() * line + y_pixel(), y_chunk())),
           x_to_(S::y_bytes +
-                S::x_offset(x_row_of(), x_column() / S::patch, x_column() % S::patch, x_chunk())) {
+                S::X::offset(x_row_of(), x_column() / S::patch, x_column() % S::patch, x_chunk())) {
         start();
     }
     /// Begins to copy a part of the stage, of `steps` parts.

@@ -15,6 +15,7 @@ using conv2d_test::Case;
 using conv2d_test::make;
 using testing::bitwise_equal;
 using testing::expect_close;
+using testing::expect_rounded;
 using testing::for_each_schedule;
 using testing::OnDevice;
 using Weights = Case<bfloat16>;
@@ -37,6 +38,37 @@ class Conv2dCudaMma : public testing::CudaTest {
         a.grad_bias = with_bias ? grad_bias.data() : nullptr;
         cuda::conv2d_backward_weights(context(), a, Version::mma);
         c.grad_weight = grad_weight.back(), c.grad_bias = grad_bias.back();
+    }
+    void forward(Weights& c, bool with_bias, bool with_residual) {
+        const OnDevice<bfloat16> x(c.x), weight(c.weight), residual(c.residual), y(c.y);
+        const OnDevice<float> bias(c.bias);
+        Conv2dForward<bfloat16> a = c.forward(with_bias, with_residual);
+        a.x = x.data(), a.weight = weight.data(), a.y = y.data();
+        if (with_bias) a.bias = bias.data();
+        if (with_residual) a.residual = residual.data();
+        cuda::conv2d_forward(context(), a, Version::mma);
+        c.y = y.back();
+    }
+    void backward_data(Weights& c, bool accumulate) {
+        const OnDevice<bfloat16> grad_y(c.grad_y), weight(c.weight), grad_x(c.grad_x);
+        Conv2dBackwardData<bfloat16> a = c.backward_data(accumulate);
+        a.grad_y = grad_y.data(), a.weight = weight.data(), a.grad_x = grad_x.data();
+        cuda::conv2d_backward_data(context(), a, Version::mma);
+        c.grad_x = grad_x.back();
+    }
+    /// Rounded once, from sums in float32.
+    void expect_images(const Layer& layer) {
+        SCOPED_TRACE(::testing::PrintToString(layer.shape));
+        for (const bool add : {false, true}) {
+            Weights a = Weights(layer.shape, layer.gap).fill();
+            if (add) a.grad_x.fill_normal(6);
+            Case<double> b = a.as<double>();
+            forward(a, add, !add || layer.gap > 0), backward_data(a, add);
+            ref::conv2d_forward(Context{}, b.forward(add, !add || layer.gap > 0));
+            ref::conv2d_backward_data(Context{}, b.backward_data(add));
+            expect_close(a.y, b.y, 4e-3, 0.064), expect_rounded(a.y, b.y);
+            expect_close(a.grad_x, b.grad_x, 4e-3, 0.064), expect_rounded(a.grad_x, b.grad_x);
+        }
     }
     void expect_weights(const Layer& layer) {
         SCOPED_TRACE(::testing::PrintToString(layer.shape));
@@ -72,6 +104,36 @@ const Layer small_strips[] = {
     {make(5, 1, 1, 8, 16, 3, 1, 1, 1)},      // one pixel
     {make(9, 4, 9, 8, 8, 3, 1, 1, 1)},       // two pieces of nine stages
 };
+
+// Tiles of 4x4 strips and 64 channels.
+const Layer small_tiles[] = {
+    {make(2, 6, 7, 40, 72, 3, 1, 1, 1),
+     8},  // strips beyond the edge, two tiles of channels, a round of 8 channels
+    {make(5, 4, 4, 32, 64, 3, 1, 1, 1)},      // the last tile has one strip
+    {{2, 5, 9, 16, 8, 3, 3, 1, 0, 2, 1, 1}},  // nothing symmetric
+    {make(1, 4, 4, 8, 24, 3, 1, 3, 2)},       // more padding than a tap reaches
+    {make(3, 5, 4, 72, 8, 3, 1, 0, 0)},       // no padding, three rounds of channels
+};
+// Tiles of 8x8 strips and 128 channels: two of channels, strips and rounds that end early.
+const Layer large_tiles{make(6, 22, 31, 40, 136, 3, 1, 1, 1), 8};
+const Layer large_tiles_turned{make(6, 22, 31, 136, 40, 3, 1, 1, 1)};
+
+TEST_F(Conv2dCudaMma, MmaProductOfSmallTiles) {
+    for_each_schedule([&] {
+        for (const Layer& layer : small_tiles) expect_images(layer);
+    });
+}
+TEST_F(Conv2dCudaMma, MmaProductOfLargeTiles) {
+    Weights a = Weights(large_tiles.shape, large_tiles.gap).fill();
+    Case<double> b = a.as<double>();
+    forward(a, true, true);
+    ref::conv2d_forward(Context{}, b.forward());
+    expect_close(a.y, b.y, 4e-3, 0.064), expect_rounded(a.y, b.y);
+    a = Weights(large_tiles_turned.shape, 0).fill(), b = a.as<double>();
+    backward_data(a, false);
+    ref::conv2d_backward_data(Context{}, b.backward_data());
+    expect_close(a.grad_x, b.grad_x, 4e-3, 0.064), expect_rounded(a.grad_x, b.grad_x);
+}
 
 TEST_F(Conv2dCudaMma, MmaWeightsOfLargeStrips) {
     for (const Layer& layer : large_strips) expect_weights(layer);
