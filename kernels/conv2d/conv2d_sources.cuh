@@ -309,10 +309,9 @@ inline bool chosen_mma(const char* kernel, Version version, bool takes, bool pay
     if (version == Version::best) return takes && pays;
     if (version != Version::mma) return false;
     if (!takes)
-        throw std::invalid_argument(
-            std::string(kernel) +
-            ": version mma does not take this shape or alignment (conv2d.h says what it "
-            "takes); expected another version");
+        throw Error(std::string(kernel) +
+                    ": version mma does not take this shape or alignment (conv2d.h says what it "
+                    "takes); expected another version");
     return true;
 }
 

@@ -222,11 +222,15 @@ TEST_F(Conv2dCudaMma, MmaRefusesOtherShapes) {
     for (const Conv2dShape& s : {make(1, 4, 4, 8, 8, 1, 1, 0, 0), make(1, 4, 4, 8, 8, 3, 2, 1, 1),
                                  make(1, 4, 4, 0, 8, 3, 1, 1, 1), make(1, 4, 4, 8, 0, 3, 1, 1, 1)}) {
         Weights c = Weights(s, 0).fill();
-        EXPECT_THROW(run(c), std::invalid_argument);
+        EXPECT_THROW(run(c), Error);
     }
+    Weights odd = Weights(make(1, 4, 4, 8, 12, 3, 1, 1, 1), 0).fill();
+    EXPECT_THROW(forward(odd, true, true), Error);
+    EXPECT_THROW(backward_data(odd, false), Error);
+    Weights apart = Weights(make(1, 4, 4, 8, 8, 3, 1, 1, 1), 4).fill();  // pixels on 8 bytes
+    EXPECT_THROW(forward(apart, true, true), Error);
     Case<float> c = Case<float>(make(1, 4, 4, 8, 8, 3, 1, 1, 1), 0).fill();
-    EXPECT_THROW(cuda::conv2d_backward_weights(context(), c.backward_weights(), Version::mma),
-                 std::invalid_argument);
+    EXPECT_THROW(cuda::conv2d_backward_weights(context(), c.backward_weights(), Version::mma), Error);
 }
 
 }  // namespace
