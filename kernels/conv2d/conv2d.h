@@ -120,13 +120,21 @@ void conv2d_pack(const Context&, const Conv2dShape& shape, Conv2dPass pass, cons
 ///           multiply-adds, bfloat16 on the tensor cores; residual, bias and adding to grad_x in its last step. Any number of
 ///           channels, alignment, pitch, stride and padding in the same launch: rows that start on 16 bytes are copied 16 bytes
 ///           at a time, others element by element
+///   mma     bfloat16 and 3x3 filters of stride 1, any padding: fragments by ldmatrix from a patch of the image for all taps,
+///           mma.sync. Forward and backward data (conv2d_product_mma.cu) for channels in multiples of 8 on 16 bytes; the weights'
+///           gradient (conv2d_backward_weights_mma.cu) for any channels, alignment and row stride: both images are read K/64
+///           and C/32 times, mostly from the caches, and grad_bias costs no reading
 ///
-/// Both add the terms of y and grad_x in the order of taps and channels, so that the bits of an image do not depend on its
+/// `best` is mma where it takes a shape with 32 channels or more (the weights' gradient: with any), otherwise tiled; the weights'
+/// gradient of 1x1 filters of stride 1 and bfloat16 is the linear layer's `best` (kernels/linear: cuBLASLt where the context has
+/// it).
+///
+/// Each adds the terms of y and grad_x in an order of its own, by taps and channels, so that the bits of an image do not depend on its
 /// batch. The weights' gradient is added over fixed pieces of the batch's pixels, cut by shape alone. Tiled fetches x
-/// R*S * K/64 times and the weights N*P*Q/128 times, mostly from the caches; grad_bias takes another reading of grad_y. At
+/// R*S * K/64 times and the weights N*P*Q/128 times, mostly from the caches, and grad_y again for grad_bias. At
 /// most 2^30 pixels in a batch.
 namespace cuda {
-inline constexpr Version conv2d_versions[] = {Version::naive, Version::tiled};
+inline constexpr Version conv2d_versions[] = {Version::naive, Version::tiled, Version::mma};
 void conv2d_forward(const Context&, const Conv2dForward<float>&, Version = Version::best);
 void conv2d_forward(const Context&, const Conv2dForward<bfloat16>&, Version = Version::best);
 void conv2d_backward_data(const Context&, const Conv2dBackwardData<float>&, Version = Version::best);

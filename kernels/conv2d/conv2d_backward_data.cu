@@ -5,6 +5,7 @@
 // grad_x fall into stride * stride phases, and each is a convolution of grad_y with stride 1 by every stride-th tap. With
 // stride 2 and 3x3 taps the four phases have 4, 2, 2 and 1 of them: no product is with a zero that the stride has put there.
 
+#include "kernels/conv2d/conv2d_product_mma.h"
 #include "kernels/conv2d/conv2d_sources.cuh"
 
 namespace ito::kernels {
@@ -160,7 +161,12 @@ void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float
     backward_data(context, a, version);
 }
 void conv2d_backward_data(const Context& context, const Conv2dBackwardData<bfloat16>& a, Version version) {
-    backward_data(context, a, version);
+    if (chosen_mma("conv2d_backward_data", version, mma_takes(a), mma_pays(a.shape))) {
+        check_sizes("conv2d_backward_data", a.shape);
+        backward_data_mma(context, a);
+    } else {
+        backward_data(context, a, version);
+    }
 }
 }  // namespace cuda
 

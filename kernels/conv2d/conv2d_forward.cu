@@ -1,5 +1,6 @@
 // Convolution forward in CUDA: as one writes it first, and as a matrix product in tiles (conv2d_sources.cuh has the mapping).
 
+#include "kernels/conv2d/conv2d_product_mma.h"
 #include "kernels/conv2d/conv2d_sources.cuh"
 
 namespace ito::kernels {
@@ -117,7 +118,12 @@ void conv2d_forward(const Context& context, const Conv2dForward<float>& a, Versi
     forward(context, a, version);
 }
 void conv2d_forward(const Context& context, const Conv2dForward<bfloat16>& a, Version version) {
-    forward(context, a, version);
+    if (chosen_mma("conv2d_forward", version, mma_takes(a), mma_pays(a.shape))) {
+        check_sizes("conv2d_forward", a.shape);
+        forward_mma(context, a);
+    } else {
+        forward(context, a, version);
+    }
 }
 }  // namespace cuda
 
