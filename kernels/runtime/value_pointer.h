@@ -5,9 +5,10 @@
 // would fault, or read a stack that is gone, and launchers refuse it.
 
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 #include <type_traits>
+
+#include "kernels/runtime/error.h"
 
 namespace ito::kernels {
 
@@ -54,7 +55,7 @@ constexpr ValuePointer<T> device_value(T* address) {
 template <class T>
 void require_memory(const char* kernel, const ValuePointer<T>& pointer, Memory memory) {
     if (pointer && pointer.memory() != memory) [[unlikely]]
-        throw std::invalid_argument(std::string(kernel) +
+        throw Error(std::string(kernel) +
                                     ": a value that it reads through a pointer lies in " +
                                     (memory == Memory::device ? "the host's memory; put it into a DeviceValue"
                                                               : "a GPU's memory, expected the host's"));

@@ -1,7 +1,6 @@
 // The sums that a training logs, in CUDA. A block of one warp for each quartile: the losses come in by whole blocks, and
 // each warp's first thread adds those of its quartile in the order of the samples.
 
-#include <stdexcept>
 #include <string>
 
 #include "kernels/runtime/launch.cuh"
@@ -82,7 +81,7 @@ void step_losses(const Context& context, const StepLosses& a, Version version) {
     require_memory("step_losses", a.sums, Memory::device);
     if (version == Version::best) version = Version::fused;
     if (version != Version::naive && version != Version::fused)
-        throw std::invalid_argument(std::string("step_losses: no version '") + name_of(version) +
+        throw Error(std::string("step_losses: no version '") + name_of(version) +
                                     "'; expected naive or fused");
     const bool naive = version == Version::naive;
     launch(context, "step_losses", naive ? losses_naive : losses_fused, 1, naive ? 1 : threads, 0, a);
