@@ -88,8 +88,10 @@ bool read_word(std::string_view& text, std::string_view word) {
 }  // namespace
 
 std::string CudnnEngine::text() const {
-    std::string made = "engine " + std::to_string(index) + " knobs";
-    for (const auto& [type, value] : knobs) made += " " + std::to_string(type) + "=" + std::to_string(value);
+    std::string made = "engine ";
+    made.append(std::to_string(index)).append(" knobs");
+    for (const auto& [type, value] : knobs)
+        made.append(" ").append(std::to_string(type)).append("=").append(std::to_string(value));
     return made;
 }
 
