@@ -34,10 +34,10 @@ struct StepMemory {
     std::size_t images = 0;    ///< the batch as bytes
     std::size_t saved = 0;     ///< what the ops keep for backward
     std::size_t backward = 0;  ///< saved tensors and gradients when backward has the most of them
-    std::size_t workspace = 0;
+    std::size_t scratch = 0;   ///< of the kernel that needs most of it
     std::size_t measured = 0;  ///< the allocator's peak
 
-    std::size_t predicted() const { return state + images + backward + workspace; }
+    std::size_t predicted() const { return state + images + backward + scratch; }
 };
 
 struct InspectCommand {
@@ -148,7 +148,7 @@ std::string memory_text(const StepMemory& memory, std::int64_t batch) {
     row("images of the batch", memory.images, "");
     row("saved tensors, activations' gradients", memory.backward,
         fmt::format("{:.2f} an image", mib(memory.backward) / images));
-    row("workspace of the kernels", memory.workspace, "");
+    row("scratch memory of a kernel", memory.scratch, "");
     row("predicted peak", memory.predicted(), "");
     row("measured peak", memory.measured, fmt::format("the prediction is {:+.1f} %", off));
     row("for each further image of the batch",
@@ -188,7 +188,7 @@ int InspectCommand::operator()() const {
         .images = static_cast<std::size_t>(images * unet.height * unet.width * unet.in_channels),
         .saved = table.saved_bytes(),
         .backward = table.backward_bytes(),
-        .workspace = context_of(device).workspace.size(),
+        .scratch = scratch_peak(device),
         .measured = allocator->stats().peak_in_use - before};
     const auto flops = table.flops();
     const double step_flops = (flops.forward + flops.backward) * static_cast<double>(passes);
@@ -206,7 +206,7 @@ int InspectCommand::operator()() const {
                             {"images", memory.images},
                             {"saved", memory.saved},
                             {"backward", memory.backward},
-                            {"workspace", memory.workspace},
+                            {"scratch", memory.scratch},
                             {"predicted_peak", memory.predicted()},
                             {"measured_peak", memory.measured}}},
                           {"layers", table.to_json()}};

@@ -30,13 +30,16 @@ void use_device(int index) {
 std::unique_ptr<MemorySource> make_memory_source(int index, bool) {
     refuse(index);
 }
-const kernels::Context& context(int index, std::size_t) {
+const kernels::Context& context(int index) {
     refuse(index);
 }
-const kernels::Context& vendor_context(int index, std::size_t) {
+const kernels::Context& vendor_context(int index) {
     refuse(index);
 }
-const kernels::Context& product_context(int index, std::size_t) {
+const kernels::Context& product_context(int index) {
+    refuse(index);
+}
+std::size_t scratch_peak(int index) {
     refuse(index);
 }
 void copy_to_device(int index, void*, const void*, std::size_t) {

@@ -11,6 +11,7 @@
 #include "core/cuda/staging.h"
 #include "core/cuda/vendor.h"
 #include "core/error.h"
+#include "core/scratch.h"
 #include "kernels/runtime/plan_cache.h"
 
 namespace ito::cuda {
@@ -18,27 +19,14 @@ namespace {
 
 class DeviceContext {
   public:
-    explicit DeviceContext(int index) : index_(index), stream_(make_stream()), staging_(stream_.get()) {
+    explicit DeviceContext(int index)
+        : stream_(make_stream()), staging_(stream_.get()), scratch_(Device::cuda(index)) {
         context_.stream.handle = stream_.get();
         context_.plans = &plans_;
+        context_.scratch = &scratch_;
     }
     DeviceContext(const DeviceContext&) = delete;
     DeviceContext& operator=(const DeviceContext&) = delete;
-
-    const kernels::Context& reserve(std::size_t bytes) {
-        if (bytes > context_.workspace.size()) {
-            // Made late: the allocator asks for this context's stream.
-            if (!allocator_) allocator_ = Allocator::of(Device::cuda(index_));
-            release_workspace();
-            context_.workspace = {allocator_->allocate(bytes), bytes};
-        }
-        return context_;
-    }
-    /// To be called before the end: the allocator may ask for this context's stream.
-    void release_workspace() {
-        if (!context_.workspace.empty()) allocator_->deallocate(context_.workspace.data());
-        context_.workspace = {};
-    }
 
     /// Asked once: a library that is not there is looked for in many folders.
     void try_cublaslt() {
@@ -60,18 +48,19 @@ class DeviceContext {
         context_.cudnn = cudnn_.get();
     }
 
+    const kernels::Context& context() const { return context_; }
+    const AllocatorScratch& scratch() const { return scratch_; }
     cudaStream_t stream() const { return stream_.get(); }
     Staging& staging() { return staging_; }
 
   private:
-    int index_;
     Stream stream_;
     Staging staging_;
+    AllocatorScratch scratch_;
     CublasLt cublaslt_;
     bool tried_cublaslt_ = false;
     Cudnn cudnn_;
     kernels::PlanCache plans_;
-    std::shared_ptr<Allocator> allocator_;
     kernels::Context context_;
 };
 
@@ -100,18 +89,22 @@ DeviceContext& device_context(int index) {
 
 }  // namespace
 
-const kernels::Context& context(int index, std::size_t workspace_bytes) {
-    return device_context(index).reserve(workspace_bytes);
+const kernels::Context& context(int index) {
+    return device_context(index).context();
 }
 
-const kernels::Context& vendor_context(int index, std::size_t workspace_bytes) {
+const kernels::Context& vendor_context(int index) {
     device_context(index).make_vendor_handles();
-    return device_context(index).reserve(workspace_bytes);
+    return device_context(index).context();
 }
 
-const kernels::Context& product_context(int index, std::size_t workspace_bytes) {
+const kernels::Context& product_context(int index) {
     device_context(index).try_cublaslt();
-    return device_context(index).reserve(workspace_bytes);
+    return device_context(index).context();
+}
+
+std::size_t scratch_peak(int index) {
+    return device_context(index).scratch().peak();
 }
 
 void copy_to_device(int index, void* to, const void* from, std::size_t bytes) {
@@ -153,7 +146,6 @@ void release_all() {
     while (!all.empty()) {
         const int index = all.begin()->first;
         synchronize(index);
-        device_context(index).release_workspace();
         all.erase(index);
     }
     for (int index = 0; index < device_count(); ++index) Allocator::forget(Device::cuda(index));

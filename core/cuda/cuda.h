@@ -36,13 +36,16 @@ void use_device(int index);
 /// Slabs of the device. `annotate`: declare blocks to tools through NVTX.
 std::unique_ptr<MemorySource> make_memory_source(int index, bool annotate = true);
 
-/// The device's context: its stream, plans, and a workspace of at least `workspace_bytes`.
-const kernels::Context& context(int index, std::size_t workspace_bytes);
+/// The device's context: its stream, plans and scratch memory.
+const kernels::Context& context(int index);
 /// The same with the handles of cuBLASLt and cuDNN, made at the first call.
-const kernels::Context& vendor_context(int index, std::size_t workspace_bytes);
+const kernels::Context& vendor_context(int index);
 
 /// The same with the handle of cuBLASLt, if that library can be loaded and starts; asked once.
-const kernels::Context& product_context(int index, std::size_t workspace_bytes);
+const kernels::Context& product_context(int index);
+
+/// See ito::scratch_peak().
+std::size_t scratch_peak(int index);
 
 /// Copies on the device's stream. To the device: `from` has been read when the call returns, the copy itself may still
 /// be under way. To the host: waits for it.

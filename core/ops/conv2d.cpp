@@ -67,16 +67,12 @@ struct Conv2dNode final : autograd::Node {
                 args.accumulate_bias = inputs[2].accumulates();
                 args.grad_bias = inputs[2].buffer().template data<kernels::master_t<T>>();
             }
-            const auto bytes = ITO_LAUNCH(device, conv2d_backward_weights_workspace, context_of(device),
-                                          geometry, dtype_of<T>);
-            ITO_LAUNCH(device, conv2d_backward_weights, context_of(device, bytes), args);
+            ITO_LAUNCH(device, conv2d_backward_weights, context_of(device), args);
         }
         if (inputs[0].wanted()) {
             const bool accumulate = inputs[0].accumulates();
             const Tensor dx = inputs[0].buffer();
-            const auto bytes =
-                ITO_LAUNCH(device, conv2d_backward_data_workspace, context_of(device), geometry, dtype_of<T>);
-            ITO_LAUNCH(device, conv2d_backward_data, context_of(device, bytes),
+            ITO_LAUNCH(device, conv2d_backward_data, context_of(device),
                        kernels::Conv2dBackwardData<T>{.shape = geometry,
                                                       .grad_y = dy.data<T>(),
                                                       .grad_y_pitch = dy.rows().pitch,
@@ -149,9 +145,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
             args.residual = add.data<T>();
             args.residual_pitch = add.rows().pitch;
         }
-        const auto bytes =
-            ITO_LAUNCH(x.device(), conv2d_forward_workspace, context_of(x.device()), shape, x.dtype());
-        ITO_LAUNCH(x.device(), conv2d_forward, context_of(x.device(), bytes), args);
+        ITO_LAUNCH(x.device(), conv2d_forward, context_of(x.device()), args);
     });
     return autograd::record("conv2d", y, {x, weight, bias, residual}, [&] {
         auto node = std::make_shared<Conv2dNode>();

@@ -45,16 +45,12 @@ struct LinearNode final : autograd::Node {
                 args.accumulate_bias = inputs[2].accumulates();
                 args.grad_bias = inputs[2].buffer().template data<Master>();
             }
-            const auto bytes = ITO_LAUNCH(device, linear_backward_weights_workspace,
-                                          product_context_of(device), geometry, dtype_of<T>);
-            ITO_LAUNCH(device, linear_backward_weights, product_context_of(device, bytes), args);
+            ITO_LAUNCH(device, linear_backward_weights, product_context_of(device), args);
         }
         if (inputs[0].wanted()) {
             const bool accumulate = inputs[0].accumulates();
             const Tensor dx = inputs[0].buffer();
-            const auto bytes = ITO_LAUNCH(device, linear_backward_data_workspace, product_context_of(device),
-                                          geometry, dtype_of<T>);
-            ITO_LAUNCH(device, linear_backward_data, product_context_of(device, bytes),
+            ITO_LAUNCH(device, linear_backward_data, product_context_of(device),
                        kernels::LinearBackwardData<T>{.shape = geometry,
                                                       .grad_y = dy.data<T>(),
                                                       .grad_y_pitch = dy.rows().pitch,
@@ -106,9 +102,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
             args.residual = add.data<T>();
             args.residual_pitch = add.rows().pitch;
         }
-        const auto bytes = ITO_LAUNCH(x.device(), linear_forward_workspace, product_context_of(x.device()),
-                                      shape, x.dtype());
-        ITO_LAUNCH(x.device(), linear_forward, product_context_of(x.device(), bytes), args);
+        ITO_LAUNCH(x.device(), linear_forward, product_context_of(x.device()), args);
     });
     return autograd::record("linear", y, {x, weight, bias, residual}, [&] {
         auto node = std::make_shared<LinearNode>();

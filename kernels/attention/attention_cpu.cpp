@@ -15,9 +15,9 @@
 
 #include "kernels/attention/attention_blocks.h"
 #include "kernels/runtime/parallel.h"
+#include "kernels/runtime/scratch.h"
 #include "kernels/runtime/simd_load-inl.h"
 #include "kernels/runtime/simd_math-inl.h"
-#include "kernels/runtime/workspace.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ito::kernels {
@@ -221,9 +221,7 @@ void attention_forward(const Context& context, const AttentionForward<float>& a)
     const AttentionShape& s = a.shape;
     if (empty(s)) return;
     const Blocks blocks(s);
-    WorkspaceCarver carver(context, "attention_forward");
-    const PerWorker<float> scratch(carver, static_cast<std::size_t>(forward_worker_floats(blocks)),
-                                   context.threads);
+    const PerWorker<float> scratch(context, forward_worker_floats(blocks));
     parallel_for(context, s.batch * s.heads * blocks.count, [&](std::int64_t piece, int worker) {
         const std::int64_t image_head = piece / blocks.count;
         forward_block(a, blocks, image_head / s.heads, image_head % s.heads,
@@ -235,9 +233,7 @@ void attention_backward(const Context& context, const AttentionBackward<float>& 
     const AttentionShape& s = a.shape;
     if (empty(s)) return;
     const Blocks blocks(s);
-    WorkspaceCarver carver(context, "attention_backward");
-    const PerWorker<float> scratch(carver, static_cast<std::size_t>(backward_worker_floats(blocks)),
-                                   context.threads);
+    const PerWorker<float> scratch(context, backward_worker_floats(blocks));
     parallel_for(context, s.batch * s.heads, [&](std::int64_t piece, int worker) {
         backward_head(a, blocks, piece / s.heads, piece % s.heads, scratch[worker]);
     });
@@ -248,15 +244,6 @@ void attention_forward(const Context& context, const AttentionForward<double>& a
 }
 void attention_backward(const Context& context, const AttentionBackward<double>& a) {
     ref::attention_backward(context, a);
-}
-
-std::size_t attention_forward_workspace(const AttentionShape& shape, DType type, int threads) {
-    if (type == DType::float64 || empty(shape)) return 0;
-    return static_cast<std::size_t>(threads * forward_worker_floats(Blocks(shape))) * sizeof(float);
-}
-std::size_t attention_backward_workspace(const AttentionShape& shape, DType type, int threads) {
-    if (type == DType::float64 || empty(shape)) return 0;
-    return static_cast<std::size_t>(threads * backward_worker_floats(Blocks(shape))) * sizeof(float);
 }
 
 }  // namespace cpu

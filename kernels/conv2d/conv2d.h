@@ -48,7 +48,7 @@ struct Conv2dForward {
     const T* x = nullptr;
     std::int64_t x_pitch = 0;
     const T* weight = nullptr;
-    const void* packed = nullptr;  ///< from conv2d_pack(forward); null: packed into the workspace on the fly
+    const void* packed = nullptr;  ///< from conv2d_pack(forward); null: packed into scratch memory on the fly
     const master_t<T>* bias = nullptr;  ///< may be null
     const T* residual = nullptr;        ///< may be null
     std::int64_t residual_pitch = 0;
@@ -103,12 +103,6 @@ void conv2d_backward_data(const Context&, const Conv2dBackwardData<double>&);
 void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<float>&);
 void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<double>&);
 
-/// Bytes of scratch that the launchers above need for `shape` with context.threads workers, whatever the
-/// pitches and optional pointers.
-std::size_t conv2d_forward_workspace(const Context&, const Conv2dShape& shape, DType type);
-std::size_t conv2d_backward_data_workspace(const Context&, const Conv2dShape& shape, DType type);
-std::size_t conv2d_backward_weights_workspace(const Context&, const Conv2dShape& shape, DType type);
-
 /// Bytes of the packed form of float32 weights for a pass; 0 where the plain form is used as it is.
 /// Depends on everything in `shape` but the batch.
 std::size_t conv2d_packed_bytes(const Context&, const Conv2dShape& shape, Conv2dPass pass);
@@ -139,11 +133,6 @@ void conv2d_backward_data(const Context&, const Conv2dBackwardData<float>&, Vers
 void conv2d_backward_data(const Context&, const Conv2dBackwardData<bfloat16>&, Version = Version::best);
 void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<float>&, Version = Version::best);
 void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<bfloat16>&, Version = Version::best);
-
-/// Enough for every version on every device.
-std::size_t conv2d_forward_workspace(const Context&, const Conv2dShape& shape, DType type);
-std::size_t conv2d_backward_data_workspace(const Context&, const Conv2dShape& shape, DType type);
-std::size_t conv2d_backward_weights_workspace(const Context&, const Conv2dShape& shape, DType type);
 }  // namespace cuda
 
 }  // namespace ito::kernels

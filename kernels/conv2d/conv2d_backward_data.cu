@@ -162,9 +162,6 @@ void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float
 void conv2d_backward_data(const Context& context, const Conv2dBackwardData<bfloat16>& a, Version version) {
     backward_data(context, a, version);
 }
-std::size_t conv2d_backward_data_workspace(const Context&, const Conv2dShape&, DType) {
-    return 0;
-}
 }  // namespace cuda
 
 }  // namespace ito::kernels

@@ -123,16 +123,6 @@ struct Pieces {
     }
 };
 
-struct Workspace {
-    float* partial;
-    ColumnSumsCuda bias;
-
-    Workspace(WorkspaceCarver& carver, const Conv2dShape& s, const Pieces& pieces)
-        : partial(
-              carver.take<float>(static_cast<std::size_t>(pieces.count * s.out_channels * pieces.columns))),
-          bias(carver, s.batch * s.out_height() * s.out_width(), s.out_channels) {}
-};
-
 template <class T>
 void naive(const Context& context, const Conv2dBackwardWeights<T>& a) {
     const Conv2dShape& s = a.shape;
@@ -149,12 +139,13 @@ void naive(const Context& context, const Conv2dBackwardWeights<T>& a) {
 template <class T>
 void tiled(const Context& context, const Conv2dBackwardWeights<T>& a) {
     const Conv2dShape& s = a.shape;
-    const Pieces pieces(s, dtype_of<T>);
-    WorkspaceCarver carver(context, "conv2d_backward_weights");
-    const Workspace space(carver, s, pieces);
-    if (a.grad_bias != nullptr)
-        space.bias.run(context, a.grad_y, a.grad_y_pitch, a.grad_bias, a.accumulate_bias);
+    if (a.grad_bias != nullptr) {
+        const ColumnSumsCuda sums(context, s.batch * s.out_height() * s.out_width(), s.out_channels);
+        sums.run(context, a.grad_y, a.grad_y_pitch, a.grad_bias, a.accumulate_bias);
+    }
     if (a.grad_weight == nullptr) return;
+    const Pieces pieces(s, dtype_of<T>);
+    const Scratch<float> partial(context, pieces.count * s.out_channels * pieces.columns);
     const auto launch_tiles = [&]<int size>() {
         const BackwardWeightsProduct<T> f{
             .grad_y = {a.grad_y, a.grad_y_pitch, s.out_channels},
@@ -164,7 +155,7 @@ void tiled(const Context& context, const Conv2dBackwardWeights<T>& a) {
             .piece = static_cast<int>(pieces.pixels),
             .columns = static_cast<int>(pieces.columns),
             .column_tiles = static_cast<int>(blocks_for(pieces.columns, tile::Tiling<size>::columns)),
-            .partial = space.partial};
+            .partial = partial};
         launch(context, "conv2d_backward_weights_tiled", conv2d_backward_weights_tiled<T, size>,
                dim3(static_cast<unsigned>(tile::tiles<size>(s.out_channels, pieces.columns)),
                     static_cast<unsigned>(pieces.count)),
@@ -176,7 +167,7 @@ void tiled(const Context& context, const Conv2dBackwardWeights<T>& a) {
         launch_tiles.template operator()<4>();
     launch(context, "conv2d_sum_pieces", conv2d_sum_pieces,
            dim3(static_cast<unsigned>(blocks_for(s.weight_elements(), sum_threads))), dim3(sum_threads), 0,
-           space.partial, pieces.count, s.out_channels, static_cast<int>(s.kernel_h * s.kernel_w),
+           partial, pieces.count, s.out_channels, static_cast<int>(s.kernel_h * s.kernel_w),
            static_cast<int>(s.in_channels), pieces.tap_columns, a.grad_weight, a.accumulate_weight);
 }
 
@@ -199,11 +190,6 @@ void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights
 void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<bfloat16>& a,
                              Version version) {
     backward_weights(context, a, version);
-}
-std::size_t conv2d_backward_weights_workspace(const Context&, const Conv2dShape& shape, DType type) {
-    WorkspaceCarver carver;
-    const Workspace space(carver, shape, Pieces(shape, type));
-    return carver.used();
 }
 }  // namespace cuda
 

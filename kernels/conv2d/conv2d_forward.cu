@@ -119,9 +119,6 @@ void conv2d_forward(const Context& context, const Conv2dForward<float>& a, Versi
 void conv2d_forward(const Context& context, const Conv2dForward<bfloat16>& a, Version version) {
     forward(context, a, version);
 }
-std::size_t conv2d_forward_workspace(const Context&, const Conv2dShape&, DType) {
-    return 0;
-}
 }  // namespace cuda
 
 }  // namespace ito::kernels

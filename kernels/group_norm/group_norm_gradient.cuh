@@ -1,8 +1,7 @@
 #pragma once
-// What the versions of GroupNorm's backward share: one channel's numbers, the gradients of one value a channel, scratch.
+// What the versions of GroupNorm's backward share: one channel's numbers, the gradients of one value a channel.
 
 #include "kernels/group_norm/group_norm_slab.cuh"
-#include "kernels/runtime/workspace.h"
 
 namespace ito::kernels::group_norm_detail {
 
@@ -64,27 +63,6 @@ struct ChannelSums {
 };
 struct GroupMeans {
     double dxhat, dxhat_xhat;
-};
-
-struct Workspace {
-    float *image_sums, *pieces, *coefficients;
-    ChannelSums* channels;
-    GroupMeans* means;
-
-    /// Naive's parts, or with `tiling` streamed's.
-    Workspace(WorkspaceCarver& carver, const GroupNormShape& s, const Tiling* tiling) {
-        const auto take = [&]<class U>(U*& part, std::int64_t count) {
-            part = carver.take<U>(static_cast<std::size_t>(count));
-        };
-        take(image_sums, s.batch * 2 * s.channels);
-        if (tiling != nullptr) {
-            take(pieces, s.batch * tiling->pieces * 3 * s.channels);
-            take(coefficients, s.batch * 5 * s.channels);
-        } else {
-            take(channels, s.batch * s.channels);
-            take(means, s.batch * s.groups);
-        }
-    }
 };
 
 /// In group_norm_backward_naive.cu.

@@ -137,9 +137,6 @@ inline Tiling resident_tiling(const GroupNormShape& shape, int element_bytes, co
     return make_tiling(shape, element_bytes, groups, 1, large ? max_threads : most_threads);
 }
 
-/// Device-independent bound on how many blocks are wanted at a time: the workspace is sized with it.
-inline constexpr std::int64_t most_wanted_blocks = 512;
-
 /// Slabs of at most 32 KiB, which every device holds several of; smaller ones (down to 8 KiB) while there are fewer
 /// than `wanted_blocks`.
 inline Tiling streamed_tiling(const GroupNormShape& shape, int element_bytes, std::int64_t wanted_blocks) {
@@ -156,7 +153,8 @@ inline Tiling streamed_tiling(const GroupNormShape& shape, int element_bytes, st
 }
 
 inline std::int64_t wanted_blocks(const DeviceLimits& limits) {
-    return std::min<std::int64_t>(2 * limits.multiprocessors, most_wanted_blocks);
+    constexpr std::int64_t most = 512;  // more pieces cost the merge more than they gain
+    return std::min<std::int64_t>(2 * limits.multiprocessors, most);
 }
 
 /// Resident moves the least bytes in one launch, but a slab is as much work as one multiprocessor has to do: where there

@@ -77,12 +77,6 @@ void linear_backward_data(const Context&, const LinearBackwardData<float>&);
 void linear_backward_data(const Context&, const LinearBackwardData<double>&);
 void linear_backward_weights(const Context&, const LinearBackwardWeights<float>&);
 void linear_backward_weights(const Context&, const LinearBackwardWeights<double>&);
-
-/// Bytes of scratch that the launchers above need for `shape` with context.threads workers, whatever the pitches
-/// and optional pointers.
-std::size_t linear_forward_workspace(const Context&, const LinearShape& shape, DType type);
-std::size_t linear_backward_data_workspace(const Context&, const LinearShape& shape, DType type);
-std::size_t linear_backward_weights_workspace(const Context&, const LinearShape& shape, DType type);
 }  // namespace cpu
 
 /// float32 and bfloat16, summed in float32; dw and db of bfloat16 are float32. Versions: naive (one thread a result) and tiled
@@ -104,11 +98,6 @@ void linear_backward_data(const Context&, const LinearBackwardData<float>&, Vers
 void linear_backward_data(const Context&, const LinearBackwardData<bfloat16>&, Version = Version::best);
 void linear_backward_weights(const Context&, const LinearBackwardWeights<float>&, Version = Version::best);
 void linear_backward_weights(const Context&, const LinearBackwardWeights<bfloat16>&, Version = Version::best);
-
-/// Bytes of scratch for any of the versions.
-std::size_t linear_forward_workspace(const Context&, const LinearShape& shape, DType type);
-std::size_t linear_backward_data_workspace(const Context&, const LinearShape& shape, DType type);
-std::size_t linear_backward_weights_workspace(const Context&, const LinearShape& shape, DType type);
 }  // namespace cuda
 
 }  // namespace ito::kernels

@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 
 namespace ito::kernels {
 
@@ -16,6 +15,19 @@ struct Stream {
     void* handle = nullptr;
 };
 
+/// Where a launcher gets memory that it needs only while its kernels run (see scratch.h). Not asked inside parallel_for.
+class ScratchSource {
+  public:
+    virtual ~ScratchSource() = default;
+
+    /// At least `bytes` (more than 0) bytes, on 64 bytes (CUDA: 256), with undefined contents. Throws ito::Error when there is no more
+    /// memory.
+    virtual std::byte* allocate(std::size_t bytes) = 0;
+    /// On CUDA the launcher's kernels may still be queued or running: the next user of the block has to be ordered behind
+    /// them on the context's stream.
+    virtual void free(std::byte* data) noexcept = 0;
+};
+
 /// One device's queue, vendor handles, plans, scratch memory and threads.
 struct Context {
     Stream stream;
@@ -24,9 +36,8 @@ struct Context {
     void* cudnn = nullptr;
     /// Vendor plans by shape: oneDNN primitives on the CPU, cuDNN and cuBLASLt plans on CUDA.
     PlanCache* plans = nullptr;
-    /// Scratch memory, 64-byte aligned. A kernel that needs some states how much in its `_workspace` function;
-    /// the fast paths never allocate tensor-sized memory themselves.
-    std::span<std::byte> workspace;
+    /// Scratch memory. Kernels that need some throw without it.
+    ScratchSource* scratch = nullptr;
     /// CPU worker threads. Never changes a result: work is split by shape alone.
     int threads = 1;
     /// Convolutions sum in the plain way even where Winograd's is faster: ten times smaller rounding errors.

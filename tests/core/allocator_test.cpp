@@ -9,6 +9,7 @@
 #include "core/context.h"
 #include "core/cuda/cuda.h"
 #include "core/tensor.h"
+#include "kernels/runtime/scratch.h"
 #include "tests/support/expect_error.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -117,8 +118,21 @@ TEST(AllocatorOfADevice, IsOneAndOutlivesItsTensors) {
         EXPECT_EQ(part.storage(), x.storage());
     }
     EXPECT_EQ(allocator->stats().in_use, before);
-    context_of(Device::cpu(), 1000);
-    EXPECT_GE(context_of(Device::cpu()).workspace.size(), 1000u) << "the workspace shrank";
+}
+
+TEST(AllocatorOfADevice, GivesScratchMemoryToKernels) {
+    const auto allocator = Allocator::of(Device::cpu());
+    const auto before = allocator->stats();
+    {
+        const kernels::Scratch<double> scratch(context_of(Device::cpu()), 1000);
+        EXPECT_EQ(reinterpret_cast<std::uintptr_t>(scratch.get()) % 64, 0u);
+        EXPECT_GE(allocator->stats().in_use, before.in_use + 8000);
+        kernels::Scratch<double> other;
+        other = kernels::Scratch<double>(context_of(Device::cpu()), 10);
+        EXPECT_EQ(allocator->stats().allocations, before.allocations + 2);
+    }
+    EXPECT_EQ(allocator->stats().in_use, before.in_use);
+    EXPECT_GE(scratch_peak(Device::cpu()), 8080u);
 }
 
 using AllocatorDeathTest = AllocatorTest;

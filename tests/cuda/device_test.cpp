@@ -4,10 +4,12 @@
 
 #include <cuda_runtime_api.h>
 
+#include "core/allocator.h"
 #include "core/context.h"
 #include "core/cuda/cuda.h"
 #include "core/ops/linear.h"
 #include "core/tensor.h"
+#include "kernels/runtime/scratch.h"
 #include "tests/support/cuda_machine.h"
 #include "tests/support/expect_error.h"
 
@@ -43,32 +45,41 @@ TEST_F(CudaDevice, WithoutADriverTheCpuIsTaken) {
     if (!possible) GTEST_SKIP() << "needs the virtual GPU";
 }
 
-TEST_F(CudaDevice, ContextHasAStreamPlansAndAWorkspaceThatGrows) {
-    const kernels::Context& context = context_of(Device::cuda(), 1000);
+TEST_F(CudaDevice, ContextHasAStreamPlansAndScratchMemory) {
+    const kernels::Context& context = context_of(Device::cuda());
+    EXPECT_EQ(&context_of(Device::cuda()), &context);
     EXPECT_NE(context.stream.handle, nullptr);
     EXPECT_NE(context.plans, nullptr);
-    EXPECT_GE(context.workspace.size(), 1000u);
-    const auto before = context.workspace.size();
-    EXPECT_EQ(&context_of(Device::cuda(), 10 * before), &context);
-    EXPECT_GE(context.workspace.size(), 10 * before);
-    EXPECT_EQ(context_of(Device::cuda(), 5).workspace.size(), 10 * before);
+    const auto allocator = Allocator::of(Device::cuda());
+    const auto before = allocator->stats();
+    {
+        const kernels::Scratch<float> scratch(context, 1000), none(context, 0);
+        EXPECT_EQ(reinterpret_cast<std::uintptr_t>(scratch.get()) % 256, 0u);
+        EXPECT_EQ(none.get(), nullptr);
+        EXPECT_GE(allocator->stats().in_use, before.in_use + 4000);
+    }
+    EXPECT_EQ(allocator->stats().in_use, before.in_use);
+    const auto driver = cuda::counts().driver_allocations;
+    const kernels::Scratch<float> again(context, 1000);
+    EXPECT_EQ(cuda::counts().driver_allocations, driver) << "blocks are kept";
+    EXPECT_GE(scratch_peak(Device::cuda()), 4000u);
 }
 
 TEST_F(CudaDevice, VendorHandlesAreMadeOnceAndKept) {
-    const kernels::Context& context = cuda::vendor_context(0, 0);
+    const kernels::Context& context = cuda::vendor_context(0);
     void* const cublaslt = context.cublaslt;
     void* const cudnn = context.cudnn;
     EXPECT_NE(cublaslt, nullptr);
     EXPECT_NE(cudnn, nullptr);
-    EXPECT_EQ(cuda::vendor_context(0, 0).cublaslt, cublaslt);
-    EXPECT_EQ(cuda::vendor_context(0, 0).cudnn, cudnn);
+    EXPECT_EQ(cuda::vendor_context(0).cublaslt, cublaslt);
+    EXPECT_EQ(cuda::vendor_context(0).cudnn, cudnn);
 }
 
 TEST_F(CudaDevice, VendorLibrariesThatCannotStartSaySo) {
     cuda::release_all();  // the handle may exist already
     if (!testing::fail_next("cudnnCreate", 1, cudaErrorMemoryAllocation))
         GTEST_SKIP() << "needs the virtual GPU";
-    expect_error([] { cuda::vendor_context(0, 0); }, {"cuDNN cannot start"});
+    expect_error([] { cuda::vendor_context(0); }, {"cuDNN cannot start"});
     cudaGetLastError();
 }
 
@@ -93,7 +104,7 @@ TEST_F(CudaDevice, ProductsDoWithoutCublasLt) {
 
 TEST_F(CudaDevice, ReleaseAllGivesBackWhatIsMadeAgainWhenAskedFor) {
     const auto ones = [] {
-        cuda::vendor_context(0, 1000);
+        cuda::vendor_context(0);
         return Tensor::full({100}, 1, DType::float32, Device::cuda()).to_vector<float>();
     };
     ones();
@@ -111,7 +122,7 @@ TEST_F(CudaDevice, NothingIsAskedOfCudaAfterMain) {
     GTEST_FLAG_SET(death_test_style, "threadsafe");
     EXPECT_EXIT(
         {
-            cuda::vendor_context(0, 1000);
+            cuda::vendor_context(0);
             std::exit(0);
         },
         ::testing::ExitedWithCode(0),

@@ -173,7 +173,7 @@ TEST_F(CudaTrainingStep, IsRecordedAndReplayed) {
         ops::fill_normal(x, address);
         return ops::group_norm(x, gamma, beta, {.groups = 2, .silu = true, .dropout = 0.5f, .mask = address});
     };
-    work();  // the workspace has its size
+    work();  // the allocator has what a step needs
     check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
     const Tensor y = work();
     cudaGraph_t captured = nullptr;

@@ -134,7 +134,7 @@ TYPED_TEST(LinearCuda, ResidualMayBeTheOutput) {
         const OnDevice<T> x(d.x), weight(d.weight), residual(d.residual);
         const OnDevice<master_t<T>> bias(d.bias);
         cuda::linear_forward(
-            this->scratch(cuda::linear_forward_workspace(this->machine(), d.shape, dtype_of<T>)),
+            this->machine(),
             LinearForward<T>{d.shape, x.data(), d.x.pitch(), weight.data(), bias.data(), residual.data(),
                              d.residual.pitch(), residual.data(), d.residual.pitch()},
             version);
@@ -286,8 +286,7 @@ TYPED_TEST(LinearCuda, CanBeCapturedAndReplayed) {
     other.grad_y.fill_normal(17);
     this->for_each_version([&](Version version) {
         const OnDevice<T> grad_y(d.grad_y), weight(d.weight), grad_x(d.grad_x);
-        const Context context =
-            this->scratch(cuda::linear_backward_data_workspace(this->machine(), shape, dtype_of<T>));
+        const Context context = this->machine();
         auto* const stream = static_cast<cudaStream_t>(context.stream.handle);
         const LinearBackwardData<T> args{shape,         grad_y.data(), d.grad_y.pitch(),
                                          weight.data(), grad_x.data(), d.grad_x.pitch()};
@@ -327,9 +326,7 @@ TYPED_TEST(LinearCuda, BestIsTheLibraryOrTiled) {
         return false;
     };
     const LinearShape big{256, 128, 128}, small{8, 128, 128};
-    const Context with =
-        this->scratch(cuda::linear_backward_data_workspace(this->machine(), big, dtype_of<T>));
-    Context without = this->context();
+    const Context with = this->machine(), without = this->context();
     EXPECT_TRUE(calls_library(with, big));
     EXPECT_FALSE(calls_library(with, small));
     EXPECT_FALSE(calls_library(without, big));
@@ -351,7 +348,6 @@ TYPED_TEST(LinearCuda, RefusesWhatItDoesNotHave) {
         EXPECT_THROW(this->forward(d, {}, Version::vendor_tf32), std::invalid_argument);
     }
     EXPECT_THROW(this->backward_weights(d, false, {}, Version::fused), std::invalid_argument);
-    // A workspace that is too small
     const OnDevice<T> x(d.x), grad_y(d.grad_y);
     const OnDevice<master_t<T>> grad_weight(d.grad_weight);
     const LinearBackwardWeights<T> args{.shape = d.shape,
@@ -360,7 +356,7 @@ TYPED_TEST(LinearCuda, RefusesWhatItDoesNotHave) {
                                         .grad_y = grad_y.data(),
                                         .grad_y_pitch = d.grad_y.pitch(),
                                         .grad_weight = grad_weight.data()};
-    EXPECT_THROW(cuda::linear_backward_weights(this->scratch(64), args), std::invalid_argument);
+    EXPECT_THROW(cuda::linear_backward_weights(this->without_scratch(), args), Error);
 }
 
 TYPED_TEST(LinearCuda, TolerancesCatchAPlantedError) {

@@ -36,7 +36,7 @@ struct Result {
 struct Options {
     bool target = false, weight = false, grad = true;
     std::uint64_t first_sample = address.first_sample;
-    bool short_workspace = false;
+    bool scratch = true;
 };
 
 /// The noise of a GPU errs by up to 2^-20.5 of its radius, which a single small difference shows most; a gradient in
@@ -79,9 +79,7 @@ class MseLossCuda : public testing::CudaTest {
                         .grad_pitch = s.grad_pitch};
         args.noise.step = device_step.data();
         args.noise.first_sample = options.first_sample;
-        std::size_t bytes = cuda::mse_loss_workspace(s.batch, s.elements());
-        if (options.short_workspace) bytes -= 64;
-        cuda::mse_loss(context(bytes), args, version);
+        cuda::mse_loss(options.scratch ? context() : without_scratch(), args, version);
         return {per_sample.back(), loss.back(), grad.back()};
     }
 
@@ -208,7 +206,7 @@ TYPED_TEST(MseLossCuda, RefusesWhatItDoesNotHave) {
     const Shape s{3, 4, 3, 3, 3};
     const typename TestFixture::Input in(s);
     EXPECT_THROW(this->run(s, in, {}, Version::resident), std::invalid_argument);
-    EXPECT_THROW(this->run(s, in, {.short_workspace = true}, Version::best), std::invalid_argument);
+    EXPECT_THROW(this->run(s, in, {.scratch = false}, Version::best), Error);
 }
 
 }  // namespace
