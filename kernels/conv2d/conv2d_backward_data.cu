@@ -6,6 +6,7 @@
 // stride 2 and 3x3 taps the four phases have 4, 2, 2 and 1 of them: no product is with a zero that the stride has put there.
 
 #include "kernels/conv2d/conv2d_sources.cuh"
+#include "kernels/conv2d/conv2d_variants.h"
 
 namespace ito::kernels {
 namespace {
@@ -155,13 +156,13 @@ void backward_data(const Context& context, const Conv2dBackwardData<T>& a, Versi
 
 }  // namespace
 
-namespace cuda {
-void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float>& a, Version version) {
+namespace conv2d_detail {
+template <class T>
+void backward_data_by_hand(const Context& context, const Conv2dBackwardData<T>& a, Version version) {
     backward_data(context, a, version);
 }
-void conv2d_backward_data(const Context& context, const Conv2dBackwardData<bfloat16>& a, Version version) {
-    backward_data(context, a, version);
-}
-}  // namespace cuda
+template void backward_data_by_hand(const Context&, const Conv2dBackwardData<float>&, Version);
+template void backward_data_by_hand(const Context&, const Conv2dBackwardData<bfloat16>&, Version);
+}  // namespace conv2d_detail
 
 }  // namespace ito::kernels

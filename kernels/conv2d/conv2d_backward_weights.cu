@@ -4,6 +4,7 @@
 // pieces of it, and another launch adds the pieces' results in order. The pieces are cut by shape alone.
 
 #include "kernels/conv2d/conv2d_sources.cuh"
+#include "kernels/conv2d/conv2d_variants.h"
 #include "kernels/runtime/column_sums.cuh"
 
 namespace ito::kernels {
@@ -183,14 +184,13 @@ void backward_weights(const Context& context, const Conv2dBackwardWeights<T>& a,
 
 }  // namespace
 
-namespace cuda {
-void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<float>& a, Version version) {
+namespace conv2d_detail {
+template <class T>
+void backward_weights_by_hand(const Context& context, const Conv2dBackwardWeights<T>& a, Version version) {
     backward_weights(context, a, version);
 }
-void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<bfloat16>& a,
-                             Version version) {
-    backward_weights(context, a, version);
-}
-}  // namespace cuda
+template void backward_weights_by_hand(const Context&, const Conv2dBackwardWeights<float>&, Version);
+template void backward_weights_by_hand(const Context&, const Conv2dBackwardWeights<bfloat16>&, Version);
+}  // namespace conv2d_detail
 
 }  // namespace ito::kernels

@@ -1,6 +1,7 @@
 // Convolution forward in CUDA: as one writes it first, and as a matrix product in tiles (conv2d_sources.cuh has the mapping).
 
 #include "kernels/conv2d/conv2d_sources.cuh"
+#include "kernels/conv2d/conv2d_variants.h"
 
 namespace ito::kernels {
 namespace {
@@ -112,13 +113,13 @@ void forward(const Context& context, const Conv2dForward<T>& a, Version version)
 
 }  // namespace
 
-namespace cuda {
-void conv2d_forward(const Context& context, const Conv2dForward<float>& a, Version version) {
+namespace conv2d_detail {
+template <class T>
+void forward_by_hand(const Context& context, const Conv2dForward<T>& a, Version version) {
     forward(context, a, version);
 }
-void conv2d_forward(const Context& context, const Conv2dForward<bfloat16>& a, Version version) {
-    forward(context, a, version);
-}
-}  // namespace cuda
+template void forward_by_hand(const Context&, const Conv2dForward<float>&, Version);
+template void forward_by_hand(const Context&, const Conv2dForward<bfloat16>&, Version);
+}  // namespace conv2d_detail
 
 }  // namespace ito::kernels

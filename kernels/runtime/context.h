@@ -8,6 +8,13 @@
 namespace ito::kernels {
 
 class PlanCache;
+class VariantChoices;
+
+/// What becomes of float32 factors of matrix products and convolutions on CUDA.
+enum class MathMode : std::uint8_t {
+    float32,  ///< multiplied as they are
+    tf32,     ///< rounded to TF32, 10 bits of the fraction, for the tensor cores
+};
 
 /// Non-owning view of a device's command queue: a cudaStream_t on CUDA, unused on the CPU, where
 /// every kernel has finished when its launcher returns.
@@ -38,6 +45,13 @@ struct Context {
     PlanCache* plans = nullptr;
     /// Scratch memory. Kernels that need some throw without it.
     ScratchSource* scratch = nullptr;
+    /// Which variant runs for which sizes, on CUDA; null: the first guess, without timing.
+    VariantChoices* choices = nullptr;
+    /// On CUDA: float32 factors of matrix products and convolutions.
+    MathMode math = MathMode::float32;
+    /// On CUDA: gradients of a convolution's bfloat16 weights may be rounded to bfloat16 before they are added to the float32
+    /// gradient, where a library computes them so faster.
+    bool bfloat16_weight_gradients = false;
     /// CPU worker threads. Never changes a result: work is split by shape alone.
     int threads = 1;
     /// Convolutions sum in the plain way even where Winograd's is faster: ten times smaller rounding errors.

@@ -5,15 +5,16 @@
 
 #include <cstdint>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <utility>
+
+#include "kernels/runtime/error.h"
 
 namespace ito::kernels::cudnn {
 
 /// A call of cuDNN that failed: its name, the status and the library's own words.
-struct CudnnError : std::runtime_error {
-    using std::runtime_error::runtime_error;
+struct CudnnError : Error {
+    using Error::Error;
 };
 
 /// Throws CudnnError unless the call succeeded.
