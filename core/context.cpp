@@ -44,10 +44,6 @@ const kernels::Context& context_of(Device device) {
     return device.is_cpu() ? cpu_context().context : cuda::context(device.index);
 }
 
-const kernels::Context& product_context_of(Device device) {
-    return device.is_cpu() ? cpu_context().context : cuda::product_context(device.index);
-}
-
 std::size_t scratch_peak(Device device) {
     return device.is_cpu() ? cpu_context().scratch.peak() : cuda::scratch_peak(device.index);
 }
@@ -63,6 +59,15 @@ int threads() {
 
 void set_direct_convolution(bool on) {
     cpu_context().context.direct_convolution = on;
+}
+
+void set_math_mode(Device device, kernels::MathMode mode) {
+    if (device.is_cuda()) return cuda::set_math_mode(device.index, mode);
+    require(mode == kernels::MathMode::float32, "tf32: the CPU computes in float32; use --device cuda");
+}
+
+kernels::MathMode math_mode(Device device) {
+    return context_of(device).math;
 }
 
 bool direct_convolution() {

@@ -1,5 +1,5 @@
 #pragma once
-// The execution context of each device: stream, plan cache, scratch memory, number of threads.
+// The execution context of each device: stream, plan cache, scratch memory, libraries, number of threads.
 
 #include <cstddef>
 
@@ -12,10 +12,6 @@ namespace ito {
 /// thread's current one.
 const kernels::Context& context_of(Device device);
 
-/// The same for ops that multiply matrices: on CUDA with the handle of cuBLASLt where that library can be loaded. Where it cannot,
-/// the hand-written products run.
-const kernels::Context& product_context_of(Device device);
-
 /// The most bytes of scratch memory that a kernel on `device` has had so far.
 std::size_t scratch_peak(Device device);
 
@@ -26,5 +22,10 @@ int threads();
 /// Convolutions without Winograd's algorithm: slower, with ten times smaller rounding errors. At first off.
 void set_direct_convolution(bool on);
 bool direct_convolution();
+
+/// What float32 matrix products and convolutions on a CUDA device may round their factors to; at first nothing. bfloat16 is not
+/// concerned. On the CPU there is nothing but float32: Error for tf32.
+void set_math_mode(Device device, kernels::MathMode mode);
+kernels::MathMode math_mode(Device device);
 
 }  // namespace ito

@@ -72,7 +72,7 @@ Machine::Machine(const std::string& device) {
     check_cuda(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
     name_ = properties.name;
     l2_bytes_ = static_cast<std::size_t>(properties.l2CacheSize);
-    context_ = product_context_of(Device::cuda(index));
+    context_ = context_of(Device::cuda(index));
 }
 
 bool Machine::counts() const {

@@ -33,10 +33,14 @@ std::unique_ptr<MemorySource> make_memory_source(int index, bool) {
 const kernels::Context& context(int index) {
     refuse(index);
 }
-const kernels::Context& vendor_context(int index) {
+void set_math_mode(int index, kernels::MathMode) {
     refuse(index);
 }
-const kernels::Context& product_context(int index) {
+void set_autotune(bool) {}
+kernels::VariantChoices& choices(int index) {
+    refuse(index);
+}
+std::string why_no_cudnn(int index) {
     refuse(index);
 }
 std::size_t scratch_peak(int index) {

@@ -36,13 +36,15 @@ void use_device(int index);
 /// Slabs of the device. `annotate`: declare blocks to tools through NVTX.
 std::unique_ptr<MemorySource> make_memory_source(int index, bool annotate = true);
 
-/// The device's context: its stream, plans and scratch memory.
+/// The device's context: its stream, plans, scratch memory and libraries.
 const kernels::Context& context(int index);
-/// The same with the handles of cuBLASLt and cuDNN, made at the first call.
-const kernels::Context& vendor_context(int index);
+/// See ito::set_math_mode().
+void set_math_mode(int index, kernels::MathMode mode);
 
-/// The same with the handle of cuBLASLt, if that library can be loaded and starts; asked once.
-const kernels::Context& product_context(int index);
+/// See core/choices.h.
+void set_autotune(bool on);
+kernels::VariantChoices& choices(int index);
+std::string why_no_cudnn(int index);
 
 /// See ito::scratch_peak().
 std::size_t scratch_peak(int index);

@@ -45,12 +45,12 @@ struct LinearNode final : autograd::Node {
                 args.accumulate_bias = inputs[2].accumulates();
                 args.grad_bias = inputs[2].buffer().template data<Master>();
             }
-            ITO_LAUNCH(device, linear_backward_weights, product_context_of(device), args);
+            ITO_LAUNCH(device, linear_backward_weights, context_of(device), args);
         }
         if (inputs[0].wanted()) {
             const bool accumulate = inputs[0].accumulates();
             const Tensor dx = inputs[0].buffer();
-            ITO_LAUNCH(device, linear_backward_data, product_context_of(device),
+            ITO_LAUNCH(device, linear_backward_data, context_of(device),
                        kernels::LinearBackwardData<T>{.shape = geometry,
                                                       .grad_y = dy.data<T>(),
                                                       .grad_y_pitch = dy.rows().pitch,
@@ -102,7 +102,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
             args.residual = add.data<T>();
             args.residual_pitch = add.rows().pitch;
         }
-        ITO_LAUNCH(x.device(), linear_forward, product_context_of(x.device()), args);
+        ITO_LAUNCH(x.device(), linear_forward, context_of(x.device()), args);
     });
     return autograd::record("linear", y, {x, weight, bias, residual}, [&] {
         auto node = std::make_shared<LinearNode>();

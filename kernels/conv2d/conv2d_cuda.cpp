@@ -13,6 +13,7 @@
 #include "kernels/conv2d/conv2d_variants.h"
 #include "kernels/runtime/choose.h"
 #include "kernels/runtime/cuda_error.h"
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/plan_cache.h"
 #include "kernels/runtime/scratch.h"
 
@@ -24,7 +25,7 @@ using namespace conv2d_detail;
 constexpr std::size_t timed_plans = 8;
 
 cudnnHandle_t cudnn_of(const Context& context) {
-    return static_cast<cudnnHandle_t>(context.cudnn);
+    return static_cast<cudnnHandle_t>(context.cudnn());
 }
 
 /// The hand-written variants worth timing, the first guess first.
@@ -145,7 +146,7 @@ class Call {
     Variant by_library() const {
         std::vector<Variant> found = plans(1);
         if (found.empty())
-            throw std::invalid_argument(key_of(problem_) + ": the variant 'cudnn' needs " +
+            throw Error(key_of(problem_) + ": the variant 'cudnn' needs " +
                                         (cudnn_of(context_) == nullptr
                                              ? "cuDNN, of which the context has no handle"
                                              : "an engine of cuDNN, which has none here"));

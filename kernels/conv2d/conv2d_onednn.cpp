@@ -329,7 +329,7 @@ void weight_gradient(const Context& context, const Conv2dBackwardWeights<float>&
 
 }  // namespace
 
-void conv2d_forward(const Context& context, const Conv2dForward<float>& args) {
+void conv2d_forward(const Context& context, const Conv2dForward<float>& args) try {
     const Conv2dShape& shape = args.shape;
     Plans plans(context);
     const ForwardPlan& plan = forward_plan(plans, shape);
@@ -359,9 +359,11 @@ void conv2d_forward(const Context& context, const Conv2dForward<float>& args) {
         else if (dense != y)
             copy_rows(pixels, channels, dense, channels, y, args.y_pitch);
     });
+} catch (const dnnl::error& error) {
+    refuse("conv2d_forward", error);
 }
 
-void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float>& args) {
+void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float>& args) try {
     const Conv2dShape& shape = args.shape;
     const std::int64_t pixels = shape.height * shape.width, channels = shape.in_channels;
     Plans plans(context);
@@ -388,9 +390,11 @@ void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float
         else if (dense != grad_x)
             copy_rows(pixels, channels, dense, channels, grad_x, args.grad_x_pitch);
     });
+} catch (const dnnl::error& error) {
+    refuse("conv2d_backward_data", error);
 }
 
-void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<float>& args) {
+void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<float>& args) try {
     const Conv2dShape& shape = args.shape;
     if (args.grad_weight) {
         const WeightPieces pieces(shape);
@@ -405,22 +409,28 @@ void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights
                               shape.out_channels);
         sums.run(context, args.grad_y, args.grad_y_pitch, args.grad_bias, args.accumulate_bias);
     }
+} catch (const dnnl::error& error) {
+    refuse("conv2d_backward_weights", error);
 }
 
-std::size_t conv2d_packed_bytes(const Context& context, const Conv2dShape& shape, Conv2dPass pass) {
+std::size_t conv2d_packed_bytes(const Context& context, const Conv2dShape& shape, Conv2dPass pass) try {
     Plans plans(context);
     return pass == Conv2dPass::forward ? packed_bytes(forward_plan(plans, shape))
                                        : packed_bytes(backward_data_plan(plans, shape));
+} catch (const dnnl::error& error) {
+    refuse("conv2d_packed_bytes", error);
 }
 
 void conv2d_pack(const Context& context, const Conv2dShape& shape, Conv2dPass pass, const float* weight,
-                 void* packed) {
+                 void* packed) try {
     if (conv2d_packed_bytes(context, shape, pass) == 0) return;
     Plans plans(context);
     if (pass == Conv2dPass::forward)
         pack(forward_plan(plans, shape), weight, packed);
     else
         pack(backward_data_plan(plans, shape), weight, packed);
+} catch (const dnnl::error& error) {
+    refuse("conv2d_pack", error);
 }
 
 }  // namespace ito::kernels::cpu::onednn

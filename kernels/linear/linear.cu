@@ -2,12 +2,12 @@
 // linear_tiled.cu, NVIDIA's library in linear_vendor.cpp.
 
 #include <algorithm>
-#include <stdexcept>
 #include <string>
 #include <type_traits>
 
 #include "kernels/linear/linear_product.h"
 #include "kernels/runtime/column_sums.cuh"
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/launch.cuh"
 #include "kernels/runtime/scratch.h"
 #include "kernels/runtime/vector.cuh"
@@ -64,9 +64,9 @@ void require_version(Operation op, Version version) {
     if (version == Version::best || version == Version::naive || version == Version::tiled ||
         version == Version::vendor || (has_tf32 && version == Version::vendor_tf32))
         return;
-    throw std::invalid_argument(std::string(name_of(op)) + ": no version '" + name_of(version) + "'" +
-                                (has_tf32 ? "; expected naive, tiled, vendor or vendor_tf32"
-                                          : " for bfloat16; expected naive, tiled or vendor"));
+    throw Error(std::string(name_of(op)) + ": no version '" + name_of(version) + "'" +
+                (has_tf32 ? "; expected naive, tiled, vendor or vendor_tf32"
+                          : " for bfloat16; expected naive, tiled or vendor"));
 }
 
 /// Multiplications from which on `best` calls the library: below, a launch costs more than the product.
@@ -77,17 +77,21 @@ bool wants_vendor(const Context& context, const Product<T, op>& p, Version versi
     if (p.rows <= 0 || p.columns <= 0 || p.reduced <= 0)
         return false;  // nothing that the library would compute
     if (version == Version::best)
-        return context.cublaslt != nullptr && p.rows * p.columns * p.reduced >= least_for_vendor;
+        return p.rows * p.columns * p.reduced >= least_for_vendor && context.cublaslt() != nullptr;
     return version == Version::vendor || version == Version::vendor_tf32;
+}
+
+/// Whether the library may round float32 factors to TF32.
+bool rounds_to_tf32(const Context& context, Version version) {
+    return version == Version::vendor_tf32 || (version == Version::best && context.math == MathMode::tf32);
 }
 
 /// The library was asked for by name, but did not compute the product.
 void refuse_vendor(const Context& context, Operation op, Version version) {
     if (version != Version::vendor && version != Version::vendor_tf32) return;
-    throw std::invalid_argument(std::string(name_of(op)) + ": the version '" + name_of(version) + "' needs " +
-                                (context.cublaslt == nullptr
-                                     ? "cuBLASLt, of which the context has no handle"
-                                     : "an algorithm of cuBLASLt, which has none here"));
+    throw Error(std::string(name_of(op)) + ": the version '" + name_of(version) + "' needs " +
+                (context.cublaslt() == nullptr ? "cuBLASLt, of which the context has no handle"
+                                               : "an algorithm of cuBLASLt, which has none here"));
 }
 
 template <class T, Operation op>
@@ -121,7 +125,7 @@ void forward(const Context& context, const LinearForward<T>& a, Version version)
                 bias = rounded.get();
             }
         }
-        if (product_vendor(context, product, bias, version == Version::vendor_tf32)) return;
+        if (product_vendor(context, product, bias, rounds_to_tf32(context, version))) return;
         refuse_vendor(context, Operation::forward, version);
     }
     run_by_hand(context, product, version);
@@ -132,7 +136,7 @@ void backward_data(const Context& context, const LinearBackwardData<T>& a, Versi
     require_version<T>(Operation::backward_data, version);
     const auto product = product_of(a);
     if (wants_vendor(context, product, version)) {
-        if (product_vendor(context, product, nullptr, version == Version::vendor_tf32)) return;
+        if (product_vendor(context, product, nullptr, rounds_to_tf32(context, version))) return;
         refuse_vendor(context, Operation::backward_data, version);
     }
     run_by_hand(context, product, version);
@@ -143,7 +147,7 @@ template <class T>
 bool weight_gradient(const Context& context, const LinearBackwardWeights<T>& a, Version version) {
     const auto product = product_of(a);
     if (wants_vendor(context, product, version)) {
-        const bool tf32 = version == Version::vendor_tf32;
+        const bool tf32 = rounds_to_tf32(context, version);
         if (a.grad_bias != nullptr && !a.accumulate_bias &&
             product_vendor(context, product, a.grad_bias, tf32))
             return true;

@@ -85,8 +85,8 @@ void linear_backward_weights(const Context&, const LinearBackwardWeights<double>
 /// (M) into pieces, by shape alone: so the bits of a row of y and dx do not depend on M in either version. Tiled fetches x
 /// ceil(N / 64) times and w ceil(M / 128) times, mostly from the L2 cache; db takes another reading of dy. Rows that do not
 /// start on 16 bytes are fetched element by element in the same launch.
-/// vendor is cuBLASLt, for a context that has its handle and where the library has an algorithm: strict float32 (vendor_tf32: with
-/// factors rounded to TF32), no sums by atomics. Its algorithm depends on the sizes, and so, within rounding, do the bits of a
+/// vendor is cuBLASLt, for a context that has its handle and where the library has an algorithm: strict float32 (vendor_tf32, and
+/// `best` where context.math is tf32: with factors rounded to TF32), no sums by atomics. Its algorithm depends on the sizes, and so, within rounding, do the bits of a
 /// row. It adds a bias rounded to bfloat16 to a result in bfloat16, and sums db in float32 where it makes it beside dw. `best` is
 /// vendor from 4 Mi multiplications on where the context has the handle, else tiled.
 namespace cuda {

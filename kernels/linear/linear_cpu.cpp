@@ -180,7 +180,7 @@ bool empty(const LinearShape& shape) {
 
 }  // namespace
 
-void linear_forward(const Context& context, const LinearForward<float>& args) {
+void linear_forward(const Context& context, const LinearForward<float>& args) try {
     const LinearShape& shape = args.shape;
     if (empty(shape)) return ref::linear_forward(context, args);
     const ProductKey key = forward_key(shape);
@@ -196,9 +196,11 @@ void linear_forward(const Context& context, const LinearForward<float>& args) {
                  {args.x, args.x_pitch, transposed, args.bias, args.residual, args.residual_pitch, args.y,
                   args.y_pitch},
                  key, shape);
+} catch (const dnnl::error& error) {
+    refuse("linear_forward", error);
 }
 
-void linear_backward_data(const Context& context, const LinearBackwardData<float>& args) {
+void linear_backward_data(const Context& context, const LinearBackwardData<float>& args) try {
     const LinearShape& shape = args.shape;
     if (empty(shape)) return ref::linear_backward_data(context, args);
     const ProductKey key = backward_data_key(shape);
@@ -209,9 +211,11 @@ void linear_backward_data(const Context& context, const LinearBackwardData<float
                  {args.grad_y, args.grad_y_pitch, args.weight, nullptr,
                   args.accumulate ? args.grad_x : nullptr, args.grad_x_pitch, args.grad_x, args.grad_x_pitch},
                  key, shape);
+} catch (const dnnl::error& error) {
+    refuse("linear_backward_data", error);
 }
 
-void linear_backward_weights(const Context& context, const LinearBackwardWeights<float>& args) {
+void linear_backward_weights(const Context& context, const LinearBackwardWeights<float>& args) try {
     const LinearShape& shape = args.shape;
     if (empty(shape)) return ref::linear_backward_weights(context, args);
     if (args.grad_weight) {
@@ -244,6 +248,8 @@ void linear_backward_weights(const Context& context, const LinearBackwardWeights
         const ColumnSums sums(context, shape.rows, shape.out_features);
         sums.run(context, args.grad_y, args.grad_y_pitch, args.grad_bias, args.accumulate_bias);
     }
+} catch (const dnnl::error& error) {
+    refuse("linear_backward_weights", error);
 }
 
 void linear_forward(const Context& context, const LinearForward<double>& args) {

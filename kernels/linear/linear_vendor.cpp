@@ -6,11 +6,11 @@
 #include <algorithm>
 #include <bit>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <type_traits>
 
 #include "kernels/linear/linear_product.h"
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/plan_cache.h"
 #include "kernels/runtime/scratch.h"
 
@@ -19,7 +19,7 @@ namespace {
 
 void check(cublasStatus_t status, const char* call) {
     if (status == CUBLAS_STATUS_SUCCESS) return;
-    throw std::runtime_error(std::string(call) + ": status " + std::to_string(static_cast<int>(status)));
+    throw Error(std::string(call) + ": status " + std::to_string(static_cast<int>(status)));
 }
 
 template <class Descriptor, cublasStatus_t (*destroy)(Descriptor*)>
@@ -135,8 +135,9 @@ struct Plan {
 
 template <class T, Operation op>
 bool product_vendor(const Context& context, const Product<T, op>& p, const void* vector, bool tf32) {
-    if (context.cublaslt == nullptr || p.rows <= 0 || p.columns <= 0 || p.reduced <= 0) return false;
-    auto* const handle = static_cast<cublasLtHandle_t>(context.cublaslt);
+    if (p.rows <= 0 || p.columns <= 0 || p.reduced <= 0) return false;
+    auto* const handle = static_cast<cublasLtHandle_t>(context.cublaslt());
+    if (handle == nullptr) return false;
     const auto epilogue = vector == nullptr          ? CUBLASLT_EPILOGUE_DEFAULT
                           : op == Operation::forward ? CUBLASLT_EPILOGUE_BIAS
                                                      : CUBLASLT_EPILOGUE_BGRADB;
@@ -156,7 +157,7 @@ bool product_vendor(const Context& context, const Product<T, op>& p, const void*
                   alignment_of(vector),
                   std::is_same_v<T, bfloat16>,
                   epilogue,
-                  tf32};
+                  std::is_same_v<T, float> && tf32};
     PlanCache local;
     PlanCache& plans = context.plans != nullptr ? *context.plans : local;
     Plan<T, op>& plan = plans.get<Plan<T, op>>(

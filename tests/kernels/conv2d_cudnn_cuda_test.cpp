@@ -11,6 +11,7 @@
 #include "core/cuda/handles.h"
 #include "core/cuda/vendor.h"
 #include "kernels/runtime/choices.h"
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/plan_cache.h"
 #include "tests/kernels/conv2d_data.h"
 #include "tests/support/cuda_arrays.h"

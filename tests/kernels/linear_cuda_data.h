@@ -2,6 +2,7 @@
 // A linear layer with its gradients, on the host and on the device, for the tests of its CUDA kernels.
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <type_traits>
 
@@ -124,9 +125,11 @@ class LinearCuda : public testing::CudaTest {
 
     /// The context of a machine that has all that the versions may use.
     Context machine() {
-        if (!library_) library_ = ito::cuda::make_cublaslt();
         Context result = context();
-        result.cublaslt = library_.get();
+        if (!libraries_)
+            libraries_ =
+                std::make_unique<ito::cuda::LibraryHandles>(static_cast<cudaStream_t>(result.stream.handle));
+        result.vendor = libraries_.get();
         result.plans = &plans_;
         return result;
     }
@@ -181,9 +184,8 @@ class LinearCuda : public testing::CudaTest {
                " -> " + std::to_string(layer.shape.out_features) + ", gap " + std::to_string(layer.gap);
     }
 
-    ito::cuda::CublasLt library_;
+    std::unique_ptr<ito::cuda::LibraryHandles> libraries_;
     PlanCache plans_;  // before the library ends
-    Context scratch_;
 };
 
 }  // namespace ito::kernels::linear_test
