@@ -40,6 +40,7 @@ std::string choices_to_json(const VariantMap& choices) {
 }
 
 VariantMap choices_from_json(const std::string& text, const std::string& source) {
+    require_shallow_json(text, source);
     VariantMap choices;
     try {
         const auto json = nlohmann::json::parse(text);

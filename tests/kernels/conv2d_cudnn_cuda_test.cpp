@@ -350,8 +350,9 @@ TYPED_TEST(Conv2dCudnn, CanBeCapturedAndReplayed) {
     a.residual = residual.data();
     const Context context = this->machine();
     auto* const stream = static_cast<cudaStream_t>(context.stream.handle);
+    cuda::conv2d_forward(context, a, Version::cudnn);  // its scratch memory: none is allocated below
     cudaGraph_t captured = nullptr;
-    check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture");
+    check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
     cuda::conv2d_forward(context, a, Version::best);
     check_cuda(cudaStreamEndCapture(stream, &captured), "cudaStreamEndCapture");
     const ito::cuda::Graph graph(captured);
