@@ -81,7 +81,7 @@ Descriptor cudnn_graph(const CudnnProblem& p) {
                {filter, 1, s.kernel_w * s.in_channels, s.in_channels},
                type_of(p.pass == CudnnPass::backward_weights ? p.bfloat_result != 0 : p.bfloat != 0),
                p.weight_alignment);
-    const float one = 1, beta = p.accumulate != 0 ? 1.0f : 0.0f;
+    const float one = 1, beta = p.accumulate != 0 && p.bfloat_result == 0 ? 1.0f : 0.0f;
     std::vector<Descriptor> operations;
     if (p.pass == CudnnPass::forward) {
         const auto inside = [&](CudnnTensor id) {
