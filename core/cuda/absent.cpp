@@ -36,6 +36,13 @@ const kernels::Context& context(int index) {
 void set_math_mode(int index, kernels::MathMode) {
     refuse(index);
 }
+void set_autotune(bool) {}
+kernels::VariantChoices& choices(int index) {
+    refuse(index);
+}
+std::string why_no_cudnn(int index) {
+    refuse(index);
+}
 std::size_t scratch_peak(int index) {
     refuse(index);
 }

@@ -11,6 +11,7 @@
 #include "core/cuda/staging.h"
 #include "core/cuda/vendor.h"
 #include "core/scratch.h"
+#include "kernels/runtime/choices.h"
 #include "kernels/runtime/plan_cache.h"
 
 namespace ito::cuda {
@@ -27,6 +28,7 @@ class DeviceContext {
         context_.plans = &plans_;
         context_.scratch = &scratch_;
         context_.vendor = &libraries_;
+        context_.choices = &choices_;
     }
     DeviceContext(const DeviceContext&) = delete;
     DeviceContext& operator=(const DeviceContext&) = delete;
@@ -34,6 +36,7 @@ class DeviceContext {
     const kernels::Context& context() const { return context_; }
     void set_math_mode(kernels::MathMode mode) { context_.math = mode; }
     const AllocatorScratch& scratch() const { return scratch_; }
+    kernels::VariantChoices& choices() { return choices_; }
     cudaStream_t stream() const { return stream_.get(); }
     Staging& staging() { return staging_; }
 
@@ -43,11 +46,13 @@ class DeviceContext {
     AllocatorScratch scratch_;
     LibraryHandles libraries_;
     kernels::PlanCache plans_;
+    kernels::VariantChoices choices_;
     kernels::Context context_;
 };
 
 struct Contexts {
     std::mutex mutex;
+    bool autotune = true;
     std::map<int, std::unique_ptr<DeviceContext>> all;
 };
 
@@ -64,8 +69,10 @@ DeviceContext& device_context(int index) {
     auto found = known.all.find(index);
     if (found == known.all.end()) require_device(index);
     use_device(index);
-    if (found == known.all.end())
+    if (found == known.all.end()) {
         found = known.all.emplace(index, std::make_unique<DeviceContext>(index)).first;
+        found->second->choices().set_autotune(known.autotune);
+    }
     return *found->second;
 }
 
@@ -77,6 +84,23 @@ const kernels::Context& context(int index) {
 
 void set_math_mode(int index, kernels::MathMode mode) {
     device_context(index).set_math_mode(mode);
+}
+
+void set_autotune(bool on) {
+    Contexts& known = contexts();
+    const std::lock_guard lock(known.mutex);
+    known.autotune = on;
+    for (const auto& [index, context] : known.all) context->choices().set_autotune(on);
+}
+
+kernels::VariantChoices& choices(int index) {
+    return device_context(index).choices();
+}
+
+std::string why_no_cudnn(int index) {
+    const kernels::Context& here = context(index);
+    if (here.cudnn() != nullptr) return "";
+    return "cuDNN is not used, convolutions run by hand-written kernels: " + here.vendor->why_not_cudnn();
 }
 
 std::size_t scratch_peak(int index) {

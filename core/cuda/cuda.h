@@ -42,6 +42,11 @@ const kernels::Context& context(int index);
 /// See ito::set_math_mode().
 void set_math_mode(int index, kernels::MathMode mode);
 
+/// See core/choices.h.
+void set_autotune(bool on);
+kernels::VariantChoices& choices(int index);
+std::string why_no_cudnn(int index);
+
 /// See ito::scratch_peak().
 std::size_t scratch_peak(int index);
 

@@ -7,6 +7,7 @@
 
 #include "kernels/conv2d/conv2d_product_mma.h"
 #include "kernels/conv2d/conv2d_sources.cuh"
+#include "kernels/conv2d/conv2d_variants.h"
 
 namespace ito::kernels {
 namespace {
@@ -156,18 +157,19 @@ void backward_data(const Context& context, const Conv2dBackwardData<T>& a, Versi
 
 }  // namespace
 
-namespace cuda {
-void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float>& a, Version version) {
+namespace conv2d_detail {
+template <class T>
+void backward_data_by_hand(const Context& context, const Conv2dBackwardData<T>& a, Version version) {
+    if constexpr (std::is_same_v<T, bfloat16>) {
+        if (chosen_mma("conv2d_backward_data", version, mma_takes(a), mma_pays(a.shape))) {
+            check_sizes("conv2d_backward_data", a.shape);
+            return backward_data_mma(context, a);
+        }
+    }
     backward_data(context, a, version);
 }
-void conv2d_backward_data(const Context& context, const Conv2dBackwardData<bfloat16>& a, Version version) {
-    if (chosen_mma("conv2d_backward_data", version, mma_takes(a), mma_pays(a.shape))) {
-        check_sizes("conv2d_backward_data", a.shape);
-        backward_data_mma(context, a);
-    } else {
-        backward_data(context, a, version);
-    }
-}
-}  // namespace cuda
+template void backward_data_by_hand(const Context&, const Conv2dBackwardData<float>&, Version);
+template void backward_data_by_hand(const Context&, const Conv2dBackwardData<bfloat16>&, Version);
+}  // namespace conv2d_detail
 
 }  // namespace ito::kernels

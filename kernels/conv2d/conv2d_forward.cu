@@ -2,6 +2,7 @@
 
 #include "kernels/conv2d/conv2d_product_mma.h"
 #include "kernels/conv2d/conv2d_sources.cuh"
+#include "kernels/conv2d/conv2d_variants.h"
 
 namespace ito::kernels {
 namespace {
@@ -113,18 +114,19 @@ void forward(const Context& context, const Conv2dForward<T>& a, Version version)
 
 }  // namespace
 
-namespace cuda {
-void conv2d_forward(const Context& context, const Conv2dForward<float>& a, Version version) {
+namespace conv2d_detail {
+template <class T>
+void forward_by_hand(const Context& context, const Conv2dForward<T>& a, Version version) {
+    if constexpr (std::is_same_v<T, bfloat16>) {
+        if (chosen_mma("conv2d_forward", version, mma_takes(a), mma_pays(a.shape))) {
+            check_sizes("conv2d_forward", a.shape);
+            return forward_mma(context, a);
+        }
+    }
     forward(context, a, version);
 }
-void conv2d_forward(const Context& context, const Conv2dForward<bfloat16>& a, Version version) {
-    if (chosen_mma("conv2d_forward", version, mma_takes(a), mma_pays(a.shape))) {
-        check_sizes("conv2d_forward", a.shape);
-        forward_mma(context, a);
-    } else {
-        forward(context, a, version);
-    }
-}
-}  // namespace cuda
+template void forward_by_hand(const Context&, const Conv2dForward<float>&, Version);
+template void forward_by_hand(const Context&, const Conv2dForward<bfloat16>&, Version);
+}  // namespace conv2d_detail
 
 }  // namespace ito::kernels

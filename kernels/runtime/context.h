@@ -9,6 +9,7 @@
 namespace ito::kernels {
 
 class PlanCache;
+class VariantChoices;
 
 /// Non-owning view of a device's command queue: a cudaStream_t on CUDA, unused on the CPU, where
 /// every kernel has finished when its launcher returns.
@@ -55,6 +56,11 @@ struct Context {
     MathMode math = MathMode::float32;
     /// Vendor plans by shape: oneDNN primitives on the CPU, cuDNN and cuBLASLt plans on CUDA.
     PlanCache* plans = nullptr;
+    /// Which variant runs for which sizes, on CUDA; null: the first guess, without timing.
+    VariantChoices* choices = nullptr;
+    /// On CUDA: gradients of a convolution's bfloat16 weights may be rounded to bfloat16 before they are added to the float32
+    /// gradient, where a library computes them so faster.
+    bool bfloat16_weight_gradients = false;
     /// Scratch memory. Kernels that need some throw without it.
     ScratchSource* scratch = nullptr;
     /// CPU worker threads. Never changes a result: work is split by shape alone.

@@ -16,6 +16,7 @@ enum class Version : std::uint8_t {
     tiled,        ///< a matrix product in tiles held in shared memory and registers
     tensor,       ///< such tiles multiplied on the tensor cores
     mma,          ///< on the tensor cores: halo patches in shared memory, fragments by ldmatrix, mma.sync
+    cudnn,        ///< NVIDIA's cuDNN, in the context's math mode
     vendor,       ///< NVIDIA's library, in float32 strictly
     vendor_tf32,  ///< the same with float32 factors rounded to TF32, 10 bits of the fraction
 };
@@ -40,6 +41,8 @@ constexpr const char* name_of(Version version) {
             return "tensor";
         case Version::mma:
             return "mma";
+        case Version::cudnn:
+            return "cudnn";
         case Version::vendor:
             return "vendor";
         case Version::vendor_tf32:
