@@ -1,6 +1,6 @@
 #pragma once
-// How messages of ito::Error (kernels/runtime/error.h) are formatted and thrown. A message names the op or file, the value found, what was expected
-// and what to do: "conv2d: weight expects 64 input channels, input has 32 (shape [8, 28, 28, 32])".
+// How messages of ito::Error (kernels/runtime/error.h) are formatted and thrown. A message names the op or file, the value
+// found, what was expected and what to do: "conv2d: weight expects 64 input channels, input has 32 (shape [8, 28, 28, 32])".
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>  // shapes in messages: [8, 28, 28, 32]

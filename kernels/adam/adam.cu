@@ -2,10 +2,10 @@
 // 64 times as slow as its float32's) and folded as in adam_cpu.cpp, which leaves one root and one division for each
 // parameter. Roundings are spelled out, so that the versions agree bit for bit.
 
-#include <stdexcept>
 #include <string>
 
 #include "kernels/adam/adam.h"
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/launch.cuh"
 #include "kernels/runtime/vector.cuh"
 
@@ -179,10 +179,8 @@ void adam(const Context& context, const Adam<float>& a, Version version) {
         return;
     }
     if (version != Version::fused)
-        throw std::invalid_argument(std::string("adam: no version '") + name_of(version) +
-                                    "'; expected naive or fused");
-    if (!aligned)
-        throw std::invalid_argument("adam: the fused version needs every array on 16 bytes, the copy on 8");
+        throw Error(std::string("adam: no version '") + name_of(version) + "'; expected naive or fused");
+    if (!aligned) throw Error("adam: the fused version needs every array on 16 bytes, the copy on 8");
     const auto kernel = a.ema != nullptr
                             ? (a.copy != nullptr ? adam_fused<true, true> : adam_fused<true, false>)
                             : (a.copy != nullptr ? adam_fused<false, true> : adam_fused<false, false>);

@@ -10,10 +10,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <stdexcept>
 #include <string>
 
 #include "kernels/attention/attention_blocks.h"
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/parallel.h"
 #include "kernels/runtime/scratch.h"
 #include "kernels/runtime/simd_load-inl.h"
@@ -140,9 +140,9 @@ void multiply(std::int64_t m, std::int64_t n, std::int64_t k, float alpha, Matri
     const dnnl_status_t status = dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', m, n, k,
                                             alpha, a.data, a.pitch, b.data, b.pitch, beta, c, c_pitch);
     if (status != dnnl_success)
-        throw std::runtime_error("attention: oneDNN sgemm of [" + std::to_string(m) + ", " +
-                                 std::to_string(k) + "] x [" + std::to_string(k) + ", " + std::to_string(n) +
-                                 "] failed with status " + std::to_string(static_cast<int>(status)));
+        throw Error("attention: oneDNN sgemm of [" + std::to_string(m) + ", " + std::to_string(k) + "] x [" +
+                    std::to_string(k) + ", " + std::to_string(n) + "] failed with status " +
+                    std::to_string(static_cast<int>(status)));
 }
 
 /// First element of head h of image n.

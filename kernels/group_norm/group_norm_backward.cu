@@ -15,7 +15,7 @@
 namespace ito::kernels {
 namespace {
 
-namespace gn = group_norm_detail;
+namespace gn = cuda::group_norm_detail;
 using gn::Backward, gn::Channel, gn::Coefficients, gn::Slab, gn::Tiling;
 
 /// Threads of blocks with slabs of up to 32 KiB: this pass needs more registers than forward, and two or three small

@@ -4,7 +4,7 @@
 #include "kernels/group_norm/group_norm_gradient.cuh"
 #include "kernels/runtime/scratch.h"
 
-namespace ito::kernels::group_norm_detail {
+namespace ito::kernels::cuda::group_norm_detail {
 namespace {
 
 constexpr int parameter_channels = 32, parameter_rows = 8;
@@ -159,4 +159,4 @@ template void launch_parameters(const Context&, const GroupNormBackward<float>&,
 template void launch_parameters(const Context&, const GroupNormBackward<bfloat16>&, const float*,
                                 std::int64_t);
 
-}  // namespace ito::kernels::group_norm_detail
+}  // namespace ito::kernels::cuda::group_norm_detail

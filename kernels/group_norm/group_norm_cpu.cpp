@@ -25,7 +25,7 @@ HWY_BEFORE_NAMESPACE();
 namespace ito::kernels {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-namespace gn = group_norm_detail;
+namespace gn = cpu::group_norm_detail;
 
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
@@ -315,7 +315,7 @@ HWY_AFTER_NAMESPACE();
 namespace ito::kernels {
 namespace {
 
-namespace gn = group_norm_detail;
+namespace gn = cpu::group_norm_detail;
 using gn::BackwardScratch, gn::Extent, gn::ForwardScratch;
 
 HWY_EXPORT(channel_statistics);

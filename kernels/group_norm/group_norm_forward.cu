@@ -7,7 +7,7 @@
 namespace ito::kernels {
 namespace {
 
-namespace gn = group_norm_detail;
+namespace gn = cuda::group_norm_detail;
 using gn::Coefficients, gn::Slab, gn::Tiling;
 
 /// Mean and M2 (sum of squared deviations), or mean and rstd, of a group.

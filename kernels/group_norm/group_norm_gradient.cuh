@@ -3,7 +3,7 @@
 
 #include "kernels/group_norm/group_norm_slab.cuh"
 
-namespace ito::kernels::group_norm_detail {
+namespace ito::kernels::cuda::group_norm_detail {
 
 /// d silu(z) / dz
 __device__ inline float silu_gradient(float z) {
@@ -73,4 +73,4 @@ template <class T>
 void launch_parameters(const Context&, const GroupNormBackward<T>&, const float* image_sums,
                        std::int64_t images);
 
-}  // namespace ito::kernels::group_norm_detail
+}  // namespace ito::kernels::cuda::group_norm_detail

@@ -11,7 +11,7 @@
 #include "kernels/group_norm/group_norm.h"
 #include "kernels/runtime/parallel.h"
 
-namespace ito::kernels::group_norm_detail {
+namespace ito::kernels::cpu::group_norm_detail {
 
 /// One piece: whole groups of one image. An image is cut only when it is large, by its own shape alone.
 struct Pieces {
@@ -298,4 +298,4 @@ inline void finish_group(const GroupNormBackward<float>& a, std::int64_t n, std:
     }
 }
 
-}  // namespace ito::kernels::group_norm_detail
+}  // namespace ito::kernels::cpu::group_norm_detail

@@ -2,10 +2,10 @@
 
 #include "kernels/mse_loss/mse_loss.h"
 
-#include <stdexcept>
 #include <string>
 
 #include "kernels/runtime/block_reduce.cuh"
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/sample_runs.cuh"
 #include "kernels/runtime/scratch.h"
 
@@ -162,8 +162,7 @@ template <class T>
 void run(const Context& context, const MseLoss<T>& a, Version version) {
     if (version == Version::best) version = Version::fused;
     if (version != Version::naive && version != Version::fused)
-        throw std::invalid_argument(std::string("mse_loss: no version '") + name_of(version) +
-                                    "'; expected naive or fused");
+        throw Error(std::string("mse_loss: no version '") + name_of(version) + "'; expected naive or fused");
     const std::int64_t elements = a.pixels * a.channels;
     const bool empty = a.batch <= 0 || elements <= 0;
     const double per_element = empty ? 0 : 1 / static_cast<double>(elements);

@@ -3,11 +3,11 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 
 #include "kernels/reduce/reduce.h"
 #include "kernels/runtime/block_reduce.cuh"
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/launch.cuh"
 #include "kernels/runtime/scratch.h"
 #include "kernels/runtime/vector.cuh"
@@ -110,8 +110,8 @@ void reduce(const Context& context, const Reduce<T>& a, Version version) {
     const char* const name = squares ? "sum_squares" : "sum";
     if (version == Version::best) version = Version::vectorized;
     if (version != Version::vectorized && version != Version::naive)
-        throw std::invalid_argument(std::string(name) + ": no version '" + name_of(version) +
-                                    "'; expected naive or vectorized");
+        throw Error(std::string(name) + ": no version '" + name_of(version) +
+                    "'; expected naive or vectorized");
     const bool dense = a.x_pitch == a.columns || a.rows <= 1;
     Input<T> in{.elements = a.rows * a.columns, .columns = a.columns, .x = a.x, .pitch = a.x_pitch};
     if (dense) in.columns = in.pitch = in.elements;

@@ -2,9 +2,9 @@
 
 #include "kernels/reverse_step/reverse_step.h"
 
-#include <stdexcept>
 #include <string>
 
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/sample_runs.cuh"
 
 namespace ito::kernels {
@@ -109,8 +109,8 @@ template <class T>
 void run(const Context& context, const ReverseStep<T>& a, Version version) {
     if (version == Version::best) version = Version::fused;
     if (version != Version::naive && version != Version::fused)
-        throw std::invalid_argument(std::string("reverse_step: no version '") + name_of(version) +
-                                    "'; expected naive or fused");
+        throw Error(std::string("reverse_step: no version '") + name_of(version) +
+                    "'; expected naive or fused");
     const std::int64_t elements = a.pixels * a.channels;
     if (a.batch <= 0 || elements <= 0) return;
     if (version == Version::naive) {

@@ -6,8 +6,8 @@
 
 namespace ito {
 
-/// The base of everything that functions of ito throw: `catch (const ito::Error&)` misses nothing. what() is one line for
-/// the user.
+/// The base of everything that functions of ito throw, but for std::bad_alloc where the host has no memory left. what() is one
+/// line for the user.
 class Error : public std::runtime_error {
   public:
     using std::runtime_error::runtime_error;

@@ -1,5 +1,6 @@
 #include <type_traits>
 
+#include "kernels/runtime/error.h"
 #include "tests/kernels/attention_data.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
@@ -436,12 +437,12 @@ TYPED_TEST(AttentionCuda, RefusesWhatItDoesNotHave) {
     using T = TypeParam;
     Data<T> data(cuda_cases[1]), wide(cuda_cases[11]);
     data.fill(), wide.fill();
-    EXPECT_THROW(this->forward(data, Version::resident), std::invalid_argument);
-    EXPECT_THROW(this->backward(data, false, Version::fused), std::invalid_argument);
-    EXPECT_THROW(this->forward(wide, Version::tiled), std::invalid_argument);
-    EXPECT_THROW(this->backward(wide, false, Version::tiled), std::invalid_argument);
+    EXPECT_THROW(this->forward(data, Version::resident), Error);
+    EXPECT_THROW(this->backward(data, false, Version::fused), Error);
+    EXPECT_THROW(this->forward(wide, Version::tiled), Error);
+    EXPECT_THROW(this->backward(wide, false, Version::tiled), Error);
     if (!has_tensor<T>) {
-        EXPECT_THROW(this->forward(data, Version::tensor), std::invalid_argument);
+        EXPECT_THROW(this->forward(data, Version::tensor), Error);
     }
     const OnCuda<T> device(data);
     EXPECT_THROW(cuda::attention_backward(this->without_scratch(), device.backward_args()), Error);

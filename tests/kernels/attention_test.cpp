@@ -1,3 +1,4 @@
+#include "kernels/runtime/error.h"
 #include "tests/kernels/attention_data.h"
 #include "tests/support/scratch.h"
 #include "tests/support/targets.h"

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/plan_cache.h"
 #include "tests/kernels/conv2d_data.h"
 #include "tests/support/scratch.h"

@@ -1,5 +1,6 @@
 #include <type_traits>
 
+#include "kernels/runtime/error.h"
 #include "tests/kernels/group_norm_data.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
@@ -447,16 +448,16 @@ TYPED_TEST(GroupNormCuda, FitsEveryDevice) {
     // 256 KiB a slab: more than any of them has.
     Data<T> large(Case{1, 8192, 32 / static_cast<std::int64_t>(sizeof(T)), 1, false, false, true, 0, 0});
     large.fill();
-    EXPECT_THROW(this->forward(large, Version::resident), std::invalid_argument);
-    EXPECT_THROW(this->backward(large, false, Version::resident), std::invalid_argument);
+    EXPECT_THROW(this->forward(large, Version::resident), Error);
+    EXPECT_THROW(this->backward(large, false, Version::resident), Error);
 }
 
 TYPED_TEST(GroupNormCuda, RefusesWhatItDoesNotHave) {
     using T = TypeParam;
     Data<T> data(cuda_cases[0]);
     data.fill();
-    EXPECT_THROW(this->forward(data, Version::vectorized), std::invalid_argument);
-    EXPECT_THROW(this->backward(data, false, Version::vectorized), std::invalid_argument);
+    EXPECT_THROW(this->forward(data, Version::vectorized), Error);
+    EXPECT_THROW(this->backward(data, false, Version::vectorized), Error);
     OnCuda<T> device(data);
     EXPECT_THROW(cuda::group_norm_forward(this->without_scratch(), device.forward_args(), Version::streamed),
                  Error);
@@ -464,7 +465,7 @@ TYPED_TEST(GroupNormCuda, RefusesWhatItDoesNotHave) {
     // One group of 2100 channels: best is naive.
     Data<T> wide(Case{1, 2, 2100, 1, false, false, true, 0, 0});
     wide.fill();
-    EXPECT_THROW(this->forward(wide, Version::resident), std::invalid_argument);
+    EXPECT_THROW(this->forward(wide, Version::resident), Error);
     Data<double> exact = in_float64(wide);
     ref::group_norm_forward(Context{}, exact.forward_args());
     this->forward(wide, Version::best);

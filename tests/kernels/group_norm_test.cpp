@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "kernels/runtime/error.h"
 #include "tests/kernels/group_norm_data.h"
 #include "tests/support/scratch.h"
 #include "tests/support/targets.h"

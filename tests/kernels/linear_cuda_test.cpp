@@ -1,3 +1,4 @@
+#include "kernels/runtime/error.h"
 #include "tests/kernels/linear_cuda_data.h"
 
 namespace ito::kernels {
@@ -336,18 +337,45 @@ TYPED_TEST(LinearCuda, BestIsTheLibraryOrTiled) {
                                             {small, grad_y.data(), d.grad_y.pitch(), weight.data(),
                                              grad_x.data(), d.grad_x.pitch(), false},
                                             Version::vendor),
-                 std::invalid_argument);
+                 Error);
+}
+
+/// The context's math mode is for float32 and for `best` alone.
+TYPED_TEST(LinearCuda, BestRoundsToTf32WhereTheMathModeSaysSo) {
+    using T = TypeParam;
+    const LinearShape shape{256, 128, 128};
+    const auto product = [&](MathMode math, Version version) {
+        Data<T> d(shape, 0);
+        const OnDevice<T> grad_y(d.grad_y), weight(d.weight), grad_x(d.grad_x);
+        Context context = this->machine();
+        context.math = math;
+        cuda::linear_backward_data(
+            context,
+            {shape, grad_y.data(), d.grad_y.pitch(), weight.data(), grad_x.data(), d.grad_x.pitch(), false},
+            version);
+        return grad_x.back();
+    };
+    const auto strict = product(MathMode::float32, Version::vendor);
+    EXPECT_TRUE(bitwise_equal(product(MathMode::float32, Version::best), strict));
+    EXPECT_TRUE(bitwise_equal(product(MathMode::tf32, Version::vendor), strict));
+    const auto best = product(MathMode::tf32, Version::best);
+    if constexpr (std::is_same_v<T, float>) {
+        EXPECT_TRUE(bitwise_equal(best, product(MathMode::float32, Version::vendor_tf32)));
+        EXPECT_FALSE(bitwise_equal(best, strict));
+    } else {
+        EXPECT_TRUE(bitwise_equal(best, strict));
+    }
 }
 
 TYPED_TEST(LinearCuda, RefusesWhatItDoesNotHave) {
     using T = TypeParam;
     Data<T> d({1100, 12, 20}, 0);
-    EXPECT_THROW(this->forward(d, {}, Version::vectorized), std::invalid_argument);
-    EXPECT_THROW(this->backward_data(d, false, Version::resident), std::invalid_argument);
+    EXPECT_THROW(this->forward(d, {}, Version::vectorized), Error);
+    EXPECT_THROW(this->backward_data(d, false, Version::resident), Error);
     if (!std::is_same_v<T, float>) {
-        EXPECT_THROW(this->forward(d, {}, Version::vendor_tf32), std::invalid_argument);
+        EXPECT_THROW(this->forward(d, {}, Version::vendor_tf32), Error);
     }
-    EXPECT_THROW(this->backward_weights(d, false, {}, Version::fused), std::invalid_argument);
+    EXPECT_THROW(this->backward_weights(d, false, {}, Version::fused), Error);
     const OnDevice<T> x(d.x), grad_y(d.grad_y);
     const OnDevice<master_t<T>> grad_weight(d.grad_weight);
     const LinearBackwardWeights<T> args{.shape = d.shape,

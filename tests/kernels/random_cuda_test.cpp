@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/random/random.h"
+#include "kernels/runtime/error.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
 
@@ -122,7 +123,7 @@ TYPED_TEST(RandomCuda, MovesTheLeastBytes) {
 }
 
 TYPED_TEST(RandomCuda, RefusesWhatItDoesNotHave) {
-    EXPECT_THROW(this->normal({2, 5}, 0, 1, Version::fused), std::invalid_argument);
+    EXPECT_THROW(this->normal({2, 5}, 0, 1, Version::fused), Error);
 }
 
 class RandomIntegersCuda : public testing::CudaTest {

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "kernels/runtime/error.h"
 #include "tests/support/numeric.h"
 #include "tests/support/scratch.h"
 

@@ -184,7 +184,7 @@ TYPED_TEST(ReverseStepCuda, MovesTheLeastBytes) {
 TYPED_TEST(ReverseStepCuda, RefusesWhatItDoesNotHave) {
     const Shape s{1, 4, 3, 3};
     EXPECT_THROW(this->run(s, coefficients, this->predictions(s), this->states(s), {}, Version::resident),
-                 std::invalid_argument);
+                 Error);
 }
 
 }  // namespace
