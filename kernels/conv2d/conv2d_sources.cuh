@@ -304,7 +304,18 @@ inline void check_sizes(const char* kernel, const Conv2dShape& s) {
                     "expected less, cut the batch");
 }
 
-/// `best` is tiled.
+/// Whether the variant mma runs, which only takes some shapes and alignments; `best` chooses it where it pays.
+inline bool chosen_mma(const char* kernel, Version version, bool takes, bool pays = true) {
+    if (version == Version::best) return takes && pays;
+    if (version != Version::mma) return false;
+    if (!takes)
+        throw Error(std::string(kernel) +
+                    ": version mma does not take this shape or alignment (conv2d.h says what it "
+                    "takes); expected another version");
+    return true;
+}
+
+/// Of the others `best` is tiled.
 inline bool chosen_tiled(const char* kernel, Version version) {
     if (version == Version::naive) return false;
     if (version == Version::best || version == Version::tiled) return true;

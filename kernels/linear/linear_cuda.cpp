@@ -68,10 +68,7 @@ class Call {
     };
 
     Call(const Context& context, const Product<T, op>& product, bool tf32, Parts parts)
-        : context_(context), product_(product), tf32_(tf32), parts_(std::move(parts)) {
-        constexpr auto bytes = static_cast<std::int64_t>(sizeof(result_t<T, op>));
-        sums_ = {product.out, product.rows, product.columns * bytes, product.out_pitch * bytes};
-    }
+        : context_(context), product_(product), tf32_(tf32), parts_(std::move(parts)) {}
 
     std::string text(const Variant& v) const {
         if (!v.library) return name_of(Version::tiled);
@@ -105,8 +102,10 @@ class Call {
         if (!v.with_vector && parts_.without_vector) parts_.without_vector();
     }
     /// In place, so that it would be added again and again.
-    const Accumulated* accumulated() const {
-        return static_cast<const void*>(product_.addend) == product_.out ? &sums_ : nullptr;
+    std::vector<Accumulated> accumulated() const {
+        if (!in_place()) return {};
+        constexpr auto bytes = static_cast<std::int64_t>(sizeof(result_t<T, op>));
+        return {{product_.out, product_.rows, product_.columns * bytes, product_.out_pitch * bytes}};
     }
 
     /// The library's algorithms, best guess first: those with the vector before those without.
@@ -134,7 +133,7 @@ class Call {
         const std::int64_t generation = context_.choices != nullptr ? context_.choices->generation() : 0;
         const Key key{{product_.rows, product_.columns, product_.reduced, product_.a_pitch, product_.b_pitch,
                        product_.addend_pitch, product_.out_pitch, alignment()},
-                      {parts_.vector != nullptr, product_.addend != nullptr, accumulated() != nullptr,
+                      {parts_.vector != nullptr, product_.addend != nullptr, in_place(),
                        std::is_same_v<T, float> && tf32_},
                       generation};
         return context_.plans->get<Variant>(
@@ -142,6 +141,7 @@ class Call {
     }
 
   private:
+    bool in_place() const { return static_cast<const void*>(product_.addend) == product_.out; }
     static const char* kind() {
         static const std::string name =
             std::string("choice of ") + name_of(op) + (std::is_same_v<T, float> ? " float32" : " bfloat16");
@@ -165,7 +165,7 @@ class Call {
         key.append(!std::is_same_v<T, float> ? " bfloat16" : tf32_ ? " tf32" : " float32");
         add(" ", product_.rows), add("x", product_.reduced), add(" -> ", product_.columns);
         if (parts_.vector != nullptr) key.append(" bias");
-        if (product_.addend != nullptr) key.append(accumulated() ? " accumulate" : " residual");
+        if (product_.addend != nullptr) key.append(in_place() ? " accumulate" : " residual");
         const bool weights = op == Operation::backward_weights;
         if (product_.a_pitch != (weights ? product_.rows : product_.reduced)) add(" a/", product_.a_pitch);
         if (product_.b_pitch != (op == Operation::forward ? product_.reduced : product_.columns))
@@ -181,7 +181,6 @@ class Call {
     const Product<T, op>& product_;
     bool tf32_;
     Parts parts_;
-    Accumulated sums_;
 };
 
 /// Runs `version` of the product, of which `parts` belong to the library's.
