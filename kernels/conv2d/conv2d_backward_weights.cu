@@ -143,13 +143,15 @@ void naive(const Context& context, const Conv2dBackwardWeights<T>& a) {
 template <class T>
 void tiled(const Context& context, const Conv2dBackwardWeights<T>& a) {
     const Conv2dShape& s = a.shape;
+    const Pieces pieces(s, dtype_of<T>);
+    // Before anything is enqueued: a context without memory for it changes neither gradient.
+    const Scratch<float> partial(
+        context, a.grad_weight != nullptr ? pieces.count * s.out_channels * pieces.columns : 0);
     if (a.grad_bias != nullptr) {
         const ColumnSumsCuda sums(context, s.batch * s.out_height() * s.out_width(), s.out_channels);
         sums.run(context, a.grad_y, a.grad_y_pitch, a.grad_bias, a.accumulate_bias);
     }
     if (a.grad_weight == nullptr) return;
-    const Pieces pieces(s, dtype_of<T>);
-    const Scratch<float> partial(context, pieces.count * s.out_channels * pieces.columns);
     const auto launch_tiles = [&]<int size>() {
         const BackwardWeightsProduct<T> f{
             .grad_y = {a.grad_y, a.grad_y_pitch, s.out_channels},
