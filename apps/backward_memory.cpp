@@ -17,6 +17,7 @@ void BackwardMemory::add(std::string_view op, const Tensor& output, std::span<co
                          std::size_t saved_bytes) {
     Op added{.output_bytes = static_cast<std::size_t>(output.numel()) * size_of(output.dtype()),
              .saved_bytes = saved_bytes,
+             .has_backward = output.impl().node != nullptr,
              .inputs = {}};
     for (std::size_t i = 0; i < inputs.size(); ++i) {
         if (!inputs[i]) continue;
@@ -36,6 +37,12 @@ std::size_t BackwardMemory::peak() const {
     constexpr std::size_t none = ~std::size_t{0};
     std::vector<Buffer> buffers;
     std::vector<std::size_t> buffer_of(ops_.size(), none);
+    // Where some had no gradient and did not run, any may have had the most.
+    const auto backwards =
+        std::count_if(ops_.begin(), ops_.end(), [](const Op& op) { return op.has_backward; });
+    const bool each = static_cast<std::size_t>(backwards) == scratch_.size();
+    const std::size_t most = scratch_.empty() ? 0 : *std::max_element(scratch_.begin(), scratch_.end());
+    auto next = scratch_.begin();
     std::size_t live = 0, peak = 0;
     for (const Op& op : ops_) live += op.saved_bytes;
     for (std::size_t i = ops_.size(); i-- > 0;) {
@@ -51,7 +58,7 @@ std::size_t BackwardMemory::peak() const {
             }
             ++buffers[buffer_of[input.maker]].users;
         }
-        peak = std::max(peak, live);
+        if (op.has_backward) peak = std::max(peak, live + (each ? *next++ : most));
         live -= op.saved_bytes;
         if (buffer_of[i] != none && --buffers[buffer_of[i]].users == 0) live -= buffers[buffer_of[i]].bytes;
     }

@@ -19,7 +19,10 @@ class BackwardMemory {
     void add(std::string_view op, const Tensor& output, std::span<const Tensor> inputs,
              std::size_t saved_bytes);
 
-    /// The most that saved tensors and gradients take together.
+    /// The backward of an op has run, one after another from the last op on: the scratch memory that its kernels had.
+    void ran(std::size_t scratch_bytes) { scratch_.push_back(scratch_bytes); }
+
+    /// The most that saved tensors, gradients and kernels' scratch memory take together.
     std::size_t peak() const;
 
   private:
@@ -29,10 +32,12 @@ class BackwardMemory {
     };
     struct Op {
         std::size_t output_bytes = 0, saved_bytes = 0;
+        bool has_backward = false;
         std::vector<Input> inputs;
     };
 
     std::vector<Op> ops_;
+    std::vector<std::size_t> scratch_;  ///< of ops that have a backward, from the last on
     std::unordered_map<const autograd::Node*, std::size_t> makers_;
 };
 

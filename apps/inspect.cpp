@@ -30,15 +30,15 @@ struct Subject {
 
 /// Where the memory of a training step goes. The data set, which lies there too, is not in it.
 struct StepMemory {
-    std::size_t state = 0;     ///< parameters, gradients, two moments and the average
-    std::size_t copy = 0;      ///< of the parameters, in the type that kernels read
-    std::size_t images = 0;    ///< the batch as bytes
-    std::size_t saved = 0;     ///< what the ops keep for backward
-    std::size_t backward = 0;  ///< saved tensors and gradients when backward has the most of them
-    std::size_t scratch = 0;   ///< of the kernel that needs most of it
+    std::size_t state = 0;   ///< parameters, gradients, two moments and the average
+    std::size_t copy = 0;    ///< of the parameters, in the type that kernels read
+    std::size_t images = 0;  ///< the batch as bytes
+    std::size_t saved = 0;   ///< what the ops keep for backward
+    std::size_t backward =
+        0;  ///< saved tensors, gradients and scratch memory when backward has the most of them
     std::size_t measured = 0;  ///< the allocator's peak
 
-    std::size_t predicted() const { return state + copy + images + backward + scratch; }
+    std::size_t predicted() const { return state + copy + images + backward; }
 };
 
 struct InspectCommand {
@@ -147,9 +147,8 @@ std::string memory_text(const StepMemory& memory, std::int64_t batch) {
         fmt::format("5 x {:.1f}", mib(memory.state) / 5));
     if (memory.copy > 0) row("parameters in bfloat16", memory.copy, "");
     row("images of the batch", memory.images, "");
-    row("saved tensors, activations' gradients", memory.backward,
+    row("saved tensors, gradients, scratch memory", memory.backward,
         fmt::format("{:.2f} an image", mib(memory.backward) / images));
-    row("scratch memory of a kernel", memory.scratch, "");
     row("predicted peak", memory.predicted(), "");
     row("measured peak", memory.measured, fmt::format("the prediction is {:+.1f} %", off));
     row("for each further image of the batch",
@@ -194,7 +193,6 @@ int InspectCommand::operator()() const {
         .images = static_cast<std::size_t>(images * unet.height * unet.width * unet.in_channels),
         .saved = table.saved_bytes(),
         .backward = table.backward_bytes(),
-        .scratch = scratch_peak(device),
         .measured = allocator->stats().peak_in_use - before};
     const auto flops = table.flops();
     const double step_flops = (flops.forward + flops.backward) * static_cast<double>(passes);
@@ -213,7 +211,6 @@ int InspectCommand::operator()() const {
                             {"images", memory.images},
                             {"saved", memory.saved},
                             {"backward", memory.backward},
-                            {"scratch", memory.scratch},
                             {"predicted_peak", memory.predicted()},
                             {"measured_peak", memory.measured}}},
                           {"layers", table.to_json()}};

@@ -7,6 +7,8 @@
 #include <string_view>
 #include <utility>
 
+#include "core/context.h"
+
 namespace ito::apps {
 namespace {
 
@@ -26,6 +28,7 @@ LayerTable::LayerTable(const nn::Module& model, std::int64_t batch)
     for (const auto& parameter : model.parameters()) {
         names_[parameter.tensor.handle().get()] = parameter.name;
         weights_.insert(parameter.tensor.storage().get());
+        device_ = parameter.tensor.device();
     }
     model.visit([&](const std::string& name, const nn::Module&) { modules_.push_back(name); });
 }
@@ -33,6 +36,16 @@ LayerTable::LayerTable(const nn::Module& model, std::int64_t batch)
 void LayerTable::saved(const Tensor& tensor) {
     const Storage* storage = tensor.storage().get();
     if (!weights_.contains(storage) && kept_.insert(storage).second) pending_bytes_ += storage->bytes();
+}
+
+void LayerTable::begin(trace::Kind kind, const char*, const Shape*) {
+    spans_.push_back(kind);
+    if (kind == trace::Kind::backward) take_scratch_peak(device_);
+}
+
+void LayerTable::end() {
+    if (spans_.back() == trace::Kind::backward) memory_.ran(take_scratch_peak(device_));
+    spans_.pop_back();
 }
 
 void LayerTable::place(Layer& layer, const std::string& parameter) {

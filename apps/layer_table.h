@@ -33,12 +33,14 @@ class LayerTable : public trace::Listener {
 
     void made(const char* op, const Tensor& output, std::span<const Tensor> inputs) override;
     void saved(const Tensor& tensor) override;
+    void begin(trace::Kind kind, const char* name, const Shape* shape) override;
+    void end() override;
 
     const std::vector<Layer>& layers() const { return layers_; }
     std::int64_t parameters() const { return parameters_; }
     ops::Flops flops() const;
     std::size_t saved_bytes() const;
-    /// The most that saved tensors and gradients take together.
+    /// The most that saved tensors, gradients and kernels' scratch memory take together.
     std::size_t backward_bytes() const { return memory_.peak(); }
     /// The result of the last op: the loss. Its graph is there, also after backward.
     const Tensor& root() const { return root_; }
@@ -61,6 +63,8 @@ class LayerTable : public trace::Listener {
     std::size_t pending_bytes_ = 0;  // saved by the op that is running
     std::size_t first_unplaced_ = 0;
     BackwardMemory memory_;
+    Device device_;
+    std::vector<trace::Kind> spans_;  // that have not ended
     Tensor root_;
 };
 

@@ -44,8 +44,8 @@ const kernels::Context& context_of(Device device) {
     return device.is_cpu() ? cpu_context().context : cuda::context(device.index);
 }
 
-std::size_t scratch_peak(Device device) {
-    return device.is_cpu() ? cpu_context().scratch.peak() : cuda::scratch_peak(device.index);
+std::size_t take_scratch_peak(Device device) {
+    return device.is_cpu() ? cpu_context().scratch.take_peak() : cuda::take_scratch_peak(device.index);
 }
 
 void set_threads(int threads) {

@@ -12,8 +12,8 @@ namespace ito {
 /// thread's current one.
 const kernels::Context& context_of(Device device);
 
-/// The most bytes of scratch memory that a kernel on `device` has had so far.
-std::size_t scratch_peak(Device device);
+/// The most bytes of scratch memory that a kernel on `device` has had since the last call.
+std::size_t take_scratch_peak(Device device);
 
 /// CPU threads that kernels use; at first all that the process may run on. Results do not depend on it.
 void set_threads(int threads);

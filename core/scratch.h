@@ -21,8 +21,8 @@ class AllocatorScratch final : public kernels::ScratchSource {
     std::byte* allocate(std::size_t bytes) override;
     void free(std::byte* data) noexcept override;
 
-    /// The most bytes that were allocated at a time.
-    std::size_t peak() const { return peak_; }
+    /// The most bytes that were allocated at a time since the last call.
+    std::size_t take_peak() { return std::exchange(peak_, in_use_); }
 
   private:
     Device device_;

@@ -46,7 +46,7 @@ kernels::VariantChoices& choices(int index) {
 std::string why_no_cudnn(int index) {
     refuse(index);
 }
-std::size_t scratch_peak(int index) {
+std::size_t take_scratch_peak(int index) {
     refuse(index);
 }
 void copy_to_device(int index, void*, const void*, std::size_t) {

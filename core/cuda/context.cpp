@@ -36,7 +36,7 @@ class DeviceContext {
     const kernels::Context& context() const { return context_; }
     void set_math_mode(kernels::MathMode mode) { context_.math = mode; }
     void set_bfloat16_weight_gradients(bool on) { context_.bfloat16_weight_gradients = on; }
-    const AllocatorScratch& scratch() const { return scratch_; }
+    AllocatorScratch& scratch() { return scratch_; }
     kernels::VariantChoices& choices() { return choices_; }
     cudaStream_t stream() const { return stream_.get(); }
     Staging& staging() { return staging_; }
@@ -108,8 +108,8 @@ std::string why_no_cudnn(int index) {
     return "cuDNN is not used, convolutions run by hand-written kernels: " + here.vendor->why_not_cudnn();
 }
 
-std::size_t scratch_peak(int index) {
-    return device_context(index).scratch().peak();
+std::size_t take_scratch_peak(int index) {
+    return device_context(index).scratch().take_peak();
 }
 
 void copy_to_device(int index, void* to, const void* from, std::size_t bytes) {

@@ -49,8 +49,8 @@ void set_autotune(bool on);
 kernels::VariantChoices& choices(int index);
 std::string why_no_cudnn(int index);
 
-/// See ito::scratch_peak().
-std::size_t scratch_peak(int index);
+/// See ito::take_scratch_peak().
+std::size_t take_scratch_peak(int index);
 
 /// Copies on the device's stream. To the device: `from` has been read when the call returns, the copy itself may still
 /// be under way. To the host: waits for it.
