@@ -86,9 +86,11 @@ void linear_backward_weights(const Context&, const LinearBackwardWeights<double>
 /// ceil(N / 64) times and w ceil(M / 128) times, mostly from the L2 cache; db takes another reading of dy. Rows that do not
 /// start on 16 bytes are fetched element by element in the same launch.
 /// vendor is cuBLASLt, for a context that has its handle and where the library has an algorithm: strict float32 (vendor_tf32, and
-/// `best` where context.math is tf32: with factors rounded to TF32), no sums by atomics. Its algorithm depends on the sizes, and so, within rounding, do the bits of a
-/// row. It adds a bias rounded to bfloat16 to a result in bfloat16, and sums db in float32 where it makes it beside dw. `best` is
-/// vendor from 4 Mi multiplications on where the context has the handle, else tiled.
+/// `best` where context.math is tf32: with factors rounded to TF32), no sums by atomics. Its algorithm depends on the sizes, and
+/// so, within rounding, do the bits of a row. It adds a bias rounded to bfloat16 to a result in bfloat16, and sums db in float32
+/// where it makes it beside dw. `best` is tiled below 4 Mi multiplications and where the context has no handle; else the fastest of
+/// the library's algorithms and tiled, found by timing at the first call of a size (runtime/choose.h), without choices in the
+/// context the first algorithm that the library's heuristics name.
 namespace cuda {
 inline constexpr Version linear_versions[] = {Version::naive, Version::tiled, Version::vendor,
                                               Version::vendor_tf32};

@@ -1,3 +1,4 @@
+#include "kernels/runtime/choices.h"
 #include "kernels/runtime/error.h"
 #include "tests/kernels/linear_cuda_data.h"
 
@@ -364,6 +365,76 @@ TYPED_TEST(LinearCuda, BestRoundsToTf32WhereTheMathModeSaysSo) {
         EXPECT_FALSE(bitwise_equal(best, strict));
     } else {
         EXPECT_TRUE(bitwise_equal(best, strict));
+    }
+}
+
+/// Timing changes no result, and choices that are given win over it: tiled, an algorithm of the library known by its words, one
+/// that is impossible.
+TYPED_TEST(LinearCuda, ChoicesAreKeptAndGiven) {
+    using T = TypeParam;
+    const LinearShape shape{512, 96, 100};  // more than 4 Mi multiplications
+    const Data<T> inputs(shape, 0);
+    VariantChoices choices;
+    const auto run = [&](Version version) {
+        Data<T> d = inputs;
+        d.grad_weight.fill_normal(8);
+        const OnDevice<T> x(d.x), grad_y(d.grad_y);
+        const OnDevice<float> grad_weight(d.grad_weight), grad_bias(d.grad_bias);
+        Context context = this->machine();
+        context.choices = &choices;
+        cuda::linear_backward_weights(context,
+                                      {.shape = shape,
+                                       .x = x.data(),
+                                       .x_pitch = d.x.pitch(),
+                                       .grad_y = grad_y.data(),
+                                       .grad_y_pitch = d.grad_y.pitch(),
+                                       .grad_weight = grad_weight.data(),
+                                       .grad_bias = grad_bias.data(),
+                                       .accumulate_weight = true},
+                                      version);
+        d.grad_weight = grad_weight.back(), d.grad_bias = grad_bias.back();
+        return d;
+    };
+    const auto expect_right = [&](const Data<T>& d) {
+        Data<double> exact = inputs.as_double();
+        Data<T> start = inputs;
+        start.grad_weight.fill_normal(8);
+        exact.grad_weight = start.grad_weight.template as<double>();
+        ref::linear_backward_weights<double>(Context{}, {.shape = shape,
+                                                         .x = exact.x.data(),
+                                                         .x_pitch = exact.x.pitch(),
+                                                         .grad_y = exact.grad_y.data(),
+                                                         .grad_y_pitch = exact.grad_y.pitch(),
+                                                         .grad_weight = exact.grad_weight.data(),
+                                                         .grad_bias = exact.grad_bias.data(),
+                                                         .accumulate_weight = true});
+        testing::expect_close(d.grad_weight, exact.grad_weight, 1e-5, 1e-4);
+        testing::expect_close(d.grad_bias, exact.grad_bias, 2e-6, 2e-5);
+    };
+    expect_right(run(Version::best));
+    ASSERT_EQ(choices.all().size(), 1u);
+    const std::string key = choices.all().begin()->first;
+    EXPECT_EQ(key, std::string("linear_backward_weights ") +
+                       (std::is_same_v<T, float> ? "float32" : "bfloat16") +
+                       " 100x512 -> 96 bias accumulate");
+    const auto given = [&](const std::string& variant) {
+        choices.replace({{key, variant}});
+        const Data<T> d = run(Version::best);
+        expect_right(d);
+        return d;
+    };
+    EXPECT_TRUE(bitwise_equal(given("tiled").grad_weight, run(Version::tiled).grad_weight));
+    choices.set_autotune(false);
+    choices.replace({});
+    const Data<T> guess = run(Version::best);
+    const std::string first = choices.all().at(key);
+    EXPECT_EQ(first.rfind("cublaslt ", 0), 0u) << first;
+    EXPECT_TRUE(bitwise_equal(given(first).grad_weight, guess.grad_weight));
+    EXPECT_TRUE(choices.take_notices().empty());
+    for (const std::string& impossible : {std::string("cublaslt 1 00"), first + "0", std::string("naive")}) {
+        given(impossible);
+        EXPECT_EQ(choices.take_notices().size(), 1u) << impossible;
+        EXPECT_EQ(choices.all().at(key), first);
     }
 }
 
