@@ -11,7 +11,7 @@ import time
 
 @dataclasses.dataclass
 class Done:
-    """What a command did. `status` is its exit status, "timed out" or "not started"."""
+    """What a command did. `status` is its exit status, "timed out", "not started" or, for lack of time, "no time"."""
 
     command: list
     status: object
@@ -22,6 +22,10 @@ class Done:
     @property
     def succeeded(self):
         return self.status == 0
+
+    @property
+    def late(self):
+        return self.status == "no time"
 
     def reason(self):
         """Why it did not succeed: its status and its last line."""
@@ -58,7 +62,7 @@ class Runner:
         log = self.logs / f"{name}.log"
         timeout = min(timeout, self.left())
         if timeout < 1:
-            done = Done(command, "not started", 0.0, str(log), "the time was used up; more with --minutes")
+            done = Done(command, "no time", 0.0, str(log), "the time was used up; more with --minutes")
             self.done.append(done)
             return done
         environment = dict(os.environ)
@@ -67,7 +71,6 @@ class Runner:
             environment["LD_LIBRARY_PATH"] = ":".join(filter(None, [str(self.libraries), known]))
         begin = time.monotonic()
         with open(log, "w") as out, open(f"{log}.err", "w") as err:
-            out.write("")
             try:
                 # A session of its own, so that what the command started ends with it.
                 process = subprocess.Popen(

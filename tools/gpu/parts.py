@@ -44,14 +44,23 @@ class Setting:
     python: str
 
 
-def verdict(lines, data, failures):
+def verdict(lines, data, failures, late=0):
+    """Failed if anything did; what there was no time for is said, and is no failure."""
+    if late:
+        lines.append(f"{late} not run: the time was used up; more with --minutes")
     return Result("failed" if failures else "passed", lines, data)
+
+
+def no_time():
+    return Result("skipped", ["the time was used up; more with --minutes"])
 
 
 def tests(setting):
     """The test program itself, not ctest: a process for each test would take longer than the tests."""
     without_slow = ["--gtest_filter=-*Slow*"] if setting.quick else []
     done = setting.runner.run("tests", [setting.tests, *without_slow], 180)
+    if done.late:
+        return no_time()
     data = read_tests(done.output)
     line = f"{data['passed']} passed, {len(data['failed'])} failed, {data['skipped']} skipped"
     lines = [line, *(f"failed: {name}" for name in data["failed"][:20])]
@@ -79,10 +88,13 @@ def sanitizers(setting):
     program = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
     if program is None:
         return Result("skipped", ["compute-sanitizer is not installed; it comes with the CUDA toolkit"])
-    lines, data, failures = [], {}, 0
+    lines, data, failures, late = [], {}, 0, 0
     for tool in SANITIZERS[:1] if setting.quick else SANITIZERS:
         command = [program, "--tool", tool, "--error-exitcode", "9", setting.tests, f"--gtest_filter={SANITIZED}"]
         done = setting.runner.run(tool, command, 90)
+        if done.late:
+            late += 1
+            continue
         passed = read_tests(done.output)["passed"]
         found = re.findall(r"^=+ ((?:ERROR|RACECHECK) SUMMARY: .*)$", done.output, re.MULTILINE)
         good = done.succeeded and passed > 0
@@ -90,7 +102,7 @@ def sanitizers(setting):
         text = f"{found[-1]}; {passed} tests" if found else ("" if good else done.reason())
         lines.append(f"{tool}: {text or f'{passed} tests'}")
         data[tool] = {"clean": good, "tests": passed, "summary": found[-1] if found else None}
-    return verdict(lines, data, failures)
+    return verdict(lines, data, failures, late) if data else no_time()
 
 
 def losses(setting):
@@ -104,6 +116,8 @@ def losses(setting):
         }.items():
             run = pathlib.Path(folder) / name
             done = setting.runner.run(f"losses-{name}", training(setting, steps, run, options), 60)
+            if done.late:
+                return no_time()
             if not done.succeeded:
                 failures += 1
                 lines.append(f"{name}: {done.reason()}")
@@ -163,7 +177,7 @@ def running_means(curve):
 def steps(setting):
     """Whole steps. mnist has its own batch, so that it is the same as in the README's table for the CPU."""
     sizes = {"cifar10": ["--batch", "128"], "mnist": []}
-    lines, rows, failures = [], [], 0
+    lines, rows, failures, late = [], [], 0, 0
     for precision in PRECISIONS[:1] if setting.quick else PRECISIONS:
         for size, batch in sizes.items():
             for graph in (True, False):
@@ -171,14 +185,17 @@ def steps(setting):
                 options = ["--precision", precision, "--repeats", 3 if setting.quick else 5]
                 options += [] if graph else ["--no-graph"]
                 command = [setting.ito, "bench", "--device", "cuda", "--size", size, *batch, *options, "--json"]
-                report, reason = json_of(setting.runner.run(name, command, 60))
-                if report is None:
+                done = setting.runner.run(name, command, 60)
+                report, reason = json_of(done)
+                if report is not None:
+                    rows.append({"precision": precision, "graph": graph, **report})
+                elif done.late:
+                    late += 1
+                else:
                     failures += 1
                     lines.append(f"{size} {precision}{'' if graph else ' --no-graph'}: {reason}")
-                else:
-                    rows.append({"precision": precision, "graph": graph, **report})
     lines.insert(0, f"{len(rows)} measured")
-    return verdict(lines, {"rows": rows}, failures)
+    return verdict(lines, {"rows": rows}, failures, late)
 
 
 def kernels(setting):
@@ -186,7 +203,10 @@ def kernels(setting):
     command = [setting.ito, "bench", "kernels", "--json", "--repeats", repeats]
     if setting.quick:
         command += ["--filter", "bfloat16/cifar10"]
-    report, reason = json_of(setting.runner.run("kernels", command, 150))
+    done = setting.runner.run("kernels", command, 150)
+    if done.late:
+        return no_time()
+    report, reason = json_of(done)
     if report is None:
         return Result("failed", [reason])
     timed = [row for row in report["results"] if "median_us" in row]
@@ -225,15 +245,13 @@ def peers(setting):
         report, reason = json_of(done)
         if report is not None:
             rows.append(report)
-        elif done.status == "not started":
+        elif done.late:
             late += 1
         else:
             failures += 1
             lines.append(f"{size} {mode} {precision}{' --compile' if compiled else ''}: {reason}")
     lines.insert(0, f"PyTorch {torch}: {len(rows)} measured")
-    if late:
-        lines.append(f"{late} not measured: the time was used up; more with --minutes")
-    return verdict(lines, {"python": python, "version": torch, "rows": rows}, failures)
+    return verdict(lines, {"python": python, "version": torch, "rows": rows}, failures, late)
 
 
 def find_torch(wanted):
