@@ -115,7 +115,7 @@ def losses(setting):
             **{p: ["--device", "cuda", "--precision", p] for p in LOSS_TOLERANCE},
         }.items():
             run = pathlib.Path(folder) / name
-            done = setting.runner.run(f"losses-{name}", training(setting, steps, run, options), 60)
+            done = setting.runner.run(f"losses-{name}", training(setting, steps, run, options), 120)
             if done.late:
                 return no_time()
             if not done.succeeded:
