@@ -1,17 +1,12 @@
-// The linear layer in CUDA: the naive version, the choice between the versions, and the bias gradient. The tiled version is in
-// linear_tiled.cu, NVIDIA's library in linear_vendor.cpp.
+// The linear layer in CUDA: the naive version, and what is left beside a product. The tiled version is in linear_tiled.cu, NVIDIA's
+// library in linear_vendor.cpp, the choice between them in linear_cuda.cpp.
 
 #include <algorithm>
-#include <span>
-#include <stdexcept>
-#include <string>
-#include <type_traits>
 
 #include "kernels/linear/linear_product.h"
 #include "kernels/runtime/column_sums.cuh"
 #include "kernels/runtime/launch.cuh"
 #include "kernels/runtime/vector.cuh"
-#include "kernels/runtime/workspace.h"
 
 namespace ito::kernels {
 namespace {
@@ -24,7 +19,7 @@ using namespace linear_detail;
 constexpr int naive_columns = 32, naive_rows = 8, naive_threads = naive_columns * naive_rows;
 
 template <class T, Operation op>
-__global__ void __launch_bounds__(naive_threads) product_naive(Product<T, op> p) {
+__global__ void __launch_bounds__(naive_threads) one_thread_a_result(Product<T, op> p) {
     const std::int64_t j = blockIdx.x * static_cast<std::int64_t>(naive_columns) + threadIdx.x;
     if (j >= p.columns) return;
     for (std::int64_t i = blockIdx.y * static_cast<std::int64_t>(naive_rows) + threadIdx.y; i < p.rows;
@@ -49,191 +44,51 @@ __global__ void __launch_bounds__(naive_threads) bias_gradient_naive(LinearBackw
     a.grad_bias[n] = static_cast<float>(sum);
 }
 
+/// The library adds a bias of y's type only.
+__global__ void __launch_bounds__(naive_threads)
+    round_to_bfloat16(const float* bias, std::int64_t columns, bfloat16* rounded) {
+    const std::int64_t n = blockIdx.x * static_cast<std::int64_t>(naive_threads) + threadIdx.x;
+    if (n < columns) rounded[n] = from_float<bfloat16>(bias[n]);
+}
+
+}  // namespace
+
+namespace linear_detail {
+
 template <class T, Operation op>
-void launch_naive(const Context& context, const Product<T, op>& p) {
-    launch(context, name_of(op), product_naive<T, op>,
+void product_naive(const Context& context, const Product<T, op>& p) {
+    launch(context, name_of(op), one_thread_a_result<T, op>,
            dim3(static_cast<unsigned>(blocks_for(p.columns, naive_columns)),
                 static_cast<unsigned>(std::min<std::int64_t>(blocks_for(p.rows, naive_rows), 65535))),
            dim3(naive_columns, naive_rows), 0, p);
 }
 
-// ------------------------------------------------------------------------------------------------------------- launchers
-
-template <class T>
-void require_version(Operation op, Version version) {
-    constexpr bool has_tf32 = std::is_same_v<T, float>;
-    if (version == Version::best || version == Version::naive || version == Version::tiled ||
-        version == Version::vendor || (has_tf32 && version == Version::vendor_tf32))
-        return;
-    throw std::invalid_argument(std::string(name_of(op)) + ": no version '" + name_of(version) + "'" +
-                                (has_tf32 ? "; expected naive, tiled, vendor or vendor_tf32"
-                                          : " for bfloat16; expected naive, tiled or vendor"));
-}
-
-/// Multiplications from which on `best` calls the library: below, a launch costs more than the product.
-constexpr std::int64_t least_for_vendor = 1 << 22;
-
-/// What the library may use for partial sums: as much as NVIDIA's cuBLAS takes for itself before Hopper.
-constexpr std::size_t vendor_bytes = 4 << 20, vendor_alignment = 256;
-
-std::span<std::byte> vendor_workspace(WorkspaceCarver& carver) {
-    std::byte* const taken = carver.take<std::byte>(vendor_bytes + vendor_alignment);
-    const auto address = reinterpret_cast<std::uintptr_t>(taken);
-    return {taken + (vendor_alignment - address % vendor_alignment) % vendor_alignment, vendor_bytes};
-}
-
-template <class T, Operation op>
-bool wants_vendor(const Context& context, const Product<T, op>& p, Version version) {
-    if (p.rows <= 0 || p.columns <= 0 || p.reduced <= 0)
-        return false;  // nothing that the library would compute
-    if (version == Version::best)
-        return context.cublaslt != nullptr && p.rows * p.columns * p.reduced >= least_for_vendor;
-    return version == Version::vendor || version == Version::vendor_tf32;
-}
-
-/// Computes the product by the library if that is wanted and it can. `vector`: see product_vendor().
-template <class T, Operation op>
-bool run_vendor(const Context& context, const Product<T, op>& p, const void* vector, Version version,
-                WorkspaceCarver& carver) {
-    return product_vendor(context, p, vector, version == Version::vendor_tf32, vendor_workspace(carver));
-}
-
-/// The library was asked for by name, but did not compute the product.
-void refuse_vendor(const Context& context, Operation op, Version version) {
-    if (version != Version::vendor && version != Version::vendor_tf32) return;
-    throw std::invalid_argument(std::string(name_of(op)) + ": the version '" + name_of(version) + "' needs " +
-                                (context.cublaslt == nullptr
-                                     ? "cuBLASLt, of which the context has no handle"
-                                     : "an algorithm of cuBLASLt, which has none here"));
-}
-
-template <class T, Operation op>
-void run_by_hand(const Context& context, const Product<T, op>& product, float* partial, Version version) {
-    if (version == Version::naive)
-        launch_naive(context, product);
-    else
-        product_tiled(context, product, partial);
-}
-
-/// The library adds a bias of y's type only.
-__global__ void __launch_bounds__(naive_threads)
-    round_bias(const float* bias, std::int64_t columns, bfloat16* rounded) {
-    const std::int64_t n = blockIdx.x * static_cast<std::int64_t>(naive_threads) + threadIdx.x;
-    if (n < columns) rounded[n] = from_float<bfloat16>(bias[n]);
+void round_bias(const Context& context, const float* bias, std::int64_t columns, bfloat16* rounded) {
+    launch(context, "linear_round_bias", round_to_bfloat16,
+           dim3(static_cast<unsigned>(blocks_for(columns, naive_threads))), dim3(naive_threads), 0, bias,
+           columns, rounded);
 }
 
 template <class T>
-void forward(const Context& context, const LinearForward<T>& a, Version version) {
-    require_version<T>(Operation::forward, version);
-    const auto product = product_of(a);
-    if (wants_vendor(context, product, version)) {
-        WorkspaceCarver carver(context, "linear_forward");
-        const void* bias = a.bias;
-        if constexpr (std::is_same_v<T, bfloat16>) {
-            bfloat16* const rounded = carver.take<bfloat16>(static_cast<std::size_t>(product.columns));
-            if (a.bias != nullptr) {
-                launch(context, "linear_round_bias", round_bias,
-                       dim3(static_cast<unsigned>(blocks_for(product.columns, naive_threads))),
-                       dim3(naive_threads), 0, a.bias, product.columns, rounded);
-                bias = rounded;
-            }
-        }
-        if (run_vendor(context, product, bias, version, carver)) return;
-        refuse_vendor(context, Operation::forward, version);
-    }
-    run_by_hand(context, product, nullptr, version);
-}
-
-template <class T>
-void backward_data(const Context& context, const LinearBackwardData<T>& a, Version version) {
-    require_version<T>(Operation::backward_data, version);
-    const auto product = product_of(a);
-    if (wants_vendor(context, product, version)) {
-        WorkspaceCarver carver(context, "linear_backward_data");
-        if (run_vendor(context, product, nullptr, version, carver)) return;
-        refuse_vendor(context, Operation::backward_data, version);
-    }
-    run_by_hand(context, product, nullptr, version);
-}
-
-/// True if the library has written the bias gradient, too: it overwrites, and only beside the weights' gradient.
-template <class T>
-bool weight_gradient(const Context& context, const LinearBackwardWeights<T>& a, Version version) {
-    const auto product = product_of(a);
-    WorkspaceCarver carver(context, "linear_backward_weights");
-    if (wants_vendor(context, product, version)) {
-        WorkspaceCarver vendor = carver;
-        const std::span<std::byte> scratch = vendor_workspace(vendor);
-        const bool tf32 = version == Version::vendor_tf32;
-        if (a.grad_bias != nullptr && !a.accumulate_bias &&
-            product_vendor(context, product, a.grad_bias, tf32, scratch))
-            return true;
-        if (product_vendor(context, product, nullptr, tf32, scratch)) return false;
-        refuse_vendor(context, Operation::backward_weights, version);
-    }
-    run_by_hand(context, product,
-                version == Version::naive ? nullptr : carver.take<float>(product_partials(a.shape)), version);
-    return false;
-}
-
-template <class T>
-void backward_weights(const Context& context, const LinearBackwardWeights<T>& a, Version version) {
-    require_version<T>(Operation::backward_weights, version);
-    if (a.grad_weight != nullptr && weight_gradient(context, a, version)) return;
-    if (a.grad_bias == nullptr) return;
-    if (version == Version::naive) {
+void bias_gradient(const Context& context, const LinearBackwardWeights<T>& a, bool naive) {
+    if (naive) {
         launch(context, "linear_backward_bias", bias_gradient_naive<T>,
                dim3(static_cast<unsigned>(blocks_for(a.shape.out_features, naive_threads))),
                dim3(naive_threads), 0, a);
         return;
     }
-    // In the same scratch: the stream runs it after the product.
-    WorkspaceCarver carver(context, "linear_backward_weights");
-    const ColumnSumsCuda sums(carver, a.shape.rows, a.shape.out_features);
+    const ColumnSumsCuda sums(context, a.shape.rows, a.shape.out_features);
     sums.run(context, a.grad_y, a.grad_y_pitch, a.grad_bias, a.accumulate_bias);
 }
 
-}  // namespace
+template void product_naive(const Context&, const Product<float, Operation::forward>&);
+template void product_naive(const Context&, const Product<float, Operation::backward_data>&);
+template void product_naive(const Context&, const Product<float, Operation::backward_weights>&);
+template void product_naive(const Context&, const Product<bfloat16, Operation::forward>&);
+template void product_naive(const Context&, const Product<bfloat16, Operation::backward_data>&);
+template void product_naive(const Context&, const Product<bfloat16, Operation::backward_weights>&);
+template void bias_gradient(const Context&, const LinearBackwardWeights<float>&, bool);
+template void bias_gradient(const Context&, const LinearBackwardWeights<bfloat16>&, bool);
 
-namespace cuda {
-
-void linear_forward(const Context& context, const LinearForward<float>& a, Version version) {
-    forward(context, a, version);
-}
-void linear_forward(const Context& context, const LinearForward<bfloat16>& a, Version version) {
-    forward(context, a, version);
-}
-void linear_backward_data(const Context& context, const LinearBackwardData<float>& a, Version version) {
-    backward_data(context, a, version);
-}
-void linear_backward_data(const Context& context, const LinearBackwardData<bfloat16>& a, Version version) {
-    backward_data(context, a, version);
-}
-void linear_backward_weights(const Context& context, const LinearBackwardWeights<float>& a, Version version) {
-    backward_weights(context, a, version);
-}
-void linear_backward_weights(const Context& context, const LinearBackwardWeights<bfloat16>& a,
-                             Version version) {
-    backward_weights(context, a, version);
-}
-
-std::size_t linear_forward_workspace(const Context& context, const LinearShape& shape, DType type) {
-    if (context.cublaslt == nullptr) return 0;
-    WorkspaceCarver carver;
-    if (type == DType::bfloat16) carver.take<bfloat16>(static_cast<std::size_t>(shape.out_features));
-    carver.take<std::byte>(vendor_bytes + vendor_alignment);
-    return carver.used();
-}
-std::size_t linear_backward_data_workspace(const Context& context, const LinearShape&, DType) {
-    return context.cublaslt == nullptr ? 0 : vendor_bytes + vendor_alignment;
-}
-std::size_t linear_backward_weights_workspace(const Context& context, const LinearShape& shape, DType) {
-    WorkspaceCarver weight_carver, bias_carver;
-    weight_carver.take<float>(product_partials(shape));
-    const ColumnSumsCuda sums(bias_carver, shape.rows, shape.out_features);
-    const std::size_t vendor = context.cublaslt == nullptr ? 0 : vendor_bytes + vendor_alignment;
-    return std::max({weight_carver.used(), bias_carver.used(), vendor});
-}
-
-}  // namespace cuda
+}  // namespace linear_detail
 }  // namespace ito::kernels
