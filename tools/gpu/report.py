@@ -75,9 +75,9 @@ def print_table(report):
         print(f"{name:11} {part['status']:8} {part['seconds']:5.0f} s  {first}")
         for line in others:
             print(f"{'':29}{line}")
-    parts = report["parts"]
-    print_steps(parts.get("steps", {}).get("data", {}).get("rows", []), parts.get("peers", {}).get("data", {}).get("rows", []))
-    print_kernels(parts.get("kernels", {}).get("data", {}).get("results", []))
+    data = {name: part["data"] for name, part in report["parts"].items()}
+    print_steps(data.get("steps", {}).get("rows", []), data.get("peers", {}).get("rows", []))
+    print_kernels(data.get("kernels", {}).get("results", []))
 
 
 def print_steps(ours, theirs):
@@ -94,7 +94,8 @@ def print_steps(ours, theirs):
         key = (row["size"], row["mode"], row["precision"], row["batch"])
         rows.setdefault(key, {})["compile" if row["compile"] else "torch"] = row
     print("\nBest ms of a step, and MiB of device memory:\n")
-    print("| model | batch | step | precision | ito | without a graph | PyTorch | torch.compile | ito MiB | PyTorch MiB | torch.compile MiB |")
+    times = "ito | without a graph | PyTorch | torch.compile"
+    print(f"| model | batch | step | precision | {times} | ito MiB | PyTorch MiB | torch.compile MiB |")
     print("|---|--:|---|---|--:|--:|--:|--:|--:|--:|--:|")
     order = {"cifar10": 0, "mnist": 1, "train": 0, "sample": 1, "bfloat16": 0, "tf32": 1, "float32": 2}
     for key in sorted(rows, key=lambda key: [order[word] for word in key[:3]]):
