@@ -5,7 +5,13 @@ The counterpart of `ito bench`: the same architecture (Ho et al. 2020), batch an
 step normalises uint8 images, draws timesteps and noise, mixes them, runs forward (with dropout) and backward,
 clips the gradient to norm 1 and applies Adam; --ema adds the moving average of the weights, which ito's step
 always includes. A sampling step is a forward without gradients and the reverse step with clipped x_0.
-One process per measurement, so that the peak memory is that measurement's. Run by tools/bench/peers.
+One process per measurement, so that the peak memory is that measurement's. Run by tools/bench/peers on the CPU
+and by tools/gpu/check on a GPU.
+
+On a GPU PyTorch gets what makes it fast: data on the device, no synchronisation between steps, cuDNN's
+autotuning, fused attention, fused Adam, and with --compile also torch.compile in the mode "reduce-overhead":
+generated kernels, replayed as CUDA graphs. Other modes can be named; "max-autotune" also times generated matrix
+products and convolutions, for minutes. bfloat16 is autocast: weights, gradients and the optimizer are float32.
 """
 
 import argparse
@@ -27,7 +33,8 @@ LAYERS_PER_BLOCK = 2
 DROPOUT = 0.1
 GROUPS = 32
 TIMESTEPS = 1000
-WARM_UP_STEPS = 2
+EMA_DECAY = 0.9999
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
 def norm(channels):
@@ -71,6 +78,15 @@ class ResidualBlock(nn.Module):
         return h + (x if self.shortcut is None else self.shortcut(x))
 
 
+def attend(q, k, v):
+    """v softmax(k^T q / sqrt(c)) for [n, c, hw], with PyTorch's fused kernel where this version has one."""
+    if hasattr(F, "scaled_dot_product_attention"):
+        one_head = [x.transpose(1, 2).unsqueeze(1) for x in (q, k, v)]
+        return F.scaled_dot_product_attention(*one_head).squeeze(1).transpose(1, 2)
+    weights = torch.softmax(torch.bmm((q * q.shape[1] ** -0.5).transpose(1, 2), k), dim=-1)  # [n, hw, hw]
+    return torch.bmm(v, weights.transpose(1, 2))
+
+
 class AttentionBlock(nn.Module):
     """One head; queries, keys and values from one convolution, which is faster than three."""
 
@@ -83,9 +99,7 @@ class AttentionBlock(nn.Module):
     def forward(self, x):
         n, c, h, w = x.shape
         q, k, v = self.qkv(self.norm(x)).flatten(2).chunk(3, dim=1)  # each [n, c, hw]
-        weights = torch.softmax(torch.bmm((q * c**-0.5).transpose(1, 2), k), dim=-1)  # [n, hw, hw]
-        attended = torch.bmm(v, weights.transpose(1, 2)).view(n, c, h, w)
-        return x + self.out(attended)
+        return x + self.out(attend(q, k, v).reshape(n, c, h, w))
 
 
 class Downsample(nn.Module):
@@ -170,66 +184,143 @@ class UNet(nn.Module):
         return self.conv_out(F.silu(self.norm_out(h)))
 
 
-def timed(step, repeats):
+class Setting:
+    """Where and how the steps run: device, precision, memory layout, compilation."""
+
+    def __init__(self, arguments):
+        self.device = torch.device(arguments.device)
+        self.cuda = self.device.type == "cuda"
+        self.precision = arguments.precision
+        self.mode = arguments.compile
+        self.layout = torch.channels_last if arguments.layout == "channels_last" else torch.contiguous_format
+        if self.cuda:
+            tf32 = self.precision == "tf32"
+            torch.set_float32_matmul_precision("high" if tf32 else "highest")
+            torch.backends.cudnn.allow_tf32 = tf32
+            torch.backends.cudnn.benchmark = True
+        # On the CPU every step is timed. A GPU is waited for after groups of steps: each wait would add to them.
+        self.group = 10 if self.cuda else 1
+        # Autotuning, compilation and the recording of CUDA graphs end within these.
+        self.warm_up = 10 if self.cuda else 2
+
+    def compiled(self, function):
+        return torch.compile(function, mode=self.mode) if self.mode else function
+
+    def autocast(self):
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    def images(self, x):
+        return x.to(self.device).contiguous(memory_format=self.layout)
+
+    def steps(self, repeats):
+        return self.warm_up + repeats * self.group
+
+
+def timed_on_cuda(step, setting, repeats):
+    """Milliseconds of a step, the mean of each group of steps between two events."""
+    for i in range(setting.warm_up):
+        step(i)
+    torch.cuda.synchronize()
+    # A CUDA graph allocates when it is recorded, not when it is replayed: its memory is the warm-up's.
+    if not setting.mode:
+        torch.cuda.reset_peak_memory_stats()
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(repeats + 1)]
+    events[0].record()
+    for i in range(repeats):
+        for j in range(setting.group):
+            step(setting.warm_up + i * setting.group + j)
+        events[i + 1].record()
+    torch.cuda.synchronize()
+    return [begin.elapsed_time(end) / setting.group for begin, end in zip(events, events[1:])]
+
+
+def timed_on_cpu(step, setting, repeats):
     milliseconds = []
-    for i in range(WARM_UP_STEPS + repeats):
+    for i in range(setting.steps(repeats)):
         start = time.perf_counter()
         step(i)
-        if i >= WARM_UP_STEPS:
+        if i >= setting.warm_up:
             milliseconds.append(1000 * (time.perf_counter() - start))
     return milliseconds
 
 
-def training_step(model, size, batch, layout, with_ema):
-    images = torch.randint(0, 256, (1024, size["channels"], size["side"], size["side"]), dtype=torch.uint8)
-    images = images.contiguous(memory_format=layout)
+def average_weights(averages, parameters):
+    if hasattr(torch, "_foreach_lerp_"):
+        return torch._foreach_lerp_(averages, parameters, 1 - EMA_DECAY)
+    for average, parameter in zip(averages, parameters):
+        average.lerp_(parameter, 1 - EMA_DECAY)
+
+
+def training_step(model, size, batch, setting, with_ema):
+    shape = (size["channels"], size["side"], size["side"])
+    images = setting.images(torch.randint(0, 256, (1024, *shape), dtype=torch.uint8))
     alphas_cumprod = torch.cumprod(1 - torch.linspace(1e-4, 0.02, TIMESTEPS, dtype=torch.float64), 0)
-    signal, sigma = alphas_cumprod.sqrt().float(), (1 - alphas_cumprod).sqrt().float()
+    signal = alphas_cumprod.sqrt().float().to(setting.device)
+    sigma = (1 - alphas_cumprod).sqrt().float().to(setting.device)
     parameters = list(model.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=2e-4)
+    optimizer = torch.optim.Adam(parameters, lr=2e-4, **({"fused": True} if setting.cuda else {}))
     ema = [p.detach().clone() for p in parameters] if with_ema else None
     model.train()
 
-    def step(_):
-        index = torch.randint(0, len(images), (batch,))
-        t = torch.randint(0, TIMESTEPS, (batch,))
-        x = images[index].to(torch.float32, memory_format=layout).div_(127.5).sub_(1)
+    def loss_of(pixels, t):
+        x = pixels.to(torch.float32, memory_format=setting.layout).div_(127.5).sub_(1)
         noise = torch.randn_like(x)
         x_t = signal[t][:, None, None, None] * x + sigma[t][:, None, None, None] * noise
+        return F.mse_loss(model(x_t, t).float(), noise)
+
+    loss_of = setting.compiled(loss_of)
+
+    def step(_):
+        index = torch.randint(0, len(images), (batch,), device=setting.device)
+        t = torch.randint(0, TIMESTEPS, (batch,), device=setting.device)
         optimizer.zero_grad(set_to_none=True)
-        loss = F.mse_loss(model(x_t, t), noise)
+        with setting.autocast():
+            loss = loss_of(images[index], t)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         if ema is not None:
             with torch.no_grad():
-                for average, parameter in zip(ema, parameters):
-                    average.lerp_(parameter, 1 - 0.9999)
-        return loss.item()
+                average_weights(ema, parameters)
 
     return step
 
 
-def sampling_step(model, size, batch, layout, steps):
-    betas = torch.linspace(1e-4, 0.02, TIMESTEPS, dtype=torch.float64)
-    alphas_cumprod = torch.cumprod(1 - betas, 0)
-    timesteps = torch.linspace(TIMESTEPS - 1, 0, steps).round().long().tolist()
-    x = torch.randn(batch, size["channels"], size["side"], size["side"]).contiguous(memory_format=layout)
-    state = {"x": x}
+def reverse_coefficients(steps):
+    """For each step: the factors of x and eps in x_0, of x_0 and x in the mean, and the deviation of the noise."""
+    alphas_cumprod = torch.cumprod(1 - torch.linspace(1e-4, 0.02, TIMESTEPS, dtype=torch.float64), 0)
+    timesteps = torch.linspace(TIMESTEPS - 1, 0, steps).round().long()
+    now = alphas_cumprod[timesteps]
+    before = torch.cat((now[1:], torch.ones(1, dtype=torch.float64)))
+    beta = 1 - now / before
+    columns = (
+        now**-0.5,
+        ((1 - now) / now) ** 0.5,
+        before**0.5 * beta / (1 - now),
+        (1 - beta) ** 0.5 * (1 - before) / (1 - now),
+        (beta * (1 - before) / (1 - now)) ** 0.5,
+    )
+    return timesteps, torch.stack(columns, dim=1).float()
+
+
+def sampling_step(model, size, batch, setting, steps):
+    timesteps, coefficients = (table.to(setting.device) for table in reverse_coefficients(steps))
+    state = {"x": setting.images(torch.randn(batch, size["channels"], size["side"], size["side"]))}
     model.eval()
+
+    def reverse(x, t, c):
+        eps = model(x, t.expand(batch)).float()
+        x0 = (c[0] * x - c[1] * eps).clamp(-1, 1)
+        return c[2] * x0 + c[3] * x + c[4] * torch.randn_like(x)
+
+    reverse = setting.compiled(reverse)
 
     @torch.no_grad()
     def step(i):
-        t = timesteps[i]
-        now = float(alphas_cumprod[t])
-        before = float(alphas_cumprod[timesteps[i + 1]]) if i + 1 < steps else 1.0
-        beta = 1 - now / before
-        x = state["x"]
-        eps = model(x, torch.full((batch,), t))
-        x0 = ((x - (1 - now) ** 0.5 * eps) / now**0.5).clamp_(-1, 1)
-        mean = (before**0.5 * beta * x0 + (1 - beta) ** 0.5 * (1 - before) * x) / (1 - now)
-        deviation = (beta * (1 - before) / (1 - now)) ** 0.5
-        state["x"] = mean + deviation * torch.randn_like(x)
+        with setting.autocast():
+            # The memory of a compiled function's result is the next call's.
+            x = reverse(state["x"], timesteps[i], coefficients[i])
+            state["x"] = x.clone() if setting.mode else x
 
     return step
 
@@ -238,37 +329,61 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="mnist")
     parser.add_argument("--mode", choices=("train", "sample"), default="train")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", choices=("float32", "tf32", "bfloat16"), default="float32")
+    parser.add_argument(
+        "--compile", nargs="?", choices=COMPILE_MODES, const="reduce-overhead", metavar="MODE",
+        help=f"torch.compile: {', '.join(COMPILE_MODES)} (reduce-overhead)",
+    )  # fmt: skip
     parser.add_argument("--layout", choices=("contiguous", "channels_last"), default="channels_last")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=0, help="0 for the size's")
-    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=10, help="timed steps; on CUDA groups of 10 steps (10)")
     parser.add_argument("--ema", action="store_true", help="average the weights too, as ito does")
     arguments = parser.parse_args()
+    if arguments.precision == "bfloat16" and arguments.device == "cpu" and not hasattr(torch, "compile"):
+        parser.error(f"--precision bfloat16: PyTorch {torch.__version__} has no GroupNorm for it on the CPU; 2.0 does")
+    if arguments.precision == "tf32" and arguments.device == "cpu":
+        parser.error("--precision tf32: only a GPU has it")
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error(f"--device cuda: PyTorch {torch.__version__} finds no CUDA device")
+    if arguments.compile and not hasattr(torch, "compile"):
+        parser.error(f"--compile: PyTorch {torch.__version__} has no torch.compile; 2.0 and later do")
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
+    setting = Setting(arguments)
+    steps = setting.steps(arguments.repeats)
+    if arguments.repeats < 1 or steps > TIMESTEPS:
+        parser.error(f"--repeats {arguments.repeats}: expected 1 to {(TIMESTEPS - setting.warm_up) // setting.group}")
     size = dict(SIZES[arguments.size])
     batch = size.pop("batch")
     batch = arguments.batch or batch
-    layout = torch.channels_last if arguments.layout == "channels_last" else torch.contiguous_format
-    model = UNet(**size).to(memory_format=layout)
+    model = UNet(**size).to(setting.device, memory_format=setting.layout)
     if arguments.mode == "train":
-        step = training_step(model, size, batch, layout, arguments.ema)
+        step = training_step(model, size, batch, setting, arguments.ema)
     else:
-        step = sampling_step(model, size, batch, layout, WARM_UP_STEPS + arguments.repeats)
-    milliseconds = timed(step, arguments.repeats)
+        step = sampling_step(model, size, batch, setting, steps)
+    milliseconds = (timed_on_cuda if setting.cuda else timed_on_cpu)(step, setting, arguments.repeats)
     report = {
         "size": arguments.size,
         "mode": arguments.mode,
+        "device": torch.cuda.get_device_name() if setting.cuda else "cpu",
+        "precision": arguments.precision,
+        "compile": arguments.compile,
         "layout": arguments.layout,
         "threads": torch.get_num_threads(),
         "batch": batch,
         "parameters": sum(p.numel() for p in model.parameters()),
         "best_ms": min(milliseconds),
         "median_ms": statistics.median(milliseconds),
+        "images_per_second": 1000 * batch / min(milliseconds),
         "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "version": torch.__version__,
     }
+    if setting.cuda:
+        report["peak_device_mib"] = torch.cuda.max_memory_allocated() / 2**20
+        report["cudnn"] = torch.backends.cudnn.version()
     print(json.dumps(report))
 
 
