@@ -13,9 +13,10 @@
 #include "apps/terminal.h"
 #include "core/allocator.h"
 #include "core/context.h"
+#include "core/cuda/cuda.h"
 #include "core/error.h"
 #include "diffusion/sampler.h"
-#include "diffusion/trainer.h"
+#include "diffusion/training/trainer.h"
 #include "nn/init.h"
 
 namespace ito::apps {
@@ -25,8 +26,13 @@ using namespace diffusion;
 using Clock = std::chrono::steady_clock;
 using Json = nlohmann::ordered_json;
 
-/// The first steps of a process fill the allocator, the plan cache and the packed weights.
-constexpr std::int64_t warm_up_steps = 2;
+/// The first steps of a process fill the allocator, the plan cache and the packed weights; on CUDA they also choose the
+/// fastest kernels and record the graph.
+std::int64_t warm_up_steps(const Device& device) {
+    return device.is_cuda() ? 6 : 2;
+}
+/// On CUDA so many steps are timed together: waiting for each would be part of its time.
+constexpr std::int64_t steps_together = 10;
 
 /// A network that is measured, and the images it is for.
 struct Size {
@@ -64,11 +70,19 @@ Dataset random_images(const Size& size, std::int64_t count) {
 /// The times of consecutive steps, warm-up steps left out.
 class Stopwatch {
   public:
+    Stopwatch(const Device& device, std::int64_t repeats)
+        : device_(device), repeats_(repeats), together_(device.is_cuda() ? steps_together : 1) {}
+
+    std::int64_t steps() const { return warm_up_steps(device_) + repeats_ * together_; }
     void start() { last_ = Clock::now(); }
     void lap() {
+        const std::int64_t timed = ++laps_ - warm_up_steps(device_);
+        if (timed < 0 || timed % together_ != 0) return;
+        if (device_.is_cuda()) cuda::synchronize(device_.index);
         const auto now = Clock::now();
-        if (laps_++ >= warm_up_steps)
-            milliseconds_.push_back(std::chrono::duration<double, std::milli>(now - last_).count());
+        if (timed > 0)
+            milliseconds_.push_back(std::chrono::duration<double, std::milli>(now - last_).count() /
+                                    static_cast<double>(together_));
         last_ = now;
     }
     double best() const { return *std::min_element(milliseconds_.begin(), milliseconds_.end()); }
@@ -80,6 +94,8 @@ class Stopwatch {
     }
 
   private:
+    Device device_;
+    std::int64_t repeats_, together_;
     Clock::time_point last_;
     std::int64_t laps_ = 0;
     std::vector<double> milliseconds_;
@@ -94,8 +110,8 @@ struct BenchCommand {
     int operator()() const;
 
   private:
-    Stopwatch train(const TrainConfig& config, const Size& measured) const;
-    Stopwatch sample(const TrainConfig& config, const Size& measured) const;
+    Stopwatch train(const TrainConfig& config, const Size& measured, const Computation& computation) const;
+    Stopwatch sample(const TrainConfig& config, const Size& measured, const Computation& computation) const;
 };
 
 TrainConfig config_of(const Size& size, std::int64_t batch) {
@@ -114,11 +130,13 @@ TrainConfig config_of(const Size& size, std::int64_t batch) {
 }
 
 /// Whole steps as `ito train` makes them: noising, forward, loss, backward, clipping, Adam and EMA.
-Stopwatch BenchCommand::train(const TrainConfig& config, const Size& measured) const {
-    Trainer trainer(config, random_images(measured, std::max<std::int64_t>(1024, config.batch)));
-    Stopwatch stopwatch;
+Stopwatch BenchCommand::train(const TrainConfig& config, const Size& measured,
+                              const Computation& computation) const {
+    Trainer trainer(config, random_images(measured, std::max<std::int64_t>(1024, config.batch)),
+                    {.computation = computation, .graph = !execution.no_graph});
+    Stopwatch stopwatch(computation.device, repeats);
     stopwatch.start();
-    for (std::int64_t i = 0; i < warm_up_steps + repeats; ++i) {
+    for (std::int64_t i = 0; i < stopwatch.steps(); ++i) {
         trainer.step();
         stopwatch.lap();
     }
@@ -126,19 +144,26 @@ Stopwatch BenchCommand::train(const TrainConfig& config, const Size& measured) c
 }
 
 /// Consecutive steps of one sampling: forward without gradients and the reverse step.
-Stopwatch BenchCommand::sample(const TrainConfig& config, const Size& measured) const {
+Stopwatch BenchCommand::sample(const TrainConfig& config, const Size& measured,
+                               const Computation& computation) const {
     nn::UNet model(config.unet(measured.side, measured.side, measured.channels));
     nn::initialize(model, config.seed);
+    model.to(computation.device);
+    Stopwatch stopwatch(computation.device, repeats);
     const NoiseSchedule schedule(config.scheduler().schedule);
-    const auto timesteps = spaced_timesteps(schedule.timesteps(), warm_up_steps + repeats);
+    const auto timesteps = spaced_timesteps(schedule.timesteps(), stopwatch.steps());
     const ReverseProcess process(schedule, timesteps);
-    Stopwatch stopwatch;
     const auto on_step = [&](std::int64_t, std::int64_t, const Tensor&, const Tensor&) {
         stopwatch.lap();
         return true;
     };
     stopwatch.start();
-    diffusion::sample(model, process, {.count = config.batch, .batch = config.batch, .on_step = on_step});
+    diffusion::sample(model, process,
+                      {.count = config.batch,
+                       .batch = config.batch,
+                       .compute = computation.type(),
+                       .graph = !execution.no_graph,
+                       .on_step = on_step});
     return stopwatch;
 }
 
@@ -153,14 +178,15 @@ int BenchCommand::operator()() const {
     require(mode == "train" || mode == "sample" || mode == "both",
             "--mode {}: expected train, sample or both", mode);
     require(batch >= 0 && batch <= 65536, "--batch {}: expected 0 (the size's) to 65536", batch);
-    require(repeats >= 1 && repeats <= 900, "--repeats {}: expected 1 to 900", repeats);
-    execution.apply();
+    const Computation computation = execution.apply();
+    const std::int64_t most = computation.device.is_cuda() ? 90 : 900;
+    require(repeats >= 1 && repeats <= most, "--repeats {}: expected 1 to {}", repeats, most);
     set_direct_convolution(direct);
 
     const TrainConfig config = config_of(measured, batch ? batch : measured.batch);
     const auto parameters =
         nn::UNet(config.unet(measured.side, measured.side, measured.channels)).parameter_count();
-    const auto allocator = Allocator::of(execution.network_device());
+    const auto allocator = Allocator::of(computation.device);
     Json report{{"size", measured.name}, {"parameters", parameters},     {"batch", config.batch},
                 {"threads", threads()},  {"direct_convolution", direct}, {"repeats", repeats}};
     if (!json) {
@@ -171,7 +197,8 @@ int BenchCommand::operator()() const {
     for (const std::string part : {"train", "sample"}) {
         if (mode != "both" && mode != part) continue;
         allocator->reset_peak();
-        const Stopwatch steps = part == "train" ? train(config, measured) : sample(config, measured);
+        const Stopwatch steps =
+            part == "train" ? train(config, measured, computation) : sample(config, measured, computation);
         const double images_per_second = static_cast<double>(config.batch) * 1000 / steps.best();
         const double peak_mib = static_cast<double>(allocator->stats().peak_in_use) / (1 << 20);
         report[part] = {{"best_ms", steps.best()},

@@ -6,8 +6,7 @@
 #include <functional>
 #include <string>
 
-#include "core/device.h"
-
+#include "core/precision.h"
 #include "diffusion/train_config.h"
 
 namespace ito::apps {
@@ -28,19 +27,21 @@ diffusion::TrainConfig read_train_config(const std::string& file);
 /// For --seed: the library alone would take -1 for the largest number. Empty if `text` is a seed.
 std::string check_seed(const std::string& text);
 
-/// Device and threads, as every command takes them.
+/// Where and how networks run, as every command takes it.
 struct Execution {
     std::string device = "auto";
     int threads = 0;
+    std::string precision = "auto";
+    bool no_graph = false;
 
     void add_options(CLI::App& app);
-    /// The device that networks run on. Throws Error for one that is not there, or that cannot run a network yet; `auto`
-    /// falls back to the CPU.
-    Device network_device() const;
-    /// "cpu", and, in a build with CUDA, why `auto` did not take CUDA: "cpu (no NVIDIA driver answers)".
-    std::string device_text() const;
-    /// Checks the device and sets the threads.
-    void apply() const;
+    /// Throws Error for a device that is not there, and for a precision that it does not have.
+    Computation computation() const;
+    /// "cuda:0, bfloat16 (NVIDIA H100 80GB HBM3)"; in a build with CUDA also why `auto` did not take it: "cpu, float32 (no
+    /// NVIDIA driver answers)".
+    std::string text() const;
+    /// Checks all of it and sets the threads.
+    Computation apply() const;
 };
 
 }  // namespace ito::apps

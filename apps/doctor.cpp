@@ -111,7 +111,7 @@ void DoctorCommand::devices() {
                                  : "this build of ito has no CUDA, and no NVIDIA driver is loaded");
     }
     try {
-        good("device", fmt::format("--device {} is {}", device, Execution{device, 0}.device_text()));
+        good("device", fmt::format("--device {} is {}", device, Execution{device}.text()));
     } catch (const Error& error) {
         problem("device", error.what(), "ito train --device cpu");
     }

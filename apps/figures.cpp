@@ -101,9 +101,11 @@ int FiguresCommand::operator()() {
 int FiguresCommand::run_command() {
     require(options.images >= 1 && options.images <= 256, "--images {}: expected 1 to 256", options.images);
     require(options.steps >= 0, "--steps {}: expected 1 or more, or 0 for all", options.steps);
-    execution.apply();
-    const Pipeline pipeline = load_pipeline(run);
+    const Computation computation = execution.apply();
+    Pipeline pipeline = load_pipeline(run);
     require_finite(pipeline.model->named_parameters(), run, "--weights");
+    pipeline.to(computation);
+    options.graph = !execution.no_graph;
     const std::int64_t timesteps = pipeline.scheduler.schedule.timesteps;
     require(!given("--steps") || options.steps <= timesteps,
             "--steps {}: expected at most {}, the steps of this model", options.steps, timesteps);
@@ -173,7 +175,7 @@ void report_training(const Run& run, const TrainConfig& config) {
                  {{"processor", processor_name()},
                   {"threads", fmt::format("{} of {} processors", threads(), online_processors())},
                   {"memory", fmt::format("{:.1f} GiB", static_cast<double>(system::memory().total) / gib)},
-                  {"device", Execution{config.device, config.threads}.device_text()},
+                  {"device", Execution{config.device, config.threads, config.precision}.text()},
                   {"instruction set", instruction_set_line()},
                   {"version", version_line()},
                   {"build", build_line()},

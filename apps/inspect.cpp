@@ -12,7 +12,7 @@
 #include "core/allocator.h"
 #include "core/context.h"
 #include "core/error.h"
-#include "diffusion/trainer.h"
+#include "diffusion/training/trainer.h"
 
 namespace ito::apps {
 namespace {
@@ -31,13 +31,14 @@ struct Subject {
 /// Where the memory of a training step goes. The data set, which lies there too, is not in it.
 struct StepMemory {
     std::size_t state = 0;     ///< parameters, gradients, two moments and the average
+    std::size_t copy = 0;      ///< of the parameters, in the type that kernels read
     std::size_t images = 0;    ///< the batch as bytes
     std::size_t saved = 0;     ///< what the ops keep for backward
     std::size_t backward = 0;  ///< saved tensors and gradients when backward has the most of them
-    std::size_t workspace = 0;
+    std::size_t scratch = 0;   ///< of the kernel that needs most of it
     std::size_t measured = 0;  ///< the allocator's peak
 
-    std::size_t predicted() const { return state + images + backward + workspace; }
+    std::size_t predicted() const { return state + copy + images + backward + scratch; }
 };
 
 struct InspectCommand {
@@ -107,7 +108,6 @@ Subject InspectCommand::subject() const {
         subject.train.batch = batch;
         subject.train.grad_accum = 1;
     }
-    subject.train.device = execution.device;
     return subject;
 }
 
@@ -145,10 +145,11 @@ std::string memory_text(const StepMemory& memory, std::int64_t batch) {
     };
     row("parameters, gradients, moments, average", memory.state,
         fmt::format("5 x {:.1f}", mib(memory.state) / 5));
+    if (memory.copy > 0) row("parameters in bfloat16", memory.copy, "");
     row("images of the batch", memory.images, "");
     row("saved tensors, activations' gradients", memory.backward,
         fmt::format("{:.2f} an image", mib(memory.backward) / images));
-    row("workspace of the kernels", memory.workspace, "");
+    row("scratch memory of a kernel", memory.scratch, "");
     row("predicted peak", memory.predicted(), "");
     row("measured peak", memory.measured, fmt::format("the prediction is {:+.1f} %", off));
     row("for each further image of the batch",
@@ -172,10 +173,12 @@ int InspectCommand::operator()() const {
     // One forward pass shows what a step needs: the others of an accumulated step need the same memory again.
     TrainConfig measured = subject.train;
     measured.grad_accum = 1;
-    const Device device = execution.network_device();
+    const Computation computation = execution.computation();
+    const Device device = computation.device;
     const auto allocator = Allocator::of(device);
     const std::size_t before = allocator->stats().in_use;
-    Trainer trainer(measured, subject.unet, blank_images(subject.unet, images));
+    Trainer trainer(measured, subject.unet, blank_images(subject.unet, images),
+                    {.computation = computation, .graph = false});
     LayerTable table(trainer.model(), images);
     allocator->reset_peak();
     {
@@ -185,10 +188,13 @@ int InspectCommand::operator()() const {
     const nn::UNetConfig& unet = trainer.unet_config();
     StepMemory memory{
         .state = static_cast<std::size_t>(5 * table.parameters()) * sizeof(float),
+        .copy = computation.precision == Precision::bfloat16
+                    ? static_cast<std::size_t>(table.parameters()) * sizeof(bfloat16)
+                    : 0,
         .images = static_cast<std::size_t>(images * unet.height * unet.width * unet.in_channels),
         .saved = table.saved_bytes(),
         .backward = table.backward_bytes(),
-        .workspace = context_of(device).workspace.size(),
+        .scratch = scratch_peak(device),
         .measured = allocator->stats().peak_in_use - before};
     const auto flops = table.flops();
     const double step_flops = (flops.forward + flops.backward) * static_cast<double>(passes);
@@ -203,10 +209,11 @@ int InspectCommand::operator()() const {
                           {"saved_bytes", memory.saved},
                           {"memory",
                            {{"state", memory.state},
+                            {"copy", memory.copy},
                             {"images", memory.images},
                             {"saved", memory.saved},
                             {"backward", memory.backward},
-                            {"workspace", memory.workspace},
+                            {"scratch", memory.scratch},
                             {"predicted_peak", memory.predicted()},
                             {"measured_peak", memory.measured}}},
                           {"layers", table.to_json()}};

@@ -30,28 +30,34 @@ void Execution::add_options(CLI::App& app) {
     app.add_option("--device", device, "auto, cpu, cuda or cuda:N")->capture_default_str();
     app.add_option("--threads", threads, "CPU threads, 0 for all; never changes a result")
         ->capture_default_str();
+    app.add_option("--precision", precision, "auto, float32, tf32 or bfloat16; auto: bfloat16 on CUDA")
+        ->capture_default_str();
+    app.add_flag("--no-graph", no_graph,
+                 "On CUDA: launch every kernel instead of replaying a graph; the same bits");
 }
 
-Device Execution::network_device() const {
-    const Device parsed = Device::parse(device);
-    if (parsed.is_cpu()) return parsed;
-    require(device == "auto", "--device {}: training and sampling do not run on CUDA yet; use --device cpu",
-            device);
-    return Device::cpu();
+Computation Execution::computation() const {
+    const Device chosen = Device::parse(device);
+    return {chosen, parse_precision(precision, chosen)};
 }
 
-std::string Execution::device_text() const {
-    const Device chosen = network_device();
-    if (!built_with_cuda || device != "auto") return to_string(chosen);
-    const std::string why = cuda::why_no_device();
-    return fmt::format("{} ({})", to_string(chosen),
-                       why.empty() ? "training and sampling do not run on CUDA yet" : why);
+std::string Execution::text() const {
+    const Computation chosen = computation();
+    std::string note;
+    if (chosen.device.is_cuda()) {
+        note = cuda::device_info(chosen.device.index).name;
+    } else if (built_with_cuda && device == "auto") {
+        note = cuda::why_no_device();
+    }
+    const std::string text = fmt::format("{}, {}", to_string(chosen.device), name_of(chosen.precision));
+    return note.empty() ? text : fmt::format("{} ({})", text, note);
 }
 
-void Execution::apply() const {
-    network_device();
+Computation Execution::apply() const {
+    const Computation chosen = computation();
     require(threads >= 0 && threads <= 1024, "--threads {}: expected 0 (all) to 1024", threads);
     if (threads > 0) set_threads(threads);
+    return chosen;
 }
 
 namespace {

@@ -45,7 +45,7 @@ class Sampling {
 
     const nn::UNetConfig& image() const { return pipeline_.model->config(); }
     std::int64_t steps() const { return process_->size(); }
-    std::string fingerprint() const { return apps::fingerprint(pipeline_); }
+    const std::string& fingerprint() const { return fingerprint_; }
     const char* variance() const {
         return process_->variance_kind() == VarianceKind::beta ? "beta" : "posterior";
     }
@@ -66,6 +66,7 @@ class Sampling {
 
     const SampleCommand& command_;
     Pipeline pipeline_;
+    std::string fingerprint_;
     std::optional<ReverseProcess> process_;
     ProgressLine progress_;
     std::chrono::steady_clock::time_point start_;
@@ -143,10 +144,12 @@ void SampleCommand::check() const {
 Sampling::Sampling(const SampleCommand& c) : command_(c) {
     auto kind = parse_variance(c.variance);
     const auto set = parse_weight_set(c.weights);
-    c.execution.apply();
+    const Computation computation = c.execution.apply();
     pipeline_ = load_pipeline(c.run, set, c.given("--step") ? std::optional(c.step) : std::nullopt);
     require_finite(pipeline_.model->named_parameters(), c.run,
                    set == WeightSet::raw ? "--weights --raw" : "--weights");
+    fingerprint_ = apps::fingerprint(pipeline_);
+    pipeline_.to(computation);
     const NoiseSchedule schedule(pipeline_.scheduler.schedule);
     const std::int64_t all = schedule.timesteps(), steps = c.sampling_steps ? c.sampling_steps : all;
     require(steps <= all, "--sampling-steps {}: expected 1 to {}, the steps of this model", steps, all);
@@ -181,6 +184,8 @@ std::optional<Tensor> Sampling::draw(std::int64_t first, std::int64_t count, con
                                 .batch = command_.batch,
                                 .seed = command_.seed,
                                 .clip = pipeline_.scheduler.clip(),
+                                .compute = pipeline_.compute,
+                                .graph = !command_.execution.no_graph,
                                 .on_step = on_step});
         made_ += count;
         return images;

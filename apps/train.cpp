@@ -7,6 +7,7 @@
 
 #include "apps/commands.h"
 #include "apps/config_file.h"
+#include "apps/memory_advice.h"
 #include "apps/terminal.h"
 #include "apps/training_loop.h"
 #include "core/atomic_file.h"
@@ -35,14 +36,15 @@ bool lies_in(const fs::path& path, const fs::path& folder) {
 }
 
 /// What a resumed training may change.
-constexpr std::string_view free_options[] = {"--steps",   "--minutes",      "--device",
-                                             "--threads", "--sample-every", "--save-every",
-                                             "--keep",    "--data-dir",     "--tensorboard"};
+constexpr std::string_view free_options[] = {"--steps",        "--minutes",    "--device", "--threads",
+                                             "--sample-every", "--save-every", "--keep",   "--data-dir",
+                                             "--tensorboard",  "--precision"};
 
 struct TrainCommand {
     TrainConfig config;
     std::string out, resume;
-    bool anomaly = false, dry_run = false;
+    bool anomaly = false, dry_run = false, no_graph = false;
+    bool begun = false;  ///< the folder of the run was made by this command
     StepTrace trace;
     ConfigFile file;
     CLI::App* app = nullptr;
@@ -52,6 +54,8 @@ struct TrainCommand {
 
   private:
     int run_command();
+    int train(const Run& run, Dataset&& data, const TrainerOptions& options);
+    [[noreturn]] void end_out_of_memory(const Run& run, const OutOfMemory& error, std::int64_t fits) const;
     bool given(const char* option) const { return app->count(option) > 0; }
     Run new_run();
     Run open_run();
@@ -101,6 +105,7 @@ Run TrainCommand::open_run() {
     if (given("--minutes") || saved.steps > 0) saved.minutes = config.minutes;
     if (given("--device")) saved.device = config.device;
     if (given("--threads")) saved.threads = config.threads;
+    if (given("--precision")) saved.precision = config.precision;
     if (given("--sample-every")) saved.sample_every = config.sample_every;
     if (given("--save-every")) saved.save_every = config.save_every;
     if (given("--keep")) saved.keep = config.keep;
@@ -165,10 +170,37 @@ int TrainCommand::run_command() {
         config.data = absolute_path(config.data);
     if (!config.data_dir.empty()) config.data_dir = absolute_path(config.data_dir);
     const Run run = given("--resume") ? open_run() : new_run();
-    Execution{config.device, config.threads}.apply();
+    const Computation computation = Execution{config.device, config.threads, config.precision}.apply();
 
-    Trainer trainer(
-        config, load_dataset(config.data, {.data_dir = config.data_dir, .image_size = config.image_size}));
+    Dataset data = load_dataset(config.data, {.data_dir = config.data_dir, .image_size = config.image_size});
+    const nn::UNetConfig unet = config.unet(data.height, data.width, data.channels);
+    const std::size_t data_bytes = data.images.size();
+    // What is traced or searched for NaN is launched by the host, op by op.
+    const TrainerOptions options{.computation = computation,
+                                 .graph = !(no_graph || anomaly || given("--trace"))};
+    try {
+        return train(run, std::move(data), options);
+    } catch (const OutOfMemory& error) {
+        end_out_of_memory(run, error, batch_that_fits(config, unet, options, data_bytes));
+    }
+}
+
+/// One line with what would fit. A run that has no checkpoint makes room for another try.
+void TrainCommand::end_out_of_memory(const Run& run, const OutOfMemory& error, std::int64_t fits) const {
+    const auto checkpoint = run.latest_checkpoint();
+    if (!checkpoint && begun) run.discard();
+    const std::string advice =
+        fits == 0 ? "not even one image fits; use a smaller --base-channels or --image-size"
+        : fits < config.batch
+            ? fmt::format("--batch {} fits, and --grad-accum keeps the number of images of a step", fits)
+            : std::string("other programs use the device's memory, or previews need more than a step does");
+    fail("{}; {}{}", error.what(), advice,
+         checkpoint ? fmt::format("; the checkpoint {} stays", checkpoint->filename().string())
+                    : std::string());
+}
+
+int TrainCommand::train(const Run& run, Dataset&& data, const TrainerOptions& options) {
+    Trainer trainer(config, std::move(data), options);
     if (given("--resume")) continue_from(run, trainer);
     trace.check(trainer.total_steps() > 0 ? trainer.total_steps() - trainer.steps_done() : 0);
     if (dry_run) {
@@ -179,6 +211,7 @@ int TrainCommand::run_command() {
     }
     autograd::set_anomaly_mode(anomaly);
     if (!given("--resume")) begin(run);
+    begun = !given("--resume");
     run.remove_abandoned_files();
     write_config(run);
     make_folder(run.samples());
@@ -240,7 +273,10 @@ void add_options(CLI::App& app, TrainCommand& c) {
     app.add_option("--device", o.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
     app.add_option("--threads", o.threads, "CPU threads, 0 for all; never changes a result")
         ->capture_default_str();
-    app.add_option("--precision", o.precision, "float32")->capture_default_str();
+    app.add_option("--precision", o.precision, "auto, float32, tf32 or bfloat16; auto: bfloat16 on CUDA")
+        ->capture_default_str();
+    app.add_flag("--no-graph", c.no_graph,
+                 "On CUDA: launch every kernel instead of replaying a graph; the same bits");
     app.add_option("--sample-every", o.sample_every, "Steps between sample grids, 0 for one at the end")
         ->capture_default_str();
     app.add_option("--save-every", o.save_every, "Steps between checkpoints")->capture_default_str();

@@ -30,7 +30,7 @@ std::string epochs_text(const Trainer& trainer) {
     if (trainer.total_steps() == 0) return {};
     const double epochs = static_cast<double>(trainer.total_steps()) *
                           static_cast<double>(trainer.images_per_step()) /
-                          static_cast<double>(trainer.dataset().count);
+                          static_cast<double>(trainer.images().count());
     return fmt::format(" ({:.{}f} epochs)", epochs, epochs < 10 ? 2 : 0);
 }
 
@@ -41,16 +41,17 @@ std::string minutes_text(double minutes) {
 }  // namespace
 
 std::vector<std::string> training_description(const TrainConfig& config, Trainer& trainer, const Run& run) {
-    const auto& data = trainer.dataset();
+    const auto& data = trainer.images();
     const std::string length =
         trainer.total_steps() > 0 ? counted(trainer.total_steps(), "step") : minutes_text(config.minutes);
-    return {fmt::format("data      {}: {} of {}x{}x{}", config.data, counted(data.count, "image"),
-                        data.height, data.width, data.channels),
+    return {fmt::format("data      {}: {} of {}x{}x{}", config.data, counted(data.count(), "image"),
+                        data.height(), data.width(), data.channels()),
             fmt::format("model     {:.2f} M parameters, {} on {}",
                         static_cast<double>(trainer.model().parameter_count()) / 1e6,
-                        Execution{config.device, config.threads}.device_text(), counted(threads(), "thread")),
+                        Execution{config.device, config.threads, config.precision}.text(),
+                        counted(threads(), "thread")),
             fmt::format("schedule  {} timesteps, prior {:.2g} bits/dim", config.timesteps,
-                        trainer.schedule().prior_bits_per_dim(trainer.data_second_moment())),
+                        trainer.schedule().prior_bits_per_dim(data.second_moment())),
             fmt::format("training  {} of {}{}{}{}", length, counted(trainer.images_per_step(), "image"),
                         epochs_text(trainer),
                         trainer.steps_done() > 0 ? fmt::format(", on from step {}", trainer.steps_done())
@@ -84,12 +85,15 @@ class Training {
     int operator()();
 
   private:
-    StepMetrics step();
+    int train();
+    void step();
     [[noreturn]] void end_diverged(const Diverged& error);
-    void count(const StepMetrics& done);
-    void write_metrics();
+    void count_step();
+    void write_windows(bool wait);
+    void write_metrics(const LoggedWindow& line);
     void plan_steps();
     void show(bool last);
+    std::string loss_text() const { return shown_loss_ ? fmt::format("  loss {:.4f}", *shown_loss_) : ""; }
     void save();
     bool preview();
     bool figures();
@@ -117,9 +121,9 @@ class Training {
     const Clock::time_point start_ = Clock::now();
     const double limit_ = config_.minutes * 60;
     Clock::time_point second_step_ = start_;
-    double paused_ = 0;  // seconds of saving and previews, which do not count as training
-    StepMetrics last_;
-    double shown_loss_ = 0;
+    double paused_ = 0;                 // seconds of saving and previews, which do not count as training
+    std::optional<double> shown_loss_;  // not known before the first line where the device is not waited for
+    double window_loss_ = 0;            // of the window that the last step belongs to
     Clock::time_point speed_start_ = start_;
     std::int64_t speed_steps_ = 0;
     double images_per_second_ = 0;
@@ -136,54 +140,66 @@ void Training::end_diverged(const Diverged& error) {
         shell_word(run_.root().string()));
 }
 
-StepMetrics Training::step() {
+void Training::step() {
     try {
         if (!trace_.wanted(steps_made() + 1)) return trainer_.step();
         Timeline timeline;
         const trace::Listen listen(timeline);
-        const StepMetrics metrics = trainer_.step();
-        progress_.print(trace_.write(timeline, metrics.step));
-        return metrics;
-    } catch (const Diverged& error) {
-        end_diverged(error);
+        trainer_.step();
+        progress_.print(trace_.write(timeline, trainer_.steps_done()));
+    } catch (const Diverged&) {
+        throw;
+    } catch (const OutOfMemory&) {
+        throw;
     } catch (const Error& error) {
         if (!autograd::anomaly_mode()) throw;
         fail("step {}: {}", trainer_.steps_done() + 1, error.what());
     }
 }
 
-void Training::count(const StepMetrics& done) {
-    last_ = done;
+void Training::count_step() {
     if (steps_made() == 1) second_step_ = Clock::now();
-    // A running mean over about the last 50 steps: a single batch's loss says little.
-    const double weight = std::max(0.02, 1 / static_cast<double>(steps_made()));
-    shown_loss_ += weight * (done.loss - shown_loss_);
     ++speed_steps_;
+    const auto window = trainer_.window_at_hand();
+    if (!window) return;
+    // A running mean over about the last 50 steps: a single batch's loss says little.
+    const double loss = window->steps > 1 ? window->loss - window_loss_ : window->loss;
+    window_loss_ = window->loss;
+    const double weight = std::max(0.02, 1 / static_cast<double>(steps_made()));
+    shown_loss_ = shown_loss_ ? *shown_loss_ + weight * (loss - *shown_loss_) : loss;
 }
 
-void Training::write_metrics() {
-    const auto& window = trainer_.window();
+/// Those that the device has finished; with `wait` all that ended.
+void Training::write_windows(bool wait) {
+    while (const auto line = trainer_.logged_window(wait)) {
+        write_metrics(*line);
+        if (!trainer_.window_at_hand()) shown_loss_ = line->window.mean_loss();
+    }
+}
+
+void Training::write_metrics(const LoggedWindow& line) {
+    const MetricsWindow& window = line.window;
     nlohmann::ordered_json quartiles;
     for (std::int64_t q = 0; q < LossByTimestep::quartiles; ++q) {
         const auto mean = window.by_timestep.mean(q);
         quartiles.push_back(mean ? nlohmann::ordered_json(*mean) : nlohmann::ordered_json());
     }
-    metrics_.write({{"step", last_.step},
+    metrics_.write({{"step", line.step},
                     {"loss", window.mean_loss()},
                     {"loss_by_timestep", quartiles},
                     {"grad_norm", window.mean_grad_norm()},
-                    {"lr", last_.lr},
+                    {"lr", line.lr},
                     {"images_per_second", images_per_second_},
                     {"seconds", metrics_.seconds_before() + seconds_since(start_)}});
     if (!board_) return;
     std::vector<std::pair<std::string, double>> scalars{{"train/loss", window.mean_loss()},
                                                         {"train/grad_norm", window.mean_grad_norm()},
-                                                        {"train/lr", last_.lr},
+                                                        {"train/lr", line.lr},
                                                         {"train/images_per_second", images_per_second_}};
     for (std::int64_t q = 0; q < LossByTimestep::quartiles; ++q)
         if (const auto mean = window.by_timestep.mean(q))
             scalars.emplace_back(fmt::format("loss_by_timestep/quartile_{}", q + 1), *mean);
-    board_->scalars(last_.step, scalars);
+    board_->scalars(line.step, scalars);
 }
 
 /// Without --steps the speed at the beginning tells how many fit, so that the learning rate's decay ends with the
@@ -193,41 +209,41 @@ void Training::plan_steps() {
     const double left = limit_ - seconds_since(start_);
     if (steps_made() < 3 || limit_ - left < std::min(0.05 * limit_, 10.0)) return;
     const auto more = static_cast<std::int64_t>(left / seconds_per_step());
-    trainer_.set_total_steps(last_.step + std::max<std::int64_t>(more, 0));
-    progress_.print(fmt::format("step {}: planned {} to fit {}", last_.step,
+    trainer_.set_total_steps(trainer_.steps_done() + std::max<std::int64_t>(more, 0));
+    progress_.print(fmt::format("step {}: planned {} to fit {}", trainer_.steps_done(),
                                 counted(trainer_.total_steps(), "step"), minutes_text(config_.minutes)));
 }
 
 void Training::show(bool last) {
     const std::int64_t total = trainer_.total_steps();
-    double left = seconds_per_step() * static_cast<double>(total - last_.step);
+    double left = seconds_per_step() * static_cast<double>(total - trainer_.steps_done());
     if (limit_ > 0) left = std::min(total > 0 ? left : limit_, limit_ - seconds_since(start_));
-    progress_.show(fmt::format("step {}/{}  loss {:.4f}  {:.{}f} images/s  {} left", last_.step,
-                               total > 0 ? std::to_string(total) : "?", shown_loss_, images_per_second_,
+    progress_.show(fmt::format("step {}/{}{}  {:.{}f} images/s  {} left", trainer_.steps_done(),
+                               total > 0 ? std::to_string(total) : "?", loss_text(), images_per_second_,
                                images_per_second_ < 10 ? 1 : 0, format_duration(std::max(left, 0.0))),
                    last);
 }
 
 void Training::save() {
     try {
+        write_windows(true);
         trainer_.save(run_);
-    } catch (const Diverged& error) {
-        end_diverged(error);
+    } catch (const Diverged&) {
+        throw;
     } catch (const Error& error) {
         const auto kept = run_.latest_checkpoint();
         fail("{}; {}; when that is put right: ito train --resume {}", error.what(),
              kept ? fmt::format("{} stays", kept->filename().string()) : std::string("nothing was saved yet"),
              shell_word(run_.root().string()));
     }
-    progress_.print(
-        fmt::format("step {}: saved{}", trainer_.steps_done(),
-                    steps_made() > 0 ? fmt::format("  loss {:.4f}", shown_loss_) : std::string()));
+    progress_.print(fmt::format("step {}: saved{}", trainer_.steps_done(),
+                                steps_made() > 0 ? loss_text() : std::string()));
 }
 
 /// False if it was interrupted.
 bool Training::preview() {
-    const auto& data = trainer_.dataset();
-    const std::int64_t side = std::max(data.height, data.width);
+    const std::int64_t height = trainer_.images().height(), width = trainer_.images().width();
+    const std::int64_t side = std::max(height, width);
     const auto count = std::clamp<std::int64_t>(max_image_pixels / 2 / (side * side), 1, preview_images);
     try {
         const auto pixels =
@@ -235,8 +251,8 @@ bool Training::preview() {
                 .to_vector<float>();
         const fs::path path = run_.samples() / fmt::format("step-{:08}.png", trainer_.steps_done());
         const Image grid =
-            make_grid(std::span<const float>(pixels), count, data.height, data.width, data.channels,
-                      {.upscale = default_upscale(count, data.height, data.width)});
+            make_grid(std::span<const float>(pixels), count, height, width, trainer_.images().channels(),
+                      {.upscale = default_upscale(count, height, width)});
         write_png(path, grid);
         if (board_) board_->image(trainer_.steps_done(), "samples", grid);
         progress_.print(fmt::format("step {}: samples -> {}", trainer_.steps_done(), path.string()));
@@ -251,30 +267,44 @@ bool Training::preview() {
 bool Training::figures() {
     FigureOptions options;
     options.steps = std::min(options.steps, config_.timesteps);
-    const auto real = trainer_.images(figure_images(trainer_.dataset().count, options.images, options.seed));
-    return make_figures(run_, load_pipeline(run_.root()), run_.figures(), options, real, progress_);
+    options.graph = trainer_.options().graph;
+    const auto real =
+        trainer_.images().copies(figure_images(trainer_.images().count(), options.images, options.seed));
+    Pipeline pipeline = load_pipeline(run_.root());
+    pipeline.to(trainer_.options().computation);
+    return make_figures(run_, pipeline, run_.figures(), options, real, progress_);
 }
 
 int Training::operator()() {
+    try {
+        return train();
+    } catch (const Diverged& error) {
+        end_diverged(error);
+    }
+}
+
+int Training::train() {
     for (const std::string& line : training_description(config_, trainer_, run_)) progress_.print(line);
     while (!complete() && !interrupted() && !out_of_time()) {
-        count(step());
+        step();
+        count_step();
         plan_steps();
+        const std::int64_t done = trainer_.steps_done();
         const double elapsed = seconds_since(speed_start_);
-        const bool line = last_.step % MetricsLog::every == 0;
+        const bool line = done % MetricsLog::every == 0;
         if (line || images_per_second_ == 0 || elapsed > 2)
             images_per_second_ = static_cast<double>(speed_steps_ * trainer_.images_per_step()) / elapsed;
         if (line) {
-            write_metrics();
-            trainer_.window() = {};
+            trainer_.log_window();
             speed_steps_ = 0;
             speed_start_ = Clock::now();
         }
+        write_windows(complete());
         show(complete());
         if (complete()) break;
         const auto pause = Clock::now();
-        if (last_.step % config_.save_every == 0) save();
-        if (config_.sample_every > 0 && last_.step % config_.sample_every == 0 && !interrupted()) preview();
+        if (done % config_.save_every == 0) save();
+        if (config_.sample_every > 0 && done % config_.sample_every == 0 && !interrupted()) preview();
         paused_ += seconds_since(pause);
         speed_start_ += Clock::now() - pause;
     }
@@ -283,10 +313,12 @@ int Training::operator()() {
         progress_.print(fmt::format("no trace was written: the training ended before step {} of this command",
                                     trace_.step));
     // The steps since the last line; they stay in the checkpoint's window too, for a resumed training's next line.
-    if (trainer_.window().steps > 0 && steps_made() > 0) write_metrics();
+    write_windows(true);
+    if (const LoggedWindow rest = trainer_.open_window(); rest.window.steps > 0 && steps_made() > 0)
+        write_metrics(rest);
     if (!complete() && !stopped && trainer_.total_steps() > 0)
         progress_.print(fmt::format("time is up ({}) at step {}/{}", minutes_text(config_.minutes),
-                                    last_.step, trainer_.total_steps()));
+                                    trainer_.steps_done(), trainer_.total_steps()));
     save();
     if (stopped) {
         report_training(run_, config_);

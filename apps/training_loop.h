@@ -7,7 +7,7 @@
 #include "apps/timeline.h"
 #include "diffusion/run.h"
 #include "diffusion/train_config.h"
-#include "diffusion/trainer.h"
+#include "diffusion/training/trainer.h"
 
 namespace ito::apps {
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
 #include "core/error.h"
 
@@ -25,7 +26,10 @@ constexpr std::size_t round_up(std::size_t value, std::size_t multiple) {
 Allocator::Allocator(Device device) : device_(device), source_(make_memory_source(device)) {}
 
 Allocator::~Allocator() {
-    for (auto [data, bytes] : slabs_) source_->give_back(data, bytes);
+    for (auto slab = slabs_.begin(); slab != slabs_.end(); ++slab) {
+        declare_blocks(slab);
+        source_->give_back(slab->first, slab->second.bytes);
+    }
 }
 
 struct Allocator::Registry {
@@ -57,24 +61,108 @@ void Allocator::forget(Device device) {
     registry.all.erase(found);
 }
 
+Allocator::Pool::Pool(std::shared_ptr<Allocator> allocator) : allocator_(std::move(allocator)) {
+    const std::lock_guard lock(allocator_->mutex_);
+    id_ = ++allocator_->pools_;
+}
+
+Allocator::Pool::~Pool() {
+    const std::lock_guard lock(allocator_->mutex_);
+    for (auto& [data, block] : allocator_->blocks_)
+        if (block.pool == id_) block.pool = 0;
+    allocator_->free_[0].merge(allocator_->free_[id_]);
+    allocator_->free_.erase(id_);
+    for (auto slab = allocator_->slabs_.begin(); slab != allocator_->slabs_.end(); ++slab)
+        if (allocator_->unused(slab)) allocator_->declare_blocks(slab);
+}
+
+Allocator::Pool::Scope::Scope(Pool& pool) : allocator_(*pool.allocator_) {
+    const std::lock_guard lock(allocator_.mutex_);
+    before_ = std::exchange(allocator_.pool_, pool.id_);
+}
+
+Allocator::Pool::Scope::~Scope() {
+    const std::lock_guard lock(allocator_.mutex_);
+    allocator_.pool_ = before_;
+}
+
 void Allocator::insert_free(Blocks::iterator block) {
-    free_.emplace(block->second.bytes, block->first);
+    free_[block->second.pool].emplace(block->second.bytes, block->first);
 }
 void Allocator::erase_free(Blocks::iterator block) {
-    free_.erase({block->second.bytes, block->first});
+    free_[block->second.pool].erase({block->second.bytes, block->first});
+}
+
+bool Allocator::unused(Slabs::iterator slab) const {
+    const auto block = blocks_.find(slab->first);
+    return block->second.free && block->second.bytes == slab->second.bytes;
+}
+
+void Allocator::declare_whole(Slabs::iterator slab) {
+    source_->open({slab->first, slab->second.bytes, slab->first, slab->second.bytes}, false);
+    slab->second.whole = true;
+}
+
+/// Back to a declaration of each block; there must be none.
+void Allocator::declare_blocks(Slabs::iterator slab) {
+    if (!slab->second.whole) return;
+    source_->close({slab->first, slab->second.bytes, slab->first, slab->second.bytes}, false);
+    slab->second.whole = false;
+}
+
+/// For a pool: a slab of everybody's that nobody uses. End if there is none.
+Allocator::Blocks::iterator Allocator::take_free_slab(std::size_t bytes) {
+    for (auto fit = free_[0].lower_bound({bytes, nullptr}); fit != free_[0].end(); ++fit) {
+        const auto block = blocks_.find(fit->second);
+        const auto slab = slabs_.find(block->first);
+        if (slab == slabs_.end() || !unused(slab)) continue;
+        erase_free(block);
+        block->second.pool = pool_;
+        insert_free(block);
+        declare_blocks(slab);
+        declare_whole(slab);
+        return block;
+    }
+    return blocks_.end();
+}
+
+/// Gives the slabs in which every byte is free back to the system.
+void Allocator::release_free_slabs() {
+    for (auto slab = slabs_.begin(); slab != slabs_.end();) {
+        const auto block = blocks_.find(slab->first);
+        if (!unused(slab)) {
+            ++slab;
+            continue;
+        }
+        erase_free(block);
+        blocks_.erase(block);
+        declare_blocks(slab);
+        source_->give_back(slab->first, slab->second.bytes);
+        stats_.slab_bytes -= slab->second.bytes;
+        slab = slabs_.erase(slab);
+    }
 }
 
 Allocator::Blocks::iterator Allocator::grow(std::size_t bytes) {
+    if (pool_ != 0) {
+        if (const auto block = take_free_slab(bytes); block != blocks_.end()) return block;
+    }
     const std::size_t size = round_up(std::max(bytes, slab_minimum), source_->granularity());
     std::byte* data = source_->take(size);
-    require(data != nullptr,
+    if (data == nullptr) {
+        release_free_slabs();  // too small for this, but there may be many
+        data = source_->take(size);
+    }
+    if (data == nullptr)
+        throw OutOfMemory(fmt::format(
             "out of memory on {}: {} MiB more are needed, {} MiB are in use; use a smaller batch, image or "
             "model",
-            to_string(device_), size >> 20, stats_.in_use >> 20);
-    slabs_.emplace_back(data, size);
+            to_string(device_), size >> 20, stats_.in_use >> 20));
+    const auto slab = slabs_.emplace(data, Slab{size, false}).first;
+    if (pool_ != 0) declare_whole(slab);
     stats_.slab_bytes += size;
     ++stats_.slabs;
-    const auto block = blocks_.emplace(data, Block{size, true, true, 0}).first;
+    const auto block = blocks_.emplace(data, Block{size, true, true, pool_, 0}).first;
     insert_free(block);
     return block;
 }
@@ -83,12 +171,15 @@ std::byte* Allocator::allocate(std::size_t bytes) {
     require(bytes <= (std::size_t{1} << 46), "out of memory: a tensor of {} bytes cannot be", bytes);
     const std::size_t size = round_up(std::max<std::size_t>(bytes, 1), source_->alignment()) + 2 * red_zone;
     const std::lock_guard lock(mutex_);
-    auto fit = free_.lower_bound({size, nullptr});
-    auto block = fit == free_.end() ? grow(size) : blocks_.find(fit->second);
+    const FreeBlocks& free = free_[pool_];
+    const auto fit = free.lower_bound({size, nullptr});
+    auto block = fit == free.end() ? grow(size) : blocks_.find(fit->second);
     erase_free(block);
     if (block->second.bytes > size) {
-        const auto rest =
-            blocks_.emplace(block->first + size, Block{block->second.bytes - size, true, false, 0}).first;
+        const auto rest = blocks_
+                              .emplace(block->first + size,
+                                       Block{block->second.bytes - size, true, false, block->second.pool, 0})
+                              .first;
         insert_free(rest);
         block->second.bytes = size;
     }
@@ -98,7 +189,7 @@ std::byte* Allocator::allocate(std::size_t bytes) {
     stats_.peak_in_use = std::max(stats_.peak_in_use, stats_.in_use);
     ++stats_.allocations;
     std::byte* data = block->first + red_zone;
-    source_->open({block->first, size, data, bytes}, red_zone > 0);
+    if (!in_whole_slab(data)) source_->open({block->first, size, data, bytes}, red_zone > 0);
     return data;
 }
 
@@ -109,7 +200,8 @@ void Allocator::deallocate(std::byte* data) noexcept {
         std::fprintf(stderr, "ito: freed twice or never allocated: %p\n", static_cast<void*>(data));
         std::abort();
     }
-    if (!source_->close({block->first, block->second.bytes, data, block->second.requested}, red_zone > 0)) {
+    if (!in_whole_slab(data) &&
+        !source_->close({block->first, block->second.bytes, data, block->second.requested}, red_zone > 0)) {
         std::fprintf(stderr, "ito: memory outside a tensor of %zu bytes was overwritten\n",
                      block->second.requested);
         std::abort();
@@ -131,6 +223,9 @@ void Allocator::deallocate(std::byte* data) noexcept {
         }
     }
     insert_free(block);
+    // The last block of a slab whose pool has ended.
+    const auto slab = slabs_.find(block->first);
+    if (block->second.pool == 0 && slab != slabs_.end() && unused(slab)) declare_blocks(slab);
 }
 
 AllocatorStats Allocator::stats() const {

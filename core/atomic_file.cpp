@@ -133,8 +133,9 @@ void AtomicFolder::commit() {
 void remove_abandoned(const std::filesystem::path& folder) {
     std::error_code error, ignored;
     std::vector<std::filesystem::path> entries;
-    for (const auto& entry : std::filesystem::directory_iterator(folder, error))
-        entries.push_back(entry.path());
+    std::filesystem::directory_iterator entry(folder, error);
+    for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error))
+        entries.push_back(entry->path());
     for (const auto& path : entries) {
         const std::string name = path.filename().string();
         const bool is_folder = std::filesystem::is_directory(path, ignored);

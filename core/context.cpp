@@ -3,11 +3,10 @@
 #include <sched.h>
 
 #include <algorithm>
-#include <memory>
 
-#include "core/allocator.h"
 #include "core/cuda/cuda.h"
 #include "core/error.h"
+#include "core/scratch.h"
 #include "kernels/runtime/plan_cache.h"
 
 namespace ito {
@@ -20,34 +19,18 @@ int available_processors() {
     return sched_getaffinity(0, sizeof(set), &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
 }
 
-class CpuContext {
-  public:
-    CpuContext() : allocator_(Allocator::of(Device::cpu())) {
-        context_.plans = &plans_;
-        context_.threads = available_processors();
+struct CpuContext {
+    CpuContext() {
+        context.plans = &plans;
+        context.scratch = &scratch;
+        context.threads = available_processors();
     }
-    ~CpuContext() { release(); }
     CpuContext(const CpuContext&) = delete;
     CpuContext& operator=(const CpuContext&) = delete;
 
-    const kernels::Context& reserve(std::size_t bytes) {
-        if (bytes > context_.workspace.size()) {
-            release();
-            context_.workspace = {allocator_->allocate(bytes), bytes};
-        }
-        return context_;
-    }
-
-    kernels::Context context_;
-
-  private:
-    void release() {
-        if (!context_.workspace.empty()) allocator_->deallocate(context_.workspace.data());
-        context_.workspace = {};
-    }
-
-    std::shared_ptr<Allocator> allocator_;
-    kernels::PlanCache plans_;
+    kernels::PlanCache plans;
+    AllocatorScratch scratch{Device::cpu()};
+    kernels::Context context;
 };
 
 CpuContext& cpu_context() {
@@ -57,31 +40,38 @@ CpuContext& cpu_context() {
 
 }  // namespace
 
-const kernels::Context& context_of(Device device, std::size_t workspace_bytes) {
-    return device.is_cpu() ? cpu_context().reserve(workspace_bytes)
-                           : cuda::context(device.index, workspace_bytes);
+const kernels::Context& context_of(Device device) {
+    return device.is_cpu() ? cpu_context().context : cuda::context(device.index);
 }
 
-const kernels::Context& product_context_of(Device device, std::size_t workspace_bytes) {
-    return device.is_cpu() ? cpu_context().reserve(workspace_bytes)
-                           : cuda::product_context(device.index, workspace_bytes);
+std::size_t scratch_peak(Device device) {
+    return device.is_cpu() ? cpu_context().scratch.peak() : cuda::scratch_peak(device.index);
 }
 
 void set_threads(int threads) {
     require(threads >= 1 && threads <= 1024, "threads: {} is out of range; expected 1 to 1024", threads);
-    cpu_context().context_.threads = threads;
+    cpu_context().context.threads = threads;
 }
 
 int threads() {
-    return cpu_context().context_.threads;
+    return cpu_context().context.threads;
 }
 
 void set_direct_convolution(bool on) {
-    cpu_context().context_.direct_convolution = on;
+    cpu_context().context.direct_convolution = on;
+}
+
+void set_math_mode(Device device, kernels::MathMode mode) {
+    if (device.is_cuda()) return cuda::set_math_mode(device.index, mode);
+    require(mode == kernels::MathMode::float32, "tf32: the CPU computes in float32; use --device cuda");
+}
+
+kernels::MathMode math_mode(Device device) {
+    return context_of(device).math;
 }
 
 bool direct_convolution() {
-    return cpu_context().context_.direct_convolution;
+    return cpu_context().context.direct_convolution;
 }
 
 }  // namespace ito

@@ -1,5 +1,5 @@
 #pragma once
-// The execution context of each device: workspace, plan cache, number of threads.
+// The execution context of each device: stream, plan cache, scratch memory, libraries, number of threads.
 
 #include <cstddef>
 
@@ -8,15 +8,12 @@
 
 namespace ito {
 
-/// The context that ops on `device` run with, its workspace at least `workspace_bytes` long. The workspace is
-/// shared by all ops (each has finished with it when it returns, or, on CUDA, when the next one on the same stream
-/// begins) and only ever grows: ops are called from one thread at a time. On CUDA the device becomes the thread's
-/// current one.
-const kernels::Context& context_of(Device device, std::size_t workspace_bytes = 0);
+/// The context that ops on `device` run with. Ops are called from one thread at a time. On CUDA the device becomes the
+/// thread's current one.
+const kernels::Context& context_of(Device device);
 
-/// The same for ops that multiply matrices: on CUDA with the handle of cuBLASLt where that library can be loaded. Where it cannot,
-/// the hand-written products run.
-const kernels::Context& product_context_of(Device device, std::size_t workspace_bytes = 0);
+/// The most bytes of scratch memory that a kernel on `device` has had so far.
+std::size_t scratch_peak(Device device);
 
 /// CPU threads that kernels use; at first all that the process may run on. Results do not depend on it.
 void set_threads(int threads);
@@ -25,5 +22,10 @@ int threads();
 /// Convolutions without Winograd's algorithm: slower, with ten times smaller rounding errors. At first off.
 void set_direct_convolution(bool on);
 bool direct_convolution();
+
+/// What float32 matrix products and convolutions on a CUDA device may round their factors to; at first nothing. bfloat16 is not
+/// concerned. On the CPU there is nothing but float32: Error for tf32.
+void set_math_mode(Device device, kernels::MathMode mode);
+kernels::MathMode math_mode(Device device);
 
 }  // namespace ito

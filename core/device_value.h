@@ -9,6 +9,7 @@
 
 #include "core/cuda/cuda.h"
 #include "core/tensor.h"
+#include "kernels/runtime/value_pointer.h"
 
 namespace ito {
 
@@ -41,8 +42,19 @@ class DeviceValue {
         return value;
     }
 
-    /// For kernels; on CUDA a device address.
-    T* pointer() const { return static_cast<T*>(memory_.raw()); }
+    /// For kernels, which follow it when they run.
+    kernels::ValuePointer<T> pointer() const {
+        return {static_cast<T*>(memory_.raw()),
+                memory_.device().is_cpu() ? kernels::Memory::host : kernels::Memory::device};
+    }
+    /// The same of one member of T.
+    template <class M>
+    kernels::ValuePointer<M> pointer(M T::*member) const {
+        const auto whole = pointer();
+        // An address is computed, nothing is read.
+        return {&(whole.get()->*member), whole.memory()};
+    }
+    Device device() const { return memory_.device(); }
 
   private:
     Tensor memory_;

@@ -19,22 +19,17 @@ inline constexpr bool built_with_cuda = false;
 
 namespace detail {
 
-/// Calls a launcher, in a span of its own if it is one that computes (and not one that states a workspace).
+/// Calls a launcher in a span of its own.
 template <class Call, class... Arguments>
-decltype(auto) traced(const char* launcher, Call call, Arguments&&... arguments) {
-    if constexpr (std::is_void_v<std::invoke_result_t<Call, Arguments...>>) {
-        const trace::Span span(trace::Kind::kernel, launcher);
-        call(std::forward<Arguments>(arguments)...);
-    } else {
-        return call(std::forward<Arguments>(arguments)...);
-    }
+void traced(const char* launcher, Call call, Arguments&&... arguments) {
+    const trace::Span span(trace::Kind::kernel, launcher);
+    call(std::forward<Arguments>(arguments)...);
 }
 
 /// Calls `cpu` or `cuda` with the arguments, whichever runs on the device. Not every type has a kernel on every device:
 /// the dispatch functions below refuse those before anything is launched.
 template <class Cpu, class Cuda, class... Arguments>
-decltype(auto) launch_on(const Device& device, const char* launcher, Cpu cpu, Cuda cuda,
-                         Arguments&&... arguments) {
+void launch_on(const Device& device, const char* launcher, Cpu cpu, Cuda cuda, Arguments&&... arguments) {
     constexpr bool on_cpu = std::is_invocable_v<Cpu, Arguments...>;
     constexpr bool on_cuda = built_with_cuda && std::is_invocable_v<Cuda, Arguments...>;
     if constexpr (on_cuda) {

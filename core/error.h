@@ -1,22 +1,17 @@
 #pragma once
-// The one exception type of the project. A message names the op or file, the value found, what was expected
-// and what to do: "conv2d: weight expects 64 input channels, input has 32 (shape [8, 28, 28, 32])".
+// How messages of ito::Error (kernels/runtime/error.h) are formatted and thrown. A message names the op or file, the value
+// found, what was expected and what to do: "conv2d: weight expects 64 input channels, input has 32 (shape [8, 28, 28, 32])".
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>  // shapes in messages: [8, 28, 28, 32]
 
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
 
-namespace ito {
+#include "kernels/runtime/error.h"
 
-/// What every function of ito throws: what() is one line for the user.
-class Error : public std::runtime_error {
-  public:
-    using std::runtime_error::runtime_error;
-};
+namespace ito {
 
 /// Text from outside as it may stand in a message: control characters become spaces, and of more than `longest`
 /// bytes the end becomes "...".

@@ -11,8 +11,9 @@ namespace ito {
 /// Which draws the ops of one training step or one sampling step use.
 struct RandomStream {
     std::uint64_t seed = 0;
-    std::uint64_t first_sample = 0;       ///< sample index of batch element 0
-    const std::uint64_t* step = nullptr;  ///< read when a kernel runs; must outlive the backward pass
+    std::uint64_t first_sample = 0;  ///< sample index of batch element 0
+    /// Read when a kernel runs, on the device of the ops: a DeviceValue's pointer. Must outlive the backward pass.
+    kernels::ValuePointer<const std::uint64_t> step{};
 
     kernels::PhiloxAddress at(kernels::Purpose purpose, std::uint32_t layer = 0) const {
         return {seed, purpose, layer, first_sample, step};

@@ -444,4 +444,25 @@ void Tensor::release_derived() const {
     impl().derived.clear();
 }
 
+Tensor Tensor::as(DType type) const {
+    if (type == dtype()) return detach();
+    const Tensor& copy = impl().compute_copy;
+    if (copy && copy.dtype() == type) return copy;
+    const auto typed = [&](const Tensor& buffer) {
+        Tensor view = buffer.view_of(shape(), dense_strides(shape()), 0);
+        view.impl().dtype = type;
+        return view;
+    };
+    const std::size_t bytes = static_cast<std::size_t>(numel()) * size_of(type);
+    return typed(derived(fmt::format("as {}", name_of(type)), bytes,
+                         [&](const Tensor& buffer) { typed(buffer).copy_(detach()); }));
+}
+
+void Tensor::set_compute_copy(const Tensor& copy) {
+    require(copy.shape() == shape() && copy.is_contiguous() && copy.device() == device(),
+            "set_compute_copy: the copy has shape {} on {}, expected dense {} on {}", copy.shape(),
+            to_string(copy.device()), shape(), to_string(device()));
+    impl().compute_copy = copy;
+}
+
 }  // namespace ito

@@ -153,6 +153,13 @@ class Tensor {
                    const std::function<void(const Tensor&)>& make) const;
     void release_derived() const;
 
+    /// The values in `type`, outside of the graph, for kernels to read: the tensor itself if it has the type, the copy that
+    /// set_compute_copy() attached, else a converted copy that is kept until the values change. So float32 master weights
+    /// are used in bfloat16 (mixed precision).
+    Tensor as(DType type) const;
+    /// Attaches a copy in another type, of the same shape, that its owner keeps up to date (Adam writes it).
+    void set_compute_copy(const Tensor& copy);
+
     struct Impl;
     Impl& impl() const;
     const std::shared_ptr<Impl>& handle() const { return impl_; }
@@ -182,6 +189,7 @@ struct Tensor::Impl {
         Tensor buffer;
     };
     std::vector<DerivedBuffer> derived;
+    Tensor compute_copy;  // the values in the type that kernels read, if somebody keeps such a copy
 };
 
 inline Tensor::Impl& Tensor::impl() const {

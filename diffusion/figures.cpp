@@ -7,7 +7,7 @@
 #include "core/error.h"
 #include "core/ops/noising.h"
 #include "core/ops/random.h"
-#include "diffusion/data_order.h"
+#include "diffusion/data/data_order.h"
 #include "diffusion/image/grid.h"
 #include "diffusion/image/text.h"
 #include "diffusion/sampler.h"
@@ -257,6 +257,8 @@ ReverseFigures reverse_figures(const Pipeline& pipeline, const FigureOptions& op
                              .batch = batch,
                              .seed = options.seed,
                              .clip = pipeline.scheduler.clip(),
+                             .compute = pipeline.compute,
+                             .graph = options.graph,
                              .on_step = on_step})
                          .to_vector<float>();
     figures.progressive = trace.draw(config.height, config.width, config.in_channels);

@@ -224,7 +224,10 @@ void write_report(const Run& run, const ReportRows& machine) {
     const auto config = nlohmann::ordered_json::parse(read_text(run.config()), nullptr, false);
     require(config.is_object(), "{}: not a JSON object", run.config().string());
     const double per_step = number_of(config, "batch") * number_of(config, "grad_accum");
-    const std::string name = escaped_markup(fs::absolute(run.root()).lexically_normal().filename().string());
+    std::error_code no_folder;  // the current one may be gone; the name then is the path's own
+    const fs::path root = fs::absolute(run.root(), no_folder);
+    const std::string name =
+        escaped_markup((no_folder ? run.root() : root).lexically_normal().filename().string());
     std::string html = fmt::format(
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"

@@ -83,6 +83,15 @@ void Run::keep_latest_checkpoints(std::int64_t count) const {
         fs::remove_all(checkpoints[i].second, ignored);
 }
 
+void Run::discard() const {
+    require(!latest_checkpoint(), "{}: has a checkpoint, and is not discarded", root_.string());
+    std::error_code ignored;
+    for (const fs::path& path : {config(), config_toml(), metrics(), root_ / "model_index.json"})
+        fs::remove(path, ignored);
+    for (const fs::path& folder : {samples(), trainer(), root_ / "unet", root_ / "scheduler", tensorboard()})
+        fs::remove_all(folder, ignored);
+}
+
 void Run::remove_abandoned_files() const {
     for (const fs::path& folder : {root_, root_ / "unet", root_ / "scheduler", samples(), trainer()})
         remove_abandoned(folder);
@@ -158,6 +167,11 @@ PipelineFolders find_pipeline(const fs::path& folder) {
 }
 
 }  // namespace
+
+void Pipeline::to(const Computation& computation) {
+    model->to(computation.device);
+    compute = computation.type();
+}
 
 nn::UNetConfig read_unet_config(const fs::path& folder) {
     const fs::path file = find_pipeline(folder).unet / "config.json";

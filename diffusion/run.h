@@ -23,6 +23,7 @@
 #include <string>
 #include <vector>
 
+#include "core/precision.h"
 #include "diffusion/files.h"
 #include "diffusion/scheduler_config.h"
 #include "nn/unet.h"
@@ -61,6 +62,9 @@ class Run {
     std::vector<std::int64_t> checkpoint_steps() const;
     /// Removes all checkpoints but the `count` with the highest steps.
     void keep_latest_checkpoints(std::int64_t count) const;
+    /// Removes what a training writes before its first checkpoint, so that another one may begin here. Only for the process
+    /// that began the run; throws Error if there is a checkpoint.
+    void discard() const;
     /// Removes the temporary files that a killed training left. Only for the one process that writes to the run.
     void remove_abandoned_files() const;
 
@@ -83,6 +87,10 @@ WeightSet parse_weight_set(const std::string& text);
 struct Pipeline {
     std::shared_ptr<nn::UNet> model;  ///< in evaluation mode
     SchedulerConfig scheduler;
+    DType compute = DType::float32;  ///< of activations
+
+    /// Moves the model to where it is to compute.
+    void to(const Computation& computation);
 };
 
 /// Opens a run, or a folder that diffusers saved (also one with config.json, scheduler_config.json and the

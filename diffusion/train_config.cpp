@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/json_depth.h"
+#include "core/precision.h"
 #include "nn/lr_schedule.h"
 
 namespace ito::diffusion {
@@ -196,8 +197,7 @@ void TrainConfig::validate() const {
     require(weight_decay >= 0 && weight_decay <= 10, "--weight-decay {}: expected 0 to 10", weight_decay);
     require(ema >= 0 && ema < 1, "--ema {}: expected at least 0 and less than 1", ema);
     require_range("threads", threads, 0, 1024);
-    require(precision == "float32", "--precision {}: the CPU trains in float32; use --precision float32",
-            excerpt(precision));
+    check_precision(precision);
     require_range<std::int64_t>("sample-every", sample_every, 0, many);
     require_range<std::int64_t>("save-every", save_every, 1, many);
     require_range<std::int64_t>("keep", keep, 1, 1000);

@@ -48,8 +48,8 @@ struct TrainConfig {
     // run
     std::uint64_t seed = 0;
     std::string device = "auto";
-    int threads = 0;  ///< 0: all processors
-    std::string precision = "float32";
+    int threads = 0;                   ///< 0: all processors
+    std::string precision = "auto";    ///< see parse_precision
     std::int64_t sample_every = 1000;  ///< steps between sample grids; 0: only at the end
     std::int64_t save_every = 500;     ///< steps between checkpoints
     std::int64_t keep = 1;             ///< checkpoints that stay

@@ -26,10 +26,10 @@ TimeEmbedding::TimeEmbedding(std::int64_t channels, std::int64_t out_features, b
     linear_2_ = add_module("linear_2", std::make_shared<Linear>(out_features, out_features));
 }
 
-Tensor TimeEmbedding::forward(const Tensor& t) const {
+Tensor TimeEmbedding::forward(const Tensor& t, DType type) const {
     const auto here = enter();
     const Tensor sinusoids = ops::timestep_embedding(
-        t, channels_, {.flip_sin_to_cos = flip_sin_to_cos_, .freq_shift = freq_shift_}, linear_1_->dtype());
+        t, channels_, {.flip_sin_to_cos = flip_sin_to_cos_, .freq_shift = freq_shift_}, type);
     return linear_2_->forward(ops::silu(linear_1_->forward(sinusoids)));
 }
 

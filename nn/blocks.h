@@ -9,8 +9,8 @@ namespace ito::nn {
 class TimeEmbedding : public Module {
   public:
     TimeEmbedding(std::int64_t channels, std::int64_t out_features, bool flip_sin_to_cos, double freq_shift);
-    /// t [N] int64 -> [N, out_features].
-    Tensor forward(const Tensor& t) const;
+    /// t [N] int64 -> [N, out_features] of `type`, in which it is computed.
+    Tensor forward(const Tensor& t, DType type) const;
 
   private:
     std::int64_t channels_;

@@ -12,7 +12,7 @@ constexpr std::int64_t exchanged_at_once = std::int64_t{1}
 
 }  // namespace
 
-FlatParameters::FlatParameters(Module& module) : parameters_(module.parameters()) {
+FlatParameters::FlatParameters(Module& module, DType compute) : parameters_(module.parameters()) {
     require(!parameters_.empty(), "FlatParameters: the module has no parameters");
     const DType type = parameters_.front().tensor.dtype();
     const Device device = parameters_.front().tensor.device();
@@ -37,11 +37,27 @@ FlatParameters::FlatParameters(Module& module) : parameters_(module.parameters()
         view.copy_(tensor);
         tensor.release_derived();  // their versions counted changes of the old storage
         auto& impl = tensor.impl();
+        impl.compute_copy = {};
         impl.storage = view.impl().storage;
         impl.offset = view.impl().offset;
         impl.strides = view.impl().strides;
         tensor.set_grad(gradients_.slice(0, offsets_[i], tensor.numel()).view(tensor.shape()));
     }
+    if (compute == type || type == DType::float64) return;
+    compute_values_ = values_.to(compute);
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+        Tensor& tensor = parameters_[i].tensor;
+        tensor.set_compute_copy(compute_values_.slice(0, offsets_[i], tensor.numel()).view(tensor.shape()));
+    }
+}
+
+void FlatParameters::refresh_compute_values() {
+    if (compute_values_) compute_values_.copy_(values_);
+}
+
+void FlatParameters::bump_version() {
+    values_.bump_version();
+    if (compute_values_) compute_values_.bump_version();
 }
 
 const Tensor& FlatParameters::gradients() {
@@ -103,6 +119,7 @@ void FlatParameters::Swap::exchange() {
         a.copy_(b);
         b.copy_(s);
     }
+    parameters_.refresh_compute_values();
 }
 
 }  // namespace ito::nn

@@ -1,6 +1,8 @@
 #pragma once
 // All parameters of a network in one buffer and all their gradients in another, so that one launch updates
-// all and one call sums all.
+// all and one call sums all. For mixed precision a third buffer holds the values in bfloat16: the kernels of the forward
+// and backward pass read that copy, gradients and updates stay in float32 (Micikevicius et al. 2018, "Mixed Precision
+// Training", without its loss scaling: bfloat16 has the exponents of float32).
 
 #include "nn/module.h"
 
@@ -10,12 +12,19 @@ namespace ito::nn {
 class FlatParameters {
   public:
     /// Moves the parameters of `module` (values kept) into one buffer; each becomes a view of it, aligned to
-    /// 64 bytes. The gaps hold zeros, and so do their gradients. The module's handles stay valid. Throws Error if
-    /// parameters differ in dtype or device, or if one tensor is registered twice.
-    explicit FlatParameters(Module& module);
+    /// 64 bytes. The gaps hold zeros, and so do their gradients. The module's handles stay valid. With `compute` bfloat16
+    /// every parameter gets a copy of that type (see Tensor::as). Throws Error if parameters differ in dtype or device, or
+    /// if one tensor is registered twice.
+    explicit FlatParameters(Module& module, DType compute = DType::float32);
 
     Tensor& values() { return values_; }
     const Tensor& values() const { return values_; }
+    /// The copy that kernels read, for the optimizer to write beside the values; undefined without mixed precision.
+    const Tensor& compute_values() const { return compute_values_; }
+    /// To be called when the values changed without the copy.
+    void refresh_compute_values();
+    /// To be called when values and copy changed and no op did it (a replayed graph).
+    void bump_version();
     /// The flat gradient; zeros where backward() has not been since zero_grad().
     const Tensor& gradients();
     void zero_grad();
@@ -45,7 +54,7 @@ class FlatParameters {
   private:
     std::vector<Parameter> parameters_;
     std::vector<std::int64_t> offsets_;
-    Tensor values_, gradients_;
+    Tensor values_, gradients_, compute_values_;
 };
 
 }  // namespace ito::nn

@@ -13,8 +13,6 @@ class Linear : public Module {
     Linear(std::int64_t in_features, std::int64_t out_features, Init init = Init::glorot_uniform());
     /// x [..., in] -> [..., out], plus `residual` if defined.
     Tensor forward(const Tensor& x, const Tensor& residual = {}) const;
-    /// Of the parameters, and so of the input it takes.
-    DType dtype() const { return weight_.dtype(); }
 
   private:
     Tensor weight_, bias_;

@@ -74,6 +74,7 @@ void take_over(const Tensor& tensor, const Tensor& converted) {
     impl.dtype = converted.dtype();
     impl.grad = {};
     impl.derived.clear();
+    impl.compute_copy = {};
 }
 
 }  // namespace

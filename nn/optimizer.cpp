@@ -24,48 +24,50 @@ Adam::Adam(FlatParameters& parameters, const ops::AdamOptions& options)
                        parameters.values().device())),
       v_(Tensor::zeros(parameters.values().shape(), parameters.values().dtype(),
                        parameters.values().device())),
-      step_values_(parameters.values().device()) {
+      inputs_(parameters.values().device()) {
     require(options.beta1 >= 0 && options.beta1 < 1 && options.beta2 >= 0 && options.beta2 < 1,
             "Adam: betas ({}, {}) are out of range; expected [0, 1)", options.beta1, options.beta2);
     require(options.weight_decay >= 0, "Adam: weight decay is {}; expected 0 or more", options.weight_decay);
     require(options.eps > 0, "Adam: eps is {}; expected a positive number", options.eps);
 }
 
-void Adam::set_step(double lr, double grad_scale, const Ema* ema) {
+kernels::AdamStep Adam::inputs(double lr, const Ema* ema) const {
     const auto n = static_cast<double>(steps_ + 1);
-    step_values_.set({.lr = lr,
-                      .correction1 = 1 - std::pow(options_.beta1, n),
-                      .correction2 = 1 - std::pow(options_.beta2, n),
-                      .grad_scale = grad_scale,
-                      .ema_decay = ema ? ema->decay_of_next_update() : 0});
+    return {.lr = lr,
+            .correction1 = 1 - std::pow(options_.beta1, n),
+            .correction2 = 1 - std::pow(options_.beta2, n),
+            .grad_scale = 1,
+            .ema_decay = ema ? ema->decay_of_next_update() : 0};
 }
 
-void Adam::update(Ema* ema) {
-    ops::AdamState state{.param = parameters_.values(), .grad = parameters_.gradients(), .m = m_, .v = v_};
-    if (ema) state.ema = ema->average_;
-    ops::adam(state, options_, step_values_);
-    ++steps_;
-    if (ema) ++ema->updates_;
-}
-
-void Adam::step(double lr, double grad_scale, Ema* ema) {
-    set_step(lr, grad_scale, ema);
-    update(ema);
-}
-
-Tensor Adam::step_clipped(double lr, double max_norm, Ema* ema) {
-    set_step(lr, 1, ema);
-    const Tensor norm = ops::clip_by_norm(ops::sum_squares(parameters_.gradients()), max_norm, step_values_);
-    update(ema);
+Tensor Adam::apply(kernels::ValuePointer<kernels::AdamStep> inputs, double max_norm, Ema* ema) {
+    const Tensor& gradients = parameters_.gradients();
+    const Tensor norm = ops::clip_by_norm(ops::sum_squares(gradients), max_norm, inputs);
+    ops::AdamState state{.param = parameters_.values(),
+                         .grad = gradients,
+                         .m = m_,
+                         .v = v_,
+                         .ema = ema ? ema->average_ : Tensor(),
+                         .copy = parameters_.compute_values()};
+    ops::adam(state, options_, inputs);
     return norm;
 }
 
-double gradient_norm(FlatParameters& parameters) {
-    return std::sqrt(ops::sum_squares(parameters.gradients()).item());
+void Adam::count_step(Ema* ema) {
+    ++steps_;
+    if (ema) ++ema->updates_;
+    // A replayed graph changes memory without calling an op.
+    parameters_.bump_version();
+    m_.bump_version();
+    v_.bump_version();
+    if (ema) ema->average_.bump_version();
 }
 
-double clip_factor(double norm, double max_norm) {
-    return kernels::clip_factor(norm, max_norm);
+Tensor Adam::step(double lr, double max_norm, Ema* ema) {
+    inputs_.set(inputs(lr, ema));
+    const Tensor norm = apply(inputs_.pointer(), max_norm, ema);
+    count_step(ema);
+    return norm;
 }
 
 }  // namespace ito::nn

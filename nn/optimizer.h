@@ -1,6 +1,7 @@
 #pragma once
 // Adam and AdamW over flat parameters, clipping by global norm, the moving average of the weights.
 
+#include "core/device_value.h"
 #include "core/ops/adam.h"
 #include "nn/flat_parameters.h"
 
@@ -31,13 +32,19 @@ class Adam {
   public:
     Adam(FlatParameters& parameters, const ops::AdamOptions& options = {});
 
-    /// One step with learning rate `lr` on `grad_scale` times the gradient; updates `ema` in the same pass if
-    /// not null.
-    void step(double lr, double grad_scale = 1, Ema* ema = nullptr);
+    /// One step with learning rate `lr` on the gradient clipped to the global norm `max_norm` (0: not clipped); updates
+    /// `ema` in the same pass if not null. A gradient that is not finite changes nothing. Returns the norm before clipping,
+    /// float64 [], on the device: on CUDA the host does not wait for it.
+    Tensor step(double lr, double max_norm = 0, Ema* ema = nullptr);
 
-    /// The same on the gradient clipped to the global norm `max_norm` (0: not clipped). On CUDA the norm stays on the
-    /// device and the host does not wait for it. Returns the norm before clipping, float64 [].
-    Tensor step_clipped(double lr, double max_norm, Ema* ema = nullptr);
+    // The same in three parts, for a step whose device work is recorded into a CUDA graph and replayed.
+
+    /// What the next step's kernels read, to be put where `apply` finds it.
+    kernels::AdamStep inputs(double lr, const Ema* ema) const;
+    /// The device work. `inputs` is on the parameters' device; clipping writes its grad_scale.
+    Tensor apply(kernels::ValuePointer<kernels::AdamStep> inputs, double max_norm, Ema* ema);
+    /// To be called once for every time that the work ran.
+    void count_step(Ema* ema);
 
     std::int64_t steps() const { return steps_; }
     void set_steps(std::int64_t steps) { steps_ = steps; }
@@ -46,20 +53,11 @@ class Adam {
     const Tensor& v() const { return v_; }
 
   private:
-    void set_step(double lr, double grad_scale, const Ema* ema);
-    void update(Ema* ema);
-
     FlatParameters& parameters_;
     ops::AdamOptions options_;
     Tensor m_, v_;
-    DeviceValue<kernels::AdamStep> step_values_;
+    DeviceValue<kernels::AdamStep> inputs_;  ///< of step()
     std::int64_t steps_ = 0;
 };
-
-/// Global norm of all gradients: the root of the sum of squares.
-double gradient_norm(FlatParameters& parameters);
-/// The factor that brings a gradient of norm `norm` down to `max_norm`; 1 if it is within, or if max_norm is
-/// 0 (no clipping). No number for a norm that is none.
-double clip_factor(double norm, double max_norm);
 
 }  // namespace ito::nn

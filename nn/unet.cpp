@@ -111,7 +111,7 @@ Tensor UNet::forward(const Tensor& x, const Tensor& t) const {
             "UNet: height and width must be multiples of {} with {} levels, x has shape {}", multiple,
             config_.block_out_channels.size(), x.shape());
     // Every residual block projects SiLU(embedding): taken once.
-    const Tensor time = ops::silu(time_embedding_->forward(t));
+    const Tensor time = ops::silu(time_embedding_->forward(t, x.dtype()));
 
     Tensor h = conv_in_->forward(x);
     std::vector<Tensor> skips{h};

@@ -23,7 +23,7 @@ void add(std::vector<Case>& cases, const Model& model, bool everything) {
                          const std::vector<AdamStep> step{{1e-4, 0.1, 0.001, 1, 0.999}};
                          Adam<float> a;
                          a.count = count;
-                         a.step = memory.upload(step);
+                         a.step = device_value(memory.upload(step));
                          a.param = memory.normal<float>(count);
                          a.grad = memory.normal<float>(count);
                          a.m = memory.normal<float>(count);

@@ -51,7 +51,6 @@ void add(std::vector<Case>& cases, const Model& model, const Layer& layer) {
         a.grad_k = a.grad_q ? a.grad_q + layer.channels : nullptr;
         a.grad_v = a.grad_q ? a.grad_k + layer.channels : nullptr;
         a.grad_qkv_pitch = f.qkv_pitch;
-        memory.workspace(cuda::attention_backward_workspace(a.shape, dtype_of<T>, 1));
         return [a](const Context& context, Version v) { cuda::attention_backward(context, a, v); };
     };
     cases.push_back(c);

@@ -44,14 +44,7 @@ class Memory {
         return reinterpret_cast<T*>(take(static_cast<std::size_t>(count) * sizeof(T)));
     }
 
-    /// The launches need a workspace of at least `bytes`; all share one.
-    void workspace(std::size_t bytes) { workspace_ = bytes > workspace_ ? bytes : workspace_; }
-
-    /// The machine's handles of libraries, for the functions that state a workspace.
-    kernels::Context machine;
-
     std::size_t used() const { return used_; }
-    std::size_t workspace() const { return workspace_; }
 
   private:
     std::byte* take(std::size_t bytes);
@@ -65,7 +58,7 @@ class Memory {
     }
 
     std::byte* slab_ = nullptr;
-    std::size_t used_ = 0, workspace_ = 0;
+    std::size_t used_ = 0;
 };
 
 using Launch = std::function<void(const kernels::Context&, kernels::Version)>;

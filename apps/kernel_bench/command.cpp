@@ -119,7 +119,9 @@ int run(const Options& options) {
                 machine.try_once(prepared, version);
                 row.update(counts ? counted(c, machine.count(prepared, version))
                                   : timed(c, machine.time(prepared, version, options.repeats), copy));
-            } catch (const std::invalid_argument& error) {  // not every version takes every shape
+            } catch (const kernels::CudaError&) {
+                throw;
+            } catch (const Error& error) {  // not every version takes every shape
                 row["not_run"] = error.what();
             }
             if (!options.json) print_row(c, version, row);

@@ -43,7 +43,6 @@ void add(std::vector<Case>& cases, const Model& model, const Conv2dShape& s) {
         a.weight = memory.normal<T>(s.weight_elements());
         a.bias = memory.normal<float>(s.out_channels);
         a.y = memory.output<T>(out), a.y_pitch = s.out_channels;
-        memory.workspace(cuda::conv2d_forward_workspace(Context{}, s, dtype_of<T>));
         return [a](const Context& context, Version v) { cuda::conv2d_forward(context, a, v); };
     };
     cases.push_back(c);
@@ -54,7 +53,6 @@ void add(std::vector<Case>& cases, const Model& model, const Conv2dShape& s) {
         a.grad_y = memory.normal<T>(out), a.grad_y_pitch = s.out_channels;
         a.weight = memory.normal<T>(s.weight_elements());
         a.grad_x = memory.output<T>(in), a.grad_x_pitch = s.in_channels;
-        memory.workspace(cuda::conv2d_backward_data_workspace(Context{}, s, dtype_of<T>));
         return [a](const Context& context, Version v) { cuda::conv2d_backward_data(context, a, v); };
     };
     cases.push_back(c);
@@ -66,7 +64,6 @@ void add(std::vector<Case>& cases, const Model& model, const Conv2dShape& s) {
         a.grad_y = memory.normal<T>(out), a.grad_y_pitch = s.out_channels;
         a.grad_weight = memory.output<float>(s.weight_elements());
         a.grad_bias = memory.output<float>(s.out_channels);
-        memory.workspace(cuda::conv2d_backward_weights_workspace(Context{}, s, dtype_of<T>));
         return [a](const Context& context, Version v) { cuda::conv2d_backward_weights(context, a, v); };
     };
     cases.push_back(c);

@@ -35,7 +35,6 @@ void add(std::vector<Case>& cases, const Model& model, const Layer& layer, bool 
                          cuda::group_norm_versions);
     c.prepare = [=](Memory& memory) -> Launch {
         const GroupNormForward<T> a = forward_args<T>(memory, layer, second);
-        memory.workspace(cuda::group_norm_forward_workspace(a.shape, dtype_of<T>, 1));
         return [a](const Context& context, Version v) { cuda::group_norm_forward(context, a, v); };
     };
     cases.push_back(c);
@@ -55,7 +54,6 @@ void add(std::vector<Case>& cases, const Model& model, const Layer& layer, bool 
         a.grad_gamma = memory.output<float>(layer.channels);
         a.grad_beta = memory.output<float>(layer.channels);
         if (second) a.grad_shift = memory.output<T>(layer.batch * layer.channels);
-        memory.workspace(cuda::group_norm_backward_workspace(a.shape, dtype_of<T>, 1));
         return [a](const Context& context, Version v) { cuda::group_norm_backward(context, a, v); };
     };
     cases.push_back(c);

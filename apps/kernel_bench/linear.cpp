@@ -26,13 +26,11 @@ template <class T>
 void add(std::vector<Case>& cases, const Model& model, const LinearShape& s) {
     const std::int64_t in = s.rows * s.in_features, out = s.rows * s.out_features,
                        weights = s.in_features * s.out_features;
-    const DType type = dtype_of<T>;
     Case c = layer_case<T>("linear_forward", model, s, sizeof(T));
     c.floor_bytes += static_cast<double>(s.out_features) * sizeof(float);  // the bias
     c.prepare = [=](Memory& memory) -> Launch {
         const T *x = memory.normal<T>(in), *weight = memory.normal<T>(weights);
         const float* bias = memory.normal<float>(s.out_features);
-        memory.workspace(cuda::linear_forward_workspace(memory.machine, s, type));
         const LinearForward<T> a{s,       x, s.in_features,         weight,        bias,
                                  nullptr, 0, memory.output<T>(out), s.out_features};
         return [a](const Context& context, Version v) { cuda::linear_forward(context, a, v); };
@@ -41,7 +39,6 @@ void add(std::vector<Case>& cases, const Model& model, const LinearShape& s) {
     c = layer_case<T>("linear_backward_data", model, s, sizeof(T));
     c.prepare = [=](Memory& memory) -> Launch {
         const T *dy = memory.normal<T>(out), *weight = memory.normal<T>(weights);
-        memory.workspace(cuda::linear_backward_data_workspace(memory.machine, s, type));
         const LinearBackwardData<T> a{s,    dy, s.out_features, weight, memory.output<T>(in), s.in_features,
                                       false};
         return [a](const Context& context, Version v) { cuda::linear_backward_data(context, a, v); };
@@ -51,7 +48,6 @@ void add(std::vector<Case>& cases, const Model& model, const LinearShape& s) {
     c.floor_bytes += static_cast<double>(s.out_features) * sizeof(float);
     c.prepare = [=](Memory& memory) -> Launch {
         const T *x = memory.normal<T>(in), *dy = memory.normal<T>(out);
-        memory.workspace(cuda::linear_backward_weights_workspace(memory.machine, s, type));
         float *dw = memory.output<float>(weights), *db = memory.output<float>(s.out_features);
         const LinearBackwardWeights<T> a{s, x, s.in_features, dy, s.out_features, dw, db, false, false};
         return [a](const Context& context, Version v) { cuda::linear_backward_weights(context, a, v); };

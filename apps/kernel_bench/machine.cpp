@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "core/context.h"
 #include "core/error.h"
 
 // The virtual GPU's counters (tools/vgpu/control.h); null when linked with the CUDA runtime.
@@ -39,14 +40,10 @@ int parse_index(const std::string& device) {
 
 }  // namespace
 
-Prepared::Prepared(const Case& measured, std::size_t cache_bytes, cudaStream_t stream,
-                   cublasLtHandle_t cublaslt)
-    : plans_(std::make_unique<kernels::PlanCache>()) {
-    context_.stream.handle = stream;
-    context_.cublaslt = cublaslt;
+Prepared::Prepared(const Case& measured, std::size_t cache_bytes, const kernels::Context& machine)
+    : plans_(std::make_unique<kernels::PlanCache>()), context_(machine) {
     context_.plans = plans_.get();
     Memory sizes;
-    sizes.machine = context_;
     measured.prepare(sizes);
     std::size_t free = 0, total = 0;
     check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
@@ -54,11 +51,8 @@ Prepared::Prepared(const Case& measured, std::size_t cache_bytes, cudaStream_t s
     const std::size_t wanted = cache_bytes == 0 ? 1 : 2 * cache_bytes / footprint + 2;
     const std::size_t count = std::clamp<std::size_t>(free / 2 / footprint, 1, std::min(wanted, most_nodes));
     memory_ = allocate(count * sizes.used());
-    workspace_ = allocate(sizes.workspace());
-    context_.workspace = {workspace_.get(), sizes.workspace()};
     for (std::size_t i = 0; i < count; ++i) {
         Memory memory(memory_.get() + i * sizes.used());
-        memory.machine = context_;
         launches_.push_back(measured.prepare(memory));
     }
     // Copies from pageable memory may return before the device has the data.
@@ -74,17 +68,11 @@ Machine::Machine(const std::string& device) {
              code == cudaSuccess ? "there are none" : cudaGetErrorString(code));
     require(index < count, "--device {}: there are {} CUDA devices, cuda:0 to cuda:{}", device, count,
             count - 1);
-    check_cuda(cudaSetDevice(index), "cudaSetDevice");
     cudaDeviceProp properties;
     check_cuda(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
     name_ = properties.name;
     l2_bytes_ = static_cast<std::size_t>(properties.l2CacheSize);
-    stream_ = cuda::make_stream();
-    try {
-        cublaslt_ = cuda::make_cublaslt();
-    } catch (const Error&) {
-        cudaGetLastError();  // the versions that need it are not run, and say so
-    }
+    context_ = context_of(Device::cuda(index));
 }
 
 bool Machine::counts() const {
@@ -92,12 +80,12 @@ bool Machine::counts() const {
 }
 
 Prepared Machine::prepare(const Case& measured, std::size_t cache_bytes) const {
-    return Prepared(measured, cache_bytes, stream_.get(), cublaslt_.get());
+    return Prepared(measured, cache_bytes, context_);
 }
 
 void Machine::try_once(const Prepared& prepared, Version version) const {
     prepared.launch(0, version);
-    check_cuda(cudaStreamSynchronize(stream_.get()), "cudaStreamSynchronize");
+    check_cuda(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
 }
 
 Timing Machine::time(const Prepared& prepared, Version version, std::int64_t repeats) const {
@@ -107,7 +95,7 @@ Timing Machine::time(const Prepared& prepared, Version version, std::int64_t rep
 
 Timing Machine::time_graph(const std::function<void(std::size_t)>& enqueue, std::size_t nodes,
                            std::int64_t repeats) const {
-    cudaStream_t const stream = stream_.get();
+    cudaStream_t const stream = this->stream();
     cudaGraph_t captured = nullptr;
     check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
     for (std::size_t i = 0; i < nodes; ++i) enqueue(i);
@@ -155,7 +143,7 @@ double Machine::copy_bytes_per_second(std::size_t bytes, std::int64_t repeats) c
     check_cuda(cudaMemset(from.get(), 1, bytes), "cudaMemset");
     check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
     const auto copy = [&](std::size_t) {
-        check_cuda(cudaMemcpyAsync(to.get(), from.get(), bytes, cudaMemcpyDeviceToDevice, stream_.get()),
+        check_cuda(cudaMemcpyAsync(to.get(), from.get(), bytes, cudaMemcpyDeviceToDevice, stream()),
                    "cudaMemcpyAsync");
     };
     return 2e6 * static_cast<double>(bytes) / time_graph(copy, 4, repeats).median_us;

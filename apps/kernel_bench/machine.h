@@ -10,7 +10,6 @@
 
 #include "apps/kernel_bench/cases.h"
 #include "core/cuda/handles.h"
-#include "core/cuda/vendor.h"
 #include "kernels/runtime/plan_cache.h"
 
 namespace ito::apps::kernel_bench {
@@ -36,14 +35,14 @@ using DeviceMemory = std::unique_ptr<std::byte, FreeMemory>;
 /// A case's arguments so many times that going through them leaves nothing of the first in the L2 cache.
 class Prepared {
   public:
-    /// `cublaslt`: null where that library is not there.
-    Prepared(const Case& measured, std::size_t cache_bytes, cudaStream_t stream, cublasLtHandle_t cublaslt);
+    /// `machine`: the context to run in, but for the plans.
+    Prepared(const Case& measured, std::size_t cache_bytes, const kernels::Context& machine);
 
     std::size_t size() const { return launches_.size(); }
     void launch(std::size_t i, kernels::Version version) const { launches_[i % size()](context_, version); }
 
   private:
-    DeviceMemory memory_, workspace_;
+    DeviceMemory memory_;
     std::unique_ptr<kernels::PlanCache> plans_;
     kernels::Context context_;
     std::vector<Launch> launches_;
@@ -73,8 +72,9 @@ class Machine {
     Timing time_graph(const std::function<void(std::size_t)>& enqueue, std::size_t nodes,
                       std::int64_t repeats) const;
 
-    cuda::Stream stream_;
-    cuda::CublasLt cublaslt_;
+    cudaStream_t stream() const { return static_cast<cudaStream_t>(context_.stream.handle); }
+
+    kernels::Context context_;
     std::string name_;
     std::size_t l2_bytes_ = 0;
 };

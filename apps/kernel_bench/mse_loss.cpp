@@ -26,7 +26,6 @@ void add(std::vector<Case>& cases, const Model& model) {
                          a.per_sample = memory.output<float>(image.batch);
                          a.loss = memory.output<float>(1);
                          a.grad = memory.output<T>(image.elements());
-                         memory.workspace(cuda::mse_loss_workspace(a.batch, a.pixels * a.channels));
                          return [a](const Context& c, Version v) { cuda::mse_loss(c, a, v); };
                      }});
 }

@@ -22,7 +22,6 @@ void add(std::vector<Case>& cases, const Model& model) {
                      .prepare = [=](Memory& memory) -> Launch {
                          const T* x = memory.normal<T>(count);
                          const Reduce<T> a{1, count, x, count, memory.output<double>(1)};
-                         memory.workspace(cuda::reduce_workspace(count));
                          return [a](const Context& c, Version v) { cuda::sum_squares(c, a, v); };
                      }});
 }

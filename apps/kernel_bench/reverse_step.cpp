@@ -21,7 +21,7 @@ void add(std::vector<Case>& cases, const Model& model) {
                          const std::vector<ReverseStepCoefficients> step{{1.01, -0.1, 0.02, 0.97, 0.1, 1}};
                          ReverseStep<T> a;
                          a.batch = image.batch, a.pixels = image.pixels(), a.channels = image.channels;
-                         a.coefficients = memory.upload(step);
+                         a.coefficients = device_value(memory.upload(step));
                          a.noise = {.seed = 1, .purpose = Purpose::reverse};
                          a.eps = memory.normal<T>(image.elements());
                          a.eps_pitch = image.channels;

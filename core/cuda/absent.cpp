@@ -30,13 +30,20 @@ void use_device(int index) {
 std::unique_ptr<MemorySource> make_memory_source(int index, bool) {
     refuse(index);
 }
-const kernels::Context& context(int index, std::size_t) {
+const kernels::Context& context(int index) {
     refuse(index);
 }
-const kernels::Context& vendor_context(int index, std::size_t) {
+void set_math_mode(int index, kernels::MathMode) {
     refuse(index);
 }
-const kernels::Context& product_context(int index, std::size_t) {
+void set_autotune(bool) {}
+kernels::VariantChoices& choices(int index) {
+    refuse(index);
+}
+std::string why_no_cudnn(int index) {
+    refuse(index);
+}
+std::size_t scratch_peak(int index) {
     refuse(index);
 }
 void copy_to_device(int index, void*, const void*, std::size_t) {
@@ -49,6 +56,21 @@ void copy_between(int to_index, void*, int, const void*, std::size_t) {
     refuse(to_index);
 }
 void synchronize(int index) {
+    refuse(index);
+}
+std::shared_ptr<void> pinned_memory(int index, std::size_t) {
+    refuse(index);
+}
+void copy_to_pinned(int index, void*, const void*, std::size_t) {
+    refuse(index);
+}
+std::unique_ptr<Mark> make_mark(int index) {
+    refuse(index);
+}
+std::unique_ptr<Prefetch> make_prefetch(int index, std::size_t) {
+    refuse(index);
+}
+std::unique_ptr<RecordedGraph> record(int index, const std::function<void()>&) {
     refuse(index);
 }
 void release_all() {}

@@ -10,7 +10,8 @@
 #include "core/cuda/handles.h"
 #include "core/cuda/staging.h"
 #include "core/cuda/vendor.h"
-#include "core/error.h"
+#include "core/scratch.h"
+#include "kernels/runtime/choices.h"
 #include "kernels/runtime/plan_cache.h"
 
 namespace ito::cuda {
@@ -18,65 +19,40 @@ namespace {
 
 class DeviceContext {
   public:
-    explicit DeviceContext(int index) : index_(index), stream_(make_stream()), staging_(stream_.get()) {
+    explicit DeviceContext(int index)
+        : stream_(make_stream()),
+          staging_(stream_.get()),
+          scratch_(Device::cuda(index)),
+          libraries_(stream_.get()) {
         context_.stream.handle = stream_.get();
         context_.plans = &plans_;
+        context_.scratch = &scratch_;
+        context_.vendor = &libraries_;
+        context_.choices = &choices_;
     }
     DeviceContext(const DeviceContext&) = delete;
     DeviceContext& operator=(const DeviceContext&) = delete;
 
-    const kernels::Context& reserve(std::size_t bytes) {
-        if (bytes > context_.workspace.size()) {
-            // Made late: the allocator asks for this context's stream.
-            if (!allocator_) allocator_ = Allocator::of(Device::cuda(index_));
-            release_workspace();
-            context_.workspace = {allocator_->allocate(bytes), bytes};
-        }
-        return context_;
-    }
-    /// To be called before the end: the allocator may ask for this context's stream.
-    void release_workspace() {
-        if (!context_.workspace.empty()) allocator_->deallocate(context_.workspace.data());
-        context_.workspace = {};
-    }
-
-    /// Asked once: a library that is not there is looked for in many folders.
-    void try_cublaslt() {
-        if (cublaslt_ || tried_cublaslt_) return;
-        tried_cublaslt_ = true;
-        try {
-            cublaslt_ = make_cublaslt();
-        } catch (const Error&) {  // the hand-written products run instead
-            cudaGetLastError();   // or the next launch, whose check reads it, would be blamed
-            return;
-        }
-        context_.cublaslt = cublaslt_.get();
-    }
-
-    void make_vendor_handles() {
-        if (!cublaslt_) cublaslt_ = make_cublaslt();
-        if (!cudnn_) cudnn_ = make_cudnn(stream_.get());
-        context_.cublaslt = cublaslt_.get();
-        context_.cudnn = cudnn_.get();
-    }
-
+    const kernels::Context& context() const { return context_; }
+    void set_math_mode(kernels::MathMode mode) { context_.math = mode; }
+    const AllocatorScratch& scratch() const { return scratch_; }
+    kernels::VariantChoices& choices() { return choices_; }
     cudaStream_t stream() const { return stream_.get(); }
     Staging& staging() { return staging_; }
 
   private:
-    int index_;
     Stream stream_;
     Staging staging_;
-    CublasLt cublaslt_;
-    bool tried_cublaslt_ = false;
-    Cudnn cudnn_;
+    AllocatorScratch scratch_;
+    LibraryHandles libraries_;
     kernels::PlanCache plans_;
-    std::shared_ptr<Allocator> allocator_;
+    kernels::VariantChoices choices_;
     kernels::Context context_;
 };
 
 struct Contexts {
     std::mutex mutex;
+    bool autotune = true;
     std::map<int, std::unique_ptr<DeviceContext>> all;
 };
 
@@ -93,25 +69,42 @@ DeviceContext& device_context(int index) {
     auto found = known.all.find(index);
     if (found == known.all.end()) require_device(index);
     use_device(index);
-    if (found == known.all.end())
+    if (found == known.all.end()) {
         found = known.all.emplace(index, std::make_unique<DeviceContext>(index)).first;
+        found->second->choices().set_autotune(known.autotune);
+    }
     return *found->second;
 }
 
 }  // namespace
 
-const kernels::Context& context(int index, std::size_t workspace_bytes) {
-    return device_context(index).reserve(workspace_bytes);
+const kernels::Context& context(int index) {
+    return device_context(index).context();
 }
 
-const kernels::Context& vendor_context(int index, std::size_t workspace_bytes) {
-    device_context(index).make_vendor_handles();
-    return device_context(index).reserve(workspace_bytes);
+void set_math_mode(int index, kernels::MathMode mode) {
+    device_context(index).set_math_mode(mode);
 }
 
-const kernels::Context& product_context(int index, std::size_t workspace_bytes) {
-    device_context(index).try_cublaslt();
-    return device_context(index).reserve(workspace_bytes);
+void set_autotune(bool on) {
+    Contexts& known = contexts();
+    const std::lock_guard lock(known.mutex);
+    known.autotune = on;
+    for (const auto& [index, context] : known.all) context->choices().set_autotune(on);
+}
+
+kernels::VariantChoices& choices(int index) {
+    return device_context(index).choices();
+}
+
+std::string why_no_cudnn(int index) {
+    const kernels::Context& here = context(index);
+    if (here.cudnn() != nullptr) return "";
+    return "cuDNN is not used, convolutions run by hand-written kernels: " + here.vendor->why_not_cudnn();
+}
+
+std::size_t scratch_peak(int index) {
+    return device_context(index).scratch().peak();
 }
 
 void copy_to_device(int index, void* to, const void* from, std::size_t bytes) {
@@ -153,7 +146,6 @@ void release_all() {
     while (!all.empty()) {
         const int index = all.begin()->first;
         synchronize(index);
-        device_context(index).release_workspace();
         all.erase(index);
     }
     for (int index = 0; index < device_count(); ++index) Allocator::forget(Device::cuda(index));

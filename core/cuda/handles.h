@@ -36,6 +36,8 @@ class Owner {
     }
 
     Handle get() const { return handle_; }
+    /// Whoever calls it owns the handle.
+    Handle release() { return std::exchange(handle_, nullptr); }
     explicit operator bool() const { return handle_ != nullptr; }
     void reset() noexcept {
         if (handle_ != nullptr) destroy(handle_);

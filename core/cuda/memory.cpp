@@ -84,7 +84,7 @@ class CudaMemorySource final : public MemorySource {
     }
 
   private:
-    cudaStream_t stream() const { return static_cast<cudaStream_t>(context(index_, 0).stream.handle); }
+    cudaStream_t stream() const { return static_cast<cudaStream_t>(context(index_).stream.handle); }
     /// Null where no tool listens.
     nvtxMemHeapHandle_t heap_of(std::byte* data) const { return std::prev(slabs_.upper_bound(data))->second; }
 

@@ -3,6 +3,7 @@
 #include "core/error.h"
 
 namespace ito::cuda {
+namespace {
 
 CublasLt make_cublaslt() {
     cublasLtHandle_t handle = nullptr;
@@ -19,6 +20,31 @@ Cudnn make_cudnn(cudaStream_t stream) {
     status = cudnnSetStream(handle, stream);
     require(status == CUDNN_STATUS_SUCCESS, "cuDNN refuses the stream: status {}", static_cast<int>(status));
     return owner;
+}
+
+/// `make()` the first time; where that fails, why.
+template <class Handle, class Make>
+void* try_once(Handle& handle, bool& tried, std::string& why_not, Make make) {
+    if (!tried) {
+        tried = true;
+        try {
+            handle = make();
+        } catch (const Error& error) {  // the hand-written kernels run instead
+            why_not = error.what();
+            cudaGetLastError();  // or the next launch, whose check reads it, would be blamed
+        }
+    }
+    return handle.get();
+}
+
+}  // namespace
+
+void* LibraryHandles::cublaslt() {
+    return try_once(cublaslt_, tried_cublaslt_, why_not_cublaslt_, make_cublaslt);
+}
+
+void* LibraryHandles::cudnn() {
+    return try_once(cudnn_, tried_cudnn_, why_not_cudnn_, [this] { return make_cudnn(stream_); });
 }
 
 }  // namespace ito::cuda

@@ -1,6 +1,6 @@
 // cuBLASLt and cuDNN, loaded when the first of their functions is called: they are hundreds of megabytes, which a command
 // that computes on the CPU should neither wait for nor need. The functions below have the libraries' names and pass their
-// arguments on. Programs on the virtual GPU are linked with its stand-ins instead (tools/vgpu/runtime/vendor.cpp).
+// arguments on. Programs on the virtual GPU are linked with its stand-ins instead (tools/vgpu/runtime).
 
 #include <cublasLt.h>
 #include <cudnn.h>
@@ -49,6 +49,9 @@ Function* function(void* library, const char* name) {
 
 extern "C" {
 
+size_t cublasLtGetVersion(void) {
+    ITO_FORWARD(cublaslt, cublasLtGetVersion);
+}
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
     ITO_FORWARD(cublaslt, cublasLtCreate, handle);
 }
@@ -93,6 +96,13 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     ITO_FORWARD(cublaslt, cublasLtMatmulAlgoGetHeuristic, handle, operation, a, b, c, d, preference,
                 requested, results, returned);
 }
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation,
+                                       cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                       cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                       const cublasLtMatmulAlgo_t* algorithm,
+                                       cublasLtMatmulHeuristicResult_t* result) {
+    ITO_FORWARD(cublaslt, cublasLtMatmulAlgoCheck, handle, operation, a, b, c, d, algorithm, result);
+}
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation, const void* alpha,
                               const void* a_data, cublasLtMatrixLayout_t a, const void* b_data,
                               cublasLtMatrixLayout_t b, const void* beta, const void* c_data,
@@ -102,6 +112,15 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
     ITO_FORWARD(cublaslt, cublasLtMatmul, handle, operation, alpha, a_data, a, b_data, b, beta, c_data, c,
                 d_data, d, algorithm, workspace, workspace_bytes, stream);
 }
+size_t cudnnGetVersion(void) {
+    ITO_FORWARD(cudnn, cudnnGetVersion);
+}
+const char* cudnnGetErrorString(cudnnStatus_t status) {
+    ITO_FORWARD(cudnn, cudnnGetErrorString, status);
+}
+void cudnnGetLastErrorString(char* message, size_t bytes) {
+    ITO_FORWARD(cudnn, cudnnGetLastErrorString, message, bytes);
+}
 cudnnStatus_t cudnnCreate(cudnnHandle_t* handle) {
     ITO_FORWARD(cudnn, cudnnCreate, handle);
 }
@@ -110,6 +129,29 @@ cudnnStatus_t cudnnDestroy(cudnnHandle_t handle) {
 }
 cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, cudaStream_t stream) {
     ITO_FORWARD(cudnn, cudnnSetStream, handle, stream);
+}
+cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type,
+                                           cudnnBackendDescriptor_t* descriptor) {
+    ITO_FORWARD(cudnn, cudnnBackendCreateDescriptor, type, descriptor);
+}
+cudnnStatus_t cudnnBackendDestroyDescriptor(cudnnBackendDescriptor_t descriptor) {
+    ITO_FORWARD(cudnn, cudnnBackendDestroyDescriptor, descriptor);
+}
+cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t descriptor) {
+    ITO_FORWARD(cudnn, cudnnBackendFinalize, descriptor);
+}
+cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t descriptor, cudnnBackendAttributeName_t name,
+                                       cudnnBackendAttributeType_t type, int64_t count, const void* values) {
+    ITO_FORWARD(cudnn, cudnnBackendSetAttribute, descriptor, name, type, count, values);
+}
+cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t descriptor, cudnnBackendAttributeName_t name,
+                                       cudnnBackendAttributeType_t type, int64_t requested, int64_t* count,
+                                       void* values) {
+    ITO_FORWARD(cudnn, cudnnBackendGetAttribute, descriptor, name, type, requested, count, values);
+}
+cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan,
+                                  cudnnBackendDescriptor_t pack) {
+    ITO_FORWARD(cudnn, cudnnBackendExecute, handle, plan, pack);
 }
 
 }  // extern "C"

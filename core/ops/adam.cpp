@@ -5,7 +5,7 @@
 
 namespace ito::ops {
 
-void adam(AdamState& state, const AdamOptions& options, const DeviceValue<kernels::AdamStep>& step) {
+void adam(AdamState& state, const AdamOptions& options, kernels::ValuePointer<const kernels::AdamStep> step) {
     const Tensor& p = state.param;
     require_same_device("adam", {p, state.grad, state.m, state.v, state.ema, state.copy});
     const auto check = [&](const char* what, const Tensor& tensor, DType type) {
@@ -28,7 +28,7 @@ void adam(AdamState& state, const AdamOptions& options, const DeviceValue<kernel
                                     .eps = options.eps,
                                     .weight_decay = options.weight_decay,
                                     .decoupled = options.decoupled,
-                                    .step = step.pointer(),
+                                    .step = step,
                                     .param = p.data<T>(),
                                     .grad = state.grad.data<T>(),
                                     .m = state.m.data<T>(),
@@ -40,7 +40,8 @@ void adam(AdamState& state, const AdamOptions& options, const DeviceValue<kernel
         if (*changed) changed->bump_version();
 }
 
-Tensor clip_by_norm(const Tensor& sum_squares, double max_norm, DeviceValue<kernels::AdamStep>& step) {
+Tensor clip_by_norm(const Tensor& sum_squares, double max_norm,
+                    kernels::ValuePointer<kernels::AdamStep> step) {
     require(sum_squares.dtype() == DType::float64 && sum_squares.numel() == 1,
             "clip_by_norm: the sum of squares must be one float64, it is {} {}", name_of(sum_squares.dtype()),
             sum_squares.shape());
@@ -50,7 +51,7 @@ Tensor clip_by_norm(const Tensor& sum_squares, double max_norm, DeviceValue<kern
     ITO_LAUNCH(norm.device(), clip_by_norm, context_of(norm.device()),
                kernels::ClipByNorm{.sum_squares = sum_squares.data<double>(),
                                    .max_norm = max_norm,
-                                   .step = step.pointer(),
+                                   .step = step,
                                    .norm = norm.data<double>()});
     return norm;
 }

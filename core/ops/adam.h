@@ -1,7 +1,6 @@
 #pragma once
 // One Adam or AdamW step over flat buffers; the kernel's contract is kernels/adam/adam.h.
 
-#include "core/device_value.h"
 #include "core/tensor.h"
 #include "kernels/adam/adam.h"
 
@@ -21,11 +20,13 @@ struct AdamOptions {
     bool decoupled = false;  ///< AdamW: decay the weights themselves instead of adding to the gradient
 };
 
-/// Updates param, m, v, ema and copy in place. `step` is on their device.
-void adam(AdamState& state, const AdamOptions& options, const DeviceValue<kernels::AdamStep>& step);
+/// Updates param, m, v, ema and copy in place, or nothing if step's grad_scale is NaN. `step` is on their device.
+void adam(AdamState& state, const AdamOptions& options, kernels::ValuePointer<const kernels::AdamStep> step);
 
-/// Sets step's grad_scale so that a gradient of this norm comes down to `max_norm` (0: not clipped). Where the norm lives
-/// is where it is read: on CUDA the host does not wait. Returns the norm, float64 [] on the device.
-Tensor clip_by_norm(const Tensor& sum_squares, double max_norm, DeviceValue<kernels::AdamStep>& step);
+/// Sets step's grad_scale so that a gradient of this norm comes down to `max_norm` (0: not clipped), NaN for a norm that is
+/// not finite. Where the norm lives is where it is read: on CUDA the host does not wait. Returns the norm, float64 [] on the
+/// device.
+Tensor clip_by_norm(const Tensor& sum_squares, double max_norm,
+                    kernels::ValuePointer<kernels::AdamStep> step);
 
 }  // namespace ito::ops

@@ -33,10 +33,8 @@ struct AttentionNode final : autograd::Node {
             const std::int64_t channels = geometry.heads * geometry.head_dim;
             const bool accumulate = inputs[0].accumulates();
             const Tensor d = inputs[0].buffer();
-            const auto bytes =
-                ITO_LAUNCH(dy.device(), attention_backward_workspace, geometry, dtype_of<T>, threads());
             ITO_LAUNCH(
-                dy.device(), attention_backward, context_of(dy.device(), bytes),
+                dy.device(), attention_backward, context_of(dy.device()),
                 kernels::AttentionBackward<T>{.shape = geometry,
                                               .scale = scale_of(geometry),
                                               .q = in.data<T>(),
@@ -74,8 +72,7 @@ Tensor attention(const Tensor& qkv, std::int64_t heads) {
     Tensor y = Tensor::empty({shape.batch, shape.tokens, channels}, qkv.dtype(), qkv.device()), lse;
     dispatch_float("attention", qkv.device(), qkv.dtype(), [&]<class T>() {
         lse = Tensor::empty({shape.batch, heads, shape.tokens}, dtype_of<kernels::master_t<T>>, qkv.device());
-        const auto bytes = ITO_LAUNCH(y.device(), attention_forward_workspace, shape, y.dtype(), threads());
-        ITO_LAUNCH(y.device(), attention_forward, context_of(y.device(), bytes),
+        ITO_LAUNCH(y.device(), attention_forward, context_of(y.device()),
                    kernels::AttentionForward<T>{.shape = shape,
                                                 .scale = scale_of(shape),
                                                 .q = input.data<T>(),

@@ -67,16 +67,12 @@ struct Conv2dNode final : autograd::Node {
                 args.accumulate_bias = inputs[2].accumulates();
                 args.grad_bias = inputs[2].buffer().template data<kernels::master_t<T>>();
             }
-            const auto bytes = ITO_LAUNCH(device, conv2d_backward_weights_workspace, context_of(device),
-                                          geometry, dtype_of<T>);
-            ITO_LAUNCH(device, conv2d_backward_weights, context_of(device, bytes), args);
+            ITO_LAUNCH(device, conv2d_backward_weights, context_of(device), args);
         }
         if (inputs[0].wanted()) {
             const bool accumulate = inputs[0].accumulates();
             const Tensor dx = inputs[0].buffer();
-            const auto bytes =
-                ITO_LAUNCH(device, conv2d_backward_data_workspace, context_of(device), geometry, dtype_of<T>);
-            ITO_LAUNCH(device, conv2d_backward_data, context_of(device, bytes),
+            ITO_LAUNCH(device, conv2d_backward_data, context_of(device),
                        kernels::Conv2dBackwardData<T>{.shape = geometry,
                                                       .grad_y = dy.data<T>(),
                                                       .grad_y_pitch = dy.rows().pitch,
@@ -101,7 +97,8 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
     require(weight.dim(3) == x.dim(3), "conv2d: weight expects {} input channels, input has {} (shape {})",
             weight.dim(3), x.dim(3), x.shape());
     require(weight.is_contiguous(), "conv2d: weight must be contiguous");
-    require(x.dtype() == weight.dtype(), "conv2d: input is {}, weight is {}", name_of(x.dtype()),
+    const bool mixed = x.dtype() == DType::bfloat16 && weight.dtype() == DType::float32;
+    require(x.dtype() == weight.dtype() || mixed, "conv2d: input is {}, weight is {}", name_of(x.dtype()),
             name_of(weight.dtype()));
     require(!bias || bias.shape() == Shape{weight.dim(0)}, "conv2d: bias must have shape [{}], it has {}",
             weight.dim(0), shape_of(bias));
@@ -133,13 +130,14 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
     require_same_device("conv2d", {x, weight, bias, residual});
 
     const Tensor input = x.has_rows() ? x : x.contiguous(), dense_bias = bias ? bias.contiguous() : bias;
+    const Tensor compute_weight = weight.as(x.dtype());
     Tensor y = Tensor::empty(out, x.dtype(), x.device());
     dispatch_float("conv2d", x.device(), x.dtype(), [&]<class T>() {
         const Tensor packed = packed_weight(weight, shape, Conv2dPass::forward);
         kernels::Conv2dForward<T> args{.shape = shape,
                                        .x = input.data<T>(),
                                        .x_pitch = input.rows().pitch,
-                                       .weight = weight.data<T>(),
+                                       .weight = compute_weight.data<T>(),
                                        .packed = packed ? packed.raw() : nullptr,
                                        .y = y.data<T>(),
                                        .y_pitch = y.rows().pitch};
@@ -149,15 +147,13 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
             args.residual = add.data<T>();
             args.residual_pitch = add.rows().pitch;
         }
-        const auto bytes =
-            ITO_LAUNCH(x.device(), conv2d_forward_workspace, context_of(x.device()), shape, x.dtype());
-        ITO_LAUNCH(x.device(), conv2d_forward, context_of(x.device(), bytes), args);
+        ITO_LAUNCH(x.device(), conv2d_forward, context_of(x.device()), args);
     });
     return autograd::record("conv2d", y, {x, weight, bias, residual}, [&] {
         auto node = std::make_shared<Conv2dNode>();
         node->geometry = shape;
         node->x = Saved(input);
-        node->weight = Saved(weight);
+        node->weight = Saved(compute_weight);
         return node;
     });
 }

@@ -17,7 +17,8 @@ struct Conv2dOptions {
 };
 
 /// x [N, H, W, Cin], weight [Cout, kh, kw, Cin], bias [Cout] or undefined, residual (added to the result)
-/// [N, H', W', Cout] or undefined -> [N, H', W', Cout].
+/// [N, H', W', Cout] or undefined -> [N, H', W', Cout]. Beside a bfloat16 x the weight may be float32: kernels read
+/// weight.as(bfloat16), and its gradient is float32.
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options,
               const Tensor& residual = {});
 

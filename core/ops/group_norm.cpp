@@ -77,9 +77,7 @@ struct GroupNormNode final : autograd::Node {
             args.grad_scale_shift = dscale_shift.data<T>();
             args.grad_scale_shift_pitch = dscale_shift.rows().pitch;
         }
-        const auto bytes =
-            ITO_LAUNCH(dy.device(), group_norm_backward_workspace, geometry, dtype_of<T>, threads());
-        ITO_LAUNCH(dy.device(), group_norm_backward, context_of(dy.device(), bytes), args);
+        ITO_LAUNCH(dy.device(), group_norm_backward, context_of(dy.device()), args);
     }
 
     void release() override {
@@ -145,8 +143,7 @@ Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, cons
             args.scale_shift = scale_shift.data<T>();
             args.scale_shift_pitch = scale_shift.rows().pitch;
         }
-        const auto bytes = ITO_LAUNCH(x.device(), group_norm_forward_workspace, shape, x.dtype(), threads());
-        ITO_LAUNCH(x.device(), group_norm_forward, context_of(x.device(), bytes), args);
+        ITO_LAUNCH(x.device(), group_norm_forward, context_of(x.device()), args);
     });
     return autograd::record("group_norm", y, {x, gamma, beta, shift, scale_shift}, [&] {
         auto node = std::make_shared<GroupNormNode>();

@@ -45,16 +45,12 @@ struct LinearNode final : autograd::Node {
                 args.accumulate_bias = inputs[2].accumulates();
                 args.grad_bias = inputs[2].buffer().template data<Master>();
             }
-            const auto bytes = ITO_LAUNCH(device, linear_backward_weights_workspace,
-                                          product_context_of(device), geometry, dtype_of<T>);
-            ITO_LAUNCH(device, linear_backward_weights, product_context_of(device, bytes), args);
+            ITO_LAUNCH(device, linear_backward_weights, context_of(device), args);
         }
         if (inputs[0].wanted()) {
             const bool accumulate = inputs[0].accumulates();
             const Tensor dx = inputs[0].buffer();
-            const auto bytes = ITO_LAUNCH(device, linear_backward_data_workspace, product_context_of(device),
-                                          geometry, dtype_of<T>);
-            ITO_LAUNCH(device, linear_backward_data, product_context_of(device, bytes),
+            ITO_LAUNCH(device, linear_backward_data, context_of(device),
                        kernels::LinearBackwardData<T>{.shape = geometry,
                                                       .grad_y = dy.data<T>(),
                                                       .grad_y_pitch = dy.rows().pitch,
@@ -76,7 +72,8 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
     require(x.rank() >= 1 && x.dim(-1) == weight.dim(1),
             "linear: weight expects {} input features, input has shape {}", weight.dim(1), x.shape());
     require(weight.is_contiguous(), "linear: weight must be contiguous");
-    require(x.dtype() == weight.dtype(), "linear: input is {}, weight is {}", name_of(x.dtype()),
+    const bool mixed = x.dtype() == DType::bfloat16 && weight.dtype() == DType::float32;
+    require(x.dtype() == weight.dtype() || mixed, "linear: input is {}, weight is {}", name_of(x.dtype()),
             name_of(weight.dtype()));
     require(!bias || bias.shape() == Shape{weight.dim(0)}, "linear: bias must have shape [{}], it has {}",
             weight.dim(0), shape_of(bias));
@@ -92,12 +89,13 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
     const LinearShape shape{.rows = numel(Shape(x.shape().begin(), x.shape().end() - 1)),
                             .in_features = weight.dim(1),
                             .out_features = weight.dim(0)};
+    const Tensor compute_weight = weight.as(x.dtype());
     Tensor y = Tensor::empty(out, x.dtype(), x.device());
     dispatch_float("linear", x.device(), x.dtype(), [&]<class T>() {
         kernels::LinearForward<T> args{.shape = shape,
                                        .x = input.data<T>(),
                                        .x_pitch = input.rows().pitch,
-                                       .weight = weight.data<T>(),
+                                       .weight = compute_weight.data<T>(),
                                        .y = y.data<T>(),
                                        .y_pitch = y.rows().pitch};
         if (bias) args.bias = dense_bias.data<kernels::master_t<T>>();
@@ -106,15 +104,13 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
             args.residual = add.data<T>();
             args.residual_pitch = add.rows().pitch;
         }
-        const auto bytes = ITO_LAUNCH(x.device(), linear_forward_workspace, product_context_of(x.device()),
-                                      shape, x.dtype());
-        ITO_LAUNCH(x.device(), linear_forward, product_context_of(x.device(), bytes), args);
+        ITO_LAUNCH(x.device(), linear_forward, context_of(x.device()), args);
     });
     return autograd::record("linear", y, {x, weight, bias, residual}, [&] {
         auto node = std::make_shared<LinearNode>();
         node->geometry = shape;
         node->x = Saved(input);
-        node->weight = Saved(weight);
+        node->weight = Saved(compute_weight);
         return node;
     });
 }

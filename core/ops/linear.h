@@ -6,7 +6,7 @@
 namespace ito::ops {
 
 /// x [..., K], weight [N, K], bias [N] or undefined, residual (added to the result) [..., N] or undefined
-/// -> [..., N].
+/// -> [..., N]. Beside a bfloat16 x the weight may be float32: kernels read weight.as(bfloat16), and its gradient is float32.
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, const Tensor& residual = {});
 
 }  // namespace ito::ops

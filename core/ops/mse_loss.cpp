@@ -72,8 +72,7 @@ MseLoss launch(const Tensor& prediction, const Tensor& target, const kernels::Ph
             args.grad = grad.data<T>();
             args.grad_pitch = grad.rows().pitch;
         }
-        const auto bytes = ITO_LAUNCH(device, mse_loss_workspace, batch, args.pixels * channels);
-        ITO_LAUNCH(device, mse_loss, context_of(device, bytes), args);
+        ITO_LAUNCH(device, mse_loss, context_of(device), args);
     });
     result.loss = autograd::record("mse_loss", result.loss, {prediction}, [&] {
         auto node = std::make_shared<MseLossNode>();

@@ -41,7 +41,7 @@ Tensor reduce(const Tensor& x, Kind kind, double factor) {
     const Tensor input = x.has_rows() ? x : x.contiguous();
     const Device device = x.device();
     const Tensor out = Tensor::empty({}, DType::float64, device);
-    const auto& context = context_of(device, ITO_LAUNCH(device, reduce_workspace, input.numel()));
+    const auto& context = context_of(device);
     dispatch_float("reduce", device, x.dtype(), [&]<class T>() {
         const kernels::Reduce<T> args{.rows = input.rows().rows,
                                       .columns = input.rows().columns,

@@ -1,12 +1,12 @@
 #include "core/ops/reverse_step.h"
 
 #include "core/context.h"
-#include "core/device_value.h"
 #include "core/dispatch.h"
 
 namespace ito::ops {
 
-void reverse_step(Tensor& x, const Tensor& eps, const kernels::ReverseStepCoefficients& coefficients,
+void reverse_step(Tensor& x, const Tensor& eps,
+                  kernels::ValuePointer<const kernels::ReverseStepCoefficients> coefficients,
                   const kernels::PhiloxAddress& noise, const Tensor& x0) {
     require(x.shape() == eps.shape() && x.rank() >= 2 && x.is_contiguous(),
             "reverse_step: x must be dense [N, ..., C] like eps; their shapes are {} and {}", x.shape(),
@@ -17,14 +17,13 @@ void reverse_step(Tensor& x, const Tensor& eps, const kernels::ReverseStepCoeffi
     require_outside_graph("reverse_step", x);
     const Tensor input = eps.has_rows() ? eps : eps.contiguous();
     const std::int64_t batch = x.dim(0), channels = x.dim(-1);
-    const DeviceValue<kernels::ReverseStepCoefficients> on_device(x.device(), coefficients);
     dispatch_float("reverse_step", x.device(), eps.dtype(), [&]<class T>() {
         using Master = kernels::master_t<T>;
         ITO_LAUNCH(x.device(), reverse_step, context_of(x.device()),
                    kernels::ReverseStep<T>{.batch = batch,
                                            .pixels = x.numel() ? x.numel() / (batch * channels) : 0,
                                            .channels = channels,
-                                           .coefficients = on_device.pointer(),
+                                           .coefficients = coefficients,
                                            .noise = noise,
                                            .eps = input.data<T>(),
                                            .eps_pitch = input.rows().pitch,

@@ -2,10 +2,10 @@
 // 64 times as slow as its float32's) and folded as in adam_cpu.cpp, which leaves one root and one division for each
 // parameter. Roundings are spelled out, so that the versions agree bit for bit.
 
-#include <stdexcept>
 #include <string>
 
 #include "kernels/adam/adam.h"
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/launch.cuh"
 #include "kernels/runtime/vector.cuh"
 
@@ -18,6 +18,9 @@ constexpr int adam_threads = 256;
 struct Factors {
     float scale, decay, keep, beta1, rest1, beta2, rest2, step_size, root, eps, ema_rest;
     bool ema_copies;
+
+    /// The gradient is not finite: the step changes nothing.
+    __device__ bool skipped() const { return isnan(scale); }
 };
 
 __device__ Factors factors_of(const Adam<float>& a) {
@@ -87,7 +90,9 @@ struct Rounded {
 template <class Line>
 __global__ void __launch_bounds__(adam_threads) adam_line(Adam<float> a) {
     const std::int64_t i = blockIdx.x * static_cast<std::int64_t>(adam_threads) + threadIdx.x;
-    if (i < a.count) Line::update(a, factors_of(a), i);
+    if (i >= a.count) return;
+    const Factors f = factors_of(a);
+    if (!f.skipped()) Line::update(a, f, i);
 }
 
 __device__ void store_copy(bfloat16* to, const Vector<float>& x) {
@@ -117,6 +122,7 @@ __global__ void __launch_bounds__(adam_threads) adam_fused(Adam<float> a) {
     if (threadIdx.x == 0) shared = factors_of(a);
     __syncthreads();
     const Factors f = shared;
+    if (f.skipped()) return;
     if (whole) {
         Vector<float> old{};
         if (ema && !f.ema_copies) old = load_vector(a.ema + begin);
@@ -166,6 +172,7 @@ void launch_line(const Context& context, const Adam<float>& a) {
 namespace cuda {
 
 void adam(const Context& context, const Adam<float>& a, Version version) {
+    require_memory("adam", a.step, Memory::device);
     const bool aligned = rows_aligned(a.param, 0) && rows_aligned(a.grad, 0) && rows_aligned(a.m, 0) &&
                          rows_aligned(a.v, 0) && rows_aligned(a.ema, 0) &&
                          reinterpret_cast<std::uintptr_t>(a.copy) % 8 == 0;
@@ -179,10 +186,8 @@ void adam(const Context& context, const Adam<float>& a, Version version) {
         return;
     }
     if (version != Version::fused)
-        throw std::invalid_argument(std::string("adam: no version '") + name_of(version) +
-                                    "'; expected naive or fused");
-    if (!aligned)
-        throw std::invalid_argument("adam: the fused version needs every array on 16 bytes, the copy on 8");
+        throw Error(std::string("adam: no version '") + name_of(version) + "'; expected naive or fused");
+    if (!aligned) throw Error("adam: the fused version needs every array on 16 bytes, the copy on 8");
     const auto kernel = a.ema != nullptr
                             ? (a.copy != nullptr ? adam_fused<true, true> : adam_fused<true, false>)
                             : (a.copy != nullptr ? adam_fused<false, true> : adam_fused<false, false>);
@@ -192,6 +197,7 @@ void adam(const Context& context, const Adam<float>& a, Version version) {
 }
 
 void clip_by_norm(const Context& context, const ClipByNorm& a) {
+    require_memory("clip_by_norm", a.step, Memory::device);
     launch(context, "clip_by_norm", clip, 1, 1, 0, a);
 }
 

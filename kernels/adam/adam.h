@@ -19,13 +19,15 @@
 //   norm             = sqrt(sum_squares)
 //   step->grad_scale = max_norm / norm if max_norm > 0 and norm > max_norm, else 1
 //
-// A norm that is no number makes a factor that is none, and with it parameters that are none: the loss shows it, where
-// a factor of 1 would hide that clipping had ended. An infinite norm makes the factor 0.
+// A norm that is not finite makes the factor NaN, and a step whose grad_scale is NaN changes nothing: parameters,
+// moments and average keep their values, on the device and without asking the host.
 
 #include <cstdint>
+#include <limits>
 
 #include "kernels/runtime/context.h"
 #include "kernels/runtime/dtype.h"
+#include "kernels/runtime/value_pointer.h"
 #include "kernels/runtime/version.h"
 
 namespace ito::kernels {
@@ -34,7 +36,7 @@ namespace ito::kernels {
 struct AdamStep {
     double lr = 1e-3;
     double correction1 = 1, correction2 = 1;  ///< 1 - beta^step, step counted from 1
-    double grad_scale = 1;                    ///< clip factor
+    double grad_scale = 1;                    ///< clip factor; NaN: the step changes nothing
     double ema_decay = 0;                     ///< 0: the average is a copy
 };
 
@@ -43,7 +45,7 @@ struct Adam {
     std::int64_t count = 0;
     double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
     bool decoupled = false;
-    const AdamStep* step = nullptr;
+    ValuePointer<const AdamStep> step{};
     T* param = nullptr;
     const T* grad = nullptr;
     T* m = nullptr;
@@ -53,16 +55,17 @@ struct Adam {
 };
 
 /// The factor that brings a gradient of norm `norm` down to `max_norm`; 1 if it is within, or if max_norm is 0 (no
-/// clipping).
+/// clipping); NaN, which skips the step, for a norm that is not finite.
 constexpr double clip_factor(double norm, double max_norm) {
-    return max_norm > 0 && !(norm <= max_norm) ? max_norm / norm : 1;
+    if (!(norm <= std::numeric_limits<double>::max())) return std::numeric_limits<double>::quiet_NaN();
+    return max_norm > 0 && norm > max_norm ? max_norm / norm : 1;
 }
 
 /// step->grad_scale = clip_factor(sqrt(*sum_squares), max_norm), whatever it was.
 struct ClipByNorm {
     const double* sum_squares = nullptr;
     double max_norm = 0;
-    AdamStep* step = nullptr;
+    ValuePointer<AdamStep> step{};
     double* norm = nullptr;  ///< may be null
 };
 

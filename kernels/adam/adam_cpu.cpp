@@ -150,6 +150,8 @@ HWY_EXPORT(adam_range);
 namespace cpu {
 
 void adam(const Context& context, const Adam<float>& args) {
+    require_memory("adam", args.step, Memory::host);
+    if (std::isnan(args.step->grad_scale)) return;  // the gradient is not finite
     const auto range = HWY_DYNAMIC_DISPATCH(adam_range);
     parallel_for(context, ceil_div(args.count, elementwise_piece), [&](std::int64_t piece, int) {
         range(args, piece_range(args.count, elementwise_piece, piece));
@@ -160,6 +162,7 @@ void adam(const Context& context, const Adam<double>& args) {
 }
 
 void clip_by_norm(const Context&, const ClipByNorm& args) {
+    require_memory("clip_by_norm", args.step, Memory::host);
     const double norm = std::sqrt(*args.sum_squares);
     args.step->grad_scale = clip_factor(norm, args.max_norm);
     if (args.norm) *args.norm = norm;

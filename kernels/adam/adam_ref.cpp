@@ -7,6 +7,7 @@ namespace ito::kernels::ref {
 template <class T>
 void adam(const Context&, const Adam<T>& args) {
     const AdamStep& step = *args.step;
+    if (std::isnan(step.grad_scale)) return;  // the gradient is not finite
     const T beta1 = static_cast<T>(args.beta1), beta2 = static_cast<T>(args.beta2);
     const T rest1 = static_cast<T>(1 - args.beta1), rest2 = static_cast<T>(1 - args.beta2);
     const T lr = static_cast<T>(step.lr), eps = static_cast<T>(args.eps);

@@ -72,9 +72,6 @@ void attention_forward(const Context&, const AttentionForward<float>&);
 void attention_forward(const Context&, const AttentionForward<double>&);
 void attention_backward(const Context&, const AttentionBackward<float>&);
 void attention_backward(const Context&, const AttentionBackward<double>&);
-
-std::size_t attention_forward_workspace(const AttentionShape& shape, DType type, int threads);
-std::size_t attention_backward_workspace(const AttentionShape& shape, DType type, int threads);
 }  // namespace cpu
 
 /// float32 and bfloat16; softmax and sums in float32. What kernels read and write, in u, for `tiles` = tokens / 64 rounded
@@ -104,10 +101,6 @@ void attention_forward(const Context&, const AttentionForward<float>&, Version =
 void attention_forward(const Context&, const AttentionForward<bfloat16>&, Version = Version::best);
 void attention_backward(const Context&, const AttentionBackward<float>&, Version = Version::best);
 void attention_backward(const Context&, const AttentionBackward<bfloat16>&, Version = Version::best);
-
-/// Enough for every version.
-std::size_t attention_forward_workspace(const AttentionShape& shape, DType type, int threads);
-std::size_t attention_backward_workspace(const AttentionShape& shape, DType type, int threads);
 }  // namespace cuda
 
 }  // namespace ito::kernels

@@ -4,7 +4,7 @@
 #include "kernels/attention/attention_gradient.cuh"
 #include "kernels/attention/attention_tile.cuh"
 #include "kernels/runtime/block_reduce.cuh"
-#include "kernels/runtime/workspace.h"
+#include "kernels/runtime/scratch.h"
 
 namespace ito::kernels {
 namespace attention_detail {
@@ -142,17 +142,14 @@ void launch_tiled(const Context& context, const AttentionBackward<T>& a, const f
     });
 }
 
-std::size_t rows_in(const AttentionShape& s) {
-    return static_cast<std::size_t>(s.batch * s.heads * s.tokens);
-}
-
 template <class T>
 void backward(const Context& context, const AttentionBackward<T>& a, Version version) {
     const AttentionShape& s = a.shape;
     version = choose<T>("attention_backward", s, version);
     if (s.batch == 0 || s.tokens == 0 || s.heads == 0 || s.head_dim == 0) return;
-    auto* const row_sums = WorkspaceCarver(context, "attention_backward").take<float>(rows_in(s));
-    const std::int64_t blocks = blocks_for(s.batch * s.heads * s.tokens, row_sum_threads / warp_size);
+    const std::int64_t rows = s.batch * s.heads * s.tokens;
+    const Scratch<float> row_sums(context, rows);
+    const std::int64_t blocks = blocks_for(rows, row_sum_threads / warp_size);
     launch(context, "attention_row_sums", attention_row_sums<T>, dim3(static_cast<unsigned>(blocks)),
            dim3(row_sum_threads), 0, a, row_sums);
     if (version == Version::naive) return launch_naive(context, a, row_sums);
@@ -172,12 +169,6 @@ void attention_backward(const Context& context, const AttentionBackward<float>& 
 }
 void attention_backward(const Context& context, const AttentionBackward<bfloat16>& a, Version version) {
     attention_detail::backward(context, a, version);
-}
-
-std::size_t attention_backward_workspace(const AttentionShape& shape, DType, int) {
-    WorkspaceCarver carver;
-    carver.take<float>(attention_detail::rows_in(shape));
-    return carver.used();
 }
 
 }  // namespace cuda

@@ -10,14 +10,14 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <stdexcept>
 #include <string>
 
 #include "kernels/attention/attention_blocks.h"
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/parallel.h"
+#include "kernels/runtime/scratch.h"
 #include "kernels/runtime/simd_load-inl.h"
 #include "kernels/runtime/simd_math-inl.h"
-#include "kernels/runtime/workspace.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ito::kernels {
@@ -140,9 +140,9 @@ void multiply(std::int64_t m, std::int64_t n, std::int64_t k, float alpha, Matri
     const dnnl_status_t status = dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', m, n, k,
                                             alpha, a.data, a.pitch, b.data, b.pitch, beta, c, c_pitch);
     if (status != dnnl_success)
-        throw std::runtime_error("attention: oneDNN sgemm of [" + std::to_string(m) + ", " +
-                                 std::to_string(k) + "] x [" + std::to_string(k) + ", " + std::to_string(n) +
-                                 "] failed with status " + std::to_string(static_cast<int>(status)));
+        throw Error("attention: oneDNN sgemm of [" + std::to_string(m) + ", " + std::to_string(k) + "] x [" +
+                    std::to_string(k) + ", " + std::to_string(n) + "] failed with status " +
+                    std::to_string(static_cast<int>(status)));
 }
 
 /// First element of head h of image n.
@@ -221,9 +221,7 @@ void attention_forward(const Context& context, const AttentionForward<float>& a)
     const AttentionShape& s = a.shape;
     if (empty(s)) return;
     const Blocks blocks(s);
-    WorkspaceCarver carver(context, "attention_forward");
-    const PerWorker<float> scratch(carver, static_cast<std::size_t>(forward_worker_floats(blocks)),
-                                   context.threads);
+    const PerWorker<float> scratch(context, forward_worker_floats(blocks));
     parallel_for(context, s.batch * s.heads * blocks.count, [&](std::int64_t piece, int worker) {
         const std::int64_t image_head = piece / blocks.count;
         forward_block(a, blocks, image_head / s.heads, image_head % s.heads,
@@ -235,9 +233,7 @@ void attention_backward(const Context& context, const AttentionBackward<float>& 
     const AttentionShape& s = a.shape;
     if (empty(s)) return;
     const Blocks blocks(s);
-    WorkspaceCarver carver(context, "attention_backward");
-    const PerWorker<float> scratch(carver, static_cast<std::size_t>(backward_worker_floats(blocks)),
-                                   context.threads);
+    const PerWorker<float> scratch(context, backward_worker_floats(blocks));
     parallel_for(context, s.batch * s.heads, [&](std::int64_t piece, int worker) {
         backward_head(a, blocks, piece / s.heads, piece % s.heads, scratch[worker]);
     });
@@ -248,15 +244,6 @@ void attention_forward(const Context& context, const AttentionForward<double>& a
 }
 void attention_backward(const Context& context, const AttentionBackward<double>& a) {
     ref::attention_backward(context, a);
-}
-
-std::size_t attention_forward_workspace(const AttentionShape& shape, DType type, int threads) {
-    if (type == DType::float64 || empty(shape)) return 0;
-    return static_cast<std::size_t>(threads * forward_worker_floats(Blocks(shape))) * sizeof(float);
-}
-std::size_t attention_backward_workspace(const AttentionShape& shape, DType type, int threads) {
-    if (type == DType::float64 || empty(shape)) return 0;
-    return static_cast<std::size_t>(threads * backward_worker_floats(Blocks(shape))) * sizeof(float);
 }
 
 }  // namespace cpu

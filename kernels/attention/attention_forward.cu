@@ -123,9 +123,5 @@ void attention_forward(const Context& context, const AttentionForward<bfloat16>&
     attention_detail::forward(context, a, version);
 }
 
-std::size_t attention_forward_workspace(const AttentionShape&, DType, int) {
-    return 0;
-}
-
 }  // namespace cuda
 }  // namespace ito::kernels

@@ -2,10 +2,10 @@
 // What the CUDA versions of attention share: where the rows of one head lie, and which launchers there are.
 
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 
 #include "kernels/attention/attention.h"
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/launch.cuh"
 #include "kernels/runtime/vector.cuh"
 
@@ -106,7 +106,7 @@ void with_head_width(std::int64_t head_dim, Body&& body) {
     body.template operator()<256>();
 }
 
-/// The version that runs, or std::invalid_argument.
+/// The version that runs, or Error.
 template <class T>
 Version choose(const char* name, const AttentionShape& s, Version version) {
     constexpr bool has_tensor = sizeof(T) == 2;
@@ -114,13 +114,13 @@ Version choose(const char* name, const AttentionShape& s, Version version) {
     if (version == Version::best)
         return wide ? Version::naive : has_tensor ? Version::tensor : Version::tiled;
     if (version != Version::naive && version != Version::tiled && !(version == Version::tensor && has_tensor))
-        throw std::invalid_argument(std::string(name) + ": no version '" + name_of(version) + "' for " +
-                                    name_of(dtype_of<T>) + "; expected naive" +
-                                    (has_tensor ? ", tiled or tensor" : " or tiled"));
+        throw Error(std::string(name) + ": no version '" + name_of(version) + "' for " +
+                    name_of(dtype_of<T>) + "; expected naive" +
+                    (has_tensor ? ", tiled or tensor" : " or tiled"));
     if (version != Version::naive && wide)
-        throw std::invalid_argument(std::string(name) + ": version '" + name_of(version) +
-                                    "' takes heads of up to 256 channels, these have " +
-                                    std::to_string(s.head_dim) + "; use naive");
+        throw Error(std::string(name) + ": version '" + name_of(version) +
+                    "' takes heads of up to 256 channels, these have " + std::to_string(s.head_dim) +
+                    "; use naive");
     return version;
 }
 

@@ -48,7 +48,7 @@ struct Conv2dForward {
     const T* x = nullptr;
     std::int64_t x_pitch = 0;
     const T* weight = nullptr;
-    const void* packed = nullptr;  ///< from conv2d_pack(forward); null: packed into the workspace on the fly
+    const void* packed = nullptr;  ///< from conv2d_pack(forward); null: packed into scratch memory on the fly
     const master_t<T>* bias = nullptr;  ///< may be null
     const T* residual = nullptr;        ///< may be null
     std::int64_t residual_pitch = 0;
@@ -103,12 +103,6 @@ void conv2d_backward_data(const Context&, const Conv2dBackwardData<double>&);
 void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<float>&);
 void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<double>&);
 
-/// Bytes of scratch that the launchers above need for `shape` with context.threads workers, whatever the
-/// pitches and optional pointers.
-std::size_t conv2d_forward_workspace(const Context&, const Conv2dShape& shape, DType type);
-std::size_t conv2d_backward_data_workspace(const Context&, const Conv2dShape& shape, DType type);
-std::size_t conv2d_backward_weights_workspace(const Context&, const Conv2dShape& shape, DType type);
-
 /// Bytes of the packed form of float32 weights for a pass; 0 where the plain form is used as it is.
 /// Depends on everything in `shape` but the batch.
 std::size_t conv2d_packed_bytes(const Context&, const Conv2dShape& shape, Conv2dPass pass);
@@ -126,24 +120,34 @@ void conv2d_pack(const Context&, const Conv2dShape& shape, Conv2dPass pass, cons
 ///           multiply-adds, bfloat16 on the tensor cores; residual, bias and adding to grad_x in its last step. Any number of
 ///           channels, alignment, pitch, stride and padding in the same launch: rows that start on 16 bytes are copied 16 bytes
 ///           at a time, others element by element
+///   mma     bfloat16 and 3x3 filters of stride 1, any padding: fragments by ldmatrix from a patch of the image for all taps,
+///           mma.sync. Forward and backward data (conv2d_product_mma.cu) for channels in multiples of 8 on 16 bytes; the weights'
+///           gradient (conv2d_backward_weights_mma.cu) for any channels, alignment and row stride: both images are read K/64
+///           and C/32 times, mostly from the caches, and grad_bias costs no reading
 ///
-/// Both add the terms of y and grad_x in the order of taps and channels, so that the bits of an image do not depend on its
+///   cudnn   NVIDIA's library, for a context that has its handle: deterministic engines that sum in float32; float32 factors as
+///           they are, or rounded to TF32 with MathMode::tf32. Residual and bias are fused where it can (a bias rounded to y's
+///           type), else added by a pass of ours. The gradient of bfloat16 weights is computed in bfloat16 and widened. It
+///           has no engine for some shapes, and none where y is the residual: then it throws
+///
+/// `best` is the fastest of cudnn's engines and the hand-written variants, found by timing at the first call of a size
+/// (runtime/choose.h); without choices in the context the first engine that cuDNN's heuristics name, else mma where it takes a
+/// shape with 32 channels or more (the weights' gradient: with any), else tiled. It rounds a gradient of weights to bfloat16 only
+/// if the context says so (bfloat16_weight_gradients). The weights' gradient of 1x1 filters of stride 1 and bfloat16 is the
+/// linear layer's `best`.
+///
+/// The hand-written ones add the terms of y and grad_x in an order of their own, by taps and channels, so that the bits of an image do not depend on its
 /// batch. The weights' gradient is added over fixed pieces of the batch's pixels, cut by shape alone. Tiled fetches x
-/// R*S * K/64 times and the weights N*P*Q/128 times, mostly from the caches; grad_bias takes another reading of grad_y. At
+/// R*S * K/64 times and the weights N*P*Q/128 times, mostly from the caches, and grad_y again for grad_bias. At
 /// most 2^30 pixels in a batch.
 namespace cuda {
-inline constexpr Version conv2d_versions[] = {Version::naive, Version::tiled};
+inline constexpr Version conv2d_versions[] = {Version::naive, Version::tiled, Version::mma, Version::cudnn};
 void conv2d_forward(const Context&, const Conv2dForward<float>&, Version = Version::best);
 void conv2d_forward(const Context&, const Conv2dForward<bfloat16>&, Version = Version::best);
 void conv2d_backward_data(const Context&, const Conv2dBackwardData<float>&, Version = Version::best);
 void conv2d_backward_data(const Context&, const Conv2dBackwardData<bfloat16>&, Version = Version::best);
 void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<float>&, Version = Version::best);
 void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<bfloat16>&, Version = Version::best);
-
-/// Enough for every version on every device.
-std::size_t conv2d_forward_workspace(const Context&, const Conv2dShape& shape, DType type);
-std::size_t conv2d_backward_data_workspace(const Context&, const Conv2dShape& shape, DType type);
-std::size_t conv2d_backward_weights_workspace(const Context&, const Conv2dShape& shape, DType type);
 }  // namespace cuda
 
 }  // namespace ito::kernels

@@ -11,9 +11,6 @@ namespace onednn {
 void conv2d_forward(const Context&, const Conv2dForward<float>&);
 void conv2d_backward_data(const Context&, const Conv2dBackwardData<float>&);
 void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<float>&);
-std::size_t conv2d_forward_workspace(const Context&, const Conv2dShape&);
-std::size_t conv2d_backward_data_workspace(const Context&, const Conv2dShape&);
-std::size_t conv2d_backward_weights_workspace(const Context&, const Conv2dShape&);
 std::size_t conv2d_packed_bytes(const Context&, const Conv2dShape&, Conv2dPass);
 void conv2d_pack(const Context&, const Conv2dShape&, Conv2dPass, const float* weight, void* packed);
 }  // namespace onednn
@@ -25,9 +22,6 @@ bool applies(const Conv2dShape&);
 void conv2d_forward(const Context&, const Conv2dForward<float>&);
 void conv2d_backward_data(const Context&, const Conv2dBackwardData<float>&);
 void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<float>&);
-std::size_t conv2d_forward_workspace(const Context&, const Conv2dShape&);
-std::size_t conv2d_backward_data_workspace(const Context&, const Conv2dShape&);
-std::size_t conv2d_backward_weights_workspace(const Context&, const Conv2dShape&);
 std::size_t conv2d_packed_bytes(const Context&, const Conv2dShape&, Conv2dPass);
 void conv2d_pack(const Context&, const Conv2dShape&, Conv2dPass, const float* weight, void* packed);
 }  // namespace winograd

@@ -5,7 +5,9 @@
 // grad_x fall into stride * stride phases, and each is a convolution of grad_y with stride 1 by every stride-th tap. With
 // stride 2 and 3x3 taps the four phases have 4, 2, 2 and 1 of them: no product is with a zero that the stride has put there.
 
+#include "kernels/conv2d/conv2d_product_mma.h"
 #include "kernels/conv2d/conv2d_sources.cuh"
+#include "kernels/conv2d/conv2d_variants.h"
 
 namespace ito::kernels {
 namespace {
@@ -155,16 +157,19 @@ void backward_data(const Context& context, const Conv2dBackwardData<T>& a, Versi
 
 }  // namespace
 
-namespace cuda {
-void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float>& a, Version version) {
+namespace conv2d_detail {
+template <class T>
+void backward_data_by_hand(const Context& context, const Conv2dBackwardData<T>& a, Version version) {
+    if constexpr (std::is_same_v<T, bfloat16>) {
+        if (chosen_mma("conv2d_backward_data", version, mma_takes(a), mma_pays(a.shape))) {
+            check_sizes("conv2d_backward_data", a.shape);
+            return backward_data_mma(context, a);
+        }
+    }
     backward_data(context, a, version);
 }
-void conv2d_backward_data(const Context& context, const Conv2dBackwardData<bfloat16>& a, Version version) {
-    backward_data(context, a, version);
-}
-std::size_t conv2d_backward_data_workspace(const Context&, const Conv2dShape&, DType) {
-    return 0;
-}
-}  // namespace cuda
+template void backward_data_by_hand(const Context&, const Conv2dBackwardData<float>&, Version);
+template void backward_data_by_hand(const Context&, const Conv2dBackwardData<bfloat16>&, Version);
+}  // namespace conv2d_detail
 
 }  // namespace ito::kernels

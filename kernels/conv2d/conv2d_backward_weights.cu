@@ -1,9 +1,12 @@
-// The gradients of a convolution's weights and bias in CUDA: as one writes them first, and as a matrix product in tiles.
+// The gradients of a convolution's weights and bias in CUDA: as one writes them first, and as a matrix product in tiles;
+// conv2d_backward_weights_mma.cu has the faster one for 3x3 filters of stride 1 and bfloat16, kernels/linear that for 1x1.
 //
 // The product is small (K by the weights of a filter) and its reduced index, the batch's pixels, long: blocks of their own sum
 // pieces of it, and another launch adds the pieces' results in order. The pieces are cut by shape alone.
 
+#include "kernels/conv2d/conv2d_backward_weights_mma.h"
 #include "kernels/conv2d/conv2d_sources.cuh"
+#include "kernels/conv2d/conv2d_variants.h"
 #include "kernels/runtime/column_sums.cuh"
 
 namespace ito::kernels {
@@ -123,16 +126,6 @@ struct Pieces {
     }
 };
 
-struct Workspace {
-    float* partial;
-    ColumnSumsCuda bias;
-
-    Workspace(WorkspaceCarver& carver, const Conv2dShape& s, const Pieces& pieces)
-        : partial(
-              carver.take<float>(static_cast<std::size_t>(pieces.count * s.out_channels * pieces.columns))),
-          bias(carver, s.batch * s.out_height() * s.out_width(), s.out_channels) {}
-};
-
 template <class T>
 void naive(const Context& context, const Conv2dBackwardWeights<T>& a) {
     const Conv2dShape& s = a.shape;
@@ -149,12 +142,13 @@ void naive(const Context& context, const Conv2dBackwardWeights<T>& a) {
 template <class T>
 void tiled(const Context& context, const Conv2dBackwardWeights<T>& a) {
     const Conv2dShape& s = a.shape;
-    const Pieces pieces(s, dtype_of<T>);
-    WorkspaceCarver carver(context, "conv2d_backward_weights");
-    const Workspace space(carver, s, pieces);
-    if (a.grad_bias != nullptr)
-        space.bias.run(context, a.grad_y, a.grad_y_pitch, a.grad_bias, a.accumulate_bias);
+    if (a.grad_bias != nullptr) {
+        const ColumnSumsCuda sums(context, s.batch * s.out_height() * s.out_width(), s.out_channels);
+        sums.run(context, a.grad_y, a.grad_y_pitch, a.grad_bias, a.accumulate_bias);
+    }
     if (a.grad_weight == nullptr) return;
+    const Pieces pieces(s, dtype_of<T>);
+    const Scratch<float> partial(context, pieces.count * s.out_channels * pieces.columns);
     const auto launch_tiles = [&]<int size>() {
         const BackwardWeightsProduct<T> f{
             .grad_y = {a.grad_y, a.grad_y_pitch, s.out_channels},
@@ -164,7 +158,7 @@ void tiled(const Context& context, const Conv2dBackwardWeights<T>& a) {
             .piece = static_cast<int>(pieces.pixels),
             .columns = static_cast<int>(pieces.columns),
             .column_tiles = static_cast<int>(blocks_for(pieces.columns, tile::Tiling<size>::columns)),
-            .partial = space.partial};
+            .partial = partial};
         launch(context, "conv2d_backward_weights_tiled", conv2d_backward_weights_tiled<T, size>,
                dim3(static_cast<unsigned>(tile::tiles<size>(s.out_channels, pieces.columns)),
                     static_cast<unsigned>(pieces.count)),
@@ -176,7 +170,7 @@ void tiled(const Context& context, const Conv2dBackwardWeights<T>& a) {
         launch_tiles.template operator()<4>();
     launch(context, "conv2d_sum_pieces", conv2d_sum_pieces,
            dim3(static_cast<unsigned>(blocks_for(s.weight_elements(), sum_threads))), dim3(sum_threads), 0,
-           space.partial, pieces.count, s.out_channels, static_cast<int>(s.kernel_h * s.kernel_w),
+           partial, pieces.count, s.out_channels, static_cast<int>(s.kernel_h * s.kernel_w),
            static_cast<int>(s.in_channels), pieces.tap_columns, a.grad_weight, a.accumulate_weight);
 }
 
@@ -192,19 +186,19 @@ void backward_weights(const Context& context, const Conv2dBackwardWeights<T>& a,
 
 }  // namespace
 
-namespace cuda {
-void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<float>& a, Version version) {
+namespace conv2d_detail {
+template <class T>
+void backward_weights_by_hand(const Context& context, const Conv2dBackwardWeights<T>& a, Version version) {
+    if constexpr (std::is_same_v<T, bfloat16>) {
+        if (chosen_mma("conv2d_backward_weights", version, backward_weights_mma_takes(a.shape))) {
+            check_sizes("conv2d_backward_weights", a.shape);
+            return backward_weights_mma(context, a);
+        }
+    }
     backward_weights(context, a, version);
 }
-void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<bfloat16>& a,
-                             Version version) {
-    backward_weights(context, a, version);
-}
-std::size_t conv2d_backward_weights_workspace(const Context&, const Conv2dShape& shape, DType type) {
-    WorkspaceCarver carver;
-    const Workspace space(carver, shape, Pieces(shape, type));
-    return carver.used();
-}
-}  // namespace cuda
+template void backward_weights_by_hand(const Context&, const Conv2dBackwardWeights<float>&, Version);
+template void backward_weights_by_hand(const Context&, const Conv2dBackwardWeights<bfloat16>&, Version);
+}  // namespace conv2d_detail
 
 }  // namespace ito::kernels

@@ -42,22 +42,6 @@ void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights
         onednn::conv2d_backward_weights(context, args);
 }
 
-std::size_t conv2d_forward_workspace(const Context& context, const Conv2dShape& shape, DType type) {
-    if (type != DType::float32 || empty(shape)) return 0;
-    return use_winograd(context, shape) ? winograd::conv2d_forward_workspace(context, shape)
-                                        : onednn::conv2d_forward_workspace(context, shape);
-}
-std::size_t conv2d_backward_data_workspace(const Context& context, const Conv2dShape& shape, DType type) {
-    if (type != DType::float32 || empty(shape)) return 0;
-    return use_winograd(context, shape) ? winograd::conv2d_backward_data_workspace(context, shape)
-                                        : onednn::conv2d_backward_data_workspace(context, shape);
-}
-std::size_t conv2d_backward_weights_workspace(const Context& context, const Conv2dShape& shape, DType type) {
-    if (type != DType::float32 || empty(shape)) return 0;
-    return use_winograd(context, shape) ? winograd::conv2d_backward_weights_workspace(context, shape)
-                                        : onednn::conv2d_backward_weights_workspace(context, shape);
-}
-
 std::size_t conv2d_packed_bytes(const Context& context, const Conv2dShape& shape, Conv2dPass pass) {
     if (shape.weight_elements() == 0) return 0;
     return use_winograd(context, shape) ? winograd::conv2d_packed_bytes(context, shape, pass)

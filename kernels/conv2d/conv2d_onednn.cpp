@@ -12,7 +12,7 @@
 #include "kernels/runtime/column_sums.h"
 #include "kernels/runtime/onednn.h"
 #include "kernels/runtime/parallel.h"
-#include "kernels/runtime/workspace.h"
+#include "kernels/runtime/scratch.h"
 
 namespace ito::kernels::cpu::onednn {
 namespace {
@@ -188,31 +188,28 @@ void add_rows(std::int64_t rows, std::int64_t columns, const float* from, const 
 }
 
 struct ForwardScratch {
-    ForwardScratch(WorkspaceCarver& carver, const ForwardPlan& plan, const Conv2dShape& shape, int workers)
-        : packed(carver.take<std::byte>(packed_bytes(plan))),
-          zero_bias(carver.take<float>(static_cast<std::size_t>(shape.out_channels))),
-          x(carver, static_cast<std::size_t>(shape.height * shape.width * shape.in_channels), workers),
-          y(carver, static_cast<std::size_t>(shape.out_height() * shape.out_width() * shape.out_channels),
-            workers),
-          scratchpad(carver, plan.scratchpad.get_size(), workers) {}
+    ForwardScratch(const Context& context, const ForwardPlan& plan, const Conv2dForward<float>& args)
+        : packed(context, args.packed ? 0 : static_cast<std::int64_t>(packed_bytes(plan))),
+          zero_bias(context, args.bias ? 0 : args.shape.out_channels),
+          x(context, args.shape.height * args.shape.width * args.shape.in_channels),
+          y(context, args.shape.out_height() * args.shape.out_width() * args.shape.out_channels),
+          scratchpad(context, static_cast<std::int64_t>(plan.scratchpad.get_size())) {}
 
-    std::byte* packed;
-    float* zero_bias;
+    Scratch<std::byte> packed;
+    Scratch<float> zero_bias;
     PerWorker<float> x, y;
     PerWorker<std::byte> scratchpad;
 };
 
 struct BackwardDataScratch {
-    BackwardDataScratch(WorkspaceCarver& carver, const BackwardDataPlan& plan, const Conv2dShape& shape,
-                        int workers)
-        : packed(carver.take<std::byte>(packed_bytes(plan))),
-          grad_y(carver,
-                 static_cast<std::size_t>(shape.out_height() * shape.out_width() * shape.out_channels),
-                 workers),
-          grad_x(carver, static_cast<std::size_t>(shape.height * shape.width * shape.in_channels), workers),
-          scratchpad(carver, plan.scratchpad.get_size(), workers) {}
+    BackwardDataScratch(const Context& context, const BackwardDataPlan& plan,
+                        const Conv2dBackwardData<float>& args)
+        : packed(context, args.packed ? 0 : static_cast<std::int64_t>(packed_bytes(plan))),
+          grad_y(context, args.shape.out_height() * args.shape.out_width() * args.shape.out_channels),
+          grad_x(context, args.shape.height * args.shape.width * args.shape.in_channels),
+          scratchpad(context, static_cast<std::int64_t>(plan.scratchpad.get_size())) {}
 
-    std::byte* packed;
+    Scratch<std::byte> packed;
     PerWorker<float> grad_y, grad_x;
     PerWorker<std::byte> scratchpad;
 };
@@ -247,21 +244,18 @@ struct WeightPieces {
 };
 
 struct BackwardWeightsScratch {
-    BackwardWeightsScratch(WorkspaceCarver& carver, const BackwardWeightsPlan& plan, const Conv2dShape& shape,
-                           const WeightPieces& pieces, int workers)
+    BackwardWeightsScratch(const Context& context, const BackwardWeightsPlan& plan, const Conv2dShape& shape,
+                           const WeightPieces& pieces)
         : slice_elements(static_cast<std::int64_t>(plan.weight.get_size() / sizeof(float))),
-          partial(
-              carver.take<float>(static_cast<std::size_t>(pieces.count * pieces.slices * slice_elements))),
-          x(carver, static_cast<std::size_t>(pieces.images * shape.height * shape.width * shape.in_channels),
-            workers),
-          grad_y(
-              carver,
-              static_cast<std::size_t>(pieces.images * shape.out_height() * shape.out_width() * pieces.slice),
-              workers),
-          scratchpad(carver, std::max(plan.scratchpad.get_size(), plan.unpack_scratch()), workers) {}
+          partial(context, pieces.count * pieces.slices * slice_elements),
+          x(context, pieces.images * shape.height * shape.width * shape.in_channels),
+          grad_y(context, pieces.images * shape.out_height() * shape.out_width() * pieces.slice),
+          scratchpad(context,
+                     static_cast<std::int64_t>(std::max(plan.scratchpad.get_size(), plan.unpack_scratch()))) {
+    }
 
     std::int64_t slice_elements;  ///< of one slice in oneDNN's layout, padding included
-    float* partial;               ///< [pieces][slices][slice_elements]
+    Scratch<float> partial;       ///< [pieces][slices][slice_elements]
     PerWorker<float> x, grad_y;
     PerWorker<std::byte> scratchpad;
 };
@@ -335,15 +329,14 @@ void weight_gradient(const Context& context, const Conv2dBackwardWeights<float>&
 
 }  // namespace
 
-void conv2d_forward(const Context& context, const Conv2dForward<float>& args) {
+void conv2d_forward(const Context& context, const Conv2dForward<float>& args) try {
     const Conv2dShape& shape = args.shape;
     Plans plans(context);
     const ForwardPlan& plan = forward_plan(plans, shape);
-    WorkspaceCarver carver(context, "conv2d_forward");
-    const ForwardScratch scratch(carver, plan, shape, context.threads);
+    const ForwardScratch scratch(context, plan, args);
     const void* weight = packed_weight(plan, args.weight, args.packed, scratch.packed);
-    if (!args.bias) std::fill_n(scratch.zero_bias, shape.out_channels, 0.0f);
-    const float* bias = args.bias ? args.bias : scratch.zero_bias;
+    if (!args.bias) std::fill_n(scratch.zero_bias.get(), shape.out_channels, 0.0f);
+    const float* bias = args.bias ? args.bias : scratch.zero_bias.get();
 
     const std::int64_t in_pixels = shape.height * shape.width;
     const std::int64_t pixels = shape.out_height() * shape.out_width(), channels = shape.out_channels;
@@ -366,15 +359,16 @@ void conv2d_forward(const Context& context, const Conv2dForward<float>& args) {
         else if (dense != y)
             copy_rows(pixels, channels, dense, channels, y, args.y_pitch);
     });
+} catch (const dnnl::error& error) {
+    refuse("conv2d_forward", error);
 }
 
-void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float>& args) {
+void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float>& args) try {
     const Conv2dShape& shape = args.shape;
     const std::int64_t pixels = shape.height * shape.width, channels = shape.in_channels;
     Plans plans(context);
     const BackwardDataPlan& plan = backward_data_plan(plans, shape);
-    WorkspaceCarver carver(context, "conv2d_backward_data");
-    const BackwardDataScratch scratch(carver, plan, shape, context.threads);
+    const BackwardDataScratch scratch(context, plan, args);
     const void* weight = packed_weight(plan, args.weight, args.packed, scratch.packed);
 
     const std::int64_t out_pixels = shape.out_height() * shape.out_width();
@@ -396,67 +390,47 @@ void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float
         else if (dense != grad_x)
             copy_rows(pixels, channels, dense, channels, grad_x, args.grad_x_pitch);
     });
+} catch (const dnnl::error& error) {
+    refuse("conv2d_backward_data", error);
 }
 
-void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<float>& args) {
+void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<float>& args) try {
     const Conv2dShape& shape = args.shape;
     if (args.grad_weight) {
         const WeightPieces pieces(shape);
         Plans plans(context);
         const BackwardWeightsPlan& plan =
             plans.get<BackwardWeightsPlan>("conv2d_backward_weights", pieces.piece_shape(shape));
-        WorkspaceCarver carver(context, "conv2d_backward_weights");
-        const BackwardWeightsScratch scratch(carver, plan, shape, pieces, context.threads);
+        const BackwardWeightsScratch scratch(context, plan, shape, pieces);
         weight_gradient(context, args, pieces, plan, scratch);
     }
     if (args.grad_bias) {
-        WorkspaceCarver carver(context, "conv2d_backward_weights");
-        const ColumnSums sums(carver, shape.batch * shape.out_height() * shape.out_width(),
+        const ColumnSums sums(context, shape.batch * shape.out_height() * shape.out_width(),
                               shape.out_channels);
         sums.run(context, args.grad_y, args.grad_y_pitch, args.grad_bias, args.accumulate_bias);
     }
+} catch (const dnnl::error& error) {
+    refuse("conv2d_backward_weights", error);
 }
 
-std::size_t conv2d_forward_workspace(const Context& context, const Conv2dShape& shape) {
-    Plans plans(context);
-    WorkspaceCarver carver;
-    const ForwardScratch scratch(carver, forward_plan(plans, shape), shape, context.threads);
-    return carver.used();
-}
-
-std::size_t conv2d_backward_data_workspace(const Context& context, const Conv2dShape& shape) {
-    Plans plans(context);
-    WorkspaceCarver carver;
-    const BackwardDataScratch scratch(carver, backward_data_plan(plans, shape), shape, context.threads);
-    return carver.used();
-}
-
-std::size_t conv2d_backward_weights_workspace(const Context& context, const Conv2dShape& shape) {
-    const WeightPieces pieces(shape);
-    Plans plans(context);
-    const BackwardWeightsPlan& plan =
-        plans.get<BackwardWeightsPlan>("conv2d_backward_weights", pieces.piece_shape(shape));
-    WorkspaceCarver weight_carver, bias_carver;
-    const BackwardWeightsScratch scratch(weight_carver, plan, shape, pieces, context.threads);
-    const ColumnSums sums(bias_carver, shape.batch * shape.out_height() * shape.out_width(),
-                          shape.out_channels);
-    return std::max(weight_carver.used(), bias_carver.used());
-}
-
-std::size_t conv2d_packed_bytes(const Context& context, const Conv2dShape& shape, Conv2dPass pass) {
+std::size_t conv2d_packed_bytes(const Context& context, const Conv2dShape& shape, Conv2dPass pass) try {
     Plans plans(context);
     return pass == Conv2dPass::forward ? packed_bytes(forward_plan(plans, shape))
                                        : packed_bytes(backward_data_plan(plans, shape));
+} catch (const dnnl::error& error) {
+    refuse("conv2d_packed_bytes", error);
 }
 
 void conv2d_pack(const Context& context, const Conv2dShape& shape, Conv2dPass pass, const float* weight,
-                 void* packed) {
+                 void* packed) try {
     if (conv2d_packed_bytes(context, shape, pass) == 0) return;
     Plans plans(context);
     if (pass == Conv2dPass::forward)
         pack(forward_plan(plans, shape), weight, packed);
     else
         pack(backward_data_plan(plans, shape), weight, packed);
+} catch (const dnnl::error& error) {
+    refuse("conv2d_pack", error);
 }
 
 }  // namespace ito::kernels::cpu::onednn

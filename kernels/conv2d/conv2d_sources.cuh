@@ -16,10 +16,10 @@
 
 #include <algorithm>
 #include <climits>
-#include <stdexcept>
 #include <string>
 
 #include "kernels/conv2d/conv2d.h"
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/tile_product.cuh"
 
 namespace ito::kernels::conv2d_detail {
@@ -299,18 +299,27 @@ inline void check_sizes(const char* kernel, const Conv2dShape& s) {
                                    s.kernel_h * s.kernel_w * (s.out_channels + 8),
                                    s.stride};
     if (*std::max_element(std::begin(counts), std::end(counts)) > limit)
-        throw std::invalid_argument(
-            std::string(kernel) +
-            ": the batch has more than 2^30 pixels, or a filter more than 2^30 weights; "
-            "expected less, cut the batch");
+        throw Error(std::string(kernel) +
+                    ": the batch has more than 2^30 pixels, or a filter more than 2^30 weights; "
+                    "expected less, cut the batch");
 }
 
-/// `best` is tiled.
+/// Whether the variant mma runs, which only takes some shapes and alignments; `best` chooses it where it pays.
+inline bool chosen_mma(const char* kernel, Version version, bool takes, bool pays = true) {
+    if (version == Version::best) return takes && pays;
+    if (version != Version::mma) return false;
+    if (!takes)
+        throw Error(std::string(kernel) +
+                    ": version mma does not take this shape or alignment (conv2d.h says what it "
+                    "takes); expected another version");
+    return true;
+}
+
+/// Of the others `best` is tiled.
 inline bool chosen_tiled(const char* kernel, Version version) {
     if (version == Version::naive) return false;
     if (version == Version::best || version == Version::tiled) return true;
-    throw std::invalid_argument(std::string(kernel) + ": no version '" + name_of(version) +
-                                "'; expected naive or tiled");
+    throw Error(std::string(kernel) + ": no version '" + name_of(version) + "'; expected naive or tiled");
 }
 
 /// Calls body.template operator()<size>() with the tile size for `count` products of rows x columns.

@@ -18,7 +18,7 @@
 #include "kernels/conv2d/conv2d_algorithms.h"
 #include "kernels/runtime/column_sums.h"
 #include "kernels/runtime/parallel.h"
-#include "kernels/runtime/workspace.h"
+#include "kernels/runtime/scratch.h"
 
 namespace ito::kernels::cpu::winograd {
 
@@ -72,21 +72,21 @@ struct ForwardPieces {
 };
 
 struct ForwardScratch {
-    ForwardScratch(WorkspaceCarver& carver, const ForwardPieces& pieces, std::int64_t in_channels,
-                   std::int64_t out_channels, int workers)
-        : packed(carver.take<float>(static_cast<std::size_t>(positions * in_channels * out_channels))),
-          zeros(carver.take<float>(static_cast<std::size_t>(in_channels))),
-          transformed(carver, static_cast<std::size_t>(positions * in_channels * pieces.tile_count), workers),
-          product(carver, static_cast<std::size_t>(positions * panel * pieces.tile_count), workers) {}
+    ForwardScratch(const Context& context, const ForwardPieces& pieces, std::int64_t in_channels,
+                   std::int64_t out_channels, bool packs)
+        : packed(context, packs ? positions * in_channels * out_channels : 0),
+          zeros(context, in_channels),
+          transformed(context, positions * in_channels * pieces.tile_count),
+          product(context, positions * panel * pieces.tile_count) {}
 
-    float *packed, *zeros;
+    Scratch<float> packed, zeros;
     PerWorker<float> transformed, product;
 };
 
 /// `task` holds everything but the tile and channel ranges and the scratch.
 void convolve(const Context& context, const Tiles& tiles, const ForwardPieces& pieces,
               const ForwardScratch& scratch, ForwardTask task) {
-    std::fill_n(scratch.zeros, task.in_channels, 0.0f);
+    std::fill_n(scratch.zeros.get(), task.in_channels, 0.0f);
     task.zeros = scratch.zeros;
     task.capacity = pieces.tile_count;
     parallel_for(context, pieces.tile_pieces * pieces.channel_groups, [&](std::int64_t index, int worker) {
@@ -129,21 +129,19 @@ struct GradientPieces {
 };
 
 struct GradientScratch {
-    GradientScratch(WorkspaceCarver& carver, const Conv2dShape& shape, const GradientPieces& pieces,
-                    int workers)
+    GradientScratch(const Context& context, const Conv2dShape& shape, const GradientPieces& pieces)
         : zero_count(std::max(shape.in_channels, shape.out_channels)),
-          zeros(carver.take<float>(static_cast<std::size_t>(zero_count))),
-          x(carver, static_cast<std::size_t>(positions * shape.in_channels * pieces.chunk_tiles),
-            pieces.own ? workers : 1),
-          grad_y(carver, static_cast<std::size_t>(positions * shape.out_channels * pieces.chunk_tiles),
-                 pieces.own ? workers : 1),
-          grad(carver.take<float>(static_cast<std::size_t>(pieces.pieces * weight_elements(shape)))) {}
+          zeros(context, zero_count),
+          x(context, positions * shape.in_channels * pieces.chunk_tiles, pieces.own ? context.threads : 1),
+          grad_y(context, positions * shape.out_channels * pieces.chunk_tiles,
+                 pieces.own ? context.threads : 1),
+          grad(context, pieces.pieces * weight_elements(shape)) {}
 
     std::int64_t zero_count;
-    float* zeros;
+    Scratch<float> zeros;
     PerWorker<float> x;       ///< [36][in_channels / 32][tiles][32]
     PerWorker<float> grad_y;  ///< [36][out_channels / 16][tiles][16]
-    float* grad;              ///< [pieces][36][out_channels][in_channels]
+    Scratch<float> grad;      ///< [pieces][36][out_channels][in_channels]
 };
 
 /// One weight gradient in the making.
@@ -212,7 +210,7 @@ void run_shared_gradient(const Context& context, const Gradient& gradient) {
 }
 
 void weight_gradient(const Context& context, const Gradient& gradient) {
-    std::fill_n(gradient.scratch.zeros, gradient.scratch.zero_count, 0.0f);
+    std::fill_n(gradient.scratch.zeros.get(), gradient.scratch.zero_count, 0.0f);
     if (gradient.pieces.own)
         run_own_gradients(context, gradient);
     else
@@ -274,13 +272,12 @@ void conv2d_forward(const Context& context, const Conv2dForward<float>& args) {
     const Conv2dShape& shape = args.shape;
     const Tiles tiles = forward_tiles(shape);
     const ForwardPieces pieces(tiles, shape.in_channels, shape.out_channels);
-    WorkspaceCarver carver(context, "conv2d_forward");
-    const ForwardScratch scratch(carver, pieces, shape.in_channels, shape.out_channels, context.threads);
+    const ForwardScratch scratch(context, pieces, shape.in_channels, shape.out_channels, !args.packed);
     if (!args.packed) pack_forward(context, shape, args.weight, scratch.packed);
     ForwardTask task{};
     task.in_channels = shape.in_channels, task.out_channels = shape.out_channels;
     task.x = args.x, task.x_pitch = args.x_pitch;
-    task.weight = args.packed ? static_cast<const float*>(args.packed) : scratch.packed;
+    task.weight = args.packed ? static_cast<const float*>(args.packed) : scratch.packed.get();
     task.bias = args.bias;
     task.addend = args.residual, task.addend_pitch = args.residual_pitch;
     task.y = args.y, task.y_pitch = args.y_pitch;
@@ -291,13 +288,12 @@ void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float
     const Conv2dShape& shape = args.shape;
     const Tiles tiles = backward_data_tiles(shape);
     const ForwardPieces pieces(tiles, shape.out_channels, shape.in_channels);
-    WorkspaceCarver carver(context, "conv2d_backward_data");
-    const ForwardScratch scratch(carver, pieces, shape.out_channels, shape.in_channels, context.threads);
+    const ForwardScratch scratch(context, pieces, shape.out_channels, shape.in_channels, !args.packed);
     if (!args.packed) pack_backward_data(context, shape, args.weight, scratch.packed);
     ForwardTask task{};
     task.in_channels = shape.out_channels, task.out_channels = shape.in_channels;
     task.x = args.grad_y, task.x_pitch = args.grad_y_pitch;
-    task.weight = args.packed ? static_cast<const float*>(args.packed) : scratch.packed;
+    task.weight = args.packed ? static_cast<const float*>(args.packed) : scratch.packed.get();
     task.addend = args.accumulate ? args.grad_x : nullptr, task.addend_pitch = args.grad_x_pitch;
     task.y = args.grad_x, task.y_pitch = args.grad_x_pitch;
     convolve(context, tiles, pieces, scratch, task);
@@ -308,39 +304,14 @@ void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights
     if (args.grad_weight) {
         const Tiles tiles = forward_tiles(shape);
         const GradientPieces pieces(shape, tiles);
-        WorkspaceCarver carver(context, "conv2d_backward_weights");
-        const GradientScratch scratch(carver, shape, pieces, context.threads);
+        const GradientScratch scratch(context, shape, pieces);
         weight_gradient(context, Gradient{args, tiles, pieces, scratch});
     }
     if (args.grad_bias) {
-        WorkspaceCarver carver(context, "conv2d_backward_weights");
-        const ColumnSums sums(carver, shape.batch * shape.out_height() * shape.out_width(),
+        const ColumnSums sums(context, shape.batch * shape.out_height() * shape.out_width(),
                               shape.out_channels);
         sums.run(context, args.grad_y, args.grad_y_pitch, args.grad_bias, args.accumulate_bias);
     }
-}
-
-std::size_t conv2d_forward_workspace(const Context& context, const Conv2dShape& shape) {
-    const ForwardPieces pieces(forward_tiles(shape), shape.in_channels, shape.out_channels);
-    WorkspaceCarver carver;
-    const ForwardScratch scratch(carver, pieces, shape.in_channels, shape.out_channels, context.threads);
-    return carver.used();
-}
-
-std::size_t conv2d_backward_data_workspace(const Context& context, const Conv2dShape& shape) {
-    const ForwardPieces pieces(backward_data_tiles(shape), shape.out_channels, shape.in_channels);
-    WorkspaceCarver carver;
-    const ForwardScratch scratch(carver, pieces, shape.out_channels, shape.in_channels, context.threads);
-    return carver.used();
-}
-
-std::size_t conv2d_backward_weights_workspace(const Context& context, const Conv2dShape& shape) {
-    WorkspaceCarver weight_carver, bias_carver;
-    const GradientScratch scratch(weight_carver, shape, GradientPieces(shape, forward_tiles(shape)),
-                                  context.threads);
-    const ColumnSums sums(bias_carver, shape.batch * shape.out_height() * shape.out_width(),
-                          shape.out_channels);
-    return std::max(weight_carver.used(), bias_carver.used());
 }
 
 std::size_t conv2d_packed_bytes(const Context&, const Conv2dShape& shape, Conv2dPass) {

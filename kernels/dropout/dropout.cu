@@ -2,11 +2,11 @@
 // about a hundred instructions, and the naive version computes one for each element to use a quarter of it.
 
 #include <algorithm>
-#include <stdexcept>
 #include <string>
 
 #include "kernels/dropout/dropout.h"
 #include "kernels/runtime/dropout_mask.cuh"
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/launch.cuh"
 #include "kernels/runtime/packed.cuh"
 
@@ -56,8 +56,8 @@ __global__ void __launch_bounds__(threads)
 template <class T>
 void run(const Context& context, Dropout<T> a, Version version) {
     if (version != Version::best && version != Version::naive && version != Version::vectorized)
-        throw std::invalid_argument(std::string("dropout: no version '") + name_of(version) +
-                                    "'; expected naive or vectorized");
+        throw Error(std::string("dropout: no version '") + name_of(version) +
+                    "'; expected naive or vectorized");
     if (a.batch == 0 || a.pixels == 0 || a.channels == 0) return;
     const DropoutMask mask(a.probability, a.mask);
     if (version == Version::naive) {

@@ -2,11 +2,11 @@
 // Conversion of one element, and the choice of a function by two run-time element types.
 
 #include <concepts>
-#include <stdexcept>
 #include <string>
 #include <type_traits>
 
 #include "kernels/runtime/dtype.h"
+#include "kernels/runtime/error.h"
 
 namespace ito::kernels {
 
@@ -44,8 +44,8 @@ void with_type(DType type, F&& f) {
 /// Throws unless `copy` can convert between the two.
 inline void check_conversion(DType from, DType to) {
     if (from == to || to == DType::float32 || to == DType::float64 || to == DType::bfloat16) return;
-    throw std::invalid_argument(std::string("copy: cannot convert ") + name_of(from) + " to " + name_of(to) +
-                                "; the target must be float32, float64 or bfloat16");
+    throw Error(std::string("copy: cannot convert ") + name_of(from) + " to " + name_of(to) +
+                "; the target must be float32, float64 or bfloat16");
 }
 
 }  // namespace ito::kernels

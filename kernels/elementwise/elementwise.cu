@@ -7,6 +7,7 @@
 
 #include "kernels/elementwise/convert.h"
 #include "kernels/elementwise/elementwise.h"
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/pointwise.cuh"
 
 namespace ito::kernels {
@@ -222,16 +223,16 @@ void launch_rows(const Context& context, const char* name, Rows<To, From> a, Ver
                                              (a.x_pitch - a.y_pitch) % width == 0);
     if (version == Version::best) version = parallel ? Version::vectorized : Version::naive;
     if (version != Version::vectorized && version != Version::naive)
-        throw std::invalid_argument(std::string(name) + ": no version '" + name_of(version) +
-                                    "'; expected naive or vectorized");
+        throw Error(std::string(name) + ": no version '" + name_of(version) +
+                    "'; expected naive or vectorized");
     if (version == Version::naive) {
         const RowLaunch rows(a.columns, a.rows);
         return launch(context, name, naive, rows.grid, rows.block, 0, a, value...);
     }
     if (!parallel)
-        throw std::invalid_argument(std::string(name) +
-                                    ": the vectorized version needs rows of source and target that begin " +
-                                    "the same number of elements after a multiple of 16 bytes");
+        throw Error(std::string(name) +
+                    ": the vectorized version needs rows of source and target that begin " +
+                    "the same number of elements after a multiple of 16 bytes");
     // Where rows begin between two units, one more is needed than their length says.
     const bool aligned = phase_of(a.y, width) == 0 && a.y_pitch % width == 0;
     const RowLaunch rows(blocks_for(a.columns + (aligned ? 0 : width - 1), width), a.rows);

@@ -105,9 +105,6 @@ void group_norm_forward(const Context&, const GroupNormForward<float>&);
 void group_norm_forward(const Context&, const GroupNormForward<double>&);
 void group_norm_backward(const Context&, const GroupNormBackward<float>&);
 void group_norm_backward(const Context&, const GroupNormBackward<double>&);
-
-std::size_t group_norm_forward_workspace(const GroupNormShape& shape, DType type, int threads);
-std::size_t group_norm_backward_workspace(const GroupNormShape& shape, DType type, int threads);
 }  // namespace cpu
 
 /// float32 and bfloat16; computed in float32, means over a group in float64. Traffic, s bytes an element:
@@ -127,10 +124,6 @@ void group_norm_forward(const Context&, const GroupNormForward<float>&, Version 
 void group_norm_forward(const Context&, const GroupNormForward<bfloat16>&, Version = Version::best);
 void group_norm_backward(const Context&, const GroupNormBackward<float>&, Version = Version::best);
 void group_norm_backward(const Context&, const GroupNormBackward<bfloat16>&, Version = Version::best);
-
-/// Enough for every version on every device.
-std::size_t group_norm_forward_workspace(const GroupNormShape& shape, DType type, int threads);
-std::size_t group_norm_backward_workspace(const GroupNormShape& shape, DType type, int threads);
 }  // namespace cuda
 
 }  // namespace ito::kernels

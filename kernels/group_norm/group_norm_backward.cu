@@ -10,12 +10,13 @@
 // The fast versions use t = x - pivot instead of xhat: grad_x = dz * scale + t * t_scale + constant.
 
 #include "kernels/group_norm/group_norm_gradient.cuh"
+#include "kernels/runtime/scratch.h"
 
 namespace ito::kernels {
 namespace {
 
-namespace gn = group_norm_detail;
-using gn::Backward, gn::Channel, gn::Coefficients, gn::Slab, gn::Tiling, gn::Workspace;
+namespace gn = cuda::group_norm_detail;
+using gn::Backward, gn::Channel, gn::Coefficients, gn::Slab, gn::Tiling;
 
 /// Threads of blocks with slabs of up to 32 KiB: this pass needs more registers than forward, and two or three small
 /// blocks on a multiprocessor overlap one's loads with another's sums where one large block would wait.
@@ -308,9 +309,7 @@ int width_of(const GroupNormBackward<T>& a) {
 
 template <class T>
 void launch_resident(const Context& context, const GroupNormBackward<T>& a, const Tiling& t, Keep keep) {
-    WorkspaceCarver carver(context, "group_norm_backward");
-    float* const image_sums =
-        carver.take<float>(static_cast<std::size_t>(a.shape.batch * 2 * a.shape.channels));
+    const Scratch<float> image_sums(context, a.shape.batch * 2 * a.shape.channels);
     const Backward<T> f{a, t, DropoutMask(a.dropout, a.mask), image_sums};
     const std::int64_t shared = t.shared_bytes(keep == Keep::both ? 2 : 1, Memory::arrays, sizeof(T));
     with_access_width<T>(width_of(a), [&]<int width>() {
@@ -325,24 +324,26 @@ void launch_resident(const Context& context, const GroupNormBackward<T>& a, cons
 
 template <class T>
 void launch_streamed(const Context& context, const GroupNormBackward<T>& a, const Tiling& t) {
-    WorkspaceCarver carver(context, "group_norm_backward");
-    const Workspace space(carver, a.shape, &t);
-    const Backward<T> f{a, t, DropoutMask(a.dropout, a.mask), space.image_sums};
+    const std::int64_t batch = a.shape.batch, channels = a.shape.channels;
+    const Scratch<float> image_sums(context, batch * 2 * channels);
+    const Scratch<float> pieces(context, batch * t.pieces * 3 * channels);
+    const Scratch<float> coefficients(context, batch * 5 * channels);
+    const Backward<T> f{a, t, DropoutMask(a.dropout, a.mask), image_sums};
     Backward<T> whole = f;
     whole.tiling.pieces = 1, whole.tiling.piece_pixels = static_cast<int>(t.pixels);
     const dim3 grid(static_cast<unsigned>(t.blocks(a.shape.batch))), block(static_cast<unsigned>(t.threads));
     const std::size_t shared = static_cast<std::size_t>(t.shared_bytes(0, Memory::arrays, sizeof(T)));
     with_access_width<T>(width_of(a), [&]<int width>() {
         launch(context, "group_norm_piece_gradients", group_norm_piece_gradients<T, width>, grid, block,
-               shared, f, space.pieces);
+               shared, f, pieces);
         launch(context, "group_norm_merge_gradients", group_norm_merge_gradients<T>,
-               dim3(static_cast<unsigned>(whole.tiling.blocks(a.shape.batch))), block, shared, whole,
-               space.pieces, t.pieces, space.coefficients);
+               dim3(static_cast<unsigned>(whole.tiling.blocks(a.shape.batch))), block, shared, whole, pieces,
+               t.pieces, coefficients);
         if (a.grad_x != nullptr)
             launch(context, "group_norm_gradient", group_norm_gradient<T, width>, grid, block, shared, f,
-                   space.coefficients);
+                   coefficients);
     });
-    gn::launch_parameters(context, a, space.image_sums, a.shape.batch);
+    gn::launch_parameters(context, a, image_sums, a.shape.batch);
 }
 
 /// An empty image leaves zeros: the sums over its pixels.
@@ -390,18 +391,6 @@ void group_norm_backward(const Context& context, const GroupNormBackward<float>&
 }
 void group_norm_backward(const Context& context, const GroupNormBackward<bfloat16>& a, Version version) {
     backward(context, a, version);
-}
-
-std::size_t group_norm_backward_workspace(const GroupNormShape& shape, DType type, int) {
-    if (shape.batch == 0 || shape.pixels == 0 || shape.channels == 0) return 0;
-    WorkspaceCarver naive, streamed;
-    Workspace(naive, shape, nullptr);
-    const int bytes = static_cast<int>(size_of(type));
-    if (gn::can_tile(shape, bytes)) {
-        const Tiling tiling = gn::streamed_tiling(shape, bytes, gn::most_wanted_blocks);
-        Workspace(streamed, shape, &tiling);
-    }
-    return std::max(naive.used(), streamed.used());
 }
 
 }  // namespace cuda

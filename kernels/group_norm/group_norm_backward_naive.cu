@@ -2,8 +2,9 @@
 // the last launch of every version, the sum over the images.
 
 #include "kernels/group_norm/group_norm_gradient.cuh"
+#include "kernels/runtime/scratch.h"
 
-namespace ito::kernels::group_norm_detail {
+namespace ito::kernels::cuda::group_norm_detail {
 namespace {
 
 constexpr int parameter_channels = 32, parameter_rows = 8;
@@ -135,20 +136,21 @@ void launch_parameters(const Context& context, const GroupNormBackward<T>& a, co
 template <class T>
 void launch_naive(const Context& context, const GroupNormBackward<T>& a) {
     const GroupNormShape& s = a.shape;
-    WorkspaceCarver carver(context, "group_norm_backward");
-    const Workspace space(carver, s, nullptr);
-    const Backward<T> f{a, {}, DropoutMask(a.dropout, a.mask), space.image_sums};
+    const Scratch<float> image_sums(context, s.batch * 2 * s.channels);
+    const Scratch<ChannelSums> channels(context, s.batch * s.channels);
+    const Scratch<GroupMeans> means(context, s.batch * s.groups);
+    const Backward<T> f{a, {}, DropoutMask(a.dropout, a.mask), image_sums};
     const dim3 block(naive_threads);
     launch(context, "group_norm_channel_gradients", group_norm_channel_gradients<T>,
-           dim3(static_cast<unsigned>(s.batch * s.channels)), dim3(channel_threads), 0, f, space.channels);
+           dim3(static_cast<unsigned>(s.batch * s.channels)), dim3(channel_threads), 0, f, channels);
     launch(context, "group_norm_group_gradients", group_norm_group_gradients<T>,
-           dim3(static_cast<unsigned>(blocks_for(s.batch * s.groups, naive_threads))), block, 0, f,
-           space.channels, space.means);
+           dim3(static_cast<unsigned>(blocks_for(s.batch * s.groups, naive_threads))), block, 0, f, channels,
+           means);
     if (a.grad_x != nullptr)
         launch(context, "group_norm_element_gradients", group_norm_element_gradients<T>,
                dim3(static_cast<unsigned>(blocks_for(s.batch * s.pixels * s.channels, naive_threads))), block,
-               0, f, space.means);
-    launch_parameters(context, a, space.image_sums, s.batch);
+               0, f, means);
+    launch_parameters(context, a, image_sums, s.batch);
 }
 
 template void launch_naive(const Context&, const GroupNormBackward<float>&);
@@ -157,4 +159,4 @@ template void launch_parameters(const Context&, const GroupNormBackward<float>&,
 template void launch_parameters(const Context&, const GroupNormBackward<bfloat16>&, const float*,
                                 std::int64_t);
 
-}  // namespace ito::kernels::group_norm_detail
+}  // namespace ito::kernels::cuda::group_norm_detail

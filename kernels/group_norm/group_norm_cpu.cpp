@@ -17,15 +17,15 @@
 
 #include "kernels/group_norm/group_norm_pieces.h"
 #include "kernels/runtime/philox-inl.h"
+#include "kernels/runtime/scratch.h"
 #include "kernels/runtime/simd_load-inl.h"
 #include "kernels/runtime/simd_math-inl.h"
-#include "kernels/runtime/workspace.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ito::kernels {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-namespace gn = group_norm_detail;
+namespace gn = cpu::group_norm_detail;
 
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
@@ -315,7 +315,7 @@ HWY_AFTER_NAMESPACE();
 namespace ito::kernels {
 namespace {
 
-namespace gn = group_norm_detail;
+namespace gn = cpu::group_norm_detail;
 using gn::BackwardScratch, gn::Extent, gn::ForwardScratch;
 
 HWY_EXPORT(channel_statistics);
@@ -402,13 +402,10 @@ namespace cpu {
 void group_norm_forward(const Context& context, const GroupNormForward<float>& a) {
     if (empty(a.shape)) return;
     const gn::Pieces pieces(a.shape);
-    const std::size_t worker_bytes = gn::forward_worker_bytes(a.shape);
-    std::byte* workers =
-        WorkspaceCarver(context, "group_norm_forward")
-            .take<std::byte>(group_norm_forward_workspace(a.shape, DType::float32, context.threads));
+    const PerWorker<std::byte> memory(context, gn::forward_worker_bytes(a.shape));
     parallel_for(context, a.shape.batch * pieces.per_image, [&](std::int64_t piece, int worker) {
-        gn::Scratch carver(workers + static_cast<std::size_t>(worker) * worker_bytes);
-        const ForwardScratch scratch(carver, gn::piece_channels(a.shape));
+        gn::WorkerArrays arrays(memory[worker]);
+        const ForwardScratch scratch(arrays, gn::piece_channels(a.shape));
         forward_piece(a, Extent(a.shape, pieces, piece), scratch);
     });
 }
@@ -416,16 +413,12 @@ void group_norm_forward(const Context& context, const GroupNormForward<float>& a
 void group_norm_backward(const Context& context, const GroupNormBackward<float>& a) {
     const GroupNormShape& s = a.shape;
     if (empty(s)) return ref::group_norm_backward(context, a);  // sums over nothing
-    std::byte* memory =
-        WorkspaceCarver(context, "group_norm_backward")
-            .take<std::byte>(group_norm_backward_workspace(s, DType::float32, context.threads));
-    double* image_sums = reinterpret_cast<double*>(memory);
     const gn::Pieces pieces(s);
-    std::byte* workers = memory + gn::image_sums_bytes(s);
-    const std::size_t worker_bytes = gn::backward_worker_bytes(s);
+    const Scratch<double> image_sums(context, s.batch * 2 * s.channels);  // behind grad_gamma and grad_beta
+    const PerWorker<std::byte> memory(context, gn::backward_worker_bytes(s));
     parallel_for(context, s.batch * pieces.per_image, [&](std::int64_t piece, int worker) {
-        gn::Scratch carver(workers + static_cast<std::size_t>(worker) * worker_bytes);
-        const BackwardScratch scratch(carver, gn::piece_channels(s), s.pixels);
+        gn::WorkerArrays arrays(memory[worker]);
+        const BackwardScratch scratch(arrays, gn::piece_channels(s), s.pixels);
         const Extent extent(s, pieces, piece);
         backward_piece(a, extent, scratch, image_sums + extent.image * 2 * s.channels);
     });
@@ -445,15 +438,6 @@ void group_norm_forward(const Context& context, const GroupNormForward<double>& 
 }
 void group_norm_backward(const Context& context, const GroupNormBackward<double>& a) {
     ref::group_norm_backward(context, a);
-}
-
-std::size_t group_norm_forward_workspace(const GroupNormShape& shape, DType type, int threads) {
-    if (type == DType::float64 || empty(shape)) return 0;
-    return static_cast<std::size_t>(threads) * gn::forward_worker_bytes(shape);
-}
-std::size_t group_norm_backward_workspace(const GroupNormShape& shape, DType type, int threads) {
-    if (type == DType::float64 || empty(shape)) return 0;
-    return gn::image_sums_bytes(shape) + static_cast<std::size_t>(threads) * gn::backward_worker_bytes(shape);
 }
 
 }  // namespace cpu

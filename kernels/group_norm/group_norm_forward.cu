@@ -2,12 +2,12 @@
 // work is cut), then this file from the top: each version removes a cost that the one before it pays.
 
 #include "kernels/group_norm/group_norm_slab.cuh"
-#include "kernels/runtime/workspace.h"
+#include "kernels/runtime/scratch.h"
 
 namespace ito::kernels {
 namespace {
 
-namespace gn = group_norm_detail;
+namespace gn = cuda::group_norm_detail;
 using gn::Coefficients, gn::Slab, gn::Tiling;
 
 /// Mean and M2 (sum of squared deviations), or mean and rstd, of a group.
@@ -231,17 +231,6 @@ __global__ void __launch_bounds__(gn::max_threads, 2) group_norm_resident(Forwar
 
 // ----------------------------------------------------------------------------------------------------- streamed
 
-/// Where the pieces' moments are: [batch, pieces, groups] of (mean, M2), then [batch, groups] of (mean, rstd).
-struct StreamedWorkspace {
-    Moments *pieces, *groups;
-
-    StreamedWorkspace(WorkspaceCarver& carver, const Tiling& t, std::int64_t batch) {
-        const std::int64_t groups_of_all = batch * t.groups;
-        pieces = carver.take<Moments>(static_cast<std::size_t>(groups_of_all * t.pieces));
-        groups = carver.take<Moments>(static_cast<std::size_t>(groups_of_all));
-    }
-};
-
 /// First of three launches: the moments of each piece, as exact as resident's.
 template <class T, int width>
 __global__ void __launch_bounds__(gn::streamed_threads, 3)
@@ -316,8 +305,7 @@ template <class T>
 void launch_naive(const Context& context, const GroupNormForward<T>& a) {
     const GroupNormShape& s = a.shape;
     const std::int64_t groups = s.batch * s.groups;
-    auto* moments =
-        WorkspaceCarver(context, "group_norm_forward").take<Moments>(static_cast<std::size_t>(groups));
+    const Scratch<Moments> moments(context, groups);
     const dim3 per_group(static_cast<unsigned>(groups)), block(naive_threads);
     launch(context, "group_norm_mean", group_norm_moments<T, false>, per_group, block, 0, a, moments);
     launch(context, "group_norm_variance", group_norm_moments<T, true>, per_group, block, 0, a, moments);
@@ -341,8 +329,8 @@ void launch_resident(const Context& context, const GroupNormForward<T>& a, const
 template <class T>
 void launch_streamed(const Context& context, const GroupNormForward<T>& a, const Tiling& t) {
     const Forward<T> f{a, t, DropoutMask(a.dropout, a.mask)};
-    WorkspaceCarver carver(context, "group_norm_forward");
-    const StreamedWorkspace space(carver, t, a.shape.batch);
+    const Scratch<Moments> pieces(context, a.shape.batch * t.pieces * t.groups);  // (mean, M2)
+    const Scratch<Moments> groups(context, a.shape.batch * t.groups);             // (mean, rstd)
     const dim3 grid(static_cast<unsigned>(t.blocks(a.shape.batch))), block(static_cast<unsigned>(t.threads));
     const std::size_t shared = static_cast<std::size_t>(t.shared_bytes(1, Memory::arrays, sizeof(T)));
     const std::size_t arrays =
@@ -350,13 +338,13 @@ void launch_streamed(const Context& context, const GroupNormForward<T>& a, const
     with_access_width<T>(
         std::min(access_width(a.x, a.x_pitch), access_width(a.y, a.y_pitch)), [&]<int width>() {
             launch(context, "group_norm_piece_moments", group_norm_piece_moments<T, width>, grid, block,
-                   shared, f, space.pieces);
+                   shared, f, pieces);
             launch(
                 context, "group_norm_merge", group_norm_merge<T>,
                 dim3(static_cast<unsigned>(blocks_for(a.shape.batch * t.groups * warp_size, merge_threads))),
-                dim3(merge_threads), 0, f, space.pieces, space.groups);
+                dim3(merge_threads), 0, f, pieces, groups);
             launch(context, "group_norm_normalise", group_norm_normalise<T, width>, grid, block, arrays, f,
-                   space.groups);
+                   groups);
         });
 }
 
@@ -386,19 +374,6 @@ void group_norm_forward(const Context& context, const GroupNormForward<float>& a
 }
 void group_norm_forward(const Context& context, const GroupNormForward<bfloat16>& a, Version version) {
     forward(context, a, version);
-}
-
-std::size_t group_norm_forward_workspace(const GroupNormShape& shape, DType type, int) {
-    if (shape.batch == 0 || shape.pixels == 0 || shape.channels == 0) return 0;
-    WorkspaceCarver carver;
-    const int bytes = static_cast<int>(size_of(type));
-    // Holds naive's [batch, groups], too.
-    StreamedWorkspace(carver,
-                      gn::can_tile(shape, bytes)
-                          ? gn::streamed_tiling(shape, bytes, gn::most_wanted_blocks)
-                          : gn::make_tiling(shape, bytes, shape.groups, 1, gn::streamed_threads),
-                      shape.batch);
-    return carver.used();
 }
 
 }  // namespace cuda

@@ -1,10 +1,9 @@
 #pragma once
-// What the versions of GroupNorm's backward share: one channel's numbers, the gradients of one value a channel, scratch.
+// What the versions of GroupNorm's backward share: one channel's numbers, the gradients of one value a channel.
 
 #include "kernels/group_norm/group_norm_slab.cuh"
-#include "kernels/runtime/workspace.h"
 
-namespace ito::kernels::group_norm_detail {
+namespace ito::kernels::cuda::group_norm_detail {
 
 /// d silu(z) / dz
 __device__ inline float silu_gradient(float z) {
@@ -66,27 +65,6 @@ struct GroupMeans {
     double dxhat, dxhat_xhat;
 };
 
-struct Workspace {
-    float *image_sums, *pieces, *coefficients;
-    ChannelSums* channels;
-    GroupMeans* means;
-
-    /// Naive's parts, or with `tiling` streamed's.
-    Workspace(WorkspaceCarver& carver, const GroupNormShape& s, const Tiling* tiling) {
-        const auto take = [&]<class U>(U*& part, std::int64_t count) {
-            part = carver.take<U>(static_cast<std::size_t>(count));
-        };
-        take(image_sums, s.batch * 2 * s.channels);
-        if (tiling != nullptr) {
-            take(pieces, s.batch * tiling->pieces * 3 * s.channels);
-            take(coefficients, s.batch * 5 * s.channels);
-        } else {
-            take(channels, s.batch * s.channels);
-            take(means, s.batch * s.groups);
-        }
-    }
-};
-
 /// In group_norm_backward_naive.cu.
 template <class T>
 void launch_naive(const Context&, const GroupNormBackward<T>&);
@@ -95,4 +73,4 @@ template <class T>
 void launch_parameters(const Context&, const GroupNormBackward<T>&, const float* image_sums,
                        std::int64_t images);
 
-}  // namespace ito::kernels::group_norm_detail
+}  // namespace ito::kernels::cuda::group_norm_detail

@@ -11,7 +11,7 @@
 #include "kernels/group_norm/group_norm.h"
 #include "kernels/runtime/parallel.h"
 
-namespace ito::kernels::group_norm_detail {
+namespace ito::kernels::cpu::group_norm_detail {
 
 /// One piece: whole groups of one image. An image is cut only when it is large, by its own shape alone.
 struct Pieces {
@@ -50,10 +50,10 @@ inline std::int64_t word_count(std::int64_t channels) {
     return block_pixels(channels) * word_row(channels);
 }
 
-/// Hands out 64-byte aligned arrays from a worker's slice of the workspace. With a null base it only counts.
-class Scratch {
+/// Cuts a worker's scratch memory into arrays on 64 bytes. With a null base it only counts.
+class WorkerArrays {
   public:
-    explicit Scratch(std::byte* base) : base_(base) {}
+    explicit WorkerArrays(std::byte* base) : base_(base) {}
 
     template <class T>
     T* take(std::int64_t count) {
@@ -73,7 +73,7 @@ class Scratch {
 struct Coefficients {
     float *pivot, *scale, *offset;
 
-    Coefficients(Scratch& scratch, std::int64_t channels)
+    Coefficients(WorkerArrays& scratch, std::int64_t channels)
         : pivot(scratch.take<float>(padded(channels))),
           scale(scratch.take<float>(padded(channels))),
           offset(scratch.take<float>(padded(channels))) {}
@@ -113,7 +113,7 @@ struct ChannelStatistics {
     double *mean, *m2;
     float* block;  ///< scratch
 
-    ChannelStatistics(Scratch& scratch, std::int64_t channels)
+    ChannelStatistics(WorkerArrays& scratch, std::int64_t channels)
         : mean(scratch.take<double>(padded(channels))),
           m2(scratch.take<double>(padded(channels))),
           block(scratch.take<float>(3 * padded(channels))) {}
@@ -134,7 +134,7 @@ struct BackwardSums {
     double *dz, *dz_t, *t;
     float* block;  ///< scratch
 
-    BackwardSums(Scratch& scratch, std::int64_t channels)
+    BackwardSums(WorkerArrays& scratch, std::int64_t channels)
         : dz(scratch.take<double>(padded(channels))),
           dz_t(scratch.take<double>(padded(channels))),
           t(scratch.take<double>(padded(channels))),
@@ -145,7 +145,7 @@ struct BackwardSums {
 struct BackwardCoefficients {
     float *dz_scale, *t_scale, *constant;
 
-    BackwardCoefficients(Scratch& scratch, std::int64_t channels)
+    BackwardCoefficients(WorkerArrays& scratch, std::int64_t channels)
         : dz_scale(scratch.take<float>(padded(channels))),
           t_scale(scratch.take<float>(padded(channels))),
           constant(scratch.take<float>(padded(channels))) {}
@@ -183,7 +183,7 @@ struct ForwardScratch {
     ChannelStatistics statistics;
     std::uint32_t* words;
 
-    ForwardScratch(Scratch& scratch, std::int64_t channels)
+    ForwardScratch(WorkerArrays& scratch, std::int64_t channels)
         : coefficients(scratch, channels),
           statistics(scratch, channels),
           words(scratch.take<std::uint32_t>(word_count(channels))) {}
@@ -196,7 +196,7 @@ struct BackwardScratch {
     std::uint32_t* words;
     float* dz;
 
-    BackwardScratch(Scratch& scratch, std::int64_t channels, std::int64_t pixels)
+    BackwardScratch(WorkerArrays& scratch, std::int64_t channels, std::int64_t pixels)
         : coefficients(scratch, channels),
           sums(scratch, channels),
           backward(scratch, channels),
@@ -208,21 +208,16 @@ inline std::int64_t piece_channels(const GroupNormShape& shape) {
     return Pieces(shape).groups_per_piece * shape.group_channels();
 }
 
-inline std::size_t forward_worker_bytes(const GroupNormShape& shape) {
-    Scratch scratch(nullptr);
+inline std::int64_t forward_worker_bytes(const GroupNormShape& shape) {
+    WorkerArrays scratch(nullptr);
     ForwardScratch(scratch, piece_channels(shape));
-    return scratch.used();
+    return static_cast<std::int64_t>(scratch.used());
 }
 
-inline std::size_t backward_worker_bytes(const GroupNormShape& shape) {
-    Scratch scratch(nullptr);
+inline std::int64_t backward_worker_bytes(const GroupNormShape& shape) {
+    WorkerArrays scratch(nullptr);
     BackwardScratch(scratch, piece_channels(shape), shape.pixels);
-    return scratch.used();
-}
-
-/// Bytes of the sums per image and channel behind grad_gamma and grad_beta.
-inline std::size_t image_sums_bytes(const GroupNormShape& shape) {
-    return (static_cast<std::size_t>(shape.batch * shape.channels) * 2 * sizeof(double) + 63) / 64 * 64;
+    return static_cast<std::int64_t>(scratch.used());
 }
 
 /// What one channel of one image does to the normalised value: z = xhat * gamma * (1 + s) + ...
@@ -303,4 +298,4 @@ inline void finish_group(const GroupNormBackward<float>& a, std::int64_t n, std:
     }
 }
 
-}  // namespace ito::kernels::group_norm_detail
+}  // namespace ito::kernels::cpu::group_norm_detail

@@ -19,16 +19,16 @@
 #include <algorithm>
 #include <cstdint>
 #include <numeric>
-#include <stdexcept>
 #include <string>
 
 #include "kernels/group_norm/group_norm.h"
 #include "kernels/runtime/block_reduce.cuh"
 #include "kernels/runtime/dropout_mask.cuh"
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/launch.cuh"
 #include "kernels/runtime/packed.cuh"
 
-namespace ito::kernels::group_norm_detail {
+namespace ito::kernels::cuda::group_norm_detail {
 
 inline constexpr int max_threads = 512, streamed_threads = 256;
 /// Slices wider than this (a group of so many channels) are left to the naive version.
@@ -137,9 +137,6 @@ inline Tiling resident_tiling(const GroupNormShape& shape, int element_bytes, co
     return make_tiling(shape, element_bytes, groups, 1, large ? max_threads : most_threads);
 }
 
-/// Device-independent bound on how many blocks are wanted at a time: the workspace is sized with it.
-inline constexpr std::int64_t most_wanted_blocks = 512;
-
 /// Slabs of at most 32 KiB, which every device holds several of; smaller ones (down to 8 KiB) while there are fewer
 /// than `wanted_blocks`.
 inline Tiling streamed_tiling(const GroupNormShape& shape, int element_bytes, std::int64_t wanted_blocks) {
@@ -156,7 +153,8 @@ inline Tiling streamed_tiling(const GroupNormShape& shape, int element_bytes, st
 }
 
 inline std::int64_t wanted_blocks(const DeviceLimits& limits) {
-    return std::min<std::int64_t>(2 * limits.multiprocessors, most_wanted_blocks);
+    constexpr std::int64_t most = 512;  // more pieces cost the merge more than they gain
+    return std::min<std::int64_t>(2 * limits.multiprocessors, most);
 }
 
 /// Resident moves the least bytes in one launch, but a slab is as much work as one multiprocessor has to do: where there
@@ -310,19 +308,19 @@ inline bool picks_naive(const char* kernel, const GroupNormShape& shape, int ele
     if (version == Version::naive) return true;
     const std::string text = std::string(kernel) + ": no version '" + name_of(version) + "'";
     if (version != Version::best && version != Version::resident && version != Version::streamed)
-        throw std::invalid_argument(text + "; expected naive, resident or streamed");
+        throw Error(text + "; expected naive, resident or streamed");
     if (can_tile(shape, element_bytes)) return false;
     if (version != Version::best)
-        throw std::invalid_argument(
+        throw Error(
             text +
             " for a group of more than 2048 channels or an image of more than 2^30 elements; use naive");
     return true;
 }
 
 [[noreturn]] inline void refuse_slab(const char* kernel, std::int64_t bytes, const DeviceLimits& limits) {
-    throw std::invalid_argument(std::string(kernel) + ": version 'resident' needs " + std::to_string(bytes) +
-                                " bytes of shared memory for this shape, the device has " +
-                                std::to_string(limits.shared_bytes) + " for a block; use streamed");
+    throw Error(std::string(kernel) + ": version 'resident' needs " + std::to_string(bytes) +
+                " bytes of shared memory for this shape, the device has " +
+                std::to_string(limits.shared_bytes) + " for a block; use streamed");
 }
 
-}  // namespace ito::kernels::group_norm_detail
+}  // namespace ito::kernels::cuda::group_norm_detail

@@ -2,16 +2,15 @@
 // linear_tiled.cu, NVIDIA's library in linear_vendor.cpp.
 
 #include <algorithm>
-#include <span>
-#include <stdexcept>
 #include <string>
 #include <type_traits>
 
 #include "kernels/linear/linear_product.h"
 #include "kernels/runtime/column_sums.cuh"
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/launch.cuh"
+#include "kernels/runtime/scratch.h"
 #include "kernels/runtime/vector.cuh"
-#include "kernels/runtime/workspace.h"
 
 namespace ito::kernels {
 namespace {
@@ -65,54 +64,42 @@ void require_version(Operation op, Version version) {
     if (version == Version::best || version == Version::naive || version == Version::tiled ||
         version == Version::vendor || (has_tf32 && version == Version::vendor_tf32))
         return;
-    throw std::invalid_argument(std::string(name_of(op)) + ": no version '" + name_of(version) + "'" +
-                                (has_tf32 ? "; expected naive, tiled, vendor or vendor_tf32"
-                                          : " for bfloat16; expected naive, tiled or vendor"));
+    throw Error(std::string(name_of(op)) + ": no version '" + name_of(version) + "'" +
+                (has_tf32 ? "; expected naive, tiled, vendor or vendor_tf32"
+                          : " for bfloat16; expected naive, tiled or vendor"));
 }
 
 /// Multiplications from which on `best` calls the library: below, a launch costs more than the product.
 constexpr std::int64_t least_for_vendor = 1 << 22;
-
-/// What the library may use for partial sums: as much as NVIDIA's cuBLAS takes for itself before Hopper.
-constexpr std::size_t vendor_bytes = 4 << 20, vendor_alignment = 256;
-
-std::span<std::byte> vendor_workspace(WorkspaceCarver& carver) {
-    std::byte* const taken = carver.take<std::byte>(vendor_bytes + vendor_alignment);
-    const auto address = reinterpret_cast<std::uintptr_t>(taken);
-    return {taken + (vendor_alignment - address % vendor_alignment) % vendor_alignment, vendor_bytes};
-}
 
 template <class T, Operation op>
 bool wants_vendor(const Context& context, const Product<T, op>& p, Version version) {
     if (p.rows <= 0 || p.columns <= 0 || p.reduced <= 0)
         return false;  // nothing that the library would compute
     if (version == Version::best)
-        return context.cublaslt != nullptr && p.rows * p.columns * p.reduced >= least_for_vendor;
+        return p.rows * p.columns * p.reduced >= least_for_vendor && context.cublaslt() != nullptr;
     return version == Version::vendor || version == Version::vendor_tf32;
 }
 
-/// Computes the product by the library if that is wanted and it can. `vector`: see product_vendor().
-template <class T, Operation op>
-bool run_vendor(const Context& context, const Product<T, op>& p, const void* vector, Version version,
-                WorkspaceCarver& carver) {
-    return product_vendor(context, p, vector, version == Version::vendor_tf32, vendor_workspace(carver));
+/// Whether the library may round float32 factors to TF32.
+bool rounds_to_tf32(const Context& context, Version version) {
+    return version == Version::vendor_tf32 || (version == Version::best && context.math == MathMode::tf32);
 }
 
 /// The library was asked for by name, but did not compute the product.
 void refuse_vendor(const Context& context, Operation op, Version version) {
     if (version != Version::vendor && version != Version::vendor_tf32) return;
-    throw std::invalid_argument(std::string(name_of(op)) + ": the version '" + name_of(version) + "' needs " +
-                                (context.cublaslt == nullptr
-                                     ? "cuBLASLt, of which the context has no handle"
-                                     : "an algorithm of cuBLASLt, which has none here"));
+    throw Error(std::string(name_of(op)) + ": the version '" + name_of(version) + "' needs " +
+                (context.cublaslt() == nullptr ? "cuBLASLt, of which the context has no handle"
+                                               : "an algorithm of cuBLASLt, which has none here"));
 }
 
 template <class T, Operation op>
-void run_by_hand(const Context& context, const Product<T, op>& product, float* partial, Version version) {
+void run_by_hand(const Context& context, const Product<T, op>& product, Version version) {
     if (version == Version::naive)
         launch_naive(context, product);
     else
-        product_tiled(context, product, partial);
+        product_tiled(context, product);
 }
 
 /// The library adds a bias of y's type only.
@@ -127,21 +114,21 @@ void forward(const Context& context, const LinearForward<T>& a, Version version)
     require_version<T>(Operation::forward, version);
     const auto product = product_of(a);
     if (wants_vendor(context, product, version)) {
-        WorkspaceCarver carver(context, "linear_forward");
         const void* bias = a.bias;
+        Scratch<bfloat16> rounded;
         if constexpr (std::is_same_v<T, bfloat16>) {
-            bfloat16* const rounded = carver.take<bfloat16>(static_cast<std::size_t>(product.columns));
             if (a.bias != nullptr) {
+                rounded = Scratch<bfloat16>(context, product.columns);
                 launch(context, "linear_round_bias", round_bias,
                        dim3(static_cast<unsigned>(blocks_for(product.columns, naive_threads))),
                        dim3(naive_threads), 0, a.bias, product.columns, rounded);
-                bias = rounded;
+                bias = rounded.get();
             }
         }
-        if (run_vendor(context, product, bias, version, carver)) return;
+        if (product_vendor(context, product, bias, rounds_to_tf32(context, version))) return;
         refuse_vendor(context, Operation::forward, version);
     }
-    run_by_hand(context, product, nullptr, version);
+    run_by_hand(context, product, version);
 }
 
 template <class T>
@@ -149,30 +136,25 @@ void backward_data(const Context& context, const LinearBackwardData<T>& a, Versi
     require_version<T>(Operation::backward_data, version);
     const auto product = product_of(a);
     if (wants_vendor(context, product, version)) {
-        WorkspaceCarver carver(context, "linear_backward_data");
-        if (run_vendor(context, product, nullptr, version, carver)) return;
+        if (product_vendor(context, product, nullptr, rounds_to_tf32(context, version))) return;
         refuse_vendor(context, Operation::backward_data, version);
     }
-    run_by_hand(context, product, nullptr, version);
+    run_by_hand(context, product, version);
 }
 
 /// True if the library has written the bias gradient, too: it overwrites, and only beside the weights' gradient.
 template <class T>
 bool weight_gradient(const Context& context, const LinearBackwardWeights<T>& a, Version version) {
     const auto product = product_of(a);
-    WorkspaceCarver carver(context, "linear_backward_weights");
     if (wants_vendor(context, product, version)) {
-        WorkspaceCarver vendor = carver;
-        const std::span<std::byte> scratch = vendor_workspace(vendor);
-        const bool tf32 = version == Version::vendor_tf32;
+        const bool tf32 = rounds_to_tf32(context, version);
         if (a.grad_bias != nullptr && !a.accumulate_bias &&
-            product_vendor(context, product, a.grad_bias, tf32, scratch))
+            product_vendor(context, product, a.grad_bias, tf32))
             return true;
-        if (product_vendor(context, product, nullptr, tf32, scratch)) return false;
+        if (product_vendor(context, product, nullptr, tf32)) return false;
         refuse_vendor(context, Operation::backward_weights, version);
     }
-    run_by_hand(context, product,
-                version == Version::naive ? nullptr : carver.take<float>(product_partials(a.shape)), version);
+    run_by_hand(context, product, version);
     return false;
 }
 
@@ -187,9 +169,7 @@ void backward_weights(const Context& context, const LinearBackwardWeights<T>& a,
                dim3(naive_threads), 0, a);
         return;
     }
-    // In the same scratch: the stream runs it after the product.
-    WorkspaceCarver carver(context, "linear_backward_weights");
-    const ColumnSumsCuda sums(carver, a.shape.rows, a.shape.out_features);
+    const ColumnSumsCuda sums(context, a.shape.rows, a.shape.out_features);
     sums.run(context, a.grad_y, a.grad_y_pitch, a.grad_bias, a.accumulate_bias);
 }
 
@@ -215,24 +195,6 @@ void linear_backward_weights(const Context& context, const LinearBackwardWeights
 void linear_backward_weights(const Context& context, const LinearBackwardWeights<bfloat16>& a,
                              Version version) {
     backward_weights(context, a, version);
-}
-
-std::size_t linear_forward_workspace(const Context& context, const LinearShape& shape, DType type) {
-    if (context.cublaslt == nullptr) return 0;
-    WorkspaceCarver carver;
-    if (type == DType::bfloat16) carver.take<bfloat16>(static_cast<std::size_t>(shape.out_features));
-    carver.take<std::byte>(vendor_bytes + vendor_alignment);
-    return carver.used();
-}
-std::size_t linear_backward_data_workspace(const Context& context, const LinearShape&, DType) {
-    return context.cublaslt == nullptr ? 0 : vendor_bytes + vendor_alignment;
-}
-std::size_t linear_backward_weights_workspace(const Context& context, const LinearShape& shape, DType) {
-    WorkspaceCarver weight_carver, bias_carver;
-    weight_carver.take<float>(product_partials(shape));
-    const ColumnSumsCuda sums(bias_carver, shape.rows, shape.out_features);
-    const std::size_t vendor = context.cublaslt == nullptr ? 0 : vendor_bytes + vendor_alignment;
-    return std::max({weight_carver.used(), bias_carver.used(), vendor});
 }
 
 }  // namespace cuda

@@ -77,12 +77,6 @@ void linear_backward_data(const Context&, const LinearBackwardData<float>&);
 void linear_backward_data(const Context&, const LinearBackwardData<double>&);
 void linear_backward_weights(const Context&, const LinearBackwardWeights<float>&);
 void linear_backward_weights(const Context&, const LinearBackwardWeights<double>&);
-
-/// Bytes of scratch that the launchers above need for `shape` with context.threads workers, whatever the pitches
-/// and optional pointers.
-std::size_t linear_forward_workspace(const Context&, const LinearShape& shape, DType type);
-std::size_t linear_backward_data_workspace(const Context&, const LinearShape& shape, DType type);
-std::size_t linear_backward_weights_workspace(const Context&, const LinearShape& shape, DType type);
 }  // namespace cpu
 
 /// float32 and bfloat16, summed in float32; dw and db of bfloat16 are float32. Versions: naive (one thread a result) and tiled
@@ -91,8 +85,8 @@ std::size_t linear_backward_weights_workspace(const Context&, const LinearShape&
 /// (M) into pieces, by shape alone: so the bits of a row of y and dx do not depend on M in either version. Tiled fetches x
 /// ceil(N / 64) times and w ceil(M / 128) times, mostly from the L2 cache; db takes another reading of dy. Rows that do not
 /// start on 16 bytes are fetched element by element in the same launch.
-/// vendor is cuBLASLt, for a context that has its handle and where the library has an algorithm: strict float32 (vendor_tf32: with
-/// factors rounded to TF32), no sums by atomics. Its algorithm depends on the sizes, and so, within rounding, do the bits of a
+/// vendor is cuBLASLt, for a context that has its handle and where the library has an algorithm: strict float32 (vendor_tf32, and
+/// `best` where context.math is tf32: with factors rounded to TF32), no sums by atomics. Its algorithm depends on the sizes, and so, within rounding, do the bits of a
 /// row. It adds a bias rounded to bfloat16 to a result in bfloat16, and sums db in float32 where it makes it beside dw. `best` is
 /// vendor from 4 Mi multiplications on where the context has the handle, else tiled.
 namespace cuda {
@@ -104,11 +98,6 @@ void linear_backward_data(const Context&, const LinearBackwardData<float>&, Vers
 void linear_backward_data(const Context&, const LinearBackwardData<bfloat16>&, Version = Version::best);
 void linear_backward_weights(const Context&, const LinearBackwardWeights<float>&, Version = Version::best);
 void linear_backward_weights(const Context&, const LinearBackwardWeights<bfloat16>&, Version = Version::best);
-
-/// Bytes of scratch for any of the versions.
-std::size_t linear_forward_workspace(const Context&, const LinearShape& shape, DType type);
-std::size_t linear_backward_data_workspace(const Context&, const LinearShape& shape, DType type);
-std::size_t linear_backward_weights_workspace(const Context&, const LinearShape& shape, DType type);
 }  // namespace cuda
 
 }  // namespace ito::kernels

@@ -10,7 +10,7 @@
 #include "kernels/runtime/column_sums.h"
 #include "kernels/runtime/onednn.h"
 #include "kernels/runtime/parallel.h"
-#include "kernels/runtime/workspace.h"
+#include "kernels/runtime/scratch.h"
 
 namespace ito::kernels::cpu {
 namespace {
@@ -60,10 +60,10 @@ struct ProductPlan {
 };
 
 struct ProductScratch {
-    ProductScratch(WorkspaceCarver& carver, const ProductPlan& plan, int workers)
-        : x(carver, plan.x.get_size() / sizeof(float), workers),
-          y(carver, plan.y.get_size() / sizeof(float), workers),
-          scratchpad(carver, plan.scratchpad.get_size(), workers) {}
+    ProductScratch(const Context& context, const ProductPlan& plan)
+        : x(context, static_cast<std::int64_t>(plan.x.get_size() / sizeof(float))),
+          y(context, static_cast<std::int64_t>(plan.y.get_size() / sizeof(float))),
+          scratchpad(context, static_cast<std::int64_t>(plan.scratchpad.get_size())) {}
 
     PerWorker<float> x, y;
     PerWorker<std::byte> scratchpad;
@@ -162,11 +162,6 @@ struct WeightPieces {
     std::int64_t slices, count, rows;
 };
 
-std::size_t partial_elements(const LinearShape& shape, const WeightPieces& pieces) {
-    return pieces.count > 1 ? static_cast<std::size_t>(pieces.count * shape.in_features * shape.out_features)
-                            : 0;
-}
-
 /// grad[n, k] = beta * grad[n, k] + sum over rows of grad_y[m, n] * x[m, k] for a slice of n.
 void weight_product(const LinearBackwardWeights<float>& args, Range rows, Range features, float beta,
                     float* grad) {
@@ -185,15 +180,14 @@ bool empty(const LinearShape& shape) {
 
 }  // namespace
 
-void linear_forward(const Context& context, const LinearForward<float>& args) {
+void linear_forward(const Context& context, const LinearForward<float>& args) try {
     const LinearShape& shape = args.shape;
     if (empty(shape)) return ref::linear_forward(context, args);
     const ProductKey key = forward_key(shape);
     Plans plans(context);
     const ProductPlan& plan = plans.get<ProductPlan>("linear", key);
-    WorkspaceCarver carver(context, "linear_forward");
-    float* transposed = carver.take<float>(static_cast<std::size_t>(key.in * key.out));
-    const ProductScratch scratch(carver, plan, context.threads);
+    const Scratch<float> transposed(context, key.in * key.out);
+    const ProductScratch scratch(context, plan);
     constexpr std::int64_t piece = 64;
     parallel_for(context, ceil_div(key.out, piece), [&](std::int64_t index, int) {
         transpose(args.weight, piece_range(key.out, piece, index), key.out, key.in, transposed);
@@ -202,31 +196,33 @@ void linear_forward(const Context& context, const LinearForward<float>& args) {
                  {args.x, args.x_pitch, transposed, args.bias, args.residual, args.residual_pitch, args.y,
                   args.y_pitch},
                  key, shape);
+} catch (const dnnl::error& error) {
+    refuse("linear_forward", error);
 }
 
-void linear_backward_data(const Context& context, const LinearBackwardData<float>& args) {
+void linear_backward_data(const Context& context, const LinearBackwardData<float>& args) try {
     const LinearShape& shape = args.shape;
     if (empty(shape)) return ref::linear_backward_data(context, args);
     const ProductKey key = backward_data_key(shape);
     Plans plans(context);
     const ProductPlan& plan = plans.get<ProductPlan>("linear", key);
-    WorkspaceCarver carver(context, "linear_backward_data");
-    const ProductScratch scratch(carver, plan, context.threads);
+    const ProductScratch scratch(context, plan);
     multiply_all(context, plan, scratch,
                  {args.grad_y, args.grad_y_pitch, args.weight, nullptr,
                   args.accumulate ? args.grad_x : nullptr, args.grad_x_pitch, args.grad_x, args.grad_x_pitch},
                  key, shape);
+} catch (const dnnl::error& error) {
+    refuse("linear_backward_data", error);
 }
 
-void linear_backward_weights(const Context& context, const LinearBackwardWeights<float>& args) {
+void linear_backward_weights(const Context& context, const LinearBackwardWeights<float>& args) try {
     const LinearShape& shape = args.shape;
     if (empty(shape)) return ref::linear_backward_weights(context, args);
     if (args.grad_weight) {
         const std::int64_t elements = shape.in_features * shape.out_features;
         const WeightPieces pieces(shape);
         const float beta = args.accumulate_weight ? 1.0f : 0.0f;
-        WorkspaceCarver carver(context, "linear_backward_weights");
-        float* partial = carver.take<float>(partial_elements(shape, pieces));
+        const Scratch<float> partial(context, pieces.count > 1 ? pieces.count * elements : 0);
         parallel_for(context, pieces.count * pieces.slices, [&](std::int64_t task, int) {
             const std::int64_t index = task / pieces.slices;
             const Range rows = piece_range(shape.rows, pieces.rows, index);
@@ -249,37 +245,11 @@ void linear_backward_weights(const Context& context, const LinearBackwardWeights
                      });
     }
     if (args.grad_bias) {
-        WorkspaceCarver carver(context, "linear_backward_weights");
-        const ColumnSums sums(carver, shape.rows, shape.out_features);
+        const ColumnSums sums(context, shape.rows, shape.out_features);
         sums.run(context, args.grad_y, args.grad_y_pitch, args.grad_bias, args.accumulate_bias);
     }
-}
-
-std::size_t linear_forward_workspace(const Context& context, const LinearShape& shape, DType type) {
-    if (type != DType::float32 || empty(shape)) return 0;
-    const ProductKey key = forward_key(shape);
-    Plans plans(context);
-    WorkspaceCarver carver;
-    carver.take<float>(static_cast<std::size_t>(key.in * key.out));
-    const ProductScratch scratch(carver, plans.get<ProductPlan>("linear", key), context.threads);
-    return carver.used();
-}
-
-std::size_t linear_backward_data_workspace(const Context& context, const LinearShape& shape, DType type) {
-    if (type != DType::float32 || empty(shape)) return 0;
-    Plans plans(context);
-    WorkspaceCarver carver;
-    const ProductScratch scratch(carver, plans.get<ProductPlan>("linear", backward_data_key(shape)),
-                                 context.threads);
-    return carver.used();
-}
-
-std::size_t linear_backward_weights_workspace(const Context&, const LinearShape& shape, DType type) {
-    if (type != DType::float32 || empty(shape)) return 0;
-    WorkspaceCarver weight_carver, bias_carver;
-    weight_carver.take<float>(partial_elements(shape, WeightPieces(shape)));
-    const ColumnSums sums(bias_carver, shape.rows, shape.out_features);
-    return std::max(weight_carver.used(), bias_carver.used());
+} catch (const dnnl::error& error) {
+    refuse("linear_backward_weights", error);
 }
 
 void linear_forward(const Context& context, const LinearForward<double>& args) {

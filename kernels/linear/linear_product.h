@@ -3,7 +3,6 @@
 // compute. Nothing else includes this.
 
 #include <cstdint>
-#include <span>
 #include <type_traits>
 
 #include "kernels/linear/linear.h"
@@ -91,18 +90,14 @@ Product<T, Operation::backward_weights> product_of(const LinearBackwardWeights<T
             .out_pitch = a.shape.in_features};
 }
 
-/// The hand-written product in tiles (linear_tiled.cu). `partial`: of product_partials(...) floats.
+/// The hand-written product in tiles (linear_tiled.cu).
 template <class T, Operation op>
-void product_tiled(const Context& context, const Product<T, op>& product, float* partial);
-
-/// Floats of scratch for the pieces of the weights' gradient.
-std::size_t product_partials(const LinearShape& shape);
+void product_tiled(const Context& context, const Product<T, op>& product);
 
 /// The product by cuBLASLt (linear_vendor.cpp), without `product.bias`. `vector`, of `columns` or `rows` elements: in forward the
 /// bias in y's type, in backward_weights where the bias gradient is to be stored, or null. False, with nothing done, where the
-/// context has no handle or the library no algorithm. `workspace` starts on 256 bytes.
+/// context has no handle or the library no algorithm.
 template <class T, Operation op>
-bool product_vendor(const Context& context, const Product<T, op>& product, const void* vector, bool tf32,
-                    std::span<std::byte> workspace);
+bool product_vendor(const Context& context, const Product<T, op>& product, const void* vector, bool tf32);
 
 }  // namespace ito::kernels::linear_detail

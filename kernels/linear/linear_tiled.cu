@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/linear/linear_product.h"
+#include "kernels/runtime/scratch.h"
 #include "kernels/runtime/tile_product.cuh"
 
 namespace ito::kernels::linear_detail {
@@ -127,23 +128,19 @@ void launch_tiles(const Context& context, Cut<T, op> cut, std::int64_t pieces) {
 
 }  // namespace
 
-std::size_t product_partials(const LinearShape& shape) {
-    const Pieces pieces(shape);
-    return pieces.count > 1 ? static_cast<std::size_t>(pieces.count * shape.in_features * shape.out_features)
-                            : 0;
-}
-
 template <class T, Operation op>
-void product_tiled(const Context& context, const Product<T, op>& product, float* partial) {
+void product_tiled(const Context& context, const Product<T, op>& product) {
     if (product.rows <= 0 || product.columns <= 0) return;
     Cut<T, op> cut{.product = product, .piece = std::max<std::int64_t>(product.reduced, 1)};
     Product<T, op>& p = cut.product;
     std::int64_t pieces = 1;
+    Scratch<float> partial;
     if constexpr (op == Operation::backward_weights) {
         const Pieces found({.rows = p.reduced, .in_features = p.columns, .out_features = p.rows});
         pieces = found.count;
         if (pieces > 1) {
             cut.piece = found.rows;
+            partial = Scratch<float>(context, pieces * p.rows * p.columns);
             p.out = partial, p.out_pitch = p.columns, p.addend = nullptr;
         }
     }
@@ -164,11 +161,11 @@ void product_tiled(const Context& context, const Product<T, op>& product, float*
     }
 }
 
-template void product_tiled(const Context&, const Product<float, Operation::forward>&, float*);
-template void product_tiled(const Context&, const Product<float, Operation::backward_data>&, float*);
-template void product_tiled(const Context&, const Product<float, Operation::backward_weights>&, float*);
-template void product_tiled(const Context&, const Product<bfloat16, Operation::forward>&, float*);
-template void product_tiled(const Context&, const Product<bfloat16, Operation::backward_data>&, float*);
-template void product_tiled(const Context&, const Product<bfloat16, Operation::backward_weights>&, float*);
+template void product_tiled(const Context&, const Product<float, Operation::forward>&);
+template void product_tiled(const Context&, const Product<float, Operation::backward_data>&);
+template void product_tiled(const Context&, const Product<float, Operation::backward_weights>&);
+template void product_tiled(const Context&, const Product<bfloat16, Operation::forward>&);
+template void product_tiled(const Context&, const Product<bfloat16, Operation::backward_data>&);
+template void product_tiled(const Context&, const Product<bfloat16, Operation::backward_weights>&);
 
 }  // namespace ito::kernels::linear_detail

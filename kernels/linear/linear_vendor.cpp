@@ -6,20 +6,20 @@
 #include <algorithm>
 #include <bit>
 #include <memory>
-#include <span>
-#include <stdexcept>
 #include <string>
 #include <type_traits>
 
 #include "kernels/linear/linear_product.h"
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/plan_cache.h"
+#include "kernels/runtime/scratch.h"
 
 namespace ito::kernels::linear_detail {
 namespace {
 
 void check(cublasStatus_t status, const char* call) {
     if (status == CUBLAS_STATUS_SUCCESS) return;
-    throw std::runtime_error(std::string(call) + ": status " + std::to_string(static_cast<int>(status)));
+    throw Error(std::string(call) + ": status " + std::to_string(static_cast<int>(status)));
 }
 
 template <class Descriptor, cublasStatus_t (*destroy)(Descriptor*)>
@@ -58,6 +58,9 @@ void set(const Preference& preference, cublasLtMatmulPreferenceAttributes_t attr
           "cublasLtMatmulPreferenceSetAttribute");
 }
 
+/// What an algorithm may use for partial sums: as much as NVIDIA's cuBLAS takes for itself before Hopper.
+constexpr std::size_t most_workspace = 4 << 20;
+
 /// The power of two that the address is a multiple of, at most 256.
 std::int64_t alignment_of(const void* pointer) {
     const auto address = reinterpret_cast<std::uintptr_t>(pointer);
@@ -66,7 +69,7 @@ std::int64_t alignment_of(const void* pointer) {
 
 /// All that the choice of an algorithm depends on.
 struct Key {
-    std::int64_t rows, columns, reduced, a_pitch, b_pitch, addend_pitch, out_pitch, workspace;
+    std::int64_t rows, columns, reduced, a_pitch, b_pitch, addend_pitch, out_pitch;
     std::int64_t a_alignment, b_alignment, addend_alignment, out_alignment, vector_alignment;
     std::int64_t bfloat, epilogue, tf32;
 };
@@ -77,6 +80,7 @@ struct Plan {
     MatmulDescriptor descriptor;
     Layout a, b, addend, out;
     cublasLtMatmulAlgo_t algorithm{};
+    std::size_t workspace = 0;  ///< bytes that the algorithm needs
     bool usable = false;
 
     Plan(cublasLtHandle_t handle, const Product<T, op>& p, const Key& key, const void* vector) {
@@ -104,7 +108,7 @@ struct Plan {
         cublasLtMatmulPreference_t preference_made = nullptr;
         check(cublasLtMatmulPreferenceCreate(&preference_made), "cublasLtMatmulPreferenceCreate");
         const Preference preference(preference_made);
-        set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<std::uint64_t>(key.workspace));
+        set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<std::uint64_t>(most_workspace));
         // Partial sums in float32, added by a launch of their own in a fixed order: not in place, in the order of arrival.
         set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
             static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
@@ -123,16 +127,17 @@ struct Plan {
         if (status != CUBLAS_STATUS_NOT_SUPPORTED) check(status, "cublasLtMatmulAlgoGetHeuristic");
         usable = status == CUBLAS_STATUS_SUCCESS && count > 0 && found.state == CUBLAS_STATUS_SUCCESS;
         algorithm = found.algo;
+        workspace = found.workspaceSize;
     }
 };
 
 }  // namespace
 
 template <class T, Operation op>
-bool product_vendor(const Context& context, const Product<T, op>& p, const void* vector, bool tf32,
-                    std::span<std::byte> workspace) {
-    if (context.cublaslt == nullptr || p.rows <= 0 || p.columns <= 0 || p.reduced <= 0) return false;
-    auto* const handle = static_cast<cublasLtHandle_t>(context.cublaslt);
+bool product_vendor(const Context& context, const Product<T, op>& p, const void* vector, bool tf32) {
+    if (p.rows <= 0 || p.columns <= 0 || p.reduced <= 0) return false;
+    auto* const handle = static_cast<cublasLtHandle_t>(context.cublaslt());
+    if (handle == nullptr) return false;
     const auto epilogue = vector == nullptr          ? CUBLASLT_EPILOGUE_DEFAULT
                           : op == Operation::forward ? CUBLASLT_EPILOGUE_BIAS
                                                      : CUBLASLT_EPILOGUE_BGRADB;
@@ -145,7 +150,6 @@ bool product_vendor(const Context& context, const Product<T, op>& p, const void*
                   p.b_pitch,
                   addend_pitch,
                   p.out_pitch,
-                  static_cast<std::int64_t>(workspace.size()),
                   alignment_of(p.a),
                   alignment_of(p.b),
                   alignment_of(addend),
@@ -153,24 +157,24 @@ bool product_vendor(const Context& context, const Product<T, op>& p, const void*
                   alignment_of(vector),
                   std::is_same_v<T, bfloat16>,
                   epilogue,
-                  tf32};
+                  std::is_same_v<T, float> && tf32};
     PlanCache local;
     PlanCache& plans = context.plans != nullptr ? *context.plans : local;
     Plan<T, op>& plan = plans.get<Plan<T, op>>(
         name_of(op), key, [&] { return std::make_shared<Plan<T, op>>(handle, p, key, vector); });
     if (!plan.usable) return false;
     if (vector != nullptr) set(plan.descriptor, CUBLASLT_MATMUL_DESC_BIAS_POINTER, vector);
+    const Scratch<std::byte> workspace(context, static_cast<std::int64_t>(plan.workspace));
     const float one = 1, beta = p.addend != nullptr ? 1.0f : 0.0f;
     check(cublasLtMatmul(handle, plan.descriptor.get(), &one, p.b, plan.b.get(), p.a, plan.a.get(), &beta,
-                         addend, plan.addend.get(), p.out, plan.out.get(), &plan.algorithm, workspace.data(),
-                         workspace.size(), static_cast<cudaStream_t>(context.stream.handle)),
+                         addend, plan.addend.get(), p.out, plan.out.get(), &plan.algorithm, workspace.get(),
+                         plan.workspace, static_cast<cudaStream_t>(context.stream.handle)),
           "cublasLtMatmul");
     return true;
 }
 
-#define ITO_INSTANTIATE(T, op)                                                                        \
-    template bool product_vendor(const Context&, const Product<T, Operation::op>&, const void*, bool, \
-                                 std::span<std::byte>)
+#define ITO_INSTANTIATE(T, op) \
+    template bool product_vendor(const Context&, const Product<T, Operation::op>&, const void*, bool)
 ITO_INSTANTIATE(float, forward);
 ITO_INSTANTIATE(float, backward_data);
 ITO_INSTANTIATE(float, backward_weights);

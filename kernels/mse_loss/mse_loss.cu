@@ -2,12 +2,12 @@
 
 #include "kernels/mse_loss/mse_loss.h"
 
-#include <stdexcept>
 #include <string>
 
 #include "kernels/runtime/block_reduce.cuh"
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/sample_runs.cuh"
-#include "kernels/runtime/workspace.h"
+#include "kernels/runtime/scratch.h"
 
 namespace ito::kernels {
 namespace {
@@ -160,18 +160,17 @@ RunGrid grid_of(std::int64_t batch, std::int64_t elements) {
 
 template <class T>
 void run(const Context& context, const MseLoss<T>& a, Version version) {
+    require_memory("mse_loss", a.noise.step, Memory::device);
     if (version == Version::best) version = Version::fused;
     if (version != Version::naive && version != Version::fused)
-        throw std::invalid_argument(std::string("mse_loss: no version '") + name_of(version) +
-                                    "'; expected naive or fused");
+        throw Error(std::string("mse_loss: no version '") + name_of(version) + "'; expected naive or fused");
     const std::int64_t elements = a.pixels * a.channels;
     const bool empty = a.batch <= 0 || elements <= 0;
     const double per_element = empty ? 0 : 1 / static_cast<double>(elements);
     const float scale = empty ? 0 : static_cast<float>(2 * per_element / static_cast<double>(a.batch));
     const RunGrid grid = grid_of<T>(a.batch, elements);
     const std::int64_t pieces = empty ? 0 : version == Version::naive ? 1 : grid.blocks.x;
-    double* const partials =
-        WorkspaceCarver(context, "mse_loss").take<double>(static_cast<std::size_t>(a.batch * pieces));
+    const Scratch<double> partials(context, a.batch * pieces);
     if (!empty && version == Version::naive) {
         const dim3 blocks(static_cast<unsigned>(blocks_for(a.batch * elements, threads)));
         if (a.grad != nullptr)
@@ -200,14 +199,6 @@ void mse_loss(const Context& context, const MseLoss<float>& a, Version version) 
 }
 void mse_loss(const Context& context, const MseLoss<bfloat16>& a, Version version) {
     run(context, a, version);
-}
-
-std::size_t mse_loss_workspace(std::int64_t batch, std::int64_t elements) {
-    WorkspaceCarver carver;
-    // float32 has the shorter runs, and so the more blocks.
-    carver.take<double>(static_cast<std::size_t>(batch) *
-                        std::max(1u, grid_of<float>(batch, elements).blocks.x));
-    return carver.used();
 }
 
 }  // namespace cuda

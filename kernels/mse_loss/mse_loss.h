@@ -43,8 +43,6 @@ void mse_loss(const Context&, const MseLoss<T>&);
 namespace cpu {
 void mse_loss(const Context&, const MseLoss<float>&);
 void mse_loss(const Context&, const MseLoss<double>&);
-/// Bytes of context.workspace: none on the CPU. `elements` of a sample.
-std::size_t mse_loss_workspace(std::int64_t batch, std::int64_t elements);
 }  // namespace cpu
 
 /// float32 and bfloat16, differences in float32. Naive: the gradient, then a block for each sample's sum, drawing the
@@ -54,8 +52,6 @@ namespace cuda {
 inline constexpr Version mse_loss_versions[] = {Version::naive, Version::fused};
 void mse_loss(const Context&, const MseLoss<float>&, Version = Version::best);
 void mse_loss(const Context&, const MseLoss<bfloat16>&, Version = Version::best);
-/// Bytes of context.workspace: one float64 for each block of the fused version.
-std::size_t mse_loss_workspace(std::int64_t batch, std::int64_t elements);
 }  // namespace cuda
 
 }  // namespace ito::kernels

@@ -97,10 +97,6 @@ void mse_loss(const Context& context, const MseLoss<double>& args) {
     ref::mse_loss(context, args);
 }
 
-std::size_t mse_loss_workspace(std::int64_t, std::int64_t) {
-    return 0;
-}
-
 }  // namespace cpu
 }  // namespace ito::kernels
 #endif

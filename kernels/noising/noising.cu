@@ -2,11 +2,11 @@
 
 #include "kernels/noising/noising.h"
 
-#include <stdexcept>
 #include <string>
 #include <type_traits>
 
 #include "kernels/runtime/block_reduce.cuh"
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/sample_runs.cuh"
 
 namespace ito::kernels {
@@ -161,10 +161,10 @@ __global__ void __launch_bounds__(threads) noising_fused(Fused<T, Source> k) {
 
 template <class T, class Source>
 void run(const Context& context, const Noising<T, Source>& a, Version version) {
+    require_memory("noising", a.noise.step, Memory::device);
     if (version == Version::best) version = Version::fused;
     if (version != Version::naive && version != Version::fused)
-        throw std::invalid_argument(std::string("noising: no version '") + name_of(version) +
-                                    "'; expected naive or fused");
+        throw Error(std::string("noising: no version '") + name_of(version) + "'; expected naive or fused");
     const std::int64_t pixels = a.height * a.width, elements = pixels * a.channels;
     if (a.batch <= 0 || elements <= 0) return;
     if (version == Version::naive) {

@@ -2,9 +2,9 @@
 
 #include "kernels/random/random.h"
 
-#include <stdexcept>
 #include <string>
 
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/sample_runs.cuh"
 
 namespace ito::kernels {
@@ -115,11 +115,12 @@ __global__ void __launch_bounds__(threads) fill_vectorized(Fill<T, Op> a) {
 
 template <class T, class Op, class Args>
 void run(const Context& context, const char* name, const Args& args, Op op, Version version) {
+    require_memory(name, args.address.step, Memory::device);
     if (version == Version::best) version = Version::vectorized;
     const bool naive = version == Version::naive;
     if (!naive && version != Version::vectorized)
-        throw std::invalid_argument(std::string(name) + ": no version '" + name_of(version) +
-                                    "'; expected naive or vectorized");
+        throw Error(std::string(name) + ": no version '" + name_of(version) +
+                    "'; expected naive or vectorized");
     if (args.samples <= 0 || args.elements <= 0) return;
     const Fill<T, Op> fill{.samples = args.samples,
                            .elements = static_cast<std::uint32_t>(args.elements),

@@ -1,16 +1,16 @@
-// Sums into a float64 on the device: per-block partial sums in the workspace, then one block that adds them in a fixed
+// Sums into a float64 on the device: per-block partial sums in scratch memory, then one block that adds them in a fixed
 // order. An element's place in that order is its index in row-major order, whatever its address.
 
 #include <algorithm>
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 
 #include "kernels/reduce/reduce.h"
 #include "kernels/runtime/block_reduce.cuh"
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/launch.cuh"
+#include "kernels/runtime/scratch.h"
 #include "kernels/runtime/vector.cuh"
-#include "kernels/runtime/workspace.h"
 
 namespace ito::kernels {
 namespace {
@@ -110,8 +110,8 @@ void reduce(const Context& context, const Reduce<T>& a, Version version) {
     const char* const name = squares ? "sum_squares" : "sum";
     if (version == Version::best) version = Version::vectorized;
     if (version != Version::vectorized && version != Version::naive)
-        throw std::invalid_argument(std::string(name) + ": no version '" + name_of(version) +
-                                    "'; expected naive or vectorized");
+        throw Error(std::string(name) + ": no version '" + name_of(version) +
+                    "'; expected naive or vectorized");
     const bool dense = a.x_pitch == a.columns || a.rows <= 1;
     Input<T> in{.elements = a.rows * a.columns, .columns = a.columns, .x = a.x, .pitch = a.x_pitch};
     if (dense) in.columns = in.pitch = in.elements;
@@ -121,7 +121,7 @@ void reduce(const Context& context, const Reduce<T>& a, Version version) {
     const std::int64_t pieces = pieces_of(in.elements);
     if (pieces == 1)
         return launch(context, name, reduce_pieces<T, squares>, 1, piece_threads, 0, in, a.out, a.factor);
-    auto* const parts = WorkspaceCarver(context, name).take<double>(static_cast<std::size_t>(pieces));
+    const Scratch<double> parts(context, pieces);
     launch(context, name, reduce_pieces<T, squares>, static_cast<unsigned>(pieces), piece_threads, 0, in,
            parts, 1.0);
     launch(context, name, reduce_last, 1, last_threads, 0, parts, pieces, a.out, a.factor);
@@ -142,12 +142,6 @@ void sum_squares(const Context& context, const Reduce<float>& a, Version version
 }
 void sum_squares(const Context& context, const Reduce<bfloat16>& a, Version version) {
     reduce<true>(context, a, version);
-}
-
-std::size_t reduce_workspace(std::int64_t elements) {
-    WorkspaceCarver carver;
-    carver.take<double>(static_cast<std::size_t>(pieces_of(elements)));
-    return carver.used();
 }
 
 }  // namespace cuda

@@ -43,20 +43,15 @@ void sum(const Context&, const Reduce<float>&);
 void sum(const Context&, const Reduce<double>&);
 void sum_squares(const Context&, const Reduce<float>&);
 void sum_squares(const Context&, const Reduce<double>&);
-
-/// Bytes of context.workspace: one float64 for each piece.
-std::size_t reduce_workspace(std::int64_t elements);
 }  // namespace cpu
 
-/// `naive` is one block that adds in float64 and needs no workspace.
+/// `naive` is one block that adds in float64 and needs no scratch.
 namespace cuda {
 inline constexpr Version reduce_versions[] = {Version::naive, Version::vectorized};
 void sum(const Context&, const Reduce<float>&, Version = Version::best);
 void sum(const Context&, const Reduce<bfloat16>&, Version = Version::best);
 void sum_squares(const Context&, const Reduce<float>&, Version = Version::best);
 void sum_squares(const Context&, const Reduce<bfloat16>&, Version = Version::best);
-
-std::size_t reduce_workspace(std::int64_t elements);
 }  // namespace cuda
 
 }  // namespace ito::kernels

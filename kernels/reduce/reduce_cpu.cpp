@@ -7,10 +7,9 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 
-#include <stdexcept>
-
 #include "kernels/reduce/reduce.h"
 #include "kernels/runtime/parallel.h"
+#include "kernels/runtime/scratch.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ito::kernels::HWY_NAMESPACE {
@@ -74,11 +73,9 @@ HWY_EXPORT(partial_sum_of_squares);
 void reduce(const Context& context, Reduce<float> args,
             double (*partial)(const Reduce<float>&, const Range&)) {
     const std::int64_t elements = args.rows * args.columns;
-    if (context.workspace.size() < cpu::reduce_workspace(elements))
-        throw std::invalid_argument("reduce: the workspace is smaller than reduce_workspace(elements)");
     if (args.x_pitch == args.columns) args.columns = args.x_pitch = elements;
-    auto* sums = reinterpret_cast<double*>(context.workspace.data());
     const std::int64_t pieces = ceil_div(elements, elementwise_piece);
+    const Scratch<double> sums(context, pieces);
     parallel_for(context, pieces, [&](std::int64_t piece, int) {
         sums[piece] = partial(args, piece_range(elements, elementwise_piece, piece));
     });
@@ -103,10 +100,6 @@ void sum_squares(const Context& context, const Reduce<float>& args) {
 }
 void sum_squares(const Context& context, const Reduce<double>& args) {
     ref::sum_squares(context, args);
-}
-
-std::size_t reduce_workspace(std::int64_t elements) {
-    return static_cast<std::size_t>(ceil_div(elements, elementwise_piece)) * sizeof(double);
 }
 
 }  // namespace cpu

@@ -2,9 +2,9 @@
 
 #include "kernels/reverse_step/reverse_step.h"
 
-#include <stdexcept>
 #include <string>
 
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/sample_runs.cuh"
 
 namespace ito::kernels {
@@ -107,10 +107,12 @@ __global__ void __launch_bounds__(threads) reverse_step_fused(Fused<T> k) {
 
 template <class T>
 void run(const Context& context, const ReverseStep<T>& a, Version version) {
+    require_memory("reverse_step", a.coefficients, Memory::device);
+    require_memory("reverse_step", a.noise.step, Memory::device);
     if (version == Version::best) version = Version::fused;
     if (version != Version::naive && version != Version::fused)
-        throw std::invalid_argument(std::string("reverse_step: no version '") + name_of(version) +
-                                    "'; expected naive or fused");
+        throw Error(std::string("reverse_step: no version '") + name_of(version) +
+                    "'; expected naive or fused");
     const std::int64_t elements = a.pixels * a.channels;
     if (a.batch <= 0 || elements <= 0) return;
     if (version == Version::naive) {

@@ -29,7 +29,7 @@ struct ReverseStepCoefficients {
 template <class T>
 struct ReverseStep {
     std::int64_t batch = 0, pixels = 0, channels = 0;
-    const ReverseStepCoefficients* coefficients = nullptr;
+    ValuePointer<const ReverseStepCoefficients> coefficients{};
     PhiloxAddress noise{};
     const T* eps = nullptr;
     std::int64_t eps_pitch = 0;

@@ -57,6 +57,7 @@ HWY_EXPORT(step_block);
 namespace cpu {
 
 void reverse_step(const Context& context, const ReverseStep<float>& args) {
+    require_memory("reverse_step", args.coefficients, Memory::host);
     const auto function = HWY_DYNAMIC_DISPATCH(step_block);
     for_each_block(context, args.batch, args.pixels * args.channels,
                    [&](const Block& block) { function(args, block); });

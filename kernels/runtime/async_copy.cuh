@@ -18,6 +18,16 @@ __device__ inline void copy_async(void* shared, const void* global, int bytes) {
                  : "memory");
 }
 
+/// Begins to copy 16 bytes, or zeros where nothing `exists`: cheaper than a number of bytes, and `global` may then be any address.
+/// The L2 cache fetches the whole 128 bytes.
+__device__ inline void copy_async_or_zero(void* shared, const void* global, bool exists) {
+    asm volatile(
+        "{\n\t.reg .pred missing;\n\tsetp.eq.s32 missing, %2, 0;\n\t"
+        "cp.async.cg.shared.global.L2::128B [%0], [%1], 16, missing;\n\t}" ::"r"(shared_address(shared)),
+        "l"(__cvta_generic_to_global(global)), "r"(static_cast<int>(exists))
+        : "memory");
+}
+
 /// Ends a group: the copies that this thread has begun since the last.
 __device__ inline void commit_copies() {
     asm volatile("cp.async.commit_group;" ::: "memory");

@@ -5,8 +5,8 @@
 #include <cstdint>
 
 #include "kernels/runtime/launch.cuh"
+#include "kernels/runtime/scratch.h"
 #include "kernels/runtime/vector.cuh"
-#include "kernels/runtime/workspace.h"
 
 namespace ito::kernels {
 namespace detail {
@@ -64,14 +64,14 @@ __global__ void __launch_bounds__(last_column_threads)
 /// out[c] (+)= sum over r of data[r * pitch + c]. One reading of the data, in one launch or, where there are many rows, two.
 class ColumnSumsCuda {
   public:
-    ColumnSumsCuda(WorkspaceCarver& carver, std::int64_t rows, std::int64_t columns)
+    ColumnSumsCuda(const Context& context, std::int64_t rows, std::int64_t columns)
         : rows_(rows), columns_(columns), blocks_(blocks_for(columns, detail::column_lanes)) {
         const std::int64_t wanted =
             std::clamp<std::int64_t>(wanted_blocks / std::max<std::int64_t>(blocks_, 1), 1,
                                      std::max<std::int64_t>(rows / least_rows, 1));
         piece_rows_ = std::max<std::int64_t>(blocks_for(rows, wanted), 1);
         pieces_ = std::max<std::int64_t>(blocks_for(rows, piece_rows_), 1);
-        partial_ = carver.take<double>(pieces_ > 1 ? static_cast<std::size_t>(pieces_ * columns) : 0);
+        partial_ = Scratch<double>(context, pieces_ > 1 ? pieces_ * columns : 0);
     }
 
     template <class T>
@@ -89,7 +89,7 @@ class ColumnSumsCuda {
   private:
     static constexpr std::int64_t wanted_blocks = 256, least_rows = 256;
     std::int64_t rows_, columns_, blocks_, piece_rows_, pieces_;
-    double* partial_;
+    Scratch<double> partial_;
 };
 
 }  // namespace ito::kernels

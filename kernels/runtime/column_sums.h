@@ -6,7 +6,7 @@
 
 #include "kernels/runtime/context.h"
 #include "kernels/runtime/parallel.h"
-#include "kernels/runtime/workspace.h"
+#include "kernels/runtime/scratch.h"
 
 namespace ito::kernels {
 
@@ -14,12 +14,12 @@ namespace ito::kernels {
 /// in float64, so the error does not grow with the number of rows.
 class ColumnSums {
   public:
-    ColumnSums(WorkspaceCarver& carver, std::int64_t rows, std::int64_t columns)
+    ColumnSums(const Context& context, std::int64_t rows, std::int64_t columns)
         : rows_(rows),
           columns_(columns),
           piece_(std::max<std::int64_t>(ceil_div(rows, max_pieces), rows_per_block)),
           pieces_(ceil_div(rows, piece_)),
-          partial_(carver.take<double>(static_cast<std::size_t>(pieces_ * columns))) {}
+          partial_(context, pieces_ * columns) {}
 
     void run(const Context& context, const float* data, std::int64_t pitch, float* out,
              bool accumulate) const {
@@ -50,7 +50,7 @@ class ColumnSums {
   private:
     static constexpr std::int64_t max_pieces = 16, rows_per_block = 64, columns_per_block = 256;
     std::int64_t rows_, columns_, piece_, pieces_;
-    double* partial_;
+    Scratch<double> partial_;
 };
 
 }  // namespace ito::kernels

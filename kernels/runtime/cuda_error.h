@@ -3,17 +3,17 @@
 
 #include <cuda_runtime_api.h>
 
-#include <stdexcept>
 #include <string>
+
+#include "kernels/runtime/error.h"
 
 namespace ito::kernels {
 
 /// A CUDA call failed. The message names the call and what it was asked for.
-class CudaError : public std::runtime_error {
+class CudaError : public Error {
   public:
     CudaError(cudaError_t code, const std::string& call)
-        : std::runtime_error(call + ": " + cudaGetErrorString(code) + " (" + cudaGetErrorName(code) + ")"),
-          code_(code) {}
+        : Error(call + ": " + cudaGetErrorString(code) + " (" + cudaGetErrorName(code) + ")"), code_(code) {}
     cudaError_t code() const { return code_; }
 
   private:

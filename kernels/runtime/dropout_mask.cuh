@@ -19,7 +19,9 @@ struct DropoutMask {
         : address(where),
           threshold(static_cast<std::uint32_t>(keep_threshold(probability))),
           keep_scale(probability < 1 ? static_cast<float>(1 / (1 - static_cast<double>(probability))) : 0.0f),
-          active(probability > 0 && keep_threshold(probability) <= 0xffffffffull) {}
+          active(probability > 0 && keep_threshold(probability) <= 0xffffffffull) {
+        require_memory("dropout", where.step, Memory::device);
+    }
 };
 
 /// Bit i says whether element + i of the sample is kept. A run that starts on a multiple of four takes count / 4

@@ -5,8 +5,10 @@
 
 #include <cstdint>
 #include <dnnl.hpp>
+#include <string>
 
 #include "kernels/runtime/context.h"
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/plan_cache.h"
 
 namespace ito::kernels {
@@ -24,6 +26,12 @@ class OneThread {
   private:
     int before_;
 };
+
+/// For a launcher's handler: oneDNN's exception, which names no op, as ito's.
+[[noreturn]] inline void refuse(const char* op, const dnnl::error& error) {
+    throw Error(std::string(op) + ": oneDNN: " + error.what() + " (status " +
+                std::to_string(static_cast<int>(error.status)) + ")");
+}
 
 /// The context's plan cache, or one that lives as long as the launch.
 class Plans {

@@ -38,7 +38,7 @@ struct PhiloxSample {
     __device__ PhiloxSample(const PhiloxAddress& address, std::int64_t sample)
         : seed(address.seed),
           subsequence(philox_subsequence(address, static_cast<std::uint64_t>(sample))),
-          first_block(philox_offset(address.step != nullptr ? *address.step : 0, 0) / 4) {}
+          first_block(philox_offset(address.step ? *address.step : 0, 0) / 4) {}
 
     /// Words of elements 4 * quad to 4 * quad + 3.
     __device__ uint4 words(std::int64_t quad) const {

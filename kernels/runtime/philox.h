@@ -25,6 +25,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "kernels/runtime/value_pointer.h"
+
 namespace ito::kernels {
 
 enum class Purpose : std::uint32_t {
@@ -40,14 +42,14 @@ enum class Purpose : std::uint32_t {
     test = 15,     ///< free for tests
 };
 
-/// Where the draws of one kernel launch lie. `step` is read through a pointer when the kernel runs, so
+/// Where the draws of one kernel launch lie. `step` is read through its pointer when the kernel runs, so
 /// that a captured CUDA graph can be replayed for the next step; null stands for step 0.
 struct PhiloxAddress {
     std::uint64_t seed = 0;
     Purpose purpose = Purpose::noise;
-    std::uint32_t layer = 0;              ///< at most 2^20 - 1
-    std::uint64_t first_sample = 0;       ///< sample index of batch element 0; at most 2^40 - 1
-    const std::uint64_t* step = nullptr;  ///< at most 2^32 - 1
+    std::uint32_t layer = 0;                   ///< at most 2^20 - 1
+    std::uint64_t first_sample = 0;            ///< sample index of batch element 0; at most 2^40 - 1
+    ValuePointer<const std::uint64_t> step{};  ///< at most 2^32 - 1
 };
 
 constexpr std::uint64_t philox_subsequence(Purpose purpose, std::uint32_t layer, std::uint64_t sample) {
@@ -64,7 +66,9 @@ constexpr std::uint64_t philox_subsequence(const PhiloxAddress& address, std::ui
     return philox_subsequence(address.purpose, address.layer, address.first_sample + sample);
 }
 
+/// The step of an address, read on the host: for the CPU's kernels.
 inline std::uint64_t philox_step(const PhiloxAddress& address) {
+    require_memory("philox", address.step, Memory::host);
     return address.step ? *address.step : 0;
 }
 

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/launch.cuh"
 #include "kernels/runtime/vector.cuh"
 #include "kernels/runtime/version.h"
@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(pointwise_threads) pointwise_vectorized(Pointw
 }  // namespace detail
 
 /// Launches `name` in the version asked for. `best` is 16 bytes a thread where every row starts on 16 bytes. Throws
-/// std::invalid_argument for `vectorized` where they do not, and for a version that pointwise kernels do not have.
+/// Error for `vectorized` where they do not, and for a version that pointwise kernels do not have.
 template <class T, int inputs, class Op>
 void launch_pointwise(const Context& context, const char* name, Pointwise<T, inputs, Op> a, Version version) {
     bool dense = a.out_pitch == a.columns;
@@ -121,10 +121,10 @@ void launch_pointwise(const Context& context, const char* name, Pointwise<T, inp
     if (version == Version::best) version = aligned ? Version::vectorized : Version::naive;
     const bool vectorized = version == Version::vectorized;
     if (!vectorized && version != Version::naive)
-        throw std::invalid_argument(std::string(name) + ": no version '" + name_of(version) +
-                                    "'; expected naive or vectorized");
+        throw Error(std::string(name) + ": no version '" + name_of(version) +
+                    "'; expected naive or vectorized");
     if (vectorized && !aligned)
-        throw std::invalid_argument(std::string(name) + ": the vectorized version needs rows on 16 bytes");
+        throw Error(std::string(name) + ": the vectorized version needs rows on 16 bytes");
     const std::int64_t across = blocks_for(a.columns, vectorized ? vector_width<T> : 1);
     if (across == 0 || a.rows == 0) return;
     const RowLaunch rows(across, a.rows);

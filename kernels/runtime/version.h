@@ -15,6 +15,8 @@ enum class Version : std::uint8_t {
     streamed,     ///< fused, the data read again in the second pass: for what does not fit on the chip
     tiled,        ///< a matrix product in tiles held in shared memory and registers
     tensor,       ///< such tiles multiplied on the tensor cores
+    mma,          ///< on the tensor cores: halo patches in shared memory, fragments by ldmatrix, mma.sync
+    cudnn,        ///< NVIDIA's cuDNN, in the context's math mode
     vendor,       ///< NVIDIA's library, in float32 strictly
     vendor_tf32,  ///< the same with float32 factors rounded to TF32, 10 bits of the fraction
 };
@@ -37,6 +39,10 @@ constexpr const char* name_of(Version version) {
             return "tiled";
         case Version::tensor:
             return "tensor";
+        case Version::mma:
+            return "mma";
+        case Version::cudnn:
+            return "cudnn";
         case Version::vendor:
             return "vendor";
         case Version::vendor_tf32:

@@ -1,10 +1,10 @@
 // The sinusoidal embedding of the timestep in CUDA. A few thousand values: what counts is one short launch.
 
+#include "kernels/runtime/error.h"
 #include "kernels/timestep_embedding/timestep_embedding.h"
 
 #include <algorithm>
 #include <cmath>
-#include <stdexcept>
 #include <string>
 
 #include "kernels/runtime/launch.cuh"
@@ -78,8 +78,8 @@ template <class T>
 void run(const Context& context, const TimestepEmbedding<T>& a, Version version) {
     if (version == Version::best) version = Version::fused;
     if (version != Version::naive && version != Version::fused)
-        throw std::invalid_argument(std::string("timestep_embedding: no version '") + name_of(version) +
-                                    "'; expected naive or fused");
+        throw Error(std::string("timestep_embedding: no version '") + name_of(version) +
+                    "'; expected naive or fused");
     if (a.batch <= 0 || a.dim <= 0) return;
     const double slope = -std::log(a.max_period) / (static_cast<double>(a.dim / 2) - a.freq_shift);
     if (version == Version::naive) {

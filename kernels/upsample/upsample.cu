@@ -2,6 +2,7 @@
 // times (from L1 mostly). Vectorized: a thread takes 16 bytes of a pixel of x and moves the four pixels of y that
 // belong to it, each byte once.
 
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/launch.cuh"
 #include "kernels/runtime/vector.cuh"
 #include "kernels/upsample/upsample.h"
@@ -106,10 +107,10 @@ __global__ void __launch_bounds__(threads) backward_vectorized(UpsampleBackward<
 Version choose(const char* name, Version version, bool aligned) {
     if (version == Version::best) return aligned ? Version::vectorized : Version::naive;
     if (version != Version::naive && version != Version::vectorized)
-        throw std::invalid_argument(std::string(name) + ": no version '" + name_of(version) +
-                                    "'; expected naive or vectorized");
+        throw Error(std::string(name) + ": no version '" + name_of(version) +
+                    "'; expected naive or vectorized");
     if (version == Version::vectorized && !aligned)
-        throw std::invalid_argument(std::string(name) + ": the vectorized version needs pixels on 16 bytes");
+        throw Error(std::string(name) + ": the vectorized version needs pixels on 16 bytes");
     return version;
 }
 

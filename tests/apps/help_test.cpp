@@ -47,7 +47,7 @@ TEST(Help, OfTrain) {
                                 {"--seed ", "=0 "},
                                 {"--device ", "=auto "},
                                 {"--threads ", "=0 "},
-                                {"--precision ", "=float32 "},
+                                {"--precision ", "=auto "},
                                 {"--resume ", "Run directory"},
                                 {"--sample-every ", "=1000 "},
                                 {"--save-every ", "=500 "},

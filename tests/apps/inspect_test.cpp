@@ -26,8 +26,8 @@ std::size_t longest_line(const std::string& text) {
     return longest;
 }
 
-/// What the allocator measured is within 5 % of what was predicted. The first step of a process is measured, in which
-/// the workspace still grows: the prediction, made with its final size, is the higher one.
+/// What the allocator measured is within 5 % of what was predicted. The prediction adds the most scratch memory of any kernel
+/// to the most saved tensors and gradients, which need not coincide: it is the higher one.
 void expect_near(const json& memory) {
     const double predicted = memory.at("predicted_peak"), measured = memory.at("measured_peak");
     EXPECT_NEAR(predicted / measured, 1, 0.05) << memory.dump(2);

@@ -9,7 +9,7 @@
 #include "diffusion/image/png.h"
 #include "diffusion/run.h"
 #include "diffusion/sampler.h"
-#include "diffusion/trainer.h"
+#include "diffusion/training/trainer.h"
 
 namespace {
 
@@ -30,9 +30,8 @@ Dataset bars() {
 
 /// Mean loss of the next `count` steps.
 double train(Trainer& trainer, int count) {
-    double sum = 0;
-    for (int i = 0; i < count; ++i) sum += trainer.step().loss;
-    return sum / count;
+    for (int i = 0; i < count; ++i) trainer.step();
+    return trainer.take_window().mean_loss();
 }
 
 void run(const std::string& folder) {

@@ -30,7 +30,7 @@ foreach(file IN LISTS package_files)
     endif()
   endforeach()
 endforeach()
-foreach(file include/ito/core/tensor.h include/ito/nn/module.h include/ito/diffusion/trainer.h
+foreach(file include/ito/core/tensor.h include/ito/nn/module.h include/ito/diffusion/training/trainer.h
              share/doc/ito/LICENSE share/bash-completion/completions/ito)
   if(NOT EXISTS ${WORK}/prefix/${file})
     message(FATAL_ERROR "${file} was not installed")

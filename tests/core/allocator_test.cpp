@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -9,6 +10,7 @@
 #include "core/context.h"
 #include "core/cuda/cuda.h"
 #include "core/tensor.h"
+#include "kernels/runtime/scratch.h"
 #include "tests/support/expect_error.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -36,6 +38,65 @@ TEST_F(AllocatorTest, AlignsEveryBlock) {
     EXPECT_EQ(allocator.stats().slabs, 1u);
     for (auto* data : blocks) allocator.deallocate(data);
     EXPECT_EQ(allocator.stats().in_use, 0u);
+}
+
+// What recorded work names stays its own: nobody else gets a block of its pool, free or not.
+TEST(AllocatorPool, KeepsItsBlocksToItself) {
+    const auto allocator = std::make_shared<Allocator>(Device::cpu());
+    std::byte* const before = allocator->allocate(1000);
+    std::vector<std::byte*> inside;
+    {
+        Allocator::Pool pool(allocator);
+        {
+            const Allocator::Pool::Scope scope(pool);
+            for (const std::size_t bytes : {100, 5000, 70}) inside.push_back(allocator->allocate(bytes));
+            for (auto* data : inside) allocator->deallocate(data);
+        }
+        std::vector<std::byte*> outside;
+        for (int i = 0; i < 100; ++i) outside.push_back(allocator->allocate(100));
+        for (auto* data : outside) {
+            EXPECT_TRUE(std::find(inside.begin(), inside.end(), data) == inside.end());
+            allocator->deallocate(data);
+        }
+        // The same requests find the same places again.
+        const Allocator::Pool::Scope scope(pool);
+        std::vector<std::byte*> again;
+        for (const std::size_t bytes : {100, 5000, 70}) again.push_back(allocator->allocate(bytes));
+        EXPECT_EQ(again, inside);
+        for (auto* data : again) allocator->deallocate(data);
+    }
+    // After its end they are everybody's, and a block that outlives the pool goes where all go.
+    const auto slabs = allocator->stats().slabs;
+    std::vector<std::byte*> large;
+    for (int i = 0; i < 3; ++i) large.push_back(allocator->allocate(15 << 20));
+    EXPECT_EQ(allocator->stats().slabs, slabs) << "the pool's slab was not used again";
+    for (auto* data : large) allocator->deallocate(data);
+    allocator->deallocate(before);
+    EXPECT_EQ(allocator->stats().in_use, 0u);
+}
+
+TEST(AllocatorPool, ABlockOutlivesItsPool) {
+    const auto allocator = std::make_shared<Allocator>(Device::cpu());
+    std::byte* data = nullptr;
+    {
+        Allocator::Pool pool(allocator);
+        const Allocator::Pool::Scope scope(pool);
+        data = allocator->allocate(1000);
+    }
+    allocator->deallocate(data);
+    EXPECT_EQ(allocator->allocate(1000), data);
+    allocator->deallocate(data);
+}
+
+// A pool that begins takes over a slab in which nothing is used any more.
+TEST(AllocatorPool, TakesAFreeSlabFirst) {
+    const auto allocator = std::make_shared<Allocator>(Device::cpu());
+    allocator->deallocate(allocator->allocate(1000));
+    Allocator::Pool pool(allocator);
+    const Allocator::Pool::Scope scope(pool);
+    std::byte* const data = allocator->allocate(1000);
+    EXPECT_EQ(allocator->stats().slabs, 1u);
+    allocator->deallocate(data);
 }
 
 TEST_F(AllocatorTest, RepeatedRoundsGetTheSameAddresses) {
@@ -117,8 +178,21 @@ TEST(AllocatorOfADevice, IsOneAndOutlivesItsTensors) {
         EXPECT_EQ(part.storage(), x.storage());
     }
     EXPECT_EQ(allocator->stats().in_use, before);
-    context_of(Device::cpu(), 1000);
-    EXPECT_GE(context_of(Device::cpu()).workspace.size(), 1000u) << "the workspace shrank";
+}
+
+TEST(AllocatorOfADevice, GivesScratchMemoryToKernels) {
+    const auto allocator = Allocator::of(Device::cpu());
+    const auto before = allocator->stats();
+    {
+        const kernels::Scratch<double> scratch(context_of(Device::cpu()), 1000);
+        EXPECT_EQ(reinterpret_cast<std::uintptr_t>(scratch.get()) % 64, 0u);
+        EXPECT_GE(allocator->stats().in_use, before.in_use + 8000);
+        kernels::Scratch<double> other;
+        other = kernels::Scratch<double>(context_of(Device::cpu()), 10);
+        EXPECT_EQ(allocator->stats().allocations, before.allocations + 2);
+    }
+    EXPECT_EQ(allocator->stats().in_use, before.in_use);
+    EXPECT_GE(scratch_peak(Device::cpu()), 8080u);
 }
 
 using AllocatorDeathTest = AllocatorTest;

@@ -77,7 +77,7 @@ TEST(Checkpoint, GivesTheSameBits) {
 
 TEST(Checkpoint, DrawsTheSameDropout) {
     const std::uint64_t step = 12;
-    const RandomStream stream{.seed = 5, .first_sample = 100, .step = &step};
+    const RandomStream stream{.seed = 5, .first_sample = 100, .step = kernels::host_value(&step)};
     const auto scoped = [&](auto run) {
         return results([&](const Block& block, const Inputs& in) {
             const RandomScope scope(stream);  // gone when backward runs

@@ -4,10 +4,14 @@
 
 #include <cuda_runtime_api.h>
 
+#include "core/allocator.h"
 #include "core/context.h"
 #include "core/cuda/cuda.h"
+#include "core/ops/elementwise.h"
 #include "core/ops/linear.h"
 #include "core/tensor.h"
+#include "kernels/reduce/reduce.h"
+#include "kernels/runtime/scratch.h"
 #include "tests/support/cuda_machine.h"
 #include "tests/support/expect_error.h"
 
@@ -43,33 +47,54 @@ TEST_F(CudaDevice, WithoutADriverTheCpuIsTaken) {
     if (!possible) GTEST_SKIP() << "needs the virtual GPU";
 }
 
-TEST_F(CudaDevice, ContextHasAStreamPlansAndAWorkspaceThatGrows) {
-    const kernels::Context& context = context_of(Device::cuda(), 1000);
+TEST_F(CudaDevice, ContextHasAStreamPlansAndScratchMemory) {
+    const kernels::Context& context = context_of(Device::cuda());
+    EXPECT_EQ(&context_of(Device::cuda()), &context);
     EXPECT_NE(context.stream.handle, nullptr);
     EXPECT_NE(context.plans, nullptr);
-    EXPECT_GE(context.workspace.size(), 1000u);
-    const auto before = context.workspace.size();
-    EXPECT_EQ(&context_of(Device::cuda(), 10 * before), &context);
-    EXPECT_GE(context.workspace.size(), 10 * before);
-    EXPECT_EQ(context_of(Device::cuda(), 5).workspace.size(), 10 * before);
+    const auto allocator = Allocator::of(Device::cuda());
+    const auto before = allocator->stats();
+    {
+        const kernels::Scratch<float> scratch(context, 1000), none(context, 0);
+        EXPECT_EQ(reinterpret_cast<std::uintptr_t>(scratch.get()) % 256, 0u);
+        EXPECT_EQ(none.get(), nullptr);
+        EXPECT_GE(allocator->stats().in_use, before.in_use + 4000);
+    }
+    EXPECT_EQ(allocator->stats().in_use, before.in_use);
+    const auto driver = cuda::counts().driver_allocations;
+    const kernels::Scratch<float> again(context, 1000);
+    EXPECT_EQ(cuda::counts().driver_allocations, driver) << "blocks are kept";
+    EXPECT_GE(scratch_peak(Device::cuda()), 4000u);
 }
 
-TEST_F(CudaDevice, VendorHandlesAreMadeOnceAndKept) {
-    const kernels::Context& context = cuda::vendor_context(0, 0);
-    void* const cublaslt = context.cublaslt;
-    void* const cudnn = context.cudnn;
+TEST_F(CudaDevice, LibrariesHandlesAreMadeWhenAskedForAndKept) {
+    cuda::release_all();  // they may exist already
+    const kernels::Context& context = context_of(Device::cuda());
+    ASSERT_NE(context.vendor, nullptr);
+    if (testing::on_virtual_gpu()) {
+        EXPECT_EQ(testing::not_given_back().find("handle"), std::string::npos) << testing::not_given_back();
+    }
+    void* const cublaslt = context.cublaslt();
+    void* const cudnn = context.cudnn();
     EXPECT_NE(cublaslt, nullptr);
     EXPECT_NE(cudnn, nullptr);
-    EXPECT_EQ(cuda::vendor_context(0, 0).cublaslt, cublaslt);
-    EXPECT_EQ(cuda::vendor_context(0, 0).cudnn, cudnn);
+    EXPECT_EQ(context_of(Device::cuda()).cublaslt(), cublaslt);
+    EXPECT_EQ(context_of(Device::cuda()).cudnn(), cudnn);
+    EXPECT_EQ(context.vendor->why_not_cublaslt(), "");
+    EXPECT_EQ(context.vendor->why_not_cudnn(), "");
 }
 
 TEST_F(CudaDevice, VendorLibrariesThatCannotStartSaySo) {
     cuda::release_all();  // the handle may exist already
     if (!testing::fail_next("cudnnCreate", 1, cudaErrorMemoryAllocation))
         GTEST_SKIP() << "needs the virtual GPU";
-    expect_error([] { cuda::vendor_context(0, 0); }, {"cuDNN cannot start"});
-    cudaGetLastError();
+    const kernels::Context& context = context_of(Device::cuda());
+    EXPECT_EQ(context.vendor->why_not_cudnn(), "") << "nobody has asked";
+    EXPECT_EQ(context.cudnn(), nullptr);
+    EXPECT_NE(context.vendor->why_not_cudnn().find("cuDNN cannot start"), std::string::npos);
+    EXPECT_EQ(context.cudnn(), nullptr) << "tried once";
+    EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+    cuda::release_all();
 }
 
 TEST_F(CudaDevice, ProductsDoWithoutCublasLt) {
@@ -81,19 +106,55 @@ TEST_F(CudaDevice, ProductsDoWithoutCublasLt) {
     const std::vector<float> expected(256 * 128, 64);
     cuda::release_all();  // the handle may exist already
     EXPECT_EQ(product(), expected);
-    EXPECT_NE(product_context_of(Device::cuda()).cublaslt, nullptr);
-    EXPECT_EQ(context_of(Device::cuda()).cudnn, nullptr) << "which products do not need";
+    EXPECT_NE(context_of(Device::cuda()).cublaslt(), nullptr);
+    if (testing::on_virtual_gpu()) {
+        EXPECT_EQ(testing::not_given_back().find("cuDNN"), std::string::npos) << "which products do not need";
+    }
     cuda::release_all();
     if (!testing::fail_next("cublasLtCreate", 1, cudaErrorMemoryAllocation))
         GTEST_SKIP() << "needs the virtual GPU";
     EXPECT_EQ(product(), expected);
-    EXPECT_EQ(product_context_of(Device::cuda()).cublaslt, nullptr) << "asked once";
+    EXPECT_EQ(context_of(Device::cuda()).cublaslt(), nullptr) << "asked once";
     cuda::release_all();
+}
+
+TEST_F(CudaDevice, MathModeIsTheDevices) {
+    EXPECT_EQ(math_mode(Device::cuda()), kernels::MathMode::float32);
+    set_math_mode(Device::cuda(), kernels::MathMode::tf32);
+    EXPECT_EQ(math_mode(Device::cuda()), kernels::MathMode::tf32);
+    EXPECT_EQ(math_mode(Device::cpu()), kernels::MathMode::float32);
+    set_math_mode(Device::cuda(), kernels::MathMode::float32);
+    expect_error([] { set_math_mode(Device::cpu(), kernels::MathMode::tf32); },
+                 {"the CPU computes in float32"});
+}
+
+// One handler is enough: what CUDA refuses, and what a kernel refuses.
+TEST_F(CudaDevice, ErrorIsTheBaseOfEveryException) {
+    const Tensor x = Tensor::full({100}, 1, DType::float32, Device::cuda());
+    const auto text_of = [](auto&& body) -> std::string {
+        try {
+            body();
+        } catch (const ito::Error& error) {
+            return error.what();
+        }
+        return "nothing was thrown";
+    };
+    kernels::Context bare = context_of(Device::cuda());
+    bare.scratch = nullptr;
+    const Tensor sum = Tensor::empty({}, DType::float64, Device::cuda());
+    const kernels::Reduce<float> args{1, 20000, x.data<float>(), 0, sum.data<double>(), 1};
+    EXPECT_NE(text_of([&] { kernels::cuda::sum(bare, args); }).find("scratch"), std::string::npos);
+    EXPECT_NE(text_of([&] { kernels::cuda::sum(bare, args, kernels::Version::tensor); }).find("no version"),
+              std::string::npos);
+    if (!testing::fail_next("cudaLaunchKernel", 1, cudaErrorLaunchOutOfResources))
+        GTEST_SKIP() << "needs the virtual GPU";
+    EXPECT_NE(text_of([&] { x.to_vector<float>(), ops::add(x, x); }).find("cudaErrorLaunchOutOfResources"),
+              std::string::npos);
 }
 
 TEST_F(CudaDevice, ReleaseAllGivesBackWhatIsMadeAgainWhenAskedFor) {
     const auto ones = [] {
-        cuda::vendor_context(0, 1000);
+        context_of(Device::cuda()).cudnn();
         return Tensor::full({100}, 1, DType::float32, Device::cuda()).to_vector<float>();
     };
     ones();
@@ -111,7 +172,7 @@ TEST_F(CudaDevice, NothingIsAskedOfCudaAfterMain) {
     GTEST_FLAG_SET(death_test_style, "threadsafe");
     EXPECT_EXIT(
         {
-            cuda::vendor_context(0, 1000);
+            context_of(Device::cuda()).cudnn();
             std::exit(0);
         },
         ::testing::ExitedWithCode(0),

@@ -4,6 +4,7 @@
 
 #include "core/autograd/engine.h"
 #include "core/autograd/node.h"
+#include "core/device_value.h"
 #include "core/ops/attention.h"
 #include "core/ops/conv2d.h"
 #include "core/ops/dropout.h"
@@ -203,7 +204,8 @@ TEST_F(CudaOps, NoisingAndReverseStepAreTheCpus) {
     const kernels::ReverseStepCoefficients coefficients{
         .predict_x = 1.1, .predict_eps = -0.4, .mean_x0 = 0.3, .mean_x = 0.7, .sigma = 0.2, .clip = 1};
     const auto step = [&](Tensor x) {
-        ops::reverse_step(x, ops::scale(x, 0.5), coefficients,
+        const DeviceValue<kernels::ReverseStepCoefficients> there(x.device(), coefficients);
+        ops::reverse_step(x, ops::scale(x, 0.5), there.pointer(),
                           {.seed = 4, .purpose = kernels::Purpose::reverse});
         return x;
     };

@@ -156,11 +156,12 @@ TEST_F(RuntimeCuda, PhiloxSampleFollowsTheAddress) {
     for (const bool with_step : {false, true})
         for (const std::int64_t sample : {0, 5}) {
             constexpr std::size_t count = 4000;
-            const kernels::PhiloxAddress address{.seed = 42,
-                                                 .purpose = kernels::Purpose::test,
-                                                 .layer = 9,
-                                                 .first_sample = (1ull << 33) + 3,
-                                                 .step = with_step ? device_step.data() : nullptr};
+            const kernels::PhiloxAddress address{
+                .seed = 42,
+                .purpose = kernels::Purpose::test,
+                .layer = 9,
+                .first_sample = (1ull << 33) + 3,
+                .step = kernels::device_value(with_step ? device_step.data() : nullptr)};
             const DeviceArray<std::uint32_t> word_quads(count), words(count);
             const DeviceArray<float> normal_quads(count), single_normals(count);
             philox_elements(context(), address, sample, count, word_quads.data(), words.data(),

@@ -1,4 +1,4 @@
-#include "diffusion/data_order.h"
+#include "diffusion/data/data_order.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "diffusion/trainer_state.h"
+#include "diffusion/training/trainer_state.h"
 
 #include <gtest/gtest.h>
 

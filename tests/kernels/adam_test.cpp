@@ -63,7 +63,7 @@ void train(Function function, State<T>& s, const Options& options, int steps = 5
         args.count = s.param.columns();
         args.weight_decay = options.weight_decay;
         args.decoupled = options.decoupled;
-        args.step = &step;
+        args.step = host_value(&step);
         args.param = s.param.data();
         args.grad = s.grad.data();
         args.m = s.m.data();
@@ -136,7 +136,7 @@ TEST(Adam, IsTheFormula) {
         AdamStep step{0.1, 1 - std::pow(0.9, k), 1 - std::pow(0.999, k), 1, 0};
         Adam<double> args;
         args.count = 1;
-        args.step = &step;
+        args.step = host_value(&step);
         args.param = &p;
         args.grad = &g;
         args.m = &m;
@@ -209,11 +209,11 @@ TEST(Adam, ClipByNorm) {
         double sum_squares, max_norm, scale;
     };
     for (const Case c : {Case{4, 1, 0.5}, Case{4, 2, 1}, Case{4, 3, 1}, Case{0, 1, 1}, Case{4, 0, 1},
-                         Case{nan, 0, 1}, Case{nan, 1, nan}, Case{inf, 1, 0}}) {
+                         Case{nan, 0, nan}, Case{nan, 1, nan}, Case{inf, 0, nan}, Case{inf, 1, nan}}) {
         AdamStep step;
         step.grad_scale = 17;
         double norm = -1;
-        cpu::clip_by_norm({}, {&c.sum_squares, c.max_norm, &step, &norm});
+        cpu::clip_by_norm({}, {&c.sum_squares, c.max_norm, host_value(&step), &norm});
         if (std::isnan(c.scale)) {
             EXPECT_TRUE(std::isnan(step.grad_scale));
         } else {
@@ -224,7 +224,7 @@ TEST(Adam, ClipByNorm) {
         } else {
             EXPECT_TRUE(std::isnan(norm));
         }
-        cpu::clip_by_norm({}, {&c.sum_squares, c.max_norm, &step, nullptr});
+        cpu::clip_by_norm({}, {&c.sum_squares, c.max_norm, host_value(&step), nullptr});
     }
 }
 

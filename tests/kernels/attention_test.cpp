@@ -1,13 +1,14 @@
+#include "kernels/runtime/error.h"
 #include "tests/kernels/attention_data.h"
+#include "tests/support/scratch.h"
 #include "tests/support/targets.h"
-#include "tests/support/workspace.h"
 
 namespace ito::kernels {
 namespace {
 
 using namespace attention_test;
 using testing::bitwise_equal;
-using testing::ContextWithWorkspace;
+using testing::ContextWithScratch;
 using testing::expect_close;
 using testing::for_each_target;
 using testing::Pitched;
@@ -17,14 +18,12 @@ const Case cases[] = {{1, 1, 1, 8, 0},    {2, 7, 3, 9, 5},    {3, 49, 1, 32, 0},
                       {1, 16, 2, 256, 0}, {1, 300, 2, 40, 1}, {1, 700, 1, 24, 0}, {2, 64, 4, 16, 2}};
 
 void run_forward(Data<float>& data, int threads = 1) {
-    const ContextWithWorkspace context(cpu::attention_forward_workspace(data.shape, DType::float32, threads),
-                                       threads);
+    const ContextWithScratch context(threads);
     cpu::attention_forward(context, data.forward_args());
 }
 
 void run_backward(Data<float>& data, bool accumulate = false, int threads = 1) {
-    const ContextWithWorkspace context(cpu::attention_backward_workspace(data.shape, DType::float32, threads),
-                                       threads);
+    const ContextWithScratch context(threads);
     cpu::attention_backward(context, data.backward_args(accumulate));
 }
 
@@ -93,7 +92,7 @@ TEST(Attention, LogSumExpIsOptional) {
     run_forward(with);
     auto a = without.forward_args();
     a.lse = nullptr;
-    const ContextWithWorkspace context(cpu::attention_forward_workspace(a.shape, DType::float32, 1), 1);
+    const ContextWithScratch context;
     cpu::attention_forward(context, a);
     EXPECT_TRUE(bitwise_equal(with.o, without.o));
 }
@@ -101,15 +100,14 @@ TEST(Attention, LogSumExpIsOptional) {
 TEST(Attention, EmptyBatch) {
     Data<float> data(Case{0, 16, 2, 8, 0});
     run_forward(data), run_backward(data);
-    EXPECT_EQ(cpu::attention_backward_workspace(data.shape, DType::float32, 2), 0u);
 }
 
-TEST(Attention, RefusesATooSmallWorkspace) {
+TEST(Attention, RefusesAContextWithoutScratch) {
     Data<float> data(cases[2]);
     data.fill();
-    const ContextWithWorkspace context(64, 1);
-    EXPECT_THROW(cpu::attention_forward(context, data.forward_args()), std::invalid_argument);
-    EXPECT_THROW(cpu::attention_backward(context, data.backward_args(false)), std::invalid_argument);
+    const Context context;
+    EXPECT_THROW(cpu::attention_forward(context, data.forward_args()), Error);
+    EXPECT_THROW(cpu::attention_backward(context, data.backward_args(false)), Error);
 }
 
 TEST(Attention, BitwiseForAnyNumberOfThreads) {

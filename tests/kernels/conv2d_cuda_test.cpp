@@ -4,6 +4,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "kernels/runtime/error.h"
 #include "tests/kernels/conv2d_data.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
@@ -77,16 +78,14 @@ class Conv2dCuda : public testing::CudaTest {
         a.x = x.data(), a.weight = weight.data(), a.y = y.data();
         if (a.bias) a.bias = bias.data();
         if (a.residual) a.residual = residual.data();
-        cuda::conv2d_forward(this->context(cuda::conv2d_forward_workspace(Context{}, c.shape, dtype_of<T>)),
-                             a, version);
+        cuda::conv2d_forward(this->context(), a, version);
         c.y = y.back();
     }
     void backward_data(Case<T>& c, bool accumulate, Version version) {
         const OnDevice<T> grad_y(c.grad_y), weight(c.weight), grad_x(c.grad_x);
         Conv2dBackwardData<T> a = c.backward_data(accumulate);
         a.grad_y = grad_y.data(), a.weight = weight.data(), a.grad_x = grad_x.data();
-        cuda::conv2d_backward_data(
-            this->context(cuda::conv2d_backward_data_workspace(Context{}, c.shape, dtype_of<T>)), a, version);
+        cuda::conv2d_backward_data(this->context(), a, version);
         c.grad_x = grad_x.back();
     }
     void backward_weights(Case<T>& c, bool accumulate, Version version, bool with_weight = true,
@@ -97,9 +96,7 @@ class Conv2dCuda : public testing::CudaTest {
         a.x = x.data(), a.grad_y = grad_y.data();
         a.grad_weight = with_weight ? grad_weight.data() : nullptr;
         a.grad_bias = with_bias ? grad_bias.data() : nullptr;
-        cuda::conv2d_backward_weights(
-            this->context(cuda::conv2d_backward_weights_workspace(Context{}, c.shape, dtype_of<T>)), a,
-            version);
+        cuda::conv2d_backward_weights(this->context(), a, version);
         c.grad_weight = grad_weight.back(), c.grad_bias = grad_bias.back();
     }
     void expect_forward(const Layer& layer, Version version) {
@@ -369,15 +366,15 @@ TYPED_TEST(Conv2dCuda, TolerancesCatchAPlantedError) {
 TYPED_TEST(Conv2dCuda, RefusesWhatItDoesNotHave) {
     using T = TypeParam;
     Case<T> c = Case<T>(make(2, 8, 8, 8, 8, 3, 1, 1, 1), 0).fill();
-    EXPECT_THROW(this->forward(c, Version::resident), std::invalid_argument);
-    EXPECT_THROW(this->backward_data(c, false, Version::vectorized), std::invalid_argument);
-    EXPECT_THROW(this->backward_weights(c, false, Version::streamed), std::invalid_argument);
-    // A workspace that is too small, and more pixels than are counted in 32 bits.
-    EXPECT_THROW(cuda::conv2d_backward_weights(this->context(64), c.backward_weights(), Version::tiled),
-                 std::invalid_argument);
+    EXPECT_THROW(this->forward(c, Version::resident), Error);
+    EXPECT_THROW(this->backward_data(c, false, Version::vectorized), Error);
+    EXPECT_THROW(this->backward_weights(c, false, Version::streamed), Error);
+    // No scratch memory, and more pixels than are counted in 32 bits.
+    EXPECT_THROW(cuda::conv2d_backward_weights(this->without_scratch(), c.backward_weights(), Version::tiled),
+                 Error);
     Conv2dForward<T> a = c.forward();
     a.shape.batch = std::int64_t{1} << 26;
-    EXPECT_THROW(cuda::conv2d_forward(this->context(), a, Version::naive), std::invalid_argument);
+    EXPECT_THROW(cuda::conv2d_forward(this->context(), a, Version::naive), Error);
 }
 
 }  // namespace

@@ -4,8 +4,10 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/runtime/error.h"
 #include "kernels/runtime/plan_cache.h"
 #include "tests/kernels/conv2d_data.h"
+#include "tests/support/scratch.h"
 
 namespace ito::kernels {
 namespace {
@@ -20,32 +22,24 @@ constexpr double l2_tolerance = 2e-6, worst_tolerance = 2e-5;
 // Winograd's sums cancel: about ten times the error of a direct sum.
 constexpr double winograd_l2_tolerance = 1e-5, winograd_worst_tolerance = 5e-5;
 
-/// A context that owns what it points to. The workspace starts as NaN bytes.
+/// A context that owns what it points to.
 struct Machine {
-    explicit Machine(int threads = 1) { context.threads = threads, context.plans = &plans; }
-
-    void reserve(std::size_t bytes) {
-        storage.assign(bytes + 64, std::byte{0xff});
-        auto* begin =
-            reinterpret_cast<std::byte*>((reinterpret_cast<std::uintptr_t>(storage.data()) + 63) / 64 * 64);
-        context.workspace = {begin, bytes};
+    explicit Machine(int threads = 1) {
+        context.threads = threads, context.plans = &plans, context.scratch = &scratch;
     }
 
     PlanCache plans;
     Context context;
-    std::vector<std::byte> storage;
+    testing::HeapScratch scratch;
 };
 
 void run_forward(Machine& machine, const Conv2dForward<float>& args) {
-    machine.reserve(cpu::conv2d_forward_workspace(machine.context, args.shape, DType::float32));
     cpu::conv2d_forward(machine.context, args);
 }
 void run_backward_data(Machine& machine, const Conv2dBackwardData<float>& args) {
-    machine.reserve(cpu::conv2d_backward_data_workspace(machine.context, args.shape, DType::float32));
     cpu::conv2d_backward_data(machine.context, args);
 }
 void run_backward_weights(Machine& machine, const Conv2dBackwardWeights<float>& args) {
-    machine.reserve(cpu::conv2d_backward_weights_workspace(machine.context, args.shape, DType::float32));
     cpu::conv2d_backward_weights(machine.context, args);
 }
 
@@ -272,10 +266,11 @@ TEST(Conv2dEdges, ResidualMayBeTheOutput) {
     EXPECT_TRUE(bitwise_equal(a.residual, a.y));
 }
 
-TEST(Conv2dEdges, SmallWorkspaceIsRefused) {
+TEST(Conv2dEdges, ContextWithoutScratchIsRefused) {
     Machine machine;
+    machine.context.scratch = nullptr;
     Case<float> a = Case<float>(make(2, 8, 8, 16, 16, 3, 1, 1, 1), 0).fill();
-    EXPECT_THROW(cpu::conv2d_forward(machine.context, a.forward()), std::invalid_argument);
+    EXPECT_THROW(cpu::conv2d_forward(machine.context, a.forward()), Error);
 }
 
 /// Enough tiles for Winograd to compute one gradient, or each of several partial ones, chunk by chunk.

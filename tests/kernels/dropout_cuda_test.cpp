@@ -1,6 +1,7 @@
 #include <type_traits>
 
 #include "kernels/dropout/dropout.h"
+#include "kernels/runtime/error.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
 
@@ -119,7 +120,7 @@ TYPED_TEST(DropoutCuda, RefusesWhatItDoesNotHave) {
     using T = TypeParam;
     Pitched<T> x(1, 8, 8), y(1, 8, 8);
     x.fill_normal(1);
-    EXPECT_THROW(this->run({1, 1, 8, 0, 0.1f}, x, y, false, Version::resident), std::invalid_argument);
+    EXPECT_THROW(this->run({1, 1, 8, 0, 0.1f}, x, y, false, Version::resident), Error);
 }
 
 }  // namespace

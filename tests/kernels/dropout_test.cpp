@@ -29,7 +29,7 @@ Dropout<T> args(const Case& c, const Pitched<T>& x, Pitched<T>& y, bool accumula
     Dropout<T> a;
     a.batch = x.rows() / c.pixels, a.pixels = c.pixels, a.channels = c.channels;
     a.probability = c.probability, a.accumulate = accumulate;
-    a.mask = {123, Purpose::dropout, 5, 1000, &step};
+    a.mask = {123, Purpose::dropout, 5, 1000, host_value(&step)};
     a.x = x.data(), a.x_pitch = x.pitch(), a.y = y.data(), a.y_pitch = y.pitch();
     return a;
 }

@@ -1,5 +1,6 @@
 #include <type_traits>
 
+#include "kernels/runtime/error.h"
 #include "tests/kernels/group_norm_data.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
@@ -84,7 +85,7 @@ class OnCuda {
         if (a.shift) a.shift = shift_.data();
         if (a.scale_shift) a.scale_shift = scale_shift_.data();
         a.mean = mean_.data(), a.rstd = rstd_.data();
-        a.mask.step = step_.data();
+        a.mask.step = device_value(step_.data());
     }
 
     Data<T>& data_;
@@ -103,13 +104,13 @@ class GroupNormCuda : public testing::CudaTest {
   protected:
     void forward(Data<T>& data, Version version) {
         OnCuda<T> device(data);
-        const Context c = context(cuda::group_norm_forward_workspace(data.shape, dtype_of<T>, 1));
+        const Context c = context();
         cuda::group_norm_forward(c, device.forward_args(), version);
         device.forward_back();
     }
     void backward(Data<T>& data, bool accumulate, Version version) {
         OnCuda<T> device(data);
-        const Context c = context(cuda::group_norm_backward_workspace(data.shape, dtype_of<T>, 1));
+        const Context c = context();
         cuda::group_norm_backward(c, device.backward_args(accumulate), version);
         device.backward_back();
     }
@@ -243,8 +244,7 @@ TYPED_TEST(GroupNormCuda, StatisticsAreOptional) {
         OnCuda<T> device(data);
         auto a = device.forward_args();
         a.mean = a.rstd = nullptr;
-        cuda::group_norm_forward(
-            this->context(cuda::group_norm_forward_workspace(data.shape, dtype_of<T>, 1)), a, version);
+        cuda::group_norm_forward(this->context(), a, version);
         device.forward_back();
         EXPECT_TRUE(bitwise_equal(data.y, full.y));
         EXPECT_TRUE(std::isnan(data.mean.at(0, 0)));
@@ -345,9 +345,7 @@ TYPED_TEST(GroupNormCuda, EveryGradientIsOptional) {
                 if (kept != 2) a.grad_beta = nullptr;
                 if (kept != 3) a.grad_shift = nullptr;
                 if (kept != 4) a.grad_scale_shift = nullptr;
-                cuda::group_norm_backward(
-                    this->context(cuda::group_norm_backward_workspace(data.shape, dtype_of<T>, 1)), a,
-                    version);
+                cuda::group_norm_backward(this->context(), a, version);
             }
             device.backward_back();
             this->expect_same(data, full);
@@ -450,24 +448,24 @@ TYPED_TEST(GroupNormCuda, FitsEveryDevice) {
     // 256 KiB a slab: more than any of them has.
     Data<T> large(Case{1, 8192, 32 / static_cast<std::int64_t>(sizeof(T)), 1, false, false, true, 0, 0});
     large.fill();
-    EXPECT_THROW(this->forward(large, Version::resident), std::invalid_argument);
-    EXPECT_THROW(this->backward(large, false, Version::resident), std::invalid_argument);
+    EXPECT_THROW(this->forward(large, Version::resident), Error);
+    EXPECT_THROW(this->backward(large, false, Version::resident), Error);
 }
 
 TYPED_TEST(GroupNormCuda, RefusesWhatItDoesNotHave) {
     using T = TypeParam;
     Data<T> data(cuda_cases[0]);
     data.fill();
-    EXPECT_THROW(this->forward(data, Version::vectorized), std::invalid_argument);
-    EXPECT_THROW(this->backward(data, false, Version::vectorized), std::invalid_argument);
+    EXPECT_THROW(this->forward(data, Version::vectorized), Error);
+    EXPECT_THROW(this->backward(data, false, Version::vectorized), Error);
     OnCuda<T> device(data);
-    EXPECT_THROW(cuda::group_norm_forward(this->context(64), device.forward_args(), Version::streamed),
-                 std::invalid_argument);
-    EXPECT_THROW(cuda::group_norm_backward(this->context(64), device.backward_args()), std::invalid_argument);
+    EXPECT_THROW(cuda::group_norm_forward(this->without_scratch(), device.forward_args(), Version::streamed),
+                 Error);
+    EXPECT_THROW(cuda::group_norm_backward(this->without_scratch(), device.backward_args()), Error);
     // One group of 2100 channels: best is naive.
     Data<T> wide(Case{1, 2, 2100, 1, false, false, true, 0, 0});
     wide.fill();
-    EXPECT_THROW(this->forward(wide, Version::resident), std::invalid_argument);
+    EXPECT_THROW(this->forward(wide, Version::resident), Error);
     Data<double> exact = in_float64(wide);
     ref::group_norm_forward(Context{}, exact.forward_args());
     this->forward(wide, Version::best);

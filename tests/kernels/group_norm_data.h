@@ -70,7 +70,7 @@ struct Data {
         if (c.shift) a.shift = shift.data(), a.shift_pitch = shift.pitch();
         if (c.scale_shift) a.scale_shift = scale_shift.data(), a.scale_shift_pitch = scale_shift.pitch();
         a.silu = c.silu, a.dropout = c.dropout;
-        a.mask = {42, Purpose::dropout, 3, first_sample, &step};
+        a.mask = {42, Purpose::dropout, 3, first_sample, host_value(&step)};
     }
     GroupNormForward<T> forward_args() {
         GroupNormForward<T> a;

@@ -1,28 +1,27 @@
 #include <gtest/gtest.h>
 
+#include "kernels/runtime/error.h"
 #include "tests/kernels/group_norm_data.h"
+#include "tests/support/scratch.h"
 #include "tests/support/targets.h"
-#include "tests/support/workspace.h"
 
 namespace ito::kernels {
 namespace {
 
 using namespace group_norm_test;
 using testing::bitwise_equal;
-using testing::ContextWithWorkspace;
+using testing::ContextWithScratch;
 using testing::expect_close;
 using testing::for_each_target;
 using testing::Pitched;
 
 void run_forward(Data<float>& data, int threads = 1) {
-    const ContextWithWorkspace context(cpu::group_norm_forward_workspace(data.shape, DType::float32, threads),
-                                       threads);
+    const ContextWithScratch context(threads);
     cpu::group_norm_forward(context, data.forward_args());
 }
 
 void run_backward(Data<float>& data, bool accumulate = false, int threads = 1) {
-    const ContextWithWorkspace context(
-        cpu::group_norm_backward_workspace(data.shape, DType::float32, threads), threads);
+    const ContextWithScratch context(threads);
     cpu::group_norm_backward(context, data.backward_args(accumulate));
 }
 
@@ -106,8 +105,7 @@ TEST(GroupNorm, EveryOutputIsOptional) {
         data.fill(), full.fill();
         auto forward = data.forward_args();
         forward.mean = forward.rstd = nullptr;
-        const ContextWithWorkspace context(cpu::group_norm_forward_workspace(data.shape, DType::float32, 1),
-                                           1);
+        const ContextWithScratch context;
         cpu::group_norm_forward(context, forward);
         run_forward(full), run_backward(full);
         EXPECT_TRUE(bitwise_equal(data.y, full.y));
@@ -119,8 +117,7 @@ TEST(GroupNorm, EveryOutputIsOptional) {
             if (kept != 2) a.grad_beta = nullptr;
             if (kept != 3) a.grad_shift = nullptr;
             if (kept != 4) a.grad_scale_shift = nullptr;
-            const ContextWithWorkspace backward(
-                cpu::group_norm_backward_workspace(data.shape, DType::float32, 1), 1);
+            const ContextWithScratch backward;
             cpu::group_norm_backward(backward, a);
         }
         EXPECT_TRUE(bitwise_equal(data.grad_x, full.grad_x));
@@ -160,12 +157,12 @@ TEST(GroupNorm, EmptyImages) {
     }
 }
 
-TEST(GroupNorm, RefusesATooSmallWorkspace) {
+TEST(GroupNorm, RefusesAContextWithoutScratch) {
     Data<float> data(cases[0]);
     data.fill();
-    const ContextWithWorkspace context(64, 1);
-    EXPECT_THROW(cpu::group_norm_forward(context, data.forward_args()), std::invalid_argument);
-    EXPECT_THROW(cpu::group_norm_backward(context, data.backward_args()), std::invalid_argument);
+    const Context context;
+    EXPECT_THROW(cpu::group_norm_forward(context, data.forward_args()), Error);
+    EXPECT_THROW(cpu::group_norm_backward(context, data.backward_args()), Error);
 }
 
 TEST(GroupNorm, BitwiseForAnyNumberOfThreads) {

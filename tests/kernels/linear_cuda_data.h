@@ -2,6 +2,7 @@
 // A linear layer with its gradients, on the host and on the device, for the tests of its CUDA kernels.
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <type_traits>
 
@@ -90,8 +91,7 @@ class LinearCuda : public testing::CudaTest {
                                     .residual_pitch = d.residual.pitch(),
                                     .y = y.data(),
                                     .y_pitch = d.y.pitch()};
-        cuda::linear_forward(scratch(cuda::linear_forward_workspace(machine(), d.shape, dtype_of<T>)), args,
-                             version);
+        cuda::linear_forward(machine(), args, version);
         d.y = y.back();
     }
     void backward_data(Data<T>& d, bool accumulate, Version version) {
@@ -103,8 +103,7 @@ class LinearCuda : public testing::CudaTest {
                                          .grad_x = grad_x.data(),
                                          .grad_x_pitch = d.grad_x.pitch(),
                                          .accumulate = accumulate};
-        cuda::linear_backward_data(
-            scratch(cuda::linear_backward_data_workspace(machine(), d.shape, dtype_of<T>)), args, version);
+        cuda::linear_backward_data(machine(), args, version);
         d.grad_x = grad_x.back();
     }
     void backward_weights(Data<T>& d, bool accumulate, Given given, Version version) {
@@ -119,26 +118,20 @@ class LinearCuda : public testing::CudaTest {
                                             .grad_bias = given.second ? grad_bias.data() : nullptr,
                                             .accumulate_weight = accumulate,
                                             .accumulate_bias = accumulate};
-        cuda::linear_backward_weights(
-            scratch(cuda::linear_backward_weights_workspace(machine(), d.shape, dtype_of<T>)), args, version);
+        cuda::linear_backward_weights(machine(), args, version);
         d.grad_weight = grad_weight.back();
         d.grad_bias = grad_bias.back();
     }
 
-    /// The context of a machine that has all that the versions may use, without a workspace.
-    Context machine() { return with_library(context()); }
-    /// The same with a workspace, of one allocation for all calls that need no more.
-    Context scratch(std::size_t bytes) {
-        if (bytes > scratch_.workspace.size()) scratch_ = with_library(context(bytes));
-        Context result = scratch_;
-        result.workspace = result.workspace.first(bytes);
-        return bytes > 0 ? result : machine();
-    }
-    Context with_library(Context plain) {
-        if (!library_) library_ = ito::cuda::make_cublaslt();
-        plain.cublaslt = library_.get();
-        plain.plans = &plans_;
-        return plain;
+    /// The context of a machine that has all that the versions may use.
+    Context machine() {
+        Context result = context();
+        if (!libraries_)
+            libraries_ =
+                std::make_unique<ito::cuda::LibraryHandles>(static_cast<cudaStream_t>(result.stream.handle));
+        result.vendor = libraries_.get();
+        result.plans = &plans_;
+        return result;
     }
 
     static void oracle_forward(Data<double>& d, Given given) {
@@ -191,9 +184,8 @@ class LinearCuda : public testing::CudaTest {
                " -> " + std::to_string(layer.shape.out_features) + ", gap " + std::to_string(layer.gap);
     }
 
-    ito::cuda::CublasLt library_;
+    std::unique_ptr<ito::cuda::LibraryHandles> libraries_;
     PlanCache plans_;  // before the library ends
-    Context scratch_;
 };
 
 }  // namespace ito::kernels::linear_test

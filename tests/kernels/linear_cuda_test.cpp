@@ -1,3 +1,4 @@
+#include "kernels/runtime/error.h"
 #include "tests/kernels/linear_cuda_data.h"
 
 namespace ito::kernels {
@@ -134,7 +135,7 @@ TYPED_TEST(LinearCuda, ResidualMayBeTheOutput) {
         const OnDevice<T> x(d.x), weight(d.weight), residual(d.residual);
         const OnDevice<master_t<T>> bias(d.bias);
         cuda::linear_forward(
-            this->scratch(cuda::linear_forward_workspace(this->machine(), d.shape, dtype_of<T>)),
+            this->machine(),
             LinearForward<T>{d.shape, x.data(), d.x.pitch(), weight.data(), bias.data(), residual.data(),
                              d.residual.pitch(), residual.data(), d.residual.pitch()},
             version);
@@ -286,8 +287,7 @@ TYPED_TEST(LinearCuda, CanBeCapturedAndReplayed) {
     other.grad_y.fill_normal(17);
     this->for_each_version([&](Version version) {
         const OnDevice<T> grad_y(d.grad_y), weight(d.weight), grad_x(d.grad_x);
-        const Context context =
-            this->scratch(cuda::linear_backward_data_workspace(this->machine(), shape, dtype_of<T>));
+        const Context context = this->machine();
         auto* const stream = static_cast<cudaStream_t>(context.stream.handle);
         const LinearBackwardData<T> args{shape,         grad_y.data(), d.grad_y.pitch(),
                                          weight.data(), grad_x.data(), d.grad_x.pitch()};
@@ -327,9 +327,7 @@ TYPED_TEST(LinearCuda, BestIsTheLibraryOrTiled) {
         return false;
     };
     const LinearShape big{256, 128, 128}, small{8, 128, 128};
-    const Context with =
-        this->scratch(cuda::linear_backward_data_workspace(this->machine(), big, dtype_of<T>));
-    Context without = this->context();
+    const Context with = this->machine(), without = this->context();
     EXPECT_TRUE(calls_library(with, big));
     EXPECT_FALSE(calls_library(with, small));
     EXPECT_FALSE(calls_library(without, big));
@@ -339,19 +337,45 @@ TYPED_TEST(LinearCuda, BestIsTheLibraryOrTiled) {
                                             {small, grad_y.data(), d.grad_y.pitch(), weight.data(),
                                              grad_x.data(), d.grad_x.pitch(), false},
                                             Version::vendor),
-                 std::invalid_argument);
+                 Error);
+}
+
+/// The context's math mode is for float32 and for `best` alone.
+TYPED_TEST(LinearCuda, BestRoundsToTf32WhereTheMathModeSaysSo) {
+    using T = TypeParam;
+    const LinearShape shape{256, 128, 128};
+    const auto product = [&](MathMode math, Version version) {
+        Data<T> d(shape, 0);
+        const OnDevice<T> grad_y(d.grad_y), weight(d.weight), grad_x(d.grad_x);
+        Context context = this->machine();
+        context.math = math;
+        cuda::linear_backward_data(
+            context,
+            {shape, grad_y.data(), d.grad_y.pitch(), weight.data(), grad_x.data(), d.grad_x.pitch(), false},
+            version);
+        return grad_x.back();
+    };
+    const auto strict = product(MathMode::float32, Version::vendor);
+    EXPECT_TRUE(bitwise_equal(product(MathMode::float32, Version::best), strict));
+    EXPECT_TRUE(bitwise_equal(product(MathMode::tf32, Version::vendor), strict));
+    const auto best = product(MathMode::tf32, Version::best);
+    if constexpr (std::is_same_v<T, float>) {
+        EXPECT_TRUE(bitwise_equal(best, product(MathMode::float32, Version::vendor_tf32)));
+        EXPECT_FALSE(bitwise_equal(best, strict));
+    } else {
+        EXPECT_TRUE(bitwise_equal(best, strict));
+    }
 }
 
 TYPED_TEST(LinearCuda, RefusesWhatItDoesNotHave) {
     using T = TypeParam;
     Data<T> d({1100, 12, 20}, 0);
-    EXPECT_THROW(this->forward(d, {}, Version::vectorized), std::invalid_argument);
-    EXPECT_THROW(this->backward_data(d, false, Version::resident), std::invalid_argument);
+    EXPECT_THROW(this->forward(d, {}, Version::vectorized), Error);
+    EXPECT_THROW(this->backward_data(d, false, Version::resident), Error);
     if (!std::is_same_v<T, float>) {
-        EXPECT_THROW(this->forward(d, {}, Version::vendor_tf32), std::invalid_argument);
+        EXPECT_THROW(this->forward(d, {}, Version::vendor_tf32), Error);
     }
-    EXPECT_THROW(this->backward_weights(d, false, {}, Version::fused), std::invalid_argument);
-    // A workspace that is too small
+    EXPECT_THROW(this->backward_weights(d, false, {}, Version::fused), Error);
     const OnDevice<T> x(d.x), grad_y(d.grad_y);
     const OnDevice<master_t<T>> grad_weight(d.grad_weight);
     const LinearBackwardWeights<T> args{.shape = d.shape,
@@ -360,7 +384,7 @@ TYPED_TEST(LinearCuda, RefusesWhatItDoesNotHave) {
                                         .grad_y = grad_y.data(),
                                         .grad_y_pitch = d.grad_y.pitch(),
                                         .grad_weight = grad_weight.data()};
-    EXPECT_THROW(cuda::linear_backward_weights(this->scratch(64), args), std::invalid_argument);
+    EXPECT_THROW(cuda::linear_backward_weights(this->without_scratch(), args), Error);
 }
 
 TYPED_TEST(LinearCuda, TolerancesCatchAPlantedError) {

@@ -8,6 +8,7 @@
 
 #include "kernels/runtime/plan_cache.h"
 #include "tests/support/numeric.h"
+#include "tests/support/scratch.h"
 
 namespace ito::kernels {
 
@@ -23,20 +24,15 @@ using testing::Pitched;
 
 constexpr double l2_tolerance = 2e-6, worst_tolerance = 2e-5;
 
-/// A context that owns what it points to. The workspace starts as NaN bytes.
+/// A context that owns what it points to.
 struct Machine {
-    explicit Machine(int threads = 1) { context.threads = threads, context.plans = &plans; }
-
-    void reserve(std::size_t bytes) {
-        storage.assign(bytes + 64, std::byte{0xff});
-        auto* begin =
-            reinterpret_cast<std::byte*>((reinterpret_cast<std::uintptr_t>(storage.data()) + 63) / 64 * 64);
-        context.workspace = {begin, bytes};
+    explicit Machine(int threads = 1) {
+        context.threads = threads, context.plans = &plans, context.scratch = &scratch;
     }
 
     PlanCache plans;
     Context context;
-    std::vector<std::byte> storage;
+    testing::HeapScratch scratch;
 };
 
 template <class T>
@@ -99,15 +95,12 @@ struct Case {
 };
 
 void run_forward(Machine& machine, const LinearForward<float>& args) {
-    machine.reserve(cpu::linear_forward_workspace(machine.context, args.shape, DType::float32));
     cpu::linear_forward(machine.context, args);
 }
 void run_backward_data(Machine& machine, const LinearBackwardData<float>& args) {
-    machine.reserve(cpu::linear_backward_data_workspace(machine.context, args.shape, DType::float32));
     cpu::linear_backward_data(machine.context, args);
 }
 void run_backward_weights(Machine& machine, const LinearBackwardWeights<float>& args) {
-    machine.reserve(cpu::linear_backward_weights_workspace(machine.context, args.shape, DType::float32));
     cpu::linear_backward_weights(machine.context, args);
 }
 

@@ -2,6 +2,7 @@
 #include <type_traits>
 
 #include "kernels/mse_loss/mse_loss.h"
+#include "kernels/runtime/error.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
 
@@ -16,7 +17,7 @@ using testing::OnDevice;
 using testing::Pitched;
 
 const std::uint64_t step = 17;
-const PhiloxAddress address{99, Purpose::noise, 0, 500, &step};
+const PhiloxAddress address{99, Purpose::noise, 0, 500, host_value(&step)};
 
 struct Shape {
     std::int64_t batch, pixels, channels, pitch, grad_pitch;
@@ -36,7 +37,7 @@ struct Result {
 struct Options {
     bool target = false, weight = false, grad = true;
     std::uint64_t first_sample = address.first_sample;
-    bool short_workspace = false;
+    bool scratch = true;
 };
 
 /// The noise of a GPU errs by up to 2^-20.5 of its radius, which a single small difference shows most; a gradient in
@@ -77,11 +78,9 @@ class MseLossCuda : public testing::CudaTest {
                         .loss = loss.data(),
                         .grad = options.grad ? grad.data() : nullptr,
                         .grad_pitch = s.grad_pitch};
-        args.noise.step = device_step.data();
+        args.noise.step = device_value(device_step.data());
         args.noise.first_sample = options.first_sample;
-        std::size_t bytes = cuda::mse_loss_workspace(s.batch, s.elements());
-        if (options.short_workspace) bytes -= 64;
-        cuda::mse_loss(context(bytes), args, version);
+        cuda::mse_loss(options.scratch ? context() : without_scratch(), args, version);
         return {per_sample.back(), loss.back(), grad.back()};
     }
 
@@ -207,8 +206,8 @@ TYPED_TEST(MseLossCuda, MovesTheLeastBytes) {
 TYPED_TEST(MseLossCuda, RefusesWhatItDoesNotHave) {
     const Shape s{3, 4, 3, 3, 3};
     const typename TestFixture::Input in(s);
-    EXPECT_THROW(this->run(s, in, {}, Version::resident), std::invalid_argument);
-    EXPECT_THROW(this->run(s, in, {.short_workspace = true}, Version::best), std::invalid_argument);
+    EXPECT_THROW(this->run(s, in, {}, Version::resident), Error);
+    EXPECT_THROW(this->run(s, in, {.scratch = false}, Version::best), Error);
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ using testing::expect_close;
 using testing::Pitched;
 
 const std::uint64_t step = 17;
-const PhiloxAddress address{99, Purpose::noise, 0, 500, &step};
+const PhiloxAddress address{99, Purpose::noise, 0, 500, host_value(&step)};
 
 template <class T>
 struct Result {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/noising/noising.h"
+#include "kernels/runtime/error.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
 
@@ -20,7 +21,7 @@ using testing::OnDevice;
 using testing::Pitched;
 
 const std::uint64_t step = 17;
-const PhiloxAddress address{99, Purpose::noise, 0, 500, &step};
+const PhiloxAddress address{99, Purpose::noise, 0, 500, host_value(&step)};
 
 struct Shape {
     std::int64_t n, h, w, c, pitch;
@@ -95,7 +96,7 @@ class NoisingCuda : public testing::CudaTest {
         const Output<T> empty(s);
         const OnDevice<T> x_t(empty.x_t), x_0(empty.x_0), eps(empty.eps);
         PhiloxAddress noise = address;
-        noise.step = device_step.data();
+        noise.step = device_value(device_step.data());
         noise.first_sample = options.first_sample;
         cuda::noising(context(),
                       Noising<T, Source>{.batch = s.n,
@@ -245,7 +246,7 @@ TYPED_TEST(NoisingCuda, MovesTheLeastBytes) {
 TYPED_TEST(NoisingCuda, RefusesWhatItDoesNotHave) {
     using Source = typename TypeParam::From;
     const Shape s{1, 2, 2, 3, 3};
-    EXPECT_THROW(this->run(s, Input<Source>(s), {}, Version::vectorized), std::invalid_argument);
+    EXPECT_THROW(this->run(s, Input<Source>(s), {}, Version::vectorized), Error);
 }
 
 class NoisingBytesCuda : public testing::CudaTest {};

@@ -17,7 +17,7 @@ using testing::expect_close;
 using testing::Pitched;
 
 const std::uint64_t step = 17;
-const PhiloxAddress address{99, Purpose::noise, 0, 500, &step};
+const PhiloxAddress address{99, Purpose::noise, 0, 500, host_value(&step)};
 
 /// A data set of 7 images, and a batch gathered from it out of order.
 template <class T, class Source>

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/random/random.h"
+#include "kernels/runtime/error.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
 
@@ -18,7 +19,7 @@ using testing::OnDevice;
 using testing::Pitched;
 
 const std::uint64_t step = 41;
-const PhiloxAddress address{0x123456789abcdefull, Purpose::test, 3, 0xfffffffffull, &step};
+const PhiloxAddress address{0x123456789abcdefull, Purpose::test, 3, 0xfffffffffull, host_value(&step)};
 
 struct Shape {
     std::int64_t samples, elements;
@@ -38,7 +39,7 @@ class RandomCuda : public testing::CudaTest {
         const OnDevice<T> y(Pitched<T>(s.samples, s.elements, s.elements));
         const DeviceArray<std::uint64_t> device_step(&step, 1);
         RandomFill<T> args{s.samples, s.elements, address, a, b, y.data()};
-        args.address.step = device_step.data();
+        args.address.step = device_value(device_step.data());
         args.address.first_sample = first;
         launcher(context(), args, version);
         return y.back();
@@ -122,7 +123,7 @@ TYPED_TEST(RandomCuda, MovesTheLeastBytes) {
 }
 
 TYPED_TEST(RandomCuda, RefusesWhatItDoesNotHave) {
-    EXPECT_THROW(this->normal({2, 5}, 0, 1, Version::fused), std::invalid_argument);
+    EXPECT_THROW(this->normal({2, 5}, 0, 1, Version::fused), Error);
 }
 
 class RandomIntegersCuda : public testing::CudaTest {
@@ -131,7 +132,7 @@ class RandomIntegersCuda : public testing::CudaTest {
         const DeviceArray<std::int64_t> y(static_cast<std::size_t>(s.samples * s.elements));
         const DeviceArray<std::uint64_t> device_step(&step, 1);
         RandomIntegers args{s.samples, s.elements, address, bound, y.data()};
-        args.address.step = with_step ? device_step.data() : nullptr;
+        args.address.step = with_step ? device_value(device_step.data()) : ValuePointer<std::uint64_t>();
         cuda::random_integers(context(), args, version);
         return y.to_vector();
     }
@@ -144,7 +145,7 @@ TEST_F(RandomIntegersCuda, EqualTheCpu) {
                 for (const bool with_step : {false, true}) {
                     std::vector<std::int64_t> expected(static_cast<std::size_t>(s.samples * s.elements));
                     RandomIntegers args{s.samples, s.elements, address, bound, expected.data()};
-                    if (!with_step) args.address.step = nullptr;
+                    if (!with_step) args.address.step = {};
                     cpu::random_integers({}, args);
                     for (const Version version : {Version::naive, Version::vectorized, Version::best})
                         EXPECT_EQ(integers(s, bound, with_step, version), expected);

@@ -16,7 +16,7 @@ using testing::expect_close;
 using testing::Pitched;
 
 const std::uint64_t step = 41;
-const PhiloxAddress address{0x123456789abcdefull, Purpose::test, 3, 1000, &step};
+const PhiloxAddress address{0x123456789abcdefull, Purpose::test, 3, 1000, host_value(&step)};
 
 struct Shape {
     std::int64_t samples, elements;
@@ -89,16 +89,16 @@ TEST(Random, EveryCoordinateChangesTheDraws) {
     others[1].purpose = Purpose::noise;
     others[2].layer += 1;
     others[3].first_sample += 1;
-    others[4].step = &other_step;
+    others[4].step = host_value(&other_step);
     for (const auto& other : others) {
         const auto a = draw(address), b = draw(other);
         for (std::size_t i = 0; i < a.size(); ++i) EXPECT_NE(a[i], b[i]);
     }
     PhiloxAddress no_step = address;
-    no_step.step = nullptr;
+    no_step.step = {};
     const std::uint64_t zero = 0;
     PhiloxAddress step_zero = address;
-    step_zero.step = &zero;
+    step_zero.step = host_value(&zero);
     EXPECT_EQ(draw(no_step), draw(step_zero));
 }
 

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "kernels/reduce/reduce.h"
+#include "kernels/runtime/error.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
 
@@ -31,7 +32,7 @@ class ReduceCuda : public testing::CudaTest {
         std::copy_n(x.data(), count, shifted.begin() + static_cast<std::ptrdiff_t>(shift));
         const DeviceArray<T> data(shifted);
         const DeviceArray<double> out(2);
-        const Context with = context(cuda::reduce_workspace(x.rows() * x.columns()));
+        const Context with = context();
         cuda::sum(with, {x.rows(), x.columns(), data.data() + shift, x.pitch(), out.data(), factor}, version);
         cuda::sum_squares(
             with, {x.rows(), x.columns(), data.data() + shift, x.pitch(), out.data() + 1, factor}, version);
@@ -100,7 +101,7 @@ TYPED_TEST(ReduceCuda, EveryElementCounts) {
     DeviceArray<T> data(x.data(), 16500);
     const DeviceArray<double> out(1);
     for (const Version version : {Version::naive, Version::vectorized}) {
-        const Context with = this->context(cuda::reduce_workspace(16500));
+        const Context with = this->context();
         for (const std::int64_t i : {0, 1, 7, 8, 1023, 1024, 8191, 8192, 16383, 16384, 16495, 16496, 16499}) {
             x.at(0, i) = three;
             data.upload(x.data());
@@ -126,7 +127,7 @@ TYPED_TEST(ReduceCuda, EveryPieceCounts) {
     }
     const DeviceArray<T> data(host);
     const DeviceArray<double> out(1);
-    const Context with = this->context(cuda::reduce_workspace(rows * columns));
+    const Context with = this->context();
     cuda::sum(with, {rows, columns, data.data(), pitch, out.data()}, Version::vectorized);
     EXPECT_EQ(out.to_vector()[0], expected);
 }
@@ -172,7 +173,7 @@ TYPED_TEST(ReduceCuda, MovesTheLeastBytes) {
     x.fill_normal(1);
     const OnDevice<T> data(x);
     const DeviceArray<double> out(1);
-    const Context with = this->context(cuda::reduce_workspace(n));
+    const Context with = this->context();
     const auto total = testing::counted_total([&] {
         cuda::sum_squares(with, {1, n, data.data(), n, out.data()}, Version::vectorized);
     });
@@ -187,10 +188,10 @@ TYPED_TEST(ReduceCuda, RefusesWhatItDoesNotHave) {
     using T = TypeParam;
     Pitched<T> x(1, 9000, 9000);
     x.fill_normal(3);
-    EXPECT_THROW(this->run(x, Version::fused), std::invalid_argument);
+    EXPECT_THROW(this->run(x, Version::fused), Error);
     const OnDevice<T> data(x);
     const DeviceArray<double> out(1);
-    EXPECT_THROW(cuda::sum(this->context(), {1, 9000, data.data(), 9000, out.data()}), std::invalid_argument);
+    EXPECT_THROW(cuda::sum(this->without_scratch(), {1, 9000, data.data(), 9000, out.data()}), Error);
 }
 
 }  // namespace

@@ -3,10 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <stdexcept>
-#include <vector>
 
+#include "kernels/runtime/error.h"
 #include "tests/support/numeric.h"
+#include "tests/support/scratch.h"
 
 namespace ito::kernels {
 namespace {
@@ -19,10 +19,7 @@ struct Sums {
 };
 
 Sums run(const Pitched<float>& x, int threads) {
-    std::vector<std::byte> workspace(cpu::reduce_workspace(x.rows() * x.columns()));
-    Context context;
-    context.workspace = workspace;
-    context.threads = threads;
+    const testing::ContextWithScratch context(threads);
     Sums sums;
     cpu::sum(context, Reduce<float>{x.rows(), x.columns(), x.data(), x.pitch(), &sums.sum});
     cpu::sum_squares(context, Reduce<float>{x.rows(), x.columns(), x.data(), x.pitch(), &sums.squares});
@@ -89,9 +86,7 @@ TEST(Reduce, FactorScalesTheSum) {
     x.fill_normal(5);
     const Sums plain = run(x, 1);
     Sums scaled, oracle;
-    std::vector<std::byte> workspace(cpu::reduce_workspace(300));
-    Context context;
-    context.workspace = workspace;
+    const testing::ContextWithScratch context;
     cpu::sum(context, Reduce<float>{3, 100, x.data(), 105, &scaled.sum, 0.37});
     cpu::sum_squares(context, Reduce<float>{3, 100, x.data(), 105, &scaled.squares, -2});
     EXPECT_EQ(scaled, (Sums{0.37 * plain.sum, -2 * plain.squares}));
@@ -99,10 +94,10 @@ TEST(Reduce, FactorScalesTheSum) {
     EXPECT_NEAR(oracle.sum, scaled.sum, 1e-12 * std::abs(scaled.sum));
 }
 
-TEST(Reduce, RefusesASmallWorkspace) {
+TEST(Reduce, RefusesAContextWithoutScratch) {
     double out = 0;
     const float x = 1;
-    EXPECT_THROW(cpu::sum({}, Reduce<float>{1, 1, &x, 1, &out}), std::invalid_argument);
+    EXPECT_THROW(cpu::sum({}, Reduce<float>{1, 1, &x, 1, &out}), Error);
 }
 
 }  // namespace

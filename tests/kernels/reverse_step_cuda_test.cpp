@@ -17,7 +17,7 @@ using testing::OnDevice;
 using testing::Pitched;
 
 const std::uint64_t step = 311;
-const PhiloxAddress address{7, Purpose::reverse, 0, 40, &step};
+const PhiloxAddress address{7, Purpose::reverse, 0, 40, host_value(&step)};
 const ReverseStepCoefficients coefficients{1.25, -0.75, 0.3, 0.65, 0.2, 1.0};
 
 struct Shape {
@@ -48,13 +48,13 @@ class ReverseStepCuda : public testing::CudaTest {
         ReverseStep<T> args{.batch = s.batch,
                             .pixels = s.pixels,
                             .channels = s.channels,
-                            .coefficients = device_k.data(),
+                            .coefficients = device_value(device_k.data()),
                             .noise = address,
                             .eps = device_eps.data(),
                             .eps_pitch = s.pitch,
                             .x = x.data(),
                             .x0 = options.x0 ? x0.data() : nullptr};
-        args.noise.step = device_step.data();
+        args.noise.step = device_value(device_step.data());
         args.noise.first_sample = options.first_sample;
         cuda::reverse_step(context(), args, version);
         result.x = x.back(), result.x0 = x0.back();
@@ -63,8 +63,8 @@ class ReverseStepCuda : public testing::CudaTest {
     static void oracle(const Shape& s, const ReverseStepCoefficients& k, const Pitched<T>& eps,
                        Pitched<double>& x, Pitched<double>& x0) {
         const Pitched<double> eps64 = eps.template as<double>();
-        ref::reverse_step({}, ReverseStep<double>{s.batch, s.pixels, s.channels, &k, address, eps64.data(),
-                                                  s.pitch, x.data(), x0.data()});
+        ref::reverse_step({}, ReverseStep<double>{s.batch, s.pixels, s.channels, host_value(&k), address,
+                                                  eps64.data(), s.pitch, x.data(), x0.data()});
     }
     static Pitched<T> predictions(const Shape& s) {
         Pitched<T> eps(s.batch * s.pixels, s.channels, s.pitch);
@@ -184,7 +184,7 @@ TYPED_TEST(ReverseStepCuda, MovesTheLeastBytes) {
 TYPED_TEST(ReverseStepCuda, RefusesWhatItDoesNotHave) {
     const Shape s{1, 4, 3, 3};
     EXPECT_THROW(this->run(s, coefficients, this->predictions(s), this->states(s), {}, Version::resident),
-                 std::invalid_argument);
+                 Error);
 }
 
 }  // namespace

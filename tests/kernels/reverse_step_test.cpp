@@ -17,13 +17,13 @@ using testing::expect_close;
 using testing::Pitched;
 
 const std::uint64_t step = 311;
-const PhiloxAddress address{7, Purpose::noise, 0, 40, &step};
+const PhiloxAddress address{7, Purpose::noise, 0, 40, host_value(&step)};
 const ReverseStepCoefficients coefficients{1.25, -0.75, 0.3, 0.65, 0.2, 1.0};
 
 template <class T>
 ReverseStep<T> args_of(std::int64_t batch, std::int64_t channels, const ReverseStepCoefficients& k,
                        const Pitched<T>& eps, Pitched<T>& x, Pitched<T>* x0) {
-    ReverseStep<T> args{batch, batch ? eps.rows() / batch : 5, channels, &k};
+    ReverseStep<T> args{batch, batch ? eps.rows() / batch : 5, channels, host_value(&k)};
     args.noise = address;
     args.eps = eps.data();
     args.eps_pitch = eps.pitch();
@@ -113,7 +113,7 @@ TEST(ReverseStep, ASampleDoesNotDependOnItsBatch) {
     cpu::reverse_step({}, args_of<float>(3, channels, coefficients, eps, whole, nullptr));
     for (std::int64_t n = 0; n < 3; ++n) {
         auto alone = start;
-        ReverseStep<float> args{1, pixels, channels, &coefficients};
+        ReverseStep<float> args{1, pixels, channels, host_value(&coefficients)};
         args.noise = address;
         args.noise.first_sample += static_cast<std::uint64_t>(n);
         args.eps = &eps.at(n * pixels, 0);

@@ -1,5 +1,6 @@
 #include <type_traits>
 
+#include "kernels/runtime/error.h"
 #include "kernels/silu/silu.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
@@ -178,8 +179,8 @@ TYPED_TEST(SiluCuda, RefusesWhatItDoesNotHave) {
     using T = TypeParam;
     Pitched<T> x(2, 5, 7), y(2, 5, 7);
     x.fill_normal(1);
-    EXPECT_THROW(this->forward(x, y, Version::resident), std::invalid_argument);
-    EXPECT_THROW(this->forward(x, y, Version::vectorized), std::invalid_argument);
+    EXPECT_THROW(this->forward(x, y, Version::resident), Error);
+    EXPECT_THROW(this->forward(x, y, Version::vectorized), Error);
 }
 
 }  // namespace

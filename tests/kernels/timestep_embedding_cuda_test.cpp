@@ -3,6 +3,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "kernels/runtime/error.h"
 #include "kernels/timestep_embedding/timestep_embedding.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
@@ -123,7 +124,7 @@ TYPED_TEST(TimestepEmbeddingCuda, MovesTheLeastBytes) {
 }
 
 TYPED_TEST(TimestepEmbeddingCuda, RefusesWhatItDoesNotHave) {
-    EXPECT_THROW(this->run({1, 8}, {3}, Version::vectorized), std::invalid_argument);
+    EXPECT_THROW(this->run({1, 8}, {3}, Version::vectorized), Error);
 }
 
 }  // namespace

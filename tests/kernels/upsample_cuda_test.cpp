@@ -1,5 +1,6 @@
 #include <string>
 
+#include "kernels/runtime/error.h"
 #include "kernels/upsample/upsample.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
@@ -136,9 +137,9 @@ TYPED_TEST(UpsampleCuda, RefusesWhatItDoesNotHave) {
     const Shape s{1, 2, 2, 5, 7, 8};
     Pitched<T> x(s.pixels(), s.c, s.x_pitch), dy(4 * s.pixels(), s.c, s.y_pitch);
     x.fill_normal(1), dy.fill_normal(2);
-    EXPECT_THROW(this->forward(s, x, Version::fused), std::invalid_argument);
-    EXPECT_THROW(this->forward(s, x, Version::vectorized), std::invalid_argument);
-    EXPECT_THROW(this->backward(s, dy, x, false, Version::vectorized), std::invalid_argument);
+    EXPECT_THROW(this->forward(s, x, Version::fused), Error);
+    EXPECT_THROW(this->forward(s, x, Version::vectorized), Error);
+    EXPECT_THROW(this->backward(s, dy, x, false, Version::vectorized), Error);
 }
 
 }  // namespace

@@ -189,7 +189,7 @@ TEST(Layers, DropoutOnlyWhileTrainingAndInAScope) {
     const Tensor x = Tensor::full({4, 100}, 1);
     expect_error([&] { dropout.forward(x); }, {"dropout", "RandomScope", "eval()"});
     std::uint64_t step = 1;
-    const RandomStream stream{.seed = 2, .step = &step};
+    const RandomStream stream{.seed = 2, .step = kernels::host_value(&step)};
     Tensor first;
     {
         const RandomScope scope(stream);
@@ -200,12 +200,12 @@ TEST(Layers, DropoutOnlyWhileTrainingAndInAScope) {
         EXPECT_FALSE(bitwise_equal(first, dropout.forward(x))) << "two steps share a mask";
         step = 1;
         {
-            const RandomScope other({.seed = 3, .step = &step});
+            const RandomScope other({.seed = 3, .step = kernels::host_value(&step)});
             EXPECT_FALSE(bitwise_equal(first, dropout.forward(x)));
         }
         EXPECT_TRUE(bitwise_equal(first, dropout.forward(x))) << "the outer scope is not back";
         // A sample's mask does not depend on its place in the batch.
-        const RandomScope later({.seed = 2, .first_sample = 2, .step = &step});
+        const RandomScope later({.seed = 2, .first_sample = 2, .step = kernels::host_value(&step)});
         EXPECT_TRUE(bitwise_equal(first.slice(0, 2, 2), dropout.forward(x.slice(0, 2, 2))));
     }
     EXPECT_EQ(RandomScope::current(), nullptr);

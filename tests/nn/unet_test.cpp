@@ -202,7 +202,7 @@ TEST(UNet, BitwiseTheSameForAnyNumberOfThreads) {
         EXPECT_TRUE(bitwise_equal(y, expected_y)) << count;
         EXPECT_TRUE(bitwise_equal(flat.gradients(), expected_gradients)) << count;
     }
-    EXPECT_GT(gradient_norm(flat), 0.01);
+    EXPECT_GT(std::sqrt(ops::sum_squares(flat.gradients()).item()), 0.01);
 }
 
 TEST(UNet, AnImageDoesNotDependOnItsBatch) {
@@ -255,11 +255,11 @@ TEST(UNet, TrainsWithoutNewMemoryAfterTheFirstStep) {
     const auto allocator = Allocator::of(Device::cpu());
     std::uint64_t number = 0;
     const auto step = [&] {
-        const RandomScope scope({.seed = 3, .step = &number});
+        const RandomScope scope({.seed = 3, .step = kernels::host_value(&number)});
         flat.zero_grad();
         const Tensor loss = ops::mse_loss(unet.forward(x, t), {.seed = 4}).loss;
         loss.backward();
-        adam.step(1e-3, clip_factor(gradient_norm(flat), 1), &ema);
+        adam.step(1e-3, 1, &ema);
         ++number;
         return loss.item();
     };

@@ -3,6 +3,9 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
+
+#include "core/choices.h"
 #include "core/cuda/cuda.h"
 #include "kernels/runtime/cuda_error.h"
 
@@ -33,8 +36,9 @@ vgpu::Counters counted_total(const std::function<void()>& body) {
 
 namespace {
 
-/// After the last test nothing may be left.
+/// After the last test nothing may be left. The virtual GPU's clock says nothing of a GPU's, and would only make tests slow.
 class GivesEverythingBack : public ::testing::Environment {
+    void SetUp() override { set_autotune(!on_virtual_gpu()); }
     void TearDown() override {
         cuda::release_all();
         EXPECT_EQ(not_given_back(), "");
@@ -43,6 +47,48 @@ class GivesEverythingBack : public ::testing::Environment {
 [[maybe_unused]] const auto* const everything = ::testing::AddGlobalTestEnvironment(new GivesEverythingBack);
 
 }  // namespace
+
+/// Blocks are kept until the test ends: kernels that use them may be queued, and while a graph is captured none can be
+/// allocated. NaN is written in the stream's order.
+class CudaTest::Scratch final : public kernels::ScratchSource {
+  public:
+    explicit Scratch(cudaStream_t stream) : stream_(stream) {}
+    ~Scratch() override {
+        for (const Block& block : blocks_) {
+            EXPECT_FALSE(block.used) << "scratch memory was not freed";
+            EXPECT_EQ(cudaFree(block.data), cudaSuccess);
+        }
+    }
+
+    std::byte* allocate(std::size_t bytes) override {
+        auto block = std::find_if(blocks_.begin(), blocks_.end(),
+                                  [=](const Block& b) { return !b.used && b.bytes == bytes; });
+        if (block == blocks_.end()) {
+            void* data = nullptr;
+            check_cuda(cudaMalloc(&data, bytes), "cudaMalloc");
+            block = blocks_.insert(blocks_.end(), {static_cast<std::byte*>(data), bytes, false});
+        }
+        check_cuda(cudaMemsetAsync(block->data, 0xff, bytes, stream_), "cudaMemsetAsync");
+        block->used = true;
+        return block->data;
+    }
+    void free(std::byte* data) noexcept override {
+        for (Block& block : blocks_)
+            if (block.data == data) block.used = false;
+    }
+
+  private:
+    struct Block {
+        std::byte* data;
+        std::size_t bytes;
+        bool used;
+    };
+    cudaStream_t stream_;
+    std::vector<Block> blocks_;
+};
+
+CudaTest::CudaTest() = default;
+CudaTest::~CudaTest() = default;
 
 void CudaTest::SetUp() {
     int count = 0;
@@ -55,6 +101,7 @@ void CudaTest::SetUp() {
     cudaStream_t stream = nullptr;
     check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
     stream_ = stream;
+    scratch_ = std::make_unique<Scratch>(stream);
 }
 
 void CudaTest::TearDown() {
@@ -62,22 +109,21 @@ void CudaTest::TearDown() {
     auto* stream = static_cast<cudaStream_t>(stream_);
     const cudaError_t code = cudaStreamSynchronize(stream);
     EXPECT_EQ(code, cudaSuccess) << cudaGetErrorString(code);
-    for (void* workspace : workspaces_) EXPECT_EQ(cudaFree(workspace), cudaSuccess);
+    scratch_.reset();
     EXPECT_EQ(cudaStreamDestroy(stream), cudaSuccess);
     EXPECT_EQ(faults(), "");
 }
 
-kernels::Context CudaTest::context(std::size_t workspace) {
+kernels::Context CudaTest::context() {
     kernels::Context result;
     result.stream.handle = stream_;
-    if (workspace > 0) {
-        void* data = nullptr;
-        check_cuda(cudaMalloc(&data, workspace), "cudaMalloc");
-        check_cuda(cudaMemset(data, 0xff, workspace), "cudaMemset");
-        check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
-        workspaces_.push_back(data);
-        result.workspace = {static_cast<std::byte*>(data), workspace};
-    }
+    result.scratch = scratch_.get();
+    return result;
+}
+
+kernels::Context CudaTest::without_scratch() {
+    kernels::Context result = context();
+    result.scratch = nullptr;
     return result;
 }
 

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -43,17 +44,23 @@ std::string not_given_back();
 /// Skipped where no device answers; fails if the virtual GPU reported a fault or memory was leaked.
 class CudaTest : public ::testing::Test {
   protected:
+    CudaTest();
+    ~CudaTest() override;
     void SetUp() override;
     void TearDown() override;
 
-    /// The test's stream, with `workspace` bytes of device memory filled with NaN.
-    kernels::Context context(std::size_t workspace = 0);
+    /// The test's stream, with scratch memory of which each block is an allocation of its own, of exactly the bytes asked for
+    /// and filled with NaN. A block that was freed may be had again.
+    kernels::Context context();
+    /// The same with no scratch memory.
+    kernels::Context without_scratch();
     /// Waits for the stream; throws on an error.
     void synchronize();
 
   private:
+    class Scratch;
     void* stream_ = nullptr;
-    std::vector<void*> workspaces_;
+    std::unique_ptr<kernels::ScratchSource> scratch_;
 };
 
 }  // namespace ito::testing

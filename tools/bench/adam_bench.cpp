@@ -16,7 +16,7 @@ void adam(benchmark::State& state) {
     const AdamStep step{1e-4, 0.1, 0.001, 1, 0.999};
     Adam<float> args;
     args.count = n;
-    args.step = &step;
+    args.step = host_value(&step);
     args.param = param.data();
     args.grad = grad.data();
     args.m = m.data();

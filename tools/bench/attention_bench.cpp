@@ -2,12 +2,11 @@
 
 #include <benchmark/benchmark.h>
 
-#include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <memory>
 #include <string>
 #include <vector>
+
+#include "tools/bench/scratch.h"
 
 namespace ito::kernels {
 namespace {
@@ -21,14 +20,9 @@ void run(benchmark::State& state, bool forward, const AttentionShape& shape) {
     for (std::size_t i = 0; i < qkv.size(); ++i)
         qkv[i] = static_cast<float>(i * 2654435761u % 1024) / 512.0f - 0.9f;
     for (std::size_t i = 0; i < count; ++i) grad_o[i] = static_cast<float>(i * 40503u % 1024) / 512.0f - 1.0f;
-    const std::size_t bytes = (std::max(cpu::attention_forward_workspace(shape, DType::float32, 1),
-                                        cpu::attention_backward_workspace(shape, DType::float32, 1)) +
-                               63) /
-                              64 * 64;
-    const std::unique_ptr<std::byte, decltype(&std::free)> workspace(
-        static_cast<std::byte*>(std::aligned_alloc(64, bytes)), &std::free);
+    bench::KeptScratch scratch;
     Context context;
-    context.workspace = {workspace.get(), bytes};
+    context.scratch = &scratch;
 
     AttentionForward<float> f;
     f.shape = shape, f.scale = 1 / std::sqrt(static_cast<double>(shape.head_dim));

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/runtime/plan_cache.h"
+#include "tools/bench/scratch.h"
 
 namespace {
 
@@ -24,6 +25,7 @@ struct Problem {
           bias(static_cast<std::size_t>(s.out_channels), 1.0f) {
         context.plans = &plans;
         context.threads = threads;
+        context.scratch = &scratch;
     }
 
     std::byte* aligned(std::vector<std::byte>& storage, std::size_t bytes) {
@@ -31,7 +33,6 @@ struct Problem {
         return reinterpret_cast<std::byte*>((reinterpret_cast<std::uintptr_t>(storage.data()) + 63) / 64 *
                                             64);
     }
-    void reserve(std::size_t bytes) { context.workspace = {aligned(workspace, bytes), bytes}; }
     const void* pack(Conv2dPass pass) {
         void* buffer = aligned(packed, cpu::conv2d_packed_bytes(context, shape, pass));
         cpu::conv2d_pack(context, shape, pass, weight.data(), buffer);
@@ -47,15 +48,15 @@ struct Problem {
 
     Conv2dShape shape;
     std::vector<float> x, y, weight, grad_weight, bias;
-    std::vector<std::byte> workspace, packed;
+    std::vector<std::byte> packed;
     PlanCache plans;
+    bench::KeptScratch scratch;
     Context context;
 };
 
 void forward(benchmark::State& state, Conv2dShape shape, int threads) {
     Problem p(shape, threads);
     const void* packed = p.pack(Conv2dPass::forward);
-    p.reserve(cpu::conv2d_forward_workspace(p.context, shape, ito::DType::float32));
     for (auto _ : state)
         cpu::conv2d_forward(
             p.context, Conv2dForward<float>{shape, p.x.data(), shape.in_channels, p.weight.data(), packed,
@@ -66,7 +67,6 @@ void forward(benchmark::State& state, Conv2dShape shape, int threads) {
 void backward_data(benchmark::State& state, Conv2dShape shape, int threads) {
     Problem p(shape, threads);
     const void* packed = p.pack(Conv2dPass::backward_data);
-    p.reserve(cpu::conv2d_backward_data_workspace(p.context, shape, ito::DType::float32));
     for (auto _ : state)
         cpu::conv2d_backward_data(
             p.context, Conv2dBackwardData<float>{shape, p.y.data(), shape.out_channels, p.weight.data(),
@@ -76,7 +76,6 @@ void backward_data(benchmark::State& state, Conv2dShape shape, int threads) {
 
 void backward_weights(benchmark::State& state, Conv2dShape shape, int threads) {
     Problem p(shape, threads);
-    p.reserve(cpu::conv2d_backward_weights_workspace(p.context, shape, ito::DType::float32));
     for (auto _ : state)
         cpu::conv2d_backward_weights(
             p.context,

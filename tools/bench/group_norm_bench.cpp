@@ -2,11 +2,10 @@
 
 #include <benchmark/benchmark.h>
 
-#include <algorithm>
-#include <cstdlib>
-#include <memory>
 #include <string>
 #include <vector>
+
+#include "tools/bench/scratch.h"
 
 namespace ito::kernels {
 namespace {
@@ -24,14 +23,9 @@ void run(benchmark::State& state, bool forward, std::int64_t batch, std::int64_t
     const std::vector<float> gamma(static_cast<std::size_t>(channels), 1.1f), beta(gamma.size(), 0.1f);
     std::vector<float> grad_gamma(gamma.size()), grad_beta(gamma.size());
     std::vector<float> mean(static_cast<std::size_t>(batch * 32)), rstd(mean.size());
-    const std::size_t bytes = (std::max(cpu::group_norm_forward_workspace(shape, DType::float32, 1),
-                                        cpu::group_norm_backward_workspace(shape, DType::float32, 1)) +
-                               63) /
-                              64 * 64;
-    const std::unique_ptr<std::byte, decltype(&std::free)> workspace(
-        static_cast<std::byte*>(std::aligned_alloc(64, bytes)), &std::free);
+    bench::KeptScratch scratch;
     Context context;
-    context.workspace = {workspace.get(), bytes};
+    context.scratch = &scratch;
 
     GroupNormForward<float> f;
     f.shape = shape;

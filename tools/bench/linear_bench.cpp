@@ -5,11 +5,11 @@
 
 #include <benchmark/benchmark.h>
 
-#include <algorithm>
 #include <string>
 #include <vector>
 
 #include "kernels/runtime/plan_cache.h"
+#include "tools/bench/scratch.h"
 
 namespace {
 
@@ -27,14 +27,8 @@ void run(benchmark::State& state, LinearShape shape, Direction direction, int th
     Context context;
     context.plans = &plans;
     context.threads = threads;
-    const std::size_t bytes =
-        std::max({cpu::linear_forward_workspace(context, shape, ito::DType::float32),
-                  cpu::linear_backward_data_workspace(context, shape, ito::DType::float32),
-                  cpu::linear_backward_weights_workspace(context, shape, ito::DType::float32)});
-    std::vector<std::byte> storage(bytes + 64);
-    context.workspace = {
-        reinterpret_cast<std::byte*>((reinterpret_cast<std::uintptr_t>(storage.data()) + 63) / 64 * 64),
-        bytes};
+    ito::kernels::bench::KeptScratch scratch;
+    context.scratch = &scratch;
     for (auto _ : state) {
         if (direction == Direction::forward)
             cpu::linear_forward(context, LinearForward<float>{shape, x.data(), in, weight.data(), bias.data(),

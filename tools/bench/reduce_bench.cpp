@@ -4,6 +4,8 @@
 
 #include <vector>
 
+#include "tools/bench/scratch.h"
+
 namespace ito::kernels {
 namespace {
 
@@ -11,9 +13,9 @@ namespace {
 void sum_squares(benchmark::State& state) {
     const std::int64_t n = state.range(0);
     std::vector<float> x(static_cast<std::size_t>(n), 1);
-    std::vector<std::byte> workspace(cpu::reduce_workspace(n));
+    bench::KeptScratch scratch;
     Context context;
-    context.workspace = workspace;
+    context.scratch = &scratch;
     double out = 0;
     for (auto _ : state) cpu::sum_squares(context, Reduce<float>{1, n, x.data(), n, &out});
     state.SetBytesProcessed(state.iterations() * 4 * n);

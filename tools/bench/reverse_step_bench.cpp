@@ -13,7 +13,7 @@ void reverse_step(benchmark::State& state) {
     const ReverseStepCoefficients coefficients{1.01, -0.1, 0.02, 0.97, state.range(3) ? 0.1 : 0.0, 1};
     const std::vector<float> eps(static_cast<std::size_t>(batch * pixels * channels), 0.5f);
     std::vector<float> x(eps);
-    ReverseStep<float> args{batch, pixels, channels, &coefficients};
+    ReverseStep<float> args{batch, pixels, channels, host_value(&coefficients)};
     args.eps = eps.data();
     args.eps_pitch = channels;
     args.x = x.data();

@@ -1,6 +1,6 @@
 // state.json of a checkpoint: what was accepted, written and read again is the same.
 
-#include "diffusion/trainer_state.h"
+#include "diffusion/training/trainer_state.h"
 #include "tools/fuzz/fuzz.h"
 
 using namespace ito;

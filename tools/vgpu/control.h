@@ -48,7 +48,7 @@ void fail_next(const std::string& call, unsigned nth, int error);
 // --- leaks ---------------------------------------------------------------------------------------
 struct Leak {
     // "stream", "event", "graph", "graph exec", "device memory", "pinned memory", "registered memory",
-    // "cuBLASLt handle", "cuBLASLt descriptor" or "cuDNN handle"
+    // "cuBLASLt handle", "cuBLASLt descriptor", "cuDNN handle" or "cuDNN descriptor"
     std::string what;
     std::size_t count = 0;
     std::size_t bytes = 0;

@@ -222,6 +222,7 @@ void destroy_everything() {
     s.cublaslt.clear();
     s.cudnn.clear();
     s.lt_descriptors.clear();
+    s.dnn_descriptors.clear();
     s.orphans.clear();
     s.per_thread.clear();
     s.legacy = nullptr;

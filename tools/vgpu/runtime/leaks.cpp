@@ -73,6 +73,10 @@ std::vector<Leak> leaks() {
     for (std::size_t i = 0; i < s.cudnn.values().size(); ++i) {
         add(list, "cuDNN handle", 0, "cudnnCreate");
     }
+    for (const auto& [handle, descriptor] : s.dnn_descriptors.values()) {
+        add(list, "cuDNN descriptor", 0,
+            "one of cudnnBackendDescriptorType_t " + std::to_string(descriptor->kind));
+    }
     for (const Allocation* record : detail::live_allocations()) {
         const std::string example = "allocation " + std::to_string(record->number) + " of " +
                                     std::to_string(record->size) + " bytes by " + record->label;

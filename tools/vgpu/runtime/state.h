@@ -112,6 +112,19 @@ struct LtDescriptor {
     }
 };
 
+// A descriptor of cuDNN's backend API, as the program described it.
+struct DnnDescriptor {
+    struct Values {
+        int type = 0;  // cudnnBackendAttributeType_t
+        std::int64_t count = 0;
+        std::vector<std::byte> bytes;
+        std::vector<std::shared_ptr<const DnnDescriptor>> descriptors;
+    };
+    int kind = 0;  // cudnnBackendDescriptorType_t
+    bool finalized = false;
+    std::map<int, Values> attributes;
+};
+
 // Handles are numbers that never come back, so that a destroyed handle is recognised.
 template <class T>
 class HandleTable {
@@ -173,6 +186,7 @@ struct State {
     HandleTable<VendorHandle> cublaslt{"cuBLASLt", 0x55};
     HandleTable<VendorHandle> cudnn{"cuDNN", 0x56};
     HandleTable<LtDescriptor> lt_descriptors{"cuBLASLt descriptor", 0x57};
+    HandleTable<DnnDescriptor> dnn_descriptors{"cuDNN descriptor", 0x58};
     std::shared_ptr<Stream> legacy;
     std::map<std::thread::id, std::shared_ptr<Stream>> per_thread;
     std::vector<std::shared_ptr<Capture>> captures;  // those that have not ended

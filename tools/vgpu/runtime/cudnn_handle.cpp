@@ -1,15 +1,18 @@
-// Stand-ins for the calls of cuDNN that programs make before they compute: handles and their streams.
-#include <cudnn.h>
+// Stand-ins for the calls of cuDNN that programs make before they compute: handles, their streams, messages.
+#include <algorithm>
+#include <cstring>
 
-#include <memory>
-
-#include "tools/vgpu/runtime/state.h"
+#include "tools/vgpu/runtime/cudnn.h"
 
 using vgpu::detail::api;
+using vgpu::detail::cudnn_status;
 using vgpu::detail::state;
 using vgpu::detail::VendorHandle;
 
+namespace vgpu::detail {
 namespace {
+thread_local std::string last_words;
+}
 
 cudnnStatus_t cudnn_status(cudaError_t error) {
     switch (error) {
@@ -24,9 +27,45 @@ cudnnStatus_t cudnn_status(cudaError_t error) {
     }
 }
 
-}  // namespace
+cudnnStatus_t decline_cudnn(cudnnStatus_t status, std::string why) {
+    last_words = std::move(why);
+    return status;
+}
+
+cudnnStatus_t refuse_cudnn(cudnnStatus_t status, const char* call, std::string why) {
+    report_api(Fault::unknown, call, why);
+    return decline_cudnn(status, std::move(why));
+}
+
+}  // namespace vgpu::detail
 
 extern "C" {
+
+size_t cudnnGetVersion(void) {
+    return CUDNN_VERSION;
+}
+
+const char* cudnnGetErrorString(cudnnStatus_t status) {
+    switch (CUDNN_STATUS_CATEGORY(status)) {
+        case 0:
+            return "CUDNN_STATUS_SUCCESS";
+        case CUDNN_STATUS_BAD_PARAM:
+            return "CUDNN_STATUS_BAD_PARAM";
+        case CUDNN_STATUS_NOT_SUPPORTED:
+            return "CUDNN_STATUS_NOT_SUPPORTED";
+        case CUDNN_STATUS_EXECUTION_FAILED:
+            return "CUDNN_STATUS_EXECUTION_FAILED";
+        default:
+            return "CUDNN_STATUS_INTERNAL_ERROR";
+    }
+}
+
+void cudnnGetLastErrorString(char* message, size_t bytes) {
+    if (bytes == 0) return;
+    const std::size_t count = std::min(vgpu::detail::last_words.size(), bytes - 1);
+    std::memcpy(message, vgpu::detail::last_words.data(), count);
+    message[count] = '\0';
+}
 
 cudnnStatus_t cudnnCreate(cudnnHandle_t* handle) {
     return cudnn_status(api("cudnnCreate", [&] {

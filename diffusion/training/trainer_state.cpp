@@ -1,4 +1,4 @@
-#include "diffusion/trainer_state.h"
+#include "diffusion/training/trainer_state.h"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -49,30 +49,10 @@ Json json_of(const MetricsWindow& window) {
 
 }  // namespace
 
-void LossByTimestep::add(std::int64_t t, std::int64_t timesteps, double sample_loss) {
-    const auto quartile = static_cast<std::size_t>(t * quartiles / timesteps);
-    loss.at(quartile) += sample_loss;
-    ++samples.at(quartile);
-}
-
-void LossByTimestep::add(const LossByTimestep& other) {
-    for (std::size_t q = 0; q < quartiles; ++q) {
-        loss[q] += other.loss[q];
-        samples[q] += other.samples[q];
-    }
-}
-
 std::optional<double> LossByTimestep::mean(std::int64_t quartile) const {
     const auto q = static_cast<std::size_t>(quartile);
     if (samples.at(q) == 0) return {};
     return loss[q] / static_cast<double>(samples[q]);
-}
-
-void MetricsWindow::add(double step_loss, double step_grad_norm, const LossByTimestep& step_by_timestep) {
-    ++steps;
-    loss += step_loss;
-    grad_norm += step_grad_norm;
-    by_timestep.add(step_by_timestep);
 }
 
 std::string TrainerState::to_json() const {

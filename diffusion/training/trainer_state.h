@@ -6,17 +6,17 @@
 #include <optional>
 #include <string>
 
+#include "kernels/step_metrics/step_metrics.h"
+
 namespace ito::diffusion {
 
 /// Losses of single samples, summed by the quarter of [0, T) that their timestep lies in: at small t little noise is
 /// left to find and the loss is large, and its mean over all t hides what becomes better.
 struct LossByTimestep {
-    static constexpr std::int64_t quartiles = 4;
+    static constexpr std::int64_t quartiles = kernels::timestep_quartiles;
     std::array<double, quartiles> loss{};
     std::array<std::int64_t, quartiles> samples{};
 
-    void add(std::int64_t t, std::int64_t timesteps, double sample_loss);
-    void add(const LossByTimestep& other);
     /// None where no sample fell.
     std::optional<double> mean(std::int64_t quartile) const;
     bool operator==(const LossByTimestep&) const = default;
@@ -29,7 +29,6 @@ struct MetricsWindow {
     double loss = 0, grad_norm = 0;
     LossByTimestep by_timestep;
 
-    void add(double step_loss, double step_grad_norm, const LossByTimestep& step_by_timestep);
     double mean_loss() const { return loss / static_cast<double>(steps); }
     double mean_grad_norm() const { return grad_norm / static_cast<double>(steps); }
     bool operator==(const MetricsWindow&) const = default;

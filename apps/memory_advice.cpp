@@ -1,0 +1,61 @@
+#include "apps/memory_advice.h"
+
+#include "core/allocator.h"
+#include "core/cuda/cuda.h"
+#include "core/system.h"
+
+namespace ito::apps {
+
+using namespace diffusion;
+
+namespace {
+
+/// Part of the memory that is free which can be counted on: blocks of different sizes leave gaps between them.
+constexpr double usable = 0.95;
+
+/// The allocator's peak in a step of `images` images, less what was in use before.
+std::size_t step_memory(TrainConfig config, const nn::UNetConfig& unet, TrainerOptions options,
+                        std::int64_t images) {
+    config.batch = images;
+    config.grad_accum = 1;
+    options.graph = false;
+    options.images = ImagePlace::device;
+    Dataset blank;
+    blank.count = images;
+    blank.height = unet.height, blank.width = unet.width, blank.channels = unet.in_channels;
+    blank.images.resize(static_cast<std::size_t>(images * blank.image_size()), 128);
+    const auto allocator = Allocator::of(options.computation.device);
+    const std::size_t before = allocator->stats().in_use;
+    allocator->reset_peak();
+    Trainer trainer(config, unet, std::move(blank), options);
+    trainer.step();
+    trainer.window();  // waits: an error shows here
+    return allocator->stats().peak_in_use - before;
+}
+
+std::size_t free_memory(const Device& device) {
+    const AllocatorStats held = Allocator::of(device)->stats();
+    const std::size_t free = device.is_cuda() ? cuda::device_info(device.index).free
+                                              : static_cast<std::size_t>(system::memory().available);
+    return free + held.slab_bytes - held.in_use;
+}
+
+}  // namespace
+
+std::int64_t batch_that_fits(const TrainConfig& config, const nn::UNetConfig& unet,
+                             const TrainerOptions& options, std::size_t data_bytes) {
+    try {
+        const auto memory = static_cast<double>(free_memory(options.computation.device));
+        const auto one = static_cast<double>(step_memory(config, unet, options, 1)),
+                   two = static_cast<double>(step_memory(config, unet, options, 2));
+        // A data set that takes too much stays on the host.
+        const double data =
+            static_cast<double>(data_bytes) > memory / 2 ? 0 : static_cast<double>(data_bytes);
+        const double left = usable * memory - data - one;
+        return left < 0 ? 0 : 1 + static_cast<std::int64_t>(left / std::max(two - one, 1.0));
+    } catch (const OutOfMemory&) {
+        return 0;
+    }
+}
+
+}  // namespace ito::apps

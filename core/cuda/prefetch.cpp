@@ -1,0 +1,84 @@
+// Two sets of buffers in turn: while the device reads one, the other is filled. The copies run on a stream of their own, so
+// that they share the time of the kernels; events say when each side may go on.
+
+#include <array>
+
+#include "core/allocator.h"
+#include "core/context.h"
+#include "core/cuda/counters.h"
+#include "core/cuda/cuda.h"
+#include "core/cuda/handles.h"
+
+namespace ito::cuda {
+namespace {
+
+class StreamPrefetch final : public Prefetch {
+  public:
+    StreamPrefetch(int index, std::size_t bytes)
+        : bytes_(bytes),
+          main_(static_cast<cudaStream_t>(context_of(Device::cuda(index)).stream.handle)),
+          allocator_(Allocator::of(Device::cuda(index))),
+          copies_(make_stream()) {
+        for (Buffer& buffer : buffers_) {
+            buffer.copied = make_event();
+            buffer.consumed = make_event();
+            buffer.pinned = make_pinned(bytes);
+            ++counters().driver_allocations;
+            buffer.device = allocator_->allocate(bytes);
+            // The block may still be read by work of the main stream that was enqueued before.
+            check_cuda(cudaEventRecord(buffer.consumed.get(), main_), "cudaEventRecord");
+        }
+    }
+    ~StreamPrefetch() override {
+        cudaStreamSynchronize(copies_.get());  // or a copy would write to memory of others
+        for (Buffer& buffer : buffers_)
+            if (buffer.device != nullptr) allocator_->deallocate(buffer.device);
+    }
+
+    void* buffer() override {
+        check_cuda(cudaEventSynchronize(current().copied.get()), "cudaEventSynchronize");
+        return current().pinned.get();
+    }
+
+    void begin() override {
+        const Buffer& buffer = current();
+        check_cuda(cudaStreamWaitEvent(copies_.get(), buffer.consumed.get(), 0), "cudaStreamWaitEvent");
+        check_bytes(cudaMemcpyAsync(buffer.device, buffer.pinned.get(), bytes_, cudaMemcpyHostToDevice,
+                                    copies_.get()),
+                    "cudaMemcpyAsync to the device", bytes_);
+        check_cuda(cudaEventRecord(buffer.copied.get(), copies_.get()), "cudaEventRecord");
+        next_ = 1 - next_;
+    }
+
+    void finish(void* to) override {
+        const Buffer& buffer = buffers_[1 - next_];  // of the last begin()
+        check_cuda(cudaStreamWaitEvent(main_, buffer.copied.get(), 0), "cudaStreamWaitEvent");
+        check_bytes(cudaMemcpyAsync(to, buffer.device, bytes_, cudaMemcpyDeviceToDevice, main_),
+                    "cudaMemcpyAsync on the device", bytes_);
+        check_cuda(cudaEventRecord(buffer.consumed.get(), main_), "cudaEventRecord");
+    }
+
+  private:
+    struct Buffer {
+        PinnedMemory pinned;
+        std::byte* device = nullptr;
+        Event copied;    ///< from pinned memory to the device
+        Event consumed;  ///< on the device, by finish()
+    };
+    Buffer& current() { return buffers_[next_]; }
+
+    std::size_t bytes_;
+    cudaStream_t main_;
+    std::shared_ptr<Allocator> allocator_;
+    std::array<Buffer, 2> buffers_;
+    std::size_t next_ = 0;
+    Stream copies_;
+};
+
+}  // namespace
+
+std::unique_ptr<Prefetch> make_prefetch(int index, std::size_t bytes) {
+    return std::make_unique<StreamPrefetch>(index, bytes);
+}
+
+}  // namespace ito::cuda

@@ -1,0 +1,30 @@
+#pragma once
+// Keeps the host from running far ahead of a device: an interrupt should end a training within a few steps, and an error
+// of the device should be reported near the step that made it.
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "core/cuda/cuda.h"
+#include "core/device.h"
+
+namespace ito {
+
+/// Enough steps in the queue that the device never waits for the host.
+class Pacer {
+  public:
+    explicit Pacer(Device device, std::size_t steps_ahead = 4);
+
+    /// To be called after the work of each step was enqueued. Sleeps while more than `steps_ahead` steps are unfinished;
+    /// does nothing on the CPU. Throws CudaError if a step failed.
+    void step();
+
+  private:
+    Device device_;
+    std::vector<std::unique_ptr<cuda::Mark>> marks_;
+    std::size_t next_ = 0;
+    bool full_ = false;
+};
+
+}  // namespace ito

@@ -1,0 +1,98 @@
+#include "diffusion/training/checkpoint.h"
+
+#include <cmath>
+#include <utility>
+
+#include "core/atomic_file.h"
+#include "core/mapped_file.h"
+#include "nn/state.h"
+
+namespace ito::diffusion {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+void require_finite(const char* what, const Tensor& values, std::int64_t step) {
+    double sum = 0;  // of zeros: NaN as soon as a value is NaN or infinite
+    for (const float value : values.to_vector<float>()) sum += 0.0 * static_cast<double>(value);
+    if (std::isnan(sum))
+        throw Diverged(fmt::format("training diverged: the {} are not finite after step {}", what, step));
+}
+
+/// Gives `file` the further name `name`, in place of what has it: a link where the file system knows links, else
+/// a copy.
+void replace_by_link(const fs::path& file, const fs::path& name) {
+    const fs::path link = fmt::format("{}.tmp", name.string());
+    std::error_code error, ignored;
+    fs::remove(link, ignored);
+    fs::create_hard_link(file, link, error);
+    if (error) {
+        const MappedFile content(file);
+        write_file_atomically(name, content.bytes());
+    } else {
+        rename_durably(link, name);
+        fs::remove(link, ignored);  // still there if both names were the same file's already
+    }
+}
+
+struct Part {
+    const char* file;
+    const char* what;
+    Tensor values;
+};
+
+}  // namespace
+
+void Checkpoint::write(const fs::path& folder, const TrainerState& state) const {
+    for (const Part& part : {Part{"weights", "weights", parameters_.values()},
+                             {"ema", "averaged weights", ema_.average()},
+                             {"adam_m", "first moments", adam_.m()},
+                             {"adam_v", "second moments", adam_.v()}}) {
+        const Tensor host = part.values.to(Device::cpu());
+        require_finite(part.what, host, state.step);
+        nn::save_tensors(folder / fmt::format("{}.safetensors", part.file), parameters_.named_views(host));
+    }
+    write_file_atomically(folder / "state.json", state.to_json());
+}
+
+void Checkpoint::save(const Run& run, TrainerState state, std::int64_t keep) const {
+    state.adam_steps = adam_.steps();
+    state.ema_updates = ema_.updates();
+    const fs::path checkpoint = run.checkpoint(state.step);
+    remove_abandoned(run.trainer());  // a full disk may need the space
+    if (!fs::exists(checkpoint)) {    // it does after a resume that had no step left: the same bits
+        AtomicFolder folder(checkpoint);
+        write(folder.path(), state);
+        folder.commit();
+    }
+    replace_by_link(checkpoint / "ema.safetensors", run.unet_weights());
+    run.keep_latest_checkpoints(keep);
+}
+
+TrainerState Checkpoint::load(const fs::path& folder, const std::array<std::int64_t, 4>& dataset) {
+    const fs::path file = folder / "state.json";
+    TrainerState state = TrainerState::from_json(read_text(file), file.string());
+    if (const auto named = step_of_checkpoint(folder))
+        require(state.step == *named, "{}: \"step\" is {}, the folder's name says {}", file.string(),
+                state.step, *named);
+    require(state.dataset == dataset,
+            "{}: trained on a data set of size [{}], it has [{}] now ([images, height, width, channels])",
+            file.string(), fmt::join(state.dataset, ","), fmt::join(dataset, ","));
+    std::vector<std::pair<Tensor, Tensor>> read;
+    for (const Part& part : {Part{"weights", "", parameters_.values()},
+                             {"ema", "", ema_.average()},
+                             {"adam_m", "", adam_.m()},
+                             {"adam_v", "", adam_.v()}}) {
+        const Tensor host = Tensor::zeros(part.values.shape());
+        nn::load_tensors(folder / fmt::format("{}.safetensors", part.file), parameters_.named_views(host));
+        read.emplace_back(part.values, host);
+    }
+    for (auto& [values, host] : read) values.copy_(host);
+    parameters_.refresh_compute_values();
+    adam_.set_steps(state.adam_steps);
+    ema_.set_updates(state.ema_updates);
+    return state;
+}
+
+}  // namespace ito::diffusion

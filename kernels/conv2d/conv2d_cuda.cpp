@@ -1,0 +1,405 @@
+// The CUDA launchers of the convolution: which variant runs. Each is a hand-written one (conv2d_*.cu) or a plan of cuDNN
+// (conv2d_cudnn_plan.h) with the passes that it leaves to us.
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <bit>
+#include <span>
+#include <string_view>
+#include <type_traits>
+
+#include "kernels/conv2d/conv2d_backward_weights_mma.h"
+#include "kernels/conv2d/conv2d_cudnn_plan.h"
+#include "kernels/conv2d/conv2d_product_mma.h"
+#include "kernels/conv2d/conv2d_variants.h"
+#include "kernels/linear/linear.h"
+#include "kernels/runtime/choose.h"
+#include "kernels/runtime/cuda_error.h"
+#include "kernels/runtime/error.h"
+#include "kernels/runtime/plan_cache.h"
+#include "kernels/runtime/scratch.h"
+
+namespace ito::kernels {
+namespace {
+
+using namespace conv2d_detail;
+
+constexpr std::size_t timed_plans = 8;
+
+cudnnHandle_t cudnn_of(const Context& context) {
+    return static_cast<cudnnHandle_t>(context.cudnn());
+}
+
+/// A way to compute a convolution.
+struct Variant {
+    Version version = Version::tiled;
+    CudnnPlanPointer plan;  ///< of Version::cudnn
+    bool separate = false;  ///< the plan leaves residual and bias to a pass of its own
+};
+
+std::string cudnn_prefix() {
+    return "cudnn " + std::to_string(cudnnGetVersion()) + " ";
+}
+constexpr std::string_view separate_word = "separate ";
+
+bool skip(std::string_view& text, std::string_view prefix) {
+    if (!text.starts_with(prefix)) return false;
+    text.remove_prefix(prefix.size());
+    return true;
+}
+
+std::int64_t alignment_of(const void* pointer) {
+    const auto address = reinterpret_cast<std::uintptr_t>(pointer);
+    return std::int64_t{1} << std::min(std::countr_zero(address | 16), 4);
+}
+
+/// What choices are recorded under: all that the time depends on.
+std::string key_of(const CudnnProblem& p) {
+    constexpr const char* names[] = {"conv2d_forward", "conv2d_backward_data", "conv2d_backward_weights"};
+    const Conv2dShape& s = p.shape;
+    std::string key = names[static_cast<int>(p.pass)];
+    const auto add = [&](std::string_view before, std::int64_t number) {
+        key.append(before).append(std::to_string(number));
+    };
+    key.append(p.bfloat != 0 ? " bfloat16" : p.tf32 != 0 ? " tf32" : " float32");
+    if (p.bfloat_result != 0) key.append(" into bfloat16");
+    add(" ", s.batch), add("x", s.height), add("x", s.width), add("x", s.in_channels);
+    add(" -> ", s.out_channels), add(" ", s.kernel_h), add("x", s.kernel_w), add(" s", s.stride);
+    add(" p", s.pad_top), add(",", s.pad_left), add(",", s.pad_bottom), add(",", s.pad_right);
+    if (p.residual != 0) key.append(" residual");
+    if (p.bias != 0) key.append(" bias");
+    if (p.accumulate != 0) key.append(" accumulate");
+    if (p.x_stride != s.in_channels) add(" x/", p.x_stride);
+    if (p.y_stride != s.out_channels) add(" y/", p.y_stride);
+    if (p.residual != 0 && p.residual_stride != s.out_channels) add(" residual/", p.residual_stride);
+    const std::int64_t alignment =
+        std::min({p.x_alignment, p.weight_alignment, p.y_alignment, p.residual_alignment, p.bias_alignment});
+    if (alignment < 16) add(" align ", alignment);
+    return key;
+}
+
+/// One call of a convolution: a Family for choose().
+class Call {
+  public:
+    using Variant = kernels::Variant;
+
+    Call(const Context& context, const CudnnProblem& problem) : context_(context), problem_(problem) {}
+    virtual ~Call() = default;
+
+    std::string text(const Variant& v) const {
+        if (v.plan == nullptr) return name_of(v.version);
+        std::string made = cudnn_prefix();
+        return made.append(v.separate ? separate_word : "").append(v.plan->engine().text());
+    }
+
+    std::optional<Variant> recreate(std::string_view text) const {
+        for (const Version version : by_hand_)
+            if (text == name_of(version)) return Variant{version, nullptr, false};
+        if (cudnn_of(context_) == nullptr || !library_computes() || !skip(text, cudnn_prefix()))
+            return std::nullopt;
+        const bool separate = skip(text, separate_word);
+        const auto engine = CudnnEngine::parse(text);
+        if (!engine) return std::nullopt;
+        CudnnPlanPointer plan = cudnn_plan(separate ? alone() : problem_, device(), *engine);
+        if (plan == nullptr) return std::nullopt;
+        return Variant{Version::cudnn, std::move(plan), separate};
+    }
+
+    std::vector<Variant> candidates(bool all) const {
+        std::vector<Variant> found = plans(all ? timed_plans : 1);
+        if (all || found.empty())
+            for (const Version version : by_hand_) found.push_back({version, nullptr, false});
+        return found;
+    }
+
+    void run(const Variant& v) {
+        if (v.plan == nullptr) return by_hand(v.version);
+        cudnnHandle_t const handle = cudnn_of(context_);
+        cudnn::check(cudnnSetStream(handle, static_cast<cudaStream_t>(context_.stream.handle)),
+                     "cudnnSetStream");
+        const Scratch<std::byte> workspace(context_, v.plan->workspace_bytes());
+        by_plan(v, handle, workspace);
+    }
+
+    virtual const Accumulated* accumulated() const { return nullptr; }
+
+    /// The fastest variant, found at the first call of this problem.
+    Variant best() {
+        struct Key {
+            CudnnProblem problem;
+            std::int64_t generation, has_cudnn;
+        } const key{problem_, context_.choices != nullptr ? context_.choices->generation() : 0,
+                    cudnn_of(context_) != nullptr};
+        const auto choose_now = [&] {
+            return std::make_shared<Variant>(choose(context_, key_of(problem_), *this));
+        };
+        if (context_.plans == nullptr) return *choose_now();
+        return context_.plans->get<Variant>("conv2d", key, choose_now);
+    }
+
+    /// The library's first guess; throws where it has none.
+    Variant by_library() const {
+        std::vector<Variant> found = plans(1);
+        if (found.empty())
+            throw Error(key_of(problem_) + ": the variant 'cudnn' needs " +
+                        (cudnn_of(context_) == nullptr ? "cuDNN, of which the context has no handle"
+                                                       : "an engine of cuDNN, which has none here"));
+        return std::move(found.front());
+    }
+
+  protected:
+    virtual void by_hand(Version version) = 0;
+    virtual void by_plan(const Variant& v, cudnnHandle_t handle, void* workspace) = 0;
+    /// False where cuDNN is not asked at all.
+    virtual bool library_computes() const {
+        const Conv2dShape& s = problem_.shape;
+        return s.batch > 0 && s.in_channels > 0 && s.out_channels > 0 && s.out_height() > 0 &&
+               s.out_width() > 0;
+    }
+
+    const Context& context_;
+    CudnnProblem problem_;
+    /// The hand-written variants that take the call, the first guess first.
+    std::vector<Version> by_hand_{Version::tiled};
+
+  private:
+    static cudnn::Descriptor device() {
+        int index = 0;
+        check_cuda(cudaGetDevice(&index), "cudaGetDevice");
+        return cudnn_device(index);
+    }
+    /// Without residual and bias.
+    CudnnProblem alone() const {
+        CudnnProblem p = problem_;
+        p.residual = p.bias = 0, p.residual_stride = 0, p.residual_alignment = p.bias_alignment = 16;
+        return p;
+    }
+    std::vector<Variant> plans(std::size_t limit) const {
+        std::vector<Variant> found;
+        if (cudnn_of(context_) == nullptr || !library_computes()) return found;
+        const cudnn::Descriptor here = device();
+        for (CudnnPlanPointer& plan : cudnn_plans(problem_, here, limit))
+            found.push_back({Version::cudnn, std::move(plan), false});
+        if (found.empty() && (problem_.residual != 0 || problem_.bias != 0))
+            for (CudnnPlanPointer& plan : cudnn_plans(alone(), here, limit))
+                found.push_back({Version::cudnn, std::move(plan), true});
+        cudaGetLastError();  // of plans that could not be made: the next launch, whose check reads it, would be blamed
+        return found;
+    }
+};
+
+template <class T>
+CudnnProblem problem_of(const Context& context, CudnnPass pass, const Conv2dShape& shape, const void* x,
+                        std::int64_t x_stride, const void* weight, const void* y, std::int64_t y_stride) {
+    constexpr bool bfloat = std::is_same_v<T, bfloat16>;
+    return {.pass = pass,
+            .shape = shape,
+            .bfloat = bfloat,
+            .tf32 = !bfloat && context.math == MathMode::tf32,
+            .x_stride = x_stride,
+            .y_stride = y_stride,
+            .x_alignment = alignment_of(x),
+            .weight_alignment = alignment_of(weight),
+            .y_alignment = alignment_of(y)};
+}
+
+template <class T>
+class Forward final : public Call {
+  public:
+    Forward(const Context& context, const Conv2dForward<T>& a)
+        : Call(context,
+               problem_of<T>(context, CudnnPass::forward, a.shape, a.x, a.x_pitch, a.weight, a.y, a.y_pitch)),
+          a_(a) {
+        problem_.bias = a.bias != nullptr, problem_.residual = a.residual != nullptr;
+        if (a.residual != nullptr) {
+            problem_.residual_stride = a.residual_pitch;
+            problem_.residual_alignment = alignment_of(a.residual);
+        }
+        if constexpr (std::is_same_v<T, bfloat16>)
+            if (mma_takes(a))
+                by_hand_.insert(mma_pays(a.shape) ? by_hand_.begin() : by_hand_.end(), Version::mma);
+        // A rounded bias lies in scratch memory.
+        if (a.bias != nullptr && std::is_same_v<T, float>) problem_.bias_alignment = alignment_of(a.bias);
+    }
+
+  private:
+    void by_hand(Version version) override { forward_by_hand(context_, a_, version); }
+    void by_plan(const Variant& v, cudnnHandle_t handle, void* workspace) override {
+        CudnnPointers at{.x = a_.x, .weight = a_.weight, .y = a_.y, .residual = nullptr, .bias = nullptr};
+        Scratch<bfloat16> rounded;
+        if (!v.separate) {
+            at.residual = a_.residual, at.bias = a_.bias;
+            if (a_.bias != nullptr && std::is_same_v<T, bfloat16>) {
+                rounded = Scratch<bfloat16>(context_, a_.shape.out_channels);
+                round_bias(context_, a_.bias, a_.shape.out_channels, rounded);
+                at.bias = rounded.get();
+            }
+        }
+        v.plan->run(handle, at, workspace);
+        if (v.separate) add_residual_and_bias(context_, a_);
+    }
+    /// Its kernels may read the residual after they have written y.
+    bool library_computes() const override { return Call::library_computes() && a_.residual != a_.y; }
+
+    const Conv2dForward<T>& a_;
+};
+
+template <class T>
+class BackwardData final : public Call {
+  public:
+    BackwardData(const Context& context, const Conv2dBackwardData<T>& a)
+        : Call(context, problem_of<T>(context, CudnnPass::backward_data, a.shape, a.grad_x, a.grad_x_pitch,
+                                      a.weight, a.grad_y, a.grad_y_pitch)),
+          a_(a),
+          sums_{a.grad_x, a.shape.batch * a.shape.height * a.shape.width,
+                a.shape.in_channels * static_cast<std::int64_t>(sizeof(T)),
+                a.grad_x_pitch * static_cast<std::int64_t>(sizeof(T))} {
+        problem_.accumulate = a.accumulate;
+        if constexpr (std::is_same_v<T, bfloat16>)
+            if (mma_takes(a))
+                by_hand_.insert(mma_pays(a.shape) ? by_hand_.begin() : by_hand_.end(), Version::mma);
+    }
+    const Accumulated* accumulated() const override { return a_.accumulate ? &sums_ : nullptr; }
+
+  private:
+    void by_hand(Version version) override { backward_data_by_hand(context_, a_, version); }
+    void by_plan(const Variant& v, cudnnHandle_t handle, void* workspace) override {
+        v.plan->run(
+            handle,
+            {.x = a_.grad_x, .weight = a_.weight, .y = a_.grad_y, .residual = nullptr, .bias = nullptr},
+            workspace);
+    }
+
+    const Conv2dBackwardData<T>& a_;
+    Accumulated sums_;
+};
+
+/// The weights' gradient alone.
+template <class T>
+class BackwardWeights final : public Call {
+  public:
+    BackwardWeights(const Context& context, const Conv2dBackwardWeights<T>& a)
+        : Call(context, problem_of<T>(context, CudnnPass::backward_weights, a.shape, a.x, a.x_pitch,
+                                      a.grad_weight, a.grad_y, a.grad_y_pitch)),
+          a_(a),
+          sums_{a.grad_weight, 1, a.shape.weight_elements() * static_cast<std::int64_t>(sizeof(float)),
+                a.shape.weight_elements() * static_cast<std::int64_t>(sizeof(float))} {
+        problem_.accumulate = a.accumulate_weight;
+        a_.grad_bias = nullptr;
+        if (std::is_same_v<T, bfloat16>) {
+            problem_.bfloat_result = 1;
+            problem_.weight_alignment = 16;
+            if (backward_weights_mma_takes(a.shape)) by_hand_.insert(by_hand_.begin(), Version::mma);
+        }
+    }
+    const Accumulated* accumulated() const override { return a_.accumulate_weight ? &sums_ : nullptr; }
+
+    /// `best` rounds a gradient to bfloat16 only where that is asked for.
+    Variant best() {
+        if (std::is_same_v<T, bfloat16> && !context_.bfloat16_weight_gradients) problem_.bfloat_result = 0;
+        return Call::best();
+    }
+
+  private:
+    void by_hand(Version version) override { backward_weights_by_hand(context_, a_, version); }
+    void by_plan(const Variant& v, cudnnHandle_t handle, void* workspace) override {
+        CudnnPointers at{
+            .x = a_.x, .weight = a_.grad_weight, .y = a_.grad_y, .residual = nullptr, .bias = nullptr};
+        if constexpr (std::is_same_v<T, bfloat16>) {
+            const std::int64_t count = a_.shape.weight_elements();
+            const Scratch<bfloat16> rounded(context_, count);
+            at.weight = rounded.get();
+            v.plan->run(handle, at, workspace);
+            widen_gradient(context_, rounded, count, a_.grad_weight, a_.accumulate_weight);
+        } else {
+            v.plan->run(handle, at, workspace);
+        }
+    }
+    /// It has no usable plan for a float32 gradient of bfloat16 tensors.
+    bool library_computes() const override {
+        return Call::library_computes() && (problem_.bfloat == 0 || problem_.bfloat_result != 0);
+    }
+
+    Conv2dBackwardWeights<T> a_;
+    Accumulated sums_;
+};
+
+/// A 1x1 filter of stride 1 is a linear layer of every pixel.
+bool is_linear(const Conv2dShape& s) {
+    return s.kernel_h == 1 && s.kernel_w == 1 && s.stride == 1 && s.out_height() == s.height &&
+           s.out_width() == s.width && s.pad_top == 0 && s.pad_left == 0;
+}
+LinearBackwardWeights<bfloat16> linear_of(const Conv2dBackwardWeights<bfloat16>& a) {
+    const Conv2dShape& s = a.shape;
+    return {.shape = {s.batch * s.height * s.width, s.in_channels, s.out_channels},
+            .x = a.x,
+            .x_pitch = a.x_pitch,
+            .grad_y = a.grad_y,
+            .grad_y_pitch = a.grad_y_pitch,
+            .grad_weight = a.grad_weight,
+            .grad_bias = a.grad_bias,
+            .accumulate_weight = a.accumulate_weight,
+            .accumulate_bias = a.accumulate_bias};
+}
+
+/// Runs `version` of the call; `best` is chosen where there is something to choose from.
+template <class T>
+void forward(const Context& context, const Conv2dForward<T>& a, Version version) {
+    if (version != Version::best && version != Version::cudnn) return forward_by_hand(context, a, version);
+    Forward<T> call(context, a);
+    call.run(version == Version::best ? call.best() : call.by_library());
+}
+template <class T>
+void backward_data(const Context& context, const Conv2dBackwardData<T>& a, Version version) {
+    if (version != Version::best && version != Version::cudnn)
+        return backward_data_by_hand(context, a, version);
+    BackwardData<T> call(context, a);
+    call.run(version == Version::best ? call.best() : call.by_library());
+}
+template <class T>
+void backward_weights(const Context& context, const Conv2dBackwardWeights<T>& a, Version version) {
+    if (version != Version::best && version != Version::cudnn)
+        return backward_weights_by_hand(context, a, version);
+    if constexpr (std::is_same_v<T, bfloat16>)
+        if (version == Version::best && is_linear(a.shape))
+            return cuda::linear_backward_weights(context, linear_of(a));
+    if (a.grad_weight != nullptr) {
+        BackwardWeights<T> call(context, a);
+        const Variant variant = version == Version::best ? call.best() : call.by_library();
+        // It sums the bias's gradient on its way.
+        if (variant.version == Version::mma) return backward_weights_by_hand(context, a, Version::mma);
+        call.run(variant);
+    }
+    if (a.grad_bias != nullptr) {
+        Conv2dBackwardWeights<T> bias = a;
+        bias.grad_weight = nullptr;
+        backward_weights_by_hand(context, bias, Version::tiled);
+    }
+}
+
+}  // namespace
+
+namespace cuda {
+void conv2d_forward(const Context& context, const Conv2dForward<float>& a, Version version) {
+    forward(context, a, version);
+}
+void conv2d_forward(const Context& context, const Conv2dForward<bfloat16>& a, Version version) {
+    forward(context, a, version);
+}
+void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float>& a, Version version) {
+    backward_data(context, a, version);
+}
+void conv2d_backward_data(const Context& context, const Conv2dBackwardData<bfloat16>& a, Version version) {
+    backward_data(context, a, version);
+}
+void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<float>& a, Version version) {
+    backward_weights(context, a, version);
+}
+void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<bfloat16>& a,
+                             Version version) {
+    backward_weights(context, a, version);
+}
+}  // namespace cuda
+
+}  // namespace ito::kernels

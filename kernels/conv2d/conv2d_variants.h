@@ -1,0 +1,30 @@
+#pragma once
+// The parts that the CUDA launchers of conv2d.h are made of: the hand-written variants, and the passes that cuDNN's plans
+// need before and after them. Nothing else includes this.
+
+#include <cstdint>
+
+#include "kernels/conv2d/conv2d.h"
+
+namespace ito::kernels::conv2d_detail {
+
+/// The hand-written variant of that name; `best` is the one that is held for the fastest. Throws for others.
+template <class T>
+void forward_by_hand(const Context&, const Conv2dForward<T>&, Version);
+template <class T>
+void backward_data_by_hand(const Context&, const Conv2dBackwardData<T>&, Version);
+template <class T>
+void backward_weights_by_hand(const Context&, const Conv2dBackwardWeights<T>&, Version);
+
+/// y += residual + bias, each where there is one, in float32: for graphs that cuDNN does not fuse. T = float or bfloat16.
+template <class T>
+void add_residual_and_bias(const Context&, const Conv2dForward<T>&);
+
+/// rounded[i] = bias[i]: cuDNN adds a bias of y's type only.
+void round_bias(const Context&, const float* bias, std::int64_t count, bfloat16* rounded);
+
+/// gradient[i] = rounded[i], or gradient[i] += rounded[i].
+void widen_gradient(const Context&, const bfloat16* rounded, std::int64_t count, float* gradient,
+                    bool accumulate);
+
+}  // namespace ito::kernels::conv2d_detail
