@@ -55,10 +55,9 @@ constexpr ValuePointer<T> device_value(T* address) {
 template <class T>
 void require_memory(const char* kernel, const ValuePointer<T>& pointer, Memory memory) {
     if (pointer && pointer.memory() != memory) [[unlikely]]
-        throw Error(std::string(kernel) +
-                                    ": a value that it reads through a pointer lies in " +
-                                    (memory == Memory::device ? "the host's memory; put it into a DeviceValue"
-                                                              : "a GPU's memory, expected the host's"));
+        throw Error(std::string(kernel) + ": a value that it reads through a pointer lies in " +
+                    (memory == Memory::device ? "the host's memory; put it into a DeviceValue"
+                                              : "a GPU's memory, expected the host's"));
 }
 
 }  // namespace ito::kernels

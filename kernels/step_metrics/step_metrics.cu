@@ -82,7 +82,7 @@ void step_losses(const Context& context, const StepLosses& a, Version version) {
     if (version == Version::best) version = Version::fused;
     if (version != Version::naive && version != Version::fused)
         throw Error(std::string("step_losses: no version '") + name_of(version) +
-                                    "'; expected naive or fused");
+                    "'; expected naive or fused");
     const bool naive = version == Version::naive;
     launch(context, "step_losses", naive ? losses_naive : losses_fused, 1, naive ? 1 : threads, 0, a);
 }

@@ -70,7 +70,8 @@ int run(int argc, char** argv) {
             "       ptx2cpp in.ptx|in.fatbin [--source PATH] --list-mutants\n"
             "Translates PTX (as written by nvcc for compute_80) to C++ for the virtual GPU.\n"
             "ID is the module's number; by default the FNV-1a hash of the PTX text.\n"
-            "PATH is that of the .cu file in its project: the project's files are called by such paths in the C++,\n"
+            "PATH is that of the .cu file in its project: the project's files are called by such paths in "
+            "the C++,\n"
             "wherever the project lay when nvcc ran (a compiler cache remembers other checkouts).\n"
             "--mutate puts mutants in: the environment's VGPU_MUTANT says which of them runs, if any.\n"
             "--list-mutants prints all: number, kernel, file, line, instruction, change.\n");
