@@ -9,7 +9,9 @@
 #include <random>
 
 #include "apps/commands.h"
+#include "apps/device_peak.h"
 #include "apps/kernel_bench/options.h"
+#include "apps/layer_table.h"
 #include "apps/terminal.h"
 #include "core/allocator.h"
 #include "core/context.h"
@@ -167,6 +169,16 @@ Stopwatch BenchCommand::sample(const TrainConfig& config, const Size& measured,
     return stopwatch;
 }
 
+/// Of the network's matrix products: counted in a step of one image on the CPU.
+ops::Flops flops_per_image(TrainConfig config, const Size& measured) {
+    config.batch = 1;
+    Trainer trainer(config, random_images(measured, 1));
+    LayerTable table(trainer.model(), 1);
+    const trace::Listen listen(table);
+    trainer.step();
+    return table.flops();
+}
+
 double peak_resident_mib() {
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
@@ -187,12 +199,27 @@ int BenchCommand::operator()() const {
     const auto parameters =
         nn::UNet(config.unet(measured.side, measured.side, measured.channels)).parameter_count();
     const auto allocator = Allocator::of(computation.device);
-    Json report{{"size", measured.name}, {"parameters", parameters},     {"batch", config.batch},
-                {"threads", threads()},  {"direct_convolution", direct}, {"repeats", repeats}};
+    const bool on_gpu = computation.device.is_cuda();
+    const ops::Flops work = flops_per_image(config, measured);
+    const double peak = product_flops_per_second(computation);
+    const int digits = on_gpu ? 2 : 1;  // of milliseconds
+    Json report{{"size", measured.name},
+                {"parameters", parameters},
+                {"batch", config.batch},
+                {"device", execution.text()},
+                {"precision", name_of(computation.precision)},
+                {"threads", threads()},
+                {"direct_convolution", direct},
+                {"graph", on_gpu && !execution.no_graph},
+                {"repeats", repeats},
+                {"product_flops_per_second", peak}};
     if (!json) {
-        fmt::print("{}: {}x{}x{}, {:.2f} M parameters, batch {}, {}, {} convolution\n", measured.name,
-                   measured.side, measured.side, measured.channels, static_cast<double>(parameters) / 1e6,
-                   config.batch, counted(threads(), "thread"), direct ? "direct" : "Winograd");
+        const std::string how = on_gpu ? execution.no_graph ? "launched one by one" : "as a CUDA graph"
+                                       : fmt::format("{}, {} convolution", counted(threads(), "thread"),
+                                                     direct ? "direct" : "Winograd");
+        fmt::print("{}: {}x{}x{}, {:.2f} M parameters, batch {}, {}, {}\n", measured.name, measured.side,
+                   measured.side, measured.channels, static_cast<double>(parameters) / 1e6, config.batch,
+                   execution.text(), how);
     }
     for (const std::string part : {"train", "sample"}) {
         if (mode != "both" && mode != part) continue;
@@ -201,13 +228,21 @@ int BenchCommand::operator()() const {
             part == "train" ? train(config, measured, computation) : sample(config, measured, computation);
         const double images_per_second = static_cast<double>(config.batch) * 1000 / steps.best();
         const double peak_mib = static_cast<double>(allocator->stats().peak_in_use) / (1 << 20);
+        const double flops = (part == "train" ? work.forward + work.backward : work.forward) *
+                             static_cast<double>(config.batch) * 1000 / steps.best();
         report[part] = {{"best_ms", steps.best()},
                         {"median_ms", steps.median()},
                         {"images_per_second", images_per_second},
+                        {"flops_per_second", flops},
+                        {"share_of_peak", flops / peak},
                         {"allocator_peak_mib", peak_mib}};
         if (!json) {
-            fmt::print("{:6} step: best {:.1f} ms, median {:.1f} ms, {:.1f} images/s, tensors {:.0f} MiB\n",
-                       part, steps.best(), steps.median(), images_per_second, peak_mib);
+            fmt::print(
+                "{:6} step: best {:.{}f} ms, median {:.{}f} ms, {:.1f} images/s, tensors {:.0f} MiB, {:.3g} "
+                "TFLOP/s "
+                "({:.0f} % of a matrix product's)\n",
+                part, steps.best(), digits, steps.median(), digits, images_per_second, peak_mib, flops / 1e12,
+                100 * flops / peak);
         }
     }
     report["peak_rss_mib"] = peak_resident_mib();
@@ -234,6 +269,8 @@ Action add_bench(CLI::App& app) {
     app.add_flag("--direct", c.direct, "Convolutions without Winograd: slower, smaller rounding errors");
     app.add_flag("--json", c.json, "Print one JSON object");
     c.execution.add_options(app);
+    app.add_flag("--bfloat16-weight-gradients", c.execution.bfloat16_weight_gradients,
+                 "On CUDA: cuDNN may make gradients of weights, rounded to bfloat16");
 
     CLI::App* const kernels =
         app.add_subcommand("kernels", "Time the CUDA kernels, each in all its versions");

@@ -32,7 +32,7 @@ struct Execution {
     std::string device = "auto";
     int threads = 0;
     std::string precision = "auto";
-    bool no_graph = false;
+    bool no_graph = false, no_autotune = false, bfloat16_weight_gradients = false;
 
     void add_options(CLI::App& app);
     /// Throws Error for a device that is not there, and for a precision that it does not have.
@@ -40,7 +40,7 @@ struct Execution {
     /// "cuda:0, bfloat16 (NVIDIA H100 80GB HBM3)"; in a build with CUDA also why `auto` did not take it: "cpu, float32 (no
     /// NVIDIA driver answers)".
     std::string text() const;
-    /// Checks all of it and sets the threads.
+    /// Checks all of it and sets threads, math mode and whether kernels are chosen by timing.
     Computation apply() const;
 };
 

@@ -12,6 +12,7 @@
 #include "apps/arguments.h"
 #include "apps/commands.h"
 #include "apps/version.h"
+#include "core/choices.h"
 #include "core/context.h"
 #include "core/cuda/cuda.h"
 #include "core/dispatch.h"
@@ -35,6 +36,8 @@ void Execution::add_options(CLI::App& app) {
         ->capture_default_str();
     app.add_flag("--no-graph", no_graph,
                  "On CUDA: launch every kernel instead of replaying a graph; the same bits");
+    app.add_flag("--no-autotune", no_autotune,
+                 "On CUDA: take the first guess instead of timing which kernels are fastest");
 }
 
 Computation Execution::computation() const {
@@ -58,6 +61,13 @@ Computation Execution::apply() const {
     const Computation chosen = computation();
     require(threads >= 0 && threads <= 1024, "--threads {}: expected 0 (all) to 1024", threads);
     if (threads > 0) set_threads(threads);
+    if (chosen.device.is_cuda()) {
+        using kernels::MathMode;
+        set_math_mode(chosen.device,
+                      chosen.precision == Precision::tf32 ? MathMode::tf32 : MathMode::float32);
+        set_bfloat16_weight_gradients(chosen.device, bfloat16_weight_gradients);
+        set_autotune(!no_autotune);
+    }
     return chosen;
 }
 

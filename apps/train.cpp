@@ -43,7 +43,8 @@ constexpr std::string_view free_options[] = {"--steps",        "--minutes",    "
 struct TrainCommand {
     TrainConfig config;
     std::string out, resume;
-    bool anomaly = false, dry_run = false, no_graph = false;
+    bool anomaly = false, dry_run = false, no_graph = false, no_autotune = false,
+         bfloat16_weight_gradients = false;
     bool begun = false;  ///< the folder of the run was made by this command
     StepTrace trace;
     ConfigFile file;
@@ -170,7 +171,9 @@ int TrainCommand::run_command() {
         config.data = absolute_path(config.data);
     if (!config.data_dir.empty()) config.data_dir = absolute_path(config.data_dir);
     const Run run = given("--resume") ? open_run() : new_run();
-    const Computation computation = Execution{config.device, config.threads, config.precision}.apply();
+    const Execution execution{config.device, config.threads, config.precision,
+                              no_graph,      no_autotune,    bfloat16_weight_gradients};
+    const Computation computation = execution.apply();
 
     Dataset data = load_dataset(config.data, {.data_dir = config.data_dir, .image_size = config.image_size});
     const nn::UNetConfig unet = config.unet(data.height, data.width, data.channels);
@@ -277,6 +280,10 @@ void add_options(CLI::App& app, TrainCommand& c) {
         ->capture_default_str();
     app.add_flag("--no-graph", c.no_graph,
                  "On CUDA: launch every kernel instead of replaying a graph; the same bits");
+    app.add_flag("--bfloat16-weight-gradients", c.bfloat16_weight_gradients,
+                 "On CUDA: cuDNN may make gradients of weights, rounded to bfloat16");
+    app.add_flag("--no-autotune", c.no_autotune,
+                 "On CUDA: take the first guess instead of timing which kernels are fastest");
     app.add_option("--sample-every", o.sample_every, "Steps between sample grids, 0 for one at the end")
         ->capture_default_str();
     app.add_option("--save-every", o.save_every, "Steps between checkpoints")->capture_default_str();

@@ -12,6 +12,7 @@
 #include "apps/metrics_log.h"
 #include "apps/terminal.h"
 #include "core/autograd/node.h"
+#include "core/choices.h"
 #include "core/context.h"
 #include "core/error.h"
 #include "diffusion/image/grid.h"
@@ -285,9 +286,12 @@ int Training::operator()() {
 
 int Training::train() {
     for (const std::string& line : training_description(config_, trainer_, run_)) progress_.print(line);
+    const Device device = trainer_.options().computation.device;
+    if (const std::string line = why_no_cudnn(device); !line.empty()) progress_.print(line);
     while (!complete() && !interrupted() && !out_of_time()) {
         step();
         count_step();
+        for (const std::string& line : take_choice_notices(device)) progress_.print(line);
         plan_steps();
         const std::int64_t done = trainer_.steps_done();
         const double elapsed = seconds_since(speed_start_);

@@ -66,6 +66,10 @@ void set_math_mode(Device device, kernels::MathMode mode) {
     require(mode == kernels::MathMode::float32, "tf32: the CPU computes in float32; use --device cuda");
 }
 
+void set_bfloat16_weight_gradients(Device device, bool on) {
+    if (device.is_cuda()) cuda::set_bfloat16_weight_gradients(device.index, on);
+}
+
 kernels::MathMode math_mode(Device device) {
     return context_of(device).math;
 }

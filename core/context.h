@@ -28,4 +28,8 @@ bool direct_convolution();
 void set_math_mode(Device device, kernels::MathMode mode);
 kernels::MathMode math_mode(Device device);
 
+/// On a CUDA device cuDNN may make the gradient of a convolution's bfloat16 weights, which then is rounded to bfloat16 before
+/// it is added up in float32: faster. At first off: the gradient is summed and kept in float32. Nothing on the CPU.
+void set_bfloat16_weight_gradients(Device device, bool on);
+
 }  // namespace ito

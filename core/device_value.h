@@ -48,8 +48,9 @@ class DeviceValue {
                 memory_.device().is_cpu() ? kernels::Memory::host : kernels::Memory::device};
     }
     /// The same of one member of T.
-    template <class M>
-    kernels::ValuePointer<M> pointer(M T::*member) const {
+    template <class M, class Whole = T>
+    requires std::is_class_v<Whole> kernels::ValuePointer<M> pointer(M Whole::*member)
+    const {
         const auto whole = pointer();
         // An address is computed, nothing is read.
         return {&(whole.get()->*member), whole.memory()};

@@ -36,6 +36,9 @@ const kernels::Context& context(int index) {
 void set_math_mode(int index, kernels::MathMode) {
     refuse(index);
 }
+void set_bfloat16_weight_gradients(int index, bool) {
+    refuse(index);
+}
 void set_autotune(bool) {}
 kernels::VariantChoices& choices(int index) {
     refuse(index);

@@ -35,6 +35,7 @@ class DeviceContext {
 
     const kernels::Context& context() const { return context_; }
     void set_math_mode(kernels::MathMode mode) { context_.math = mode; }
+    void set_bfloat16_weight_gradients(bool on) { context_.bfloat16_weight_gradients = on; }
     const AllocatorScratch& scratch() const { return scratch_; }
     kernels::VariantChoices& choices() { return choices_; }
     cudaStream_t stream() const { return stream_.get(); }
@@ -84,6 +85,10 @@ const kernels::Context& context(int index) {
 
 void set_math_mode(int index, kernels::MathMode mode) {
     device_context(index).set_math_mode(mode);
+}
+
+void set_bfloat16_weight_gradients(int index, bool on) {
+    device_context(index).set_bfloat16_weight_gradients(on);
 }
 
 void set_autotune(bool on) {

@@ -41,6 +41,8 @@ std::unique_ptr<MemorySource> make_memory_source(int index, bool annotate = true
 const kernels::Context& context(int index);
 /// See ito::set_math_mode().
 void set_math_mode(int index, kernels::MathMode mode);
+/// See ito::set_bfloat16_weight_gradients().
+void set_bfloat16_weight_gradients(int index, bool on);
 
 /// See core/choices.h.
 void set_autotune(bool on);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/atomic_file.h"
+#include "core/choices.h"
 #include "core/mapped_file.h"
 #include "nn/state.h"
 
@@ -12,6 +13,8 @@ namespace ito::diffusion {
 namespace fs = std::filesystem;
 
 namespace {
+
+constexpr const char* choices_file = "kernels.json";
 
 void require_finite(const char* what, const Tensor& values, std::int64_t step) {
     double sum = 0;  // of zeros: NaN as soon as a value is NaN or infinite
@@ -53,6 +56,8 @@ void Checkpoint::write(const fs::path& folder, const TrainerState& state) const 
         require_finite(part.what, host, state.step);
         nn::save_tensors(folder / fmt::format("{}.safetensors", part.file), parameters_.named_views(host));
     }
+    if (const VariantMap choices = variant_choices(parameters_.values().device()); !choices.empty())
+        write_file_atomically(folder / choices_file, choices_to_json(choices));
     write_file_atomically(folder / "state.json", state.to_json());
 }
 
@@ -88,6 +93,10 @@ TrainerState Checkpoint::load(const fs::path& folder, const std::array<std::int6
         nn::load_tensors(folder / fmt::format("{}.safetensors", part.file), parameters_.named_views(host));
         read.emplace_back(part.values, host);
     }
+    const Device device = parameters_.values().device();
+    std::error_code ignored;
+    if (const fs::path choices = folder / choices_file; device.is_cuda() && fs::exists(choices, ignored))
+        set_variant_choices(device, choices_from_json(read_text(choices), choices.string()));
     for (auto& [values, host] : read) values.copy_(host);
     parameters_.refresh_compute_values();
     adam_.set_steps(state.adam_steps);

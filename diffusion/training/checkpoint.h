@@ -2,6 +2,7 @@
 // What a training goes on from, in a folder of float32 files that is the same whatever device wrote it:
 //
 //   trainer/step-00000500/{weights,ema,adam_m,adam_v}.safetensors, state.json
+//                         kernels.json     from a GPU: which variants of its kernels ran, so that going on gives the same bits
 
 #include <filesystem>
 

@@ -131,12 +131,12 @@ void conv2d_pack(const Context&, const Conv2dShape& shape, Conv2dPass pass, cons
 ///           has no engine for some shapes, and none where y is the residual: then it throws
 ///
 /// `best` is the fastest of cudnn's engines and the hand-written variants, found by timing at the first call of a size
-/// (runtime/choose.h); without choices in the context the first engine that cuDNN's heuristics name, else mma where it takes a
-/// shape with 32 channels or more (the weights' gradient: with any), else tiled. It rounds a gradient of weights to bfloat16 only
-/// if the context says so (bfloat16_weight_gradients). The weights' gradient of 1x1 filters of stride 1 and bfloat16 is the
-/// linear layer's `best`.
+/// (runtime/choose.h). Without choices in the context, or where nothing is timed, it is the first engine that cuDNN's heuristics
+/// name; without cuDNN mma where it takes a shape with 32 channels or more (the weights' gradient: with any), otherwise tiled.
+/// It rounds a gradient of weights to bfloat16 only if the context says so (bfloat16_weight_gradients). Beside these it knows
+/// the linear layer's `best` for the weights' gradient of 1x1 filters of stride 1 and bfloat16.
 ///
-/// The hand-written ones add the terms of y and grad_x in an order of their own, by taps and channels, so that the bits of an image do not depend on its
+/// Each hand-written one adds the terms of y and grad_x in an order of its own, by taps and channels, so that the bits of an image do not depend on its
 /// batch. The weights' gradient is added over fixed pieces of the batch's pixels, cut by shape alone. Tiled fetches x
 /// R*S * K/64 times and the weights N*P*Q/128 times, mostly from the caches, and grad_y again for grad_bias. At
 /// most 2^30 pixels in a batch.

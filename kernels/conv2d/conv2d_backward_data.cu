@@ -158,18 +158,31 @@ void backward_data(const Context& context, const Conv2dBackwardData<T>& a, Versi
 }  // namespace
 
 namespace conv2d_detail {
-template <class T>
-void backward_data_by_hand(const Context& context, const Conv2dBackwardData<T>& a, Version version) {
-    if constexpr (std::is_same_v<T, bfloat16>) {
-        if (chosen_mma("conv2d_backward_data", version, mma_takes(a), mma_pays(a.shape))) {
-            check_sizes("conv2d_backward_data", a.shape);
-            return backward_data_mma(context, a);
-        }
-    }
+
+template <>
+std::vector<Version> hand_written(const Conv2dBackwardData<float>&) {
+    return {Version::tiled};
+}
+template <>
+std::vector<Version> hand_written(const Conv2dBackwardData<bfloat16>& a) {
+    if (!mma_takes(a)) return {Version::tiled};
+    return mma_pays(a.shape) ? std::vector{Version::mma, Version::tiled}
+                             : std::vector{Version::tiled, Version::mma};
+}
+
+template <>
+void backward_data_by_hand(const Context& context, const Conv2dBackwardData<float>& a, Version version) {
     backward_data(context, a, version);
 }
-template void backward_data_by_hand(const Context&, const Conv2dBackwardData<float>&, Version);
-template void backward_data_by_hand(const Context&, const Conv2dBackwardData<bfloat16>&, Version);
-}  // namespace conv2d_detail
+template <>
+void backward_data_by_hand(const Context& context, const Conv2dBackwardData<bfloat16>& a, Version version) {
+    if (chosen_mma("conv2d_backward_data", version, mma_takes(a), mma_pays(a.shape))) {
+        check_sizes("conv2d_backward_data", a.shape);
+        backward_data_mma(context, a);
+    } else {
+        backward_data(context, a, version);
+    }
+}
 
+}  // namespace conv2d_detail
 }  // namespace ito::kernels

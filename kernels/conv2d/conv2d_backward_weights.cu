@@ -7,6 +7,7 @@
 #include "kernels/conv2d/conv2d_backward_weights_mma.h"
 #include "kernels/conv2d/conv2d_sources.cuh"
 #include "kernels/conv2d/conv2d_variants.h"
+#include "kernels/linear/linear.h"
 #include "kernels/runtime/column_sums.cuh"
 
 namespace ito::kernels {
@@ -184,21 +185,56 @@ void backward_weights(const Context& context, const Conv2dBackwardWeights<T>& a,
         naive(context, a);
 }
 
+/// A 1x1 filter of stride 1 is a linear layer of every pixel.
+bool is_linear(const Conv2dShape& s) {
+    return s.kernel_h == 1 && s.kernel_w == 1 && s.stride == 1 && s.out_height() == s.height &&
+           s.out_width() == s.width && s.pad_top == 0 && s.pad_left == 0;
+}
+LinearBackwardWeights<bfloat16> linear_of(const Conv2dBackwardWeights<bfloat16>& a) {
+    const Conv2dShape& s = a.shape;
+    return {.shape = {s.batch * s.height * s.width, s.in_channels, s.out_channels},
+            .x = a.x,
+            .x_pitch = a.x_pitch,
+            .grad_y = a.grad_y,
+            .grad_y_pitch = a.grad_y_pitch,
+            .grad_weight = a.grad_weight,
+            .grad_bias = a.grad_bias,
+            .accumulate_weight = a.accumulate_weight,
+            .accumulate_bias = a.accumulate_bias};
+}
+
 }  // namespace
 
 namespace conv2d_detail {
-template <class T>
-void backward_weights_by_hand(const Context& context, const Conv2dBackwardWeights<T>& a, Version version) {
-    if constexpr (std::is_same_v<T, bfloat16>) {
-        if (chosen_mma("conv2d_backward_weights", version, backward_weights_mma_takes(a.shape))) {
-            check_sizes("conv2d_backward_weights", a.shape);
-            return backward_weights_mma(context, a);
-        }
-    }
+
+template <>
+std::vector<Version> hand_written(const Conv2dBackwardWeights<float>&) {
+    return {Version::tiled};
+}
+template <>
+std::vector<Version> hand_written(const Conv2dBackwardWeights<bfloat16>& a) {
+    if (backward_weights_mma_takes(a.shape)) return {Version::mma, Version::tiled};
+    if (is_linear(a.shape)) return {Version::best, Version::tiled};
+    return {Version::tiled};
+}
+
+template <>
+void backward_weights_by_hand(const Context& context, const Conv2dBackwardWeights<float>& a,
+                              Version version) {
     backward_weights(context, a, version);
 }
-template void backward_weights_by_hand(const Context&, const Conv2dBackwardWeights<float>&, Version);
-template void backward_weights_by_hand(const Context&, const Conv2dBackwardWeights<bfloat16>&, Version);
-}  // namespace conv2d_detail
+template <>
+void backward_weights_by_hand(const Context& context, const Conv2dBackwardWeights<bfloat16>& a,
+                              Version version) {
+    if (chosen_mma("conv2d_backward_weights", version, backward_weights_mma_takes(a.shape))) {
+        check_sizes("conv2d_backward_weights", a.shape);
+        backward_weights_mma(context, a);
+    } else if (version == Version::best && is_linear(a.shape)) {
+        cuda::linear_backward_weights(context, linear_of(a));
+    } else {
+        backward_weights(context, a, version);
+    }
+}
 
+}  // namespace conv2d_detail
 }  // namespace ito::kernels

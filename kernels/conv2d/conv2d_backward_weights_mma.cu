@@ -143,7 +143,7 @@ class Sums {
                                make_float2(sum_[tap][i][j][2 * half], sum_[tap][i][j][2 * half + 1]));
             }
     }
-    __device__ void store_bias(float* to, int k0, int out_channels) const {
+    __device__ void store_bias(float* to, int k0, int channels) const {
 #pragma unroll
         for (int i = 0; i < blocks_k; ++i)
 #pragma unroll
@@ -152,7 +152,7 @@ class Sums {
                 sum += __shfl_xor_sync(0xffffffffu, sum, 1);
                 sum += __shfl_xor_sync(0xffffffffu, sum, 2);
                 const int row = k0 + k() + 16 * i + 8 * half + lane_ / 4;
-                if (lane_ % 4 == 0 && row < out_channels) to[row] = sum;
+                if (lane_ % 4 == 0 && row < channels) to[row] = sum;
             }
     }
 
@@ -215,8 +215,9 @@ __global__ void __launch_bounds__(threads, resident)
             f.partial + static_cast<std::int64_t>(piece) * f.grad_y.channels * taps * f.partial_channels, k0,
             f.grad_y.channels, c0, f.partial_channels);
     if (f.bias != nullptr)
+        // Up to the next four channels: the sums are read four at a time, and those beyond the last are zero.
         sums.store_bias(f.bias + (static_cast<std::int64_t>(piece) * f.shares() + share) * f.partial_bias, k0,
-                        f.grad_y.channels);
+                        f.partial_bias);
 }
 
 /// out[r, c] (+)= the sum of partial[i, r, c] over `count`, [rows, channels] of them within rows of `row_stride`.

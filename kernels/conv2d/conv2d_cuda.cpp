@@ -9,11 +9,8 @@
 #include <string_view>
 #include <type_traits>
 
-#include "kernels/conv2d/conv2d_backward_weights_mma.h"
 #include "kernels/conv2d/conv2d_cudnn_plan.h"
-#include "kernels/conv2d/conv2d_product_mma.h"
 #include "kernels/conv2d/conv2d_variants.h"
-#include "kernels/linear/linear.h"
 #include "kernels/runtime/choose.h"
 #include "kernels/runtime/cuda_error.h"
 #include "kernels/runtime/error.h"
@@ -31,11 +28,13 @@ cudnnHandle_t cudnn_of(const Context& context) {
     return static_cast<cudnnHandle_t>(context.cudnn());
 }
 
+constexpr std::string_view linear_word = "linear";
+
 /// A way to compute a convolution.
 struct Variant {
-    Version version = Version::tiled;
-    CudnnPlanPointer plan;  ///< of Version::cudnn
-    bool separate = false;  ///< the plan leaves residual and bias to a pass of its own
+    Version version = Version::tiled;  ///< `best`: the linear layer's
+    CudnnPlanPointer plan;             ///< of Version::cudnn
+    bool separate = false;             ///< the plan leaves residual and bias to a pass of its own
 };
 
 std::string cudnn_prefix() {
@@ -88,14 +87,14 @@ class Call {
     virtual ~Call() = default;
 
     std::string text(const Variant& v) const {
-        if (v.plan == nullptr) return name_of(v.version);
+        if (v.plan == nullptr) return std::string(word_of(v.version));
         std::string made = cudnn_prefix();
         return made.append(v.separate ? separate_word : "").append(v.plan->engine().text());
     }
 
     std::optional<Variant> recreate(std::string_view text) const {
-        for (const Version version : by_hand_)
-            if (text == name_of(version)) return Variant{version, nullptr, false};
+        for (const Version version : by_hand())
+            if (text == word_of(version)) return Variant{version, nullptr, false};
         if (cudnn_of(context_) == nullptr || !library_computes() || !skip(text, cudnn_prefix()))
             return std::nullopt;
         const bool separate = skip(text, separate_word);
@@ -109,12 +108,12 @@ class Call {
     std::vector<Variant> candidates(bool all) const {
         std::vector<Variant> found = plans(all ? timed_plans : 1);
         if (all || found.empty())
-            for (const Version version : by_hand_) found.push_back({version, nullptr, false});
+            for (const Version version : by_hand()) found.push_back({version, nullptr, false});
         return found;
     }
 
     void run(const Variant& v) {
-        if (v.plan == nullptr) return by_hand(v.version);
+        if (v.plan == nullptr) return run_by_hand(v.version);
         cudnnHandle_t const handle = cudnn_of(context_);
         cudnn::check(cudnnSetStream(handle, static_cast<cudaStream_t>(context_.stream.handle)),
                      "cudnnSetStream");
@@ -122,7 +121,7 @@ class Call {
         by_plan(v, handle, workspace);
     }
 
-    virtual const Accumulated* accumulated() const { return nullptr; }
+    virtual std::vector<Accumulated> accumulated() const { return {}; }
 
     /// The fastest variant, found at the first call of this problem.
     Variant best() {
@@ -149,7 +148,8 @@ class Call {
     }
 
   protected:
-    virtual void by_hand(Version version) = 0;
+    virtual std::vector<Version> by_hand() const = 0;
+    virtual void run_by_hand(Version version) = 0;
     virtual void by_plan(const Variant& v, cudnnHandle_t handle, void* workspace) = 0;
     /// False where cuDNN is not asked at all.
     virtual bool library_computes() const {
@@ -160,10 +160,11 @@ class Call {
 
     const Context& context_;
     CudnnProblem problem_;
-    /// The hand-written variants that take the call, the first guess first.
-    std::vector<Version> by_hand_{Version::tiled};
 
   private:
+    static std::string_view word_of(Version version) {
+        return version == Version::best ? linear_word : name_of(version);
+    }
     static cudnn::Descriptor device() {
         int index = 0;
         check_cuda(cudaGetDevice(&index), "cudaGetDevice");
@@ -181,7 +182,8 @@ class Call {
         const cudnn::Descriptor here = device();
         for (CudnnPlanPointer& plan : cudnn_plans(problem_, here, limit))
             found.push_back({Version::cudnn, std::move(plan), false});
-        if (found.empty() && (problem_.residual != 0 || problem_.bias != 0))
+        if (found.empty() && problem_.pass == CudnnPass::forward &&
+            (problem_.residual != 0 || problem_.bias != 0))
             for (CudnnPlanPointer& plan : cudnn_plans(alone(), here, limit))
                 found.push_back({Version::cudnn, std::move(plan), true});
         cudaGetLastError();  // of plans that could not be made: the next launch, whose check reads it, would be blamed
@@ -216,15 +218,13 @@ class Forward final : public Call {
             problem_.residual_stride = a.residual_pitch;
             problem_.residual_alignment = alignment_of(a.residual);
         }
-        if constexpr (std::is_same_v<T, bfloat16>)
-            if (mma_takes(a))
-                by_hand_.insert(mma_pays(a.shape) ? by_hand_.begin() : by_hand_.end(), Version::mma);
         // A rounded bias lies in scratch memory.
         if (a.bias != nullptr && std::is_same_v<T, float>) problem_.bias_alignment = alignment_of(a.bias);
     }
 
   private:
-    void by_hand(Version version) override { forward_by_hand(context_, a_, version); }
+    std::vector<Version> by_hand() const override { return hand_written(a_); }
+    void run_by_hand(Version version) override { forward_by_hand(context_, a_, version); }
     void by_plan(const Variant& v, cudnnHandle_t handle, void* workspace) override {
         CudnnPointers at{.x = a_.x, .weight = a_.weight, .y = a_.y, .residual = nullptr, .bias = nullptr};
         Scratch<bfloat16> rounded;
@@ -251,19 +251,19 @@ class BackwardData final : public Call {
     BackwardData(const Context& context, const Conv2dBackwardData<T>& a)
         : Call(context, problem_of<T>(context, CudnnPass::backward_data, a.shape, a.grad_x, a.grad_x_pitch,
                                       a.weight, a.grad_y, a.grad_y_pitch)),
-          a_(a),
-          sums_{a.grad_x, a.shape.batch * a.shape.height * a.shape.width,
-                a.shape.in_channels * static_cast<std::int64_t>(sizeof(T)),
-                a.grad_x_pitch * static_cast<std::int64_t>(sizeof(T))} {
+          a_(a) {
         problem_.accumulate = a.accumulate;
-        if constexpr (std::is_same_v<T, bfloat16>)
-            if (mma_takes(a))
-                by_hand_.insert(mma_pays(a.shape) ? by_hand_.begin() : by_hand_.end(), Version::mma);
     }
-    const Accumulated* accumulated() const override { return a_.accumulate ? &sums_ : nullptr; }
+    std::vector<Accumulated> accumulated() const override {
+        if (!a_.accumulate) return {};
+        constexpr auto bytes = static_cast<std::int64_t>(sizeof(T));
+        const Conv2dShape& s = a_.shape;
+        return {{a_.grad_x, s.batch * s.height * s.width, s.in_channels * bytes, a_.grad_x_pitch * bytes}};
+    }
 
   private:
-    void by_hand(Version version) override { backward_data_by_hand(context_, a_, version); }
+    std::vector<Version> by_hand() const override { return hand_written(a_); }
+    void run_by_hand(Version version) override { backward_data_by_hand(context_, a_, version); }
     void by_plan(const Variant& v, cudnnHandle_t handle, void* workspace) override {
         v.plan->run(
             handle,
@@ -272,28 +272,33 @@ class BackwardData final : public Call {
     }
 
     const Conv2dBackwardData<T>& a_;
-    Accumulated sums_;
 };
 
-/// The weights' gradient alone.
+/// The weights' gradient, and the bias gradient if it is wanted: some variants get it on the way.
 template <class T>
 class BackwardWeights final : public Call {
   public:
     BackwardWeights(const Context& context, const Conv2dBackwardWeights<T>& a)
         : Call(context, problem_of<T>(context, CudnnPass::backward_weights, a.shape, a.x, a.x_pitch,
                                       a.grad_weight, a.grad_y, a.grad_y_pitch)),
-          a_(a),
-          sums_{a.grad_weight, 1, a.shape.weight_elements() * static_cast<std::int64_t>(sizeof(float)),
-                a.shape.weight_elements() * static_cast<std::int64_t>(sizeof(float))} {
+          a_(a) {
         problem_.accumulate = a.accumulate_weight;
-        a_.grad_bias = nullptr;
+        problem_.bias = a.grad_bias != nullptr;
         if (std::is_same_v<T, bfloat16>) {
             problem_.bfloat_result = 1;
             problem_.weight_alignment = 16;
-            if (backward_weights_mma_takes(a.shape)) by_hand_.insert(by_hand_.begin(), Version::mma);
         }
     }
-    const Accumulated* accumulated() const override { return a_.accumulate_weight ? &sums_ : nullptr; }
+    std::vector<Accumulated> accumulated() const override {
+        std::vector<Accumulated> results;
+        const auto add = [&](float* data, std::int64_t count) {
+            const std::int64_t bytes = count * static_cast<std::int64_t>(sizeof(float));
+            results.push_back({data, 1, bytes, bytes});
+        };
+        if (a_.accumulate_weight) add(a_.grad_weight, a_.shape.weight_elements());
+        if (a_.grad_bias != nullptr && a_.accumulate_bias) add(a_.grad_bias, a_.shape.out_channels);
+        return results;
+    }
 
     /// `best` rounds a gradient to bfloat16 only where that is asked for.
     Variant best() {
@@ -302,7 +307,8 @@ class BackwardWeights final : public Call {
     }
 
   private:
-    void by_hand(Version version) override { backward_weights_by_hand(context_, a_, version); }
+    std::vector<Version> by_hand() const override { return hand_written(a_); }
+    void run_by_hand(Version version) override { backward_weights_by_hand(context_, a_, version); }
     void by_plan(const Variant& v, cudnnHandle_t handle, void* workspace) override {
         CudnnPointers at{
             .x = a_.x, .weight = a_.grad_weight, .y = a_.grad_y, .residual = nullptr, .bias = nullptr};
@@ -315,33 +321,18 @@ class BackwardWeights final : public Call {
         } else {
             v.plan->run(handle, at, workspace);
         }
+        if (a_.grad_bias == nullptr) return;
+        Conv2dBackwardWeights<T> bias = a_;
+        bias.grad_weight = nullptr;
+        backward_weights_by_hand(context_, bias, Version::tiled);
     }
     /// It has no usable plan for a float32 gradient of bfloat16 tensors.
     bool library_computes() const override {
         return Call::library_computes() && (problem_.bfloat == 0 || problem_.bfloat_result != 0);
     }
 
-    Conv2dBackwardWeights<T> a_;
-    Accumulated sums_;
+    const Conv2dBackwardWeights<T>& a_;
 };
-
-/// A 1x1 filter of stride 1 is a linear layer of every pixel.
-bool is_linear(const Conv2dShape& s) {
-    return s.kernel_h == 1 && s.kernel_w == 1 && s.stride == 1 && s.out_height() == s.height &&
-           s.out_width() == s.width && s.pad_top == 0 && s.pad_left == 0;
-}
-LinearBackwardWeights<bfloat16> linear_of(const Conv2dBackwardWeights<bfloat16>& a) {
-    const Conv2dShape& s = a.shape;
-    return {.shape = {s.batch * s.height * s.width, s.in_channels, s.out_channels},
-            .x = a.x,
-            .x_pitch = a.x_pitch,
-            .grad_y = a.grad_y,
-            .grad_y_pitch = a.grad_y_pitch,
-            .grad_weight = a.grad_weight,
-            .grad_bias = a.grad_bias,
-            .accumulate_weight = a.accumulate_weight,
-            .accumulate_bias = a.accumulate_bias};
-}
 
 /// Runs `version` of the call; `best` is chosen where there is something to choose from.
 template <class T>
@@ -359,23 +350,10 @@ void backward_data(const Context& context, const Conv2dBackwardData<T>& a, Versi
 }
 template <class T>
 void backward_weights(const Context& context, const Conv2dBackwardWeights<T>& a, Version version) {
-    if (version != Version::best && version != Version::cudnn)
-        return backward_weights_by_hand(context, a, version);
-    if constexpr (std::is_same_v<T, bfloat16>)
-        if (version == Version::best && is_linear(a.shape))
-            return cuda::linear_backward_weights(context, linear_of(a));
-    if (a.grad_weight != nullptr) {
-        BackwardWeights<T> call(context, a);
-        const Variant variant = version == Version::best ? call.best() : call.by_library();
-        // It sums the bias's gradient on its way.
-        if (variant.version == Version::mma) return backward_weights_by_hand(context, a, Version::mma);
-        call.run(variant);
-    }
-    if (a.grad_bias != nullptr) {
-        Conv2dBackwardWeights<T> bias = a;
-        bias.grad_weight = nullptr;
-        backward_weights_by_hand(context, bias, Version::tiled);
-    }
+    if ((version != Version::best && version != Version::cudnn) || a.grad_weight == nullptr)
+        return backward_weights_by_hand(context, a, version == Version::cudnn ? Version::tiled : version);
+    BackwardWeights<T> call(context, a);
+    call.run(version == Version::best ? call.best() : call.by_library());
 }
 
 }  // namespace

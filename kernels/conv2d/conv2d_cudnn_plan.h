@@ -24,9 +24,10 @@ enum class CudnnPass : std::int64_t { forward, backward_data, backward_weights }
 struct CudnnProblem {
     CudnnPass pass = CudnnPass::forward;
     Conv2dShape shape;
-    std::int64_t bfloat = 0;      ///< x, y, residual and weights are bfloat16, else float32
-    std::int64_t tf32 = 0;        ///< float32 factors may be rounded to TF32
-    std::int64_t bias = 0;        ///< forward: [K], of the type of y
+    std::int64_t bfloat = 0;  ///< x, y, residual and weights are bfloat16, else float32
+    std::int64_t tf32 = 0;    ///< float32 factors may be rounded to TF32
+    std::int64_t bias =
+        0;  ///< forward: [K], of the type of y; backward_weights: its gradient is wanted beside
     std::int64_t residual = 0;    ///< forward
     std::int64_t accumulate = 0;  ///< backward: add to the result
     /// backward_weights: the gradient is bfloat16, else float32. It then overwrites: a pass of ours adds it to the float32 one.

@@ -115,18 +115,31 @@ void forward(const Context& context, const Conv2dForward<T>& a, Version version)
 }  // namespace
 
 namespace conv2d_detail {
-template <class T>
-void forward_by_hand(const Context& context, const Conv2dForward<T>& a, Version version) {
-    if constexpr (std::is_same_v<T, bfloat16>) {
-        if (chosen_mma("conv2d_forward", version, mma_takes(a), mma_pays(a.shape))) {
-            check_sizes("conv2d_forward", a.shape);
-            return forward_mma(context, a);
-        }
-    }
+
+template <>
+std::vector<Version> hand_written(const Conv2dForward<float>&) {
+    return {Version::tiled};
+}
+template <>
+std::vector<Version> hand_written(const Conv2dForward<bfloat16>& a) {
+    if (!mma_takes(a)) return {Version::tiled};
+    return mma_pays(a.shape) ? std::vector{Version::mma, Version::tiled}
+                             : std::vector{Version::tiled, Version::mma};
+}
+
+template <>
+void forward_by_hand(const Context& context, const Conv2dForward<float>& a, Version version) {
     forward(context, a, version);
 }
-template void forward_by_hand(const Context&, const Conv2dForward<float>&, Version);
-template void forward_by_hand(const Context&, const Conv2dForward<bfloat16>&, Version);
-}  // namespace conv2d_detail
+template <>
+void forward_by_hand(const Context& context, const Conv2dForward<bfloat16>& a, Version version) {
+    if (chosen_mma("conv2d_forward", version, mma_takes(a), mma_pays(a.shape))) {
+        check_sizes("conv2d_forward", a.shape);
+        forward_mma(context, a);
+    } else {
+        forward(context, a, version);
+    }
+}
 
+}  // namespace conv2d_detail
 }  // namespace ito::kernels

@@ -3,12 +3,18 @@
 // need before and after them. Nothing else includes this.
 
 #include <cstdint>
+#include <vector>
 
 #include "kernels/conv2d/conv2d.h"
 
 namespace ito::kernels::conv2d_detail {
 
-/// The hand-written variant of that name; `best` is the one that is held for the fastest. Throws for others.
+/// The hand-written variants worth timing for a call, the one that is held for the fastest first. `best` among them is the
+/// linear layer's, for the weights' gradient of 1x1 filters. Args: Conv2dForward, Conv2dBackwardData, Conv2dBackwardWeights.
+template <class Args>
+std::vector<Version> hand_written(const Args&);
+
+/// The hand-written variant of that name; `best` is the first of hand_written(). Throws for others.
 template <class T>
 void forward_by_hand(const Context&, const Conv2dForward<T>&, Version);
 template <class T>

@@ -2,8 +2,14 @@
 // The one matrix product that each of the three CUDA launchers of linear.h is: what its naive, tiled and vendor versions
 // compute. Nothing else includes this.
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
 #include <type_traits>
+#include <vector>
 
 #include "kernels/linear/linear.h"
 
@@ -90,14 +96,45 @@ Product<T, Operation::backward_weights> product_of(const LinearBackwardWeights<T
             .out_pitch = a.shape.in_features};
 }
 
+/// One thread a result (linear.cu).
+template <class T, Operation op>
+void product_naive(const Context& context, const Product<T, op>& product);
+
 /// The hand-written product in tiles (linear_tiled.cu).
 template <class T, Operation op>
 void product_tiled(const Context& context, const Product<T, op>& product);
 
-/// The product by cuBLASLt (linear_vendor.cpp), without `product.bias`. `vector`, of `columns` or `rows` elements: in forward the
-/// bias in y's type, in backward_weights where the bias gradient is to be stored, or null. False, with nothing done, where the
-/// context has no handle or the library no algorithm.
+/// rounded[i] = bias[i]: the library adds a bias of y's type only.
+void round_bias(const Context& context, const float* bias, std::int64_t columns, bfloat16* rounded);
+
+/// The bias gradient alone.
+template <class T>
+void bias_gradient(const Context& context, const LinearBackwardWeights<T>& args, bool naive);
+
+/// One of cuBLASLt's algorithms for a product, as the library describes it.
+struct VendorAlgorithm {
+    std::array<std::uint64_t, 8> words{};
+    std::size_t workspace = 0;  ///< bytes that it needs
+
+    /// The words in hexadecimal. They mean something to the same version of the library only.
+    std::string text() const;
+    static std::optional<VendorAlgorithm> parse(std::string_view text);
+};
+
+/// The algorithms that the library's heuristics name for a product without `product.bias` (linear_vendor.cpp), best guess first,
+/// at most eight; none where the context has no handle or the library no algorithm. `vector`, of `columns` or `rows` elements:
+/// in forward the bias in y's type, in backward_weights where the bias gradient is to be stored, or null. Its address counts by
+/// its alignment only.
 template <class T, Operation op>
-bool product_vendor(const Context& context, const Product<T, op>& product, const void* vector, bool tf32);
+const std::vector<VendorAlgorithm>& vendor_algorithms(const Context& context, const Product<T, op>& product,
+                                                      const void* vector, bool tf32);
+/// Whether the library can compute the product by this algorithm, of which only the words are known: fills in the rest.
+template <class T, Operation op>
+bool vendor_knows(const Context& context, const Product<T, op>& product, const void* vector, bool tf32,
+                  VendorAlgorithm& algorithm);
+/// Computes it.
+template <class T, Operation op>
+void product_vendor(const Context& context, const Product<T, op>& product, const void* vector, bool tf32,
+                    const VendorAlgorithm& algorithm);
 
 }  // namespace ito::kernels::linear_detail

@@ -5,6 +5,9 @@
 
 #include <algorithm>
 #include <bit>
+#include <charconv>
+#include <cstdio>
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <type_traits>
@@ -61,27 +64,29 @@ void set(const Preference& preference, cublasLtMatmulPreferenceAttributes_t attr
 /// What an algorithm may use for partial sums: as much as NVIDIA's cuBLAS takes for itself before Hopper.
 constexpr std::size_t most_workspace = 4 << 20;
 
-/// The power of two that the address is a multiple of, at most 256.
-std::int64_t alignment_of(const void* pointer) {
-    const auto address = reinterpret_cast<std::uintptr_t>(pointer);
-    return address == 0 ? 256 : std::min<std::int64_t>(std::int64_t{1} << std::countr_zero(address), 256);
+/// The power of two that all addresses are multiples of, at most 16: no algorithm asks for more.
+std::int64_t common_alignment(std::initializer_list<const void*> pointers) {
+    std::uintptr_t all = 16;
+    for (const void* pointer : pointers) all |= reinterpret_cast<std::uintptr_t>(pointer);
+    return static_cast<std::int64_t>(all & (~all + 1));
 }
 
 /// All that the choice of an algorithm depends on.
 struct Key {
     std::int64_t rows, columns, reduced, a_pitch, b_pitch, addend_pitch, out_pitch;
-    std::int64_t a_alignment, b_alignment, addend_alignment, out_alignment, vector_alignment;
-    std::int64_t bfloat, epilogue, tf32;
+    std::int64_t alignment, bfloat, epilogue, tf32;
 };
 
-/// What the library prepared for a key; `usable` is false where it has no algorithm.
+/// Algorithms that the heuristics are asked for.
+constexpr int most_algorithms = 8;
+static_assert(sizeof(cublasLtMatmulAlgo_t) == sizeof(VendorAlgorithm::words));
+
+/// What the library prepared for a key.
 template <class T, Operation op>
 struct Plan {
     MatmulDescriptor descriptor;
     Layout a, b, addend, out;
-    cublasLtMatmulAlgo_t algorithm{};
-    std::size_t workspace = 0;  ///< bytes that the algorithm needs
-    bool usable = false;
+    std::vector<VendorAlgorithm> algorithms;
 
     Plan(cublasLtHandle_t handle, const Product<T, op>& p, const Key& key, const void* vector) {
         constexpr cudaDataType type = library_type<T>, result = library_type<result_t<T, op>>;
@@ -112,32 +117,30 @@ struct Plan {
         // Partial sums in float32, added by a launch of their own in a fixed order: not in place, in the order of arrival.
         set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
             static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
-        const auto align = [&](cublasLtMatmulPreferenceAttributes_t attribute, std::int64_t bytes) {
-            set(preference, attribute, static_cast<std::uint32_t>(bytes));
-        };
-        align(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, key.b_alignment);
-        align(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, key.a_alignment);
-        align(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, key.addend_alignment);
-        align(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, key.out_alignment);
-        cublasLtMatmulHeuristicResult_t found{};
+        for (const auto attribute :
+             {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+              CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
+            set(preference, attribute, static_cast<std::uint32_t>(key.alignment));
+        cublasLtMatmulHeuristicResult_t found[most_algorithms] = {};
         int count = 0;
         const cublasStatus_t status =
             cublasLtMatmulAlgoGetHeuristic(handle, descriptor.get(), b.get(), a.get(), addend.get(),
-                                           out.get(), preference.get(), 1, &found, &count);
-        if (status != CUBLAS_STATUS_NOT_SUPPORTED) check(status, "cublasLtMatmulAlgoGetHeuristic");
-        usable = status == CUBLAS_STATUS_SUCCESS && count > 0 && found.state == CUBLAS_STATUS_SUCCESS;
-        algorithm = found.algo;
-        workspace = found.workspaceSize;
+                                           out.get(), preference.get(), most_algorithms, found, &count);
+        if (status == CUBLAS_STATUS_NOT_SUPPORTED) return;
+        check(status, "cublasLtMatmulAlgoGetHeuristic");
+        for (int i = 0; i < count; ++i)
+            if (found[i].state == CUBLAS_STATUS_SUCCESS)
+                algorithms.push_back(
+                    {std::bit_cast<decltype(VendorAlgorithm::words)>(found[i].algo), found[i].workspaceSize});
     }
 };
 
-}  // namespace
-
+/// The plan of a product; null where there is none.
 template <class T, Operation op>
-bool product_vendor(const Context& context, const Product<T, op>& p, const void* vector, bool tf32) {
-    if (p.rows <= 0 || p.columns <= 0 || p.reduced <= 0) return false;
+Plan<T, op>* plan_of(const Context& context, const Product<T, op>& p, const void* vector, bool tf32) {
+    if (p.rows <= 0 || p.columns <= 0 || p.reduced <= 0 || context.plans == nullptr) return nullptr;
     auto* const handle = static_cast<cublasLtHandle_t>(context.cublaslt());
-    if (handle == nullptr) return false;
+    if (handle == nullptr) return nullptr;
     const auto epilogue = vector == nullptr          ? CUBLASLT_EPILOGUE_DEFAULT
                           : op == Operation::forward ? CUBLASLT_EPILOGUE_BIAS
                                                      : CUBLASLT_EPILOGUE_BGRADB;
@@ -150,31 +153,83 @@ bool product_vendor(const Context& context, const Product<T, op>& p, const void*
                   p.b_pitch,
                   addend_pitch,
                   p.out_pitch,
-                  alignment_of(p.a),
-                  alignment_of(p.b),
-                  alignment_of(addend),
-                  alignment_of(p.out),
-                  alignment_of(vector),
+                  common_alignment({p.a, p.b, addend, p.out, vector}),
                   std::is_same_v<T, bfloat16>,
                   epilogue,
                   std::is_same_v<T, float> && tf32};
-    PlanCache local;
-    PlanCache& plans = context.plans != nullptr ? *context.plans : local;
-    Plan<T, op>& plan = plans.get<Plan<T, op>>(
+    return &context.plans->get<Plan<T, op>>(
         name_of(op), key, [&] { return std::make_shared<Plan<T, op>>(handle, p, key, vector); });
-    if (!plan.usable) return false;
-    if (vector != nullptr) set(plan.descriptor, CUBLASLT_MATMUL_DESC_BIAS_POINTER, vector);
-    const Scratch<std::byte> workspace(context, static_cast<std::int64_t>(plan.workspace));
-    const float one = 1, beta = p.addend != nullptr ? 1.0f : 0.0f;
-    check(cublasLtMatmul(handle, plan.descriptor.get(), &one, p.b, plan.b.get(), p.a, plan.a.get(), &beta,
-                         addend, plan.addend.get(), p.out, plan.out.get(), &plan.algorithm, workspace.get(),
-                         plan.workspace, static_cast<cudaStream_t>(context.stream.handle)),
-          "cublasLtMatmul");
-    return true;
 }
 
-#define ITO_INSTANTIATE(T, op) \
-    template bool product_vendor(const Context&, const Product<T, Operation::op>&, const void*, bool)
+}  // namespace
+
+std::string VendorAlgorithm::text() const {
+    std::string made;
+    for (const std::uint64_t word : words) {
+        char digits[17];
+        std::snprintf(digits, sizeof(digits), "%016llx", static_cast<unsigned long long>(word));
+        made += digits;
+    }
+    return made;
+}
+
+std::optional<VendorAlgorithm> VendorAlgorithm::parse(std::string_view text) {
+    VendorAlgorithm made;
+    if (text.size() != 16 * made.words.size()) return std::nullopt;
+    for (std::uint64_t& word : made.words) {
+        const auto [end, error] = std::from_chars(text.data(), text.data() + 16, word, 16);
+        if (error != std::errc() || end != text.data() + 16) return std::nullopt;
+        text.remove_prefix(16);
+    }
+    return made;
+}
+
+template <class T, Operation op>
+const std::vector<VendorAlgorithm>& vendor_algorithms(const Context& context, const Product<T, op>& p,
+                                                      const void* vector, bool tf32) {
+    static const std::vector<VendorAlgorithm> none;
+    const Plan<T, op>* const plan = plan_of(context, p, vector, tf32);
+    return plan != nullptr ? plan->algorithms : none;
+}
+
+template <class T, Operation op>
+bool vendor_knows(const Context& context, const Product<T, op>& p, const void* vector, bool tf32,
+                  VendorAlgorithm& algorithm) {
+    const Plan<T, op>* const plan = plan_of(context, p, vector, tf32);
+    if (plan == nullptr) return false;
+    if (vector != nullptr) set(plan->descriptor, CUBLASLT_MATMUL_DESC_BIAS_POINTER, vector);
+    const auto asked = std::bit_cast<cublasLtMatmulAlgo_t>(algorithm.words);
+    cublasLtMatmulHeuristicResult_t result{};
+    const cublasStatus_t status = cublasLtMatmulAlgoCheck(
+        static_cast<cublasLtHandle_t>(context.cublaslt()), plan->descriptor.get(), plan->b.get(),
+        plan->a.get(), plan->addend.get(), plan->out.get(), &asked, &result);
+    algorithm.workspace = result.workspaceSize;
+    return status == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= most_workspace;
+}
+
+template <class T, Operation op>
+void product_vendor(const Context& context, const Product<T, op>& p, const void* vector, bool tf32,
+                    const VendorAlgorithm& algorithm) {
+    const Plan<T, op>& plan = *plan_of(context, p, vector, tf32);
+    if (vector != nullptr) set(plan.descriptor, CUBLASLT_MATMUL_DESC_BIAS_POINTER, vector);
+    const void* const addend = p.addend != nullptr ? p.addend : p.out;
+    const Scratch<std::byte> workspace(context, static_cast<std::int64_t>(algorithm.workspace));
+    const auto chosen = std::bit_cast<cublasLtMatmulAlgo_t>(algorithm.words);
+    const float one = 1, beta = p.addend != nullptr ? 1.0f : 0.0f;
+    check(cublasLtMatmul(static_cast<cublasLtHandle_t>(context.cublaslt()), plan.descriptor.get(), &one, p.b,
+                         plan.b.get(), p.a, plan.a.get(), &beta, addend, plan.addend.get(), p.out,
+                         plan.out.get(), &chosen, workspace.get(), algorithm.workspace,
+                         static_cast<cudaStream_t>(context.stream.handle)),
+          "cublasLtMatmul");
+}
+
+#define ITO_INSTANTIATE(T, op)                                                                        \
+    template const std::vector<VendorAlgorithm>& vendor_algorithms(                                   \
+        const Context&, const Product<T, Operation::op>&, const void*, bool);                         \
+    template bool vendor_knows(const Context&, const Product<T, Operation::op>&, const void*, bool,   \
+                               VendorAlgorithm&);                                                     \
+    template void product_vendor(const Context&, const Product<T, Operation::op>&, const void*, bool, \
+                                 const VendorAlgorithm&)
 ITO_INSTANTIATE(float, forward);
 ITO_INSTANTIATE(float, backward_data);
 ITO_INSTANTIATE(float, backward_weights);

@@ -109,11 +109,13 @@ bool can_time(const Context& context) {
 }
 
 std::size_t fastest(const Context& context, std::size_t count, const std::function<void(std::size_t)>& run,
-                    const Accumulated* result) {
+                    std::span<const Accumulated> results) {
     auto* const stream = static_cast<cudaStream_t>(context.stream.handle);
-    const Scratch<std::byte> saved(context, result == nullptr ? 0 : result->rows * result->row_bytes);
-    if (result != nullptr)
-        copy_rows(stream, saved, result->row_bytes, result->data, result->stride_bytes, *result);
+    std::vector<Scratch<std::byte>> saved;
+    for (const Accumulated& r : results) {
+        saved.emplace_back(context, r.rows * r.row_bytes);
+        copy_rows(stream, saved.back(), r.row_bytes, r.data, r.stride_bytes, r);
+    }
     Timer timer(stream);
     std::size_t best = count;
     float best_ms = std::numeric_limits<float>::max();
@@ -125,8 +127,10 @@ std::size_t fastest(const Context& context, std::size_t count, const std::functi
             failure = std::current_exception();
             cudaGetLastError();  // or the next launch, whose check reads it, would be blamed
         }
-    if (result != nullptr)
-        copy_rows(stream, result->data, result->stride_bytes, saved, result->row_bytes, *result);
+    for (std::size_t i = 0; i < results.size(); ++i) {
+        const Accumulated& r = results[i];
+        copy_rows(stream, r.data, r.stride_bytes, saved[i], r.row_bytes, r);
+    }
     if (best == count) std::rethrow_exception(failure);
     return best;
 }

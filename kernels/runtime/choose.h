@@ -24,10 +24,10 @@ struct Accumulated {
 /// Whether the context's stream can be used to time something: not while it is captured.
 bool can_time(const Context& context);
 
-/// The number of the fastest of run(0) to run(count - 1). Those that throw are out; if all do, so does this. `result` (null:
-/// the candidates overwrite what they write) is put back afterwards. Waits for the stream.
+/// The number of the fastest of run(0) to run(count - 1). Those that throw are out; if all do, so does this. `results` are put
+/// back afterwards; whatever else the candidates write they overwrite. Waits for the stream.
 std::size_t fastest(const Context& context, std::size_t count, const std::function<void(std::size_t)>& run,
-                    const Accumulated* result);
+                    std::span<const Accumulated> results);
 
 /// The variant for `key`. A Family is one call of a kernel:
 ///   Variant                               a way to compute it
@@ -35,7 +35,7 @@ std::size_t fastest(const Context& context, std::size_t count, const std::functi
 ///   std::optional<Variant> recreate(text) nothing where that is not possible here
 ///   std::vector<Variant> candidates(all)  at least one, the best guess first; only that one unless `all`
 ///   void run(Variant)                     computes it
-///   const Accumulated* accumulated()      see fastest()
+///   std::vector<Accumulated> accumulated() see fastest()
 template <class Family>
 typename Family::Variant choose(const Context& context, const std::string& key, Family& family) {
     using Variant = typename Family::Variant;

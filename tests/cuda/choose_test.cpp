@@ -37,9 +37,7 @@ class Choose : public testing::CudaTest {
 
 TEST_F(Choose, FindsTheFastest) {
     const Context context = this->context();
-    EXPECT_EQ(fastest(
-                  context, 3, [&](std::size_t i) { fill(context, i == 1 ? 1 : 40); }, nullptr),
-              1u);
+    EXPECT_EQ(fastest(context, 3, [&](std::size_t i) { fill(context, i == 1 ? 1 : 40); }, {}), 1u);
 }
 
 TEST_F(Choose, ACandidateThatThrowsIsOut) {
@@ -48,8 +46,8 @@ TEST_F(Choose, ACandidateThatThrowsIsOut) {
         if (i == 0) throw Error("not on this device");
         fill(context, 1);
     };
-    EXPECT_EQ(fastest(context, 2, run, nullptr), 1u);
-    EXPECT_THROW(fastest(context, 1, run, nullptr), Error) << "nothing else is left";
+    EXPECT_EQ(fastest(context, 2, run, {}), 1u);
+    EXPECT_THROW(fastest(context, 1, run, {}), Error) << "nothing else is left";
     EXPECT_TRUE(can_time(context)) << "no capture is left open";
 }
 
@@ -60,8 +58,7 @@ TEST_F(Choose, PutsBackWhatCandidatesAddTo) {
     memory.upload(before.data());
     // Every row of 100 bytes but the gaps of 28 between them.
     const Accumulated rows{memory.data(), bytes / 128, 100, 128};
-    fastest(
-        context, 2, [&](std::size_t) { fill(context, 3); }, &rows);
+    fastest(context, 2, [&](std::size_t) { fill(context, 3); }, {&rows, 1});
     const std::vector<std::uint8_t> after = memory.to_vector();
     for (std::size_t i = 0; i < bytes; ++i) ASSERT_EQ(after[i], i % 128 < 100 ? before[i] : 2) << i;
 }

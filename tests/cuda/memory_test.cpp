@@ -143,7 +143,7 @@ TEST_F(CudaMemory, DeviceValuesAreOrderedWithWork) {
         for (std::uint64_t i = 0; i < 20; ++i) {
             step.set(i);
             Tensor copy = Tensor::empty({8}, DType::uint8, device);
-            cuda::copy_between(0, copy.raw(), 0, step.pointer(), 8);
+            cuda::copy_between(0, copy.raw(), 0, step.pointer().get(), 8);
             seen.push_back(copy);
         }
         for (std::size_t i = 0; i < seen.size(); ++i) EXPECT_EQ(seen[i].to_vector<std::uint8_t>()[0], i);

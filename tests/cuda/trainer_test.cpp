@@ -140,7 +140,7 @@ TEST_F(CudaTrainer, ImagesMayStayOnTheHost) {
 
 TEST_F(CudaTrainer, ResumesBitForBitAndOnTheOtherDevice) {
     const testing::TemporaryFolder folder;
-    const Run run(folder.path() / "run");
+    const diffusion::Run run(folder.path() / "run");
     const TrainConfig config = tiny_config();
     run.write_pipeline(config.unet(8, 6, 1), config.scheduler());
     Trainer straight(config, blobs(), on_cuda(Precision::bfloat16));
@@ -194,7 +194,7 @@ TEST_F(CudaTrainer, NeitherAllocatesNorWaitsBetweenLines) {
 // A step that is not finite leaves the weights as they were, and the next line names it.
 TEST_F(CudaTrainer, DivergenceIsNamedWhenItsLineIsRead) {
     const testing::TemporaryFolder folder;
-    const Run run(folder.path() / "run");
+    const diffusion::Run run(folder.path() / "run");
     Trainer trainer(tiny_config(), blobs(), on_cuda());
     run.write_pipeline(trainer.unet_config(), tiny_config().scheduler());
     for (int i = 0; i < 4; ++i) trainer.step();

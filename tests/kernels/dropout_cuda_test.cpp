@@ -31,8 +31,8 @@ template <class T>
 class DropoutCuda : public testing::CudaTest {
   protected:
     template <class U>
-    static Dropout<U> arguments(const Case& c, const std::uint64_t* step, const U* x, std::int64_t x_pitch,
-                                U* y, std::int64_t y_pitch, bool accumulate) {
+    static Dropout<U> arguments(const Case& c, ValuePointer<const std::uint64_t> step, const U* x,
+                                std::int64_t x_pitch, U* y, std::int64_t y_pitch, bool accumulate) {
         return {.batch = c.batch,
                 .pixels = c.pixels,
                 .channels = c.channels,
@@ -48,7 +48,8 @@ class DropoutCuda : public testing::CudaTest {
         const OnDevice<T> dx(x), dy(y);
         const testing::DeviceArray<std::uint64_t> step(&step_, 1);
         cuda::dropout(context(),
-                      arguments<T>(c, step.data(), dx.data(), x.pitch(), dy.data(), y.pitch(), accumulate),
+                      arguments<T>(c, device_value(step.data()), dx.data(), x.pitch(), dy.data(), y.pitch(),
+                                   accumulate),
                       version);
         y = dy.back();
     }
@@ -73,9 +74,9 @@ TYPED_TEST(DropoutCuda, MatchesFloat64AndItsMaskToTheBit) {
                     const Pitched<double> x64 = x.template as<double>();
                     Pitched<double> y64 = y.template as<double>();
                     this->run(c, x, y, accumulate, version);
-                    ref::dropout(Context{},
-                                 this->template arguments<double>(c, &this->step_, x64.data(), x64.pitch(),
-                                                                  y64.data(), y64.pitch(), accumulate));
+                    ref::dropout(Context{}, this->template arguments<double>(
+                                                c, host_value(&this->step_), x64.data(), x64.pitch(),
+                                                y64.data(), y64.pitch(), accumulate));
                     if (c.probability == 1 || c.batch == 0) {
                         for (std::int64_t r = 0; r < y.rows() && !accumulate; ++r)
                             for (std::int64_t i = 0; i < c.channels; ++i)

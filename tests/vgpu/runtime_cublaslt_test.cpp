@@ -163,6 +163,25 @@ TEST_F(CublasLt, TheProductChecksWhatTheAlgorithmWasChosenFor) {
     EXPECT_EQ(multiply(), CUBLAS_STATUS_INVALID_VALUE) << "no bias";
 }
 
+TEST_F(CublasLt, SeveralAlgorithmsAreNamedAndKnownAgain) {
+    cublasLtMatmulHeuristicResult_t results[8] = {};
+    int count = 0;
+    ASSERT_EQ(cublasLtMatmulAlgoGetHeuristic(handle, operation, a, b, d, d, preference, 8, results, &count),
+              CUBLAS_STATUS_SUCCESS);
+    ASSERT_EQ(count, 3);
+    for (int i = 0; i < count; ++i) {
+        cublasLtMatmulHeuristicResult_t known{};
+        EXPECT_EQ(cublasLtMatmulAlgoCheck(handle, operation, a, b, d, d, &results[i].algo, &known),
+                  CUBLAS_STATUS_SUCCESS);
+        EXPECT_EQ(known.workspaceSize, results[i].workspaceSize);
+    }
+    EXPECT_EQ(results[2].workspaceSize, 0u);
+    const cublasLtMatmulAlgo_t unknown{};
+    EXPECT_NE(cublasLtMatmulAlgoCheck(handle, operation, a, b, d, d, &unknown, results),
+              CUBLAS_STATUS_SUCCESS);
+    EXPECT_EQ(vgpu::report_count(), 0u) << all_reports();
+}
+
 TEST_F(CublasLt, ItsAccessesAreCheckedLikeAKernels) {
     ASSERT_EQ(choose(), CUBLAS_STATUS_SUCCESS);
     b_data = device_array<float>(k * n);  // never written

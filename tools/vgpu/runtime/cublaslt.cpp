@@ -300,13 +300,14 @@ void compute(const Product& p) {
 
 /// What the heuristic puts into cublasLtMatmulAlgo_t, for the product to compare with.
 struct Algorithm {
-    std::uint64_t magic, workspace, alignment_ab, alignment_cd;
+    std::uint64_t magic, number, workspace, alignment_ab, alignment_cd;
 };
 static_assert(sizeof(Algorithm) <= sizeof(cublasLtMatmulAlgo_t));
 constexpr std::uint64_t magic = 0x6c74616c676f;
 
-/// As much as a real algorithm may want, so that the workspace and its address are looked at.
+/// As much as a real algorithm may want, so that the workspace and its address are looked at. The third wants none.
 constexpr std::uint64_t algorithm_workspace = 1 << 16;
+constexpr std::uint64_t algorithms = 3;
 
 /// The four layouts and the operation; false after a report.
 bool collect(Product& p, cublasLtMatmulDesc_t operation, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
@@ -322,6 +323,10 @@ bool collect(Product& p, cublasLtMatmulDesc_t operation, cublasLtMatrixLayout_t 
 }  // namespace
 
 extern "C" {
+
+size_t cublasLtGetVersion(void) {
+    return CUBLAS_VERSION;
+}
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
     return api("cublasLtCreate", [&] {
@@ -404,14 +409,38 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
                                        alignment(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES));
         chosen.alignment_cd = std::min(alignment(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES),
                                        alignment(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES));
-        chosen.workspace =
-            std::min(wanted->get(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, 0), algorithm_workspace);
-        results[0] = {};
-        std::memcpy(&results[0].algo, &chosen, sizeof(chosen));
-        results[0].workspaceSize = chosen.workspace;
-        results[0].state = CUBLAS_STATUS_SUCCESS;
-        results[0].wavesCount = 1;
-        *returned = 1;
+        const std::uint64_t most = wanted->get(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, 0);
+        for (; *returned < requested && static_cast<std::uint64_t>(*returned) < algorithms; ++*returned) {
+            cublasLtMatmulHeuristicResult_t& result = results[*returned];
+            chosen.number = static_cast<std::uint64_t>(*returned);
+            chosen.workspace = chosen.number == 2 ? 0 : std::min(most, algorithm_workspace);
+            result = {};
+            std::memcpy(&result.algo, &chosen, sizeof(chosen));
+            result.workspaceSize = chosen.workspace;
+            result.state = CUBLAS_STATUS_SUCCESS;
+            result.wavesCount = 1;
+        }
+        return CUBLAS_STATUS_SUCCESS;
+    });
+}
+
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation,
+                                       cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                       cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                       const cublasLtMatmulAlgo_t* algo,
+                                       cublasLtMatmulHeuristicResult_t* result) {
+    const char* const call = "cublasLtMatmulAlgoCheck";
+    return api(call, [&] {
+        Product p;
+        if (!state().cublaslt.find(handle, call) || !collect(p, operation, a, b, c, d, call))
+            return CUBLAS_STATUS_NOT_INITIALIZED;
+        Algorithm asked{};
+        std::memcpy(&asked, algo, sizeof(asked));
+        if (asked.magic != magic || asked.number >= algorithms) return CUBLAS_STATUS_INVALID_VALUE;
+        if (!problem(p).empty()) return CUBLAS_STATUS_NOT_SUPPORTED;
+        result->workspaceSize = asked.workspace;
+        result->state = CUBLAS_STATUS_SUCCESS;
+        result->wavesCount = 1;
         return CUBLAS_STATUS_SUCCESS;
     });
 }

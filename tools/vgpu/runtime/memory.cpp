@@ -31,8 +31,13 @@ namespace {
 constexpr std::uint64_t alignment = 512;
 constexpr std::uint64_t red_zone = 512;
 
-const Allocation* use(Piece& piece) {
-    if (piece.fresh.exchange(false)) {
+// The host looks an address up while it enqueues a copy, say: what is queued may still read what the bytes held before.
+bool is_use(const Memory& m) {
+    return m.running || detail::state().pending.empty();
+}
+
+const Allocation* use(const Memory& m, Piece& piece) {
+    if (is_use(m) && piece.fresh.exchange(false)) {
         std::memset(piece.initialised, 0, piece.size);
     }
     return &piece;
@@ -49,11 +54,11 @@ const Allocation* find_locked(const Memory& m, std::uint64_t address) {
     }
     const std::uint64_t view = m.running ? m.running_view : m.view;
     if (Piece* piece = containing(block->pieces, address); piece != nullptr && piece->visible(view)) {
-        return use(*piece);
+        return use(m, *piece);
     }
     for (auto piece = block->released.rbegin(); piece != block->released.rend(); ++piece) {
         if ((*piece)->visible(view) && address - (*piece)->address < (*piece)->size) {
-            return use(**piece);
+            return use(m, **piece);
         }
     }
     return nullptr;
