@@ -17,6 +17,7 @@
 #include "core/cuda/cuda.h"
 #include "core/dispatch.h"
 #include "core/error.h"
+#include "kernels/runtime/instruction_set.h"
 
 namespace ito::apps {
 
@@ -126,6 +127,8 @@ int main(int argc, char** argv) {
         define("completion", "Print a script that completes commands in bash", add_completion, true)};
     check_values(app);
     try {
+        const std::string& instructions = ito::kernels::limit_instruction_set();
+        ito::require(instructions.empty(), "ITO_CPU={}: expected avx2 or portable", instructions);
         app.parse(argc, argv);
         for (const auto& [command, action, prints] : commands)
             if (command->parsed()) return prints ? printed(action()) : action();

@@ -46,7 +46,7 @@ set_tests_properties(lint.launches lint.launches_sees_planted_errors PROPERTIES 
 # Registers and occupancy: what is computed from a log that is known, and a spill in it is seen.
 set(planted ${CMAKE_CURRENT_BINARY_DIR}/planted_occupancy)
 file(WRITE ${planted}/ptxas_logs.txt "${planted}/wide/ptxas.log\n")
-file(WRITE ${planted}/wide/ptxas.log "")
+file(WRITE ${planted}/wide/ptxas.log "Cuda compilation tools, release 1.0, V1.0\n")
 foreach(kernel _Z10wide_naiveIfEvPf _Z10wide_fusedIfEvPf)
   foreach(architecture sm_80 sm_90)
     file(APPEND ${planted}/wide/ptxas.log "ptxas info    : Compiling entry function '${kernel}' for '${architecture}'\n"
@@ -54,8 +54,8 @@ foreach(kernel _Z10wide_naiveIfEvPf _Z10wide_fusedIfEvPf)
          "ptxas info    : Used 64 registers, used 1 barriers, 40960 bytes smem, 400 bytes cmem[0]\n")
   endforeach()
 endforeach()
-file(WRITE ${planted}/wide/wide.compute_80.ptx
-     "// Cuda compilation tools, release 1.0, V1.0\n.entry _Z10wide_naiveIfEvPf(\n)\n{\n}\n"
+file(WRITE ${planted}/wide/wide.fatbin
+     ".version 9.0\n.entry _Z10wide_naiveIfEvPf(\n)\n{\n}\n"
      ".entry _Z10wide_fusedIfEvPf(\n)\n.maxntid 64, 4, 1\n{\n}\n")
 add_test(NAME lint.occupancy_sees_a_planted_spill COMMAND ${PROJECT_SOURCE_DIR}/tools/lint/occupancy --build ${planted})
 set_tests_properties(lint.occupancy_sees_a_planted_spill PROPERTIES LABELS cpu PASS_REGULAR_EXPRESSION

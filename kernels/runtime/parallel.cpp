@@ -8,10 +8,14 @@
 #include <mutex>
 #include <thread>
 
+#include "kernels/runtime/instruction_set.h"
 #include "kernels/runtime/work_listener.h"
 
 namespace ito::kernels::detail {
 namespace {
+
+/// Before a kernel chooses its code, or oneDNN makes a primitive. Here, because every kernel calls parallel_for.
+[[maybe_unused]] const bool limited = limit_instruction_set().empty();
 
 /// How long a thread looks for work before it sleeps: longer than the gap between two kernels of a step (a thread
 /// that sleeps in every gap is woken onto whatever processor is at hand, often its caller's), and far shorter

@@ -56,5 +56,19 @@ TEST(Version, SaysWhichInstructionsRun) {
 #endif
 }
 
+TEST(Version, TheEnvironmentLowersTheInstructionSet) {
+    const auto with = [](const std::string& set) {
+        return testing::run_command("/usr/bin/env", {"ITO_CPU=" + set, ITO_BINARY, "--version"});
+    };
+    const auto chosen = [&](const std::string& set) { return line_after(with(set).out, "instruction set "); };
+    EXPECT_EQ(chosen("avx2").find("  AVX-512"), std::string::npos) << chosen("avx2");
+    for (const char* better : {"  AVX-512", "  AVX2"})
+        EXPECT_EQ(chosen("portable").find(better), std::string::npos) << chosen("portable");
+    EXPECT_NE(chosen("portable").find(" of AVX-512"), std::string::npos) << chosen("portable");
+    const auto refused = with("sse5");
+    EXPECT_EQ(refused.status, 1);
+    EXPECT_EQ(refused.err, "ito: ITO_CPU=sse5: expected avx2 or portable\n");
+}
+
 }  // namespace
 }  // namespace ito::apps

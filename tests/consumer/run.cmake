@@ -45,7 +45,7 @@ endif()
 file(RENAME ${WORK}/prefix ${WORK}/moved)
 get_filename_component(project ${CMAKE_CURRENT_LIST_DIR} ABSOLUTE)
 run(${CMAKE_COMMAND} -S ${project} -B ${WORK}/build -G ${GENERATOR} -DCMAKE_PREFIX_PATH=${WORK}/moved
-    -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER=${COMPILER} -DCMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER})
+    -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER=${COMPILER} "-DCMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER}")
 run(${CMAKE_COMMAND} --build ${WORK}/build)
 run(${WORK}/build/fit)
 message(STATUS "${output}")

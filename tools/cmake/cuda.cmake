@@ -31,12 +31,15 @@ if(NOT ITO_CUDA_ARCHITECTURES)
   endforeach()
 endif()
 set(ito_gencode)
-foreach(architecture ${ITO_CUDA_ARCHITECTURES})
-  list(APPEND ito_gencode -gencode "arch=compute_${architecture},code=sm_${architecture}")
-endforeach()
 if(ITO_VGPU)
-  list(APPEND ito_gencode -gencode arch=compute_80,code=compute_80 -no-compress)
+  # For tests everything is made from one PTX: a compile for each architecture would take twice as long.
+  list(TRANSFORM ITO_CUDA_ARCHITECTURES PREPEND sm_ OUTPUT_VARIABLE code)
+  list(JOIN code "," code)
+  list(APPEND ito_gencode -gencode "arch=compute_80,code=[${code},compute_80]" -no-compress)
 else()
+  foreach(architecture ${ITO_CUDA_ARCHITECTURES})
+    list(APPEND ito_gencode -gencode "arch=compute_${architecture},code=sm_${architecture}")
+  endforeach()
   list(GET ITO_CUDA_ARCHITECTURES -1 architecture)
   list(APPEND ito_gencode -gencode "arch=compute_${architecture},code=compute_${architecture}")
   # A quarter of the size. Every driver for CUDA 13 can unpack it; with an older toolkit it would ask for a newer driver.
@@ -71,15 +74,11 @@ function(ito_add_cuda target)
     set(dir "${CMAKE_CURRENT_BINARY_DIR}/cuda/${stem}")
     file(MAKE_DIRECTORY "${dir}")
     set(outputs "${dir}/${stem}.o" "${dir}/ptxas.log")
-    if(ITO_VGPU)
-      list(APPEND outputs "${dir}/${stem}.fatbin")
-      set(keep --keep --keep-dir "${dir}")
-    endif()
     add_custom_command(
       OUTPUT ${outputs}
       COMMAND "${PROJECT_SOURCE_DIR}/tools/cmake/nvcc_logged" "${dir}/ptxas.log"
-              "${ITO_NVCC}" -std=c++20 -O3 -ccbin "${CMAKE_CXX_COMPILER}" -cudart none ${ito_gencode} -lineinfo
-              --expt-relaxed-constexpr "-I${PROJECT_SOURCE_DIR}" -Xcompiler -fPIC,-g1 ${ito_nvcc_warnings} ${keep}
+              ${CMAKE_CXX_COMPILER_LAUNCHER} "${ITO_NVCC}" -std=c++20 -O3 -ccbin "${CMAKE_CXX_COMPILER}" -cudart none ${ito_gencode} -lineinfo
+              --expt-relaxed-constexpr "-I${PROJECT_SOURCE_DIR}" -Xcompiler -fPIC,-g1 ${ito_nvcc_warnings}
               -MMD -MF "${dir}/${stem}.d" -MT "${dir}/${stem}.o" -c "${path}" -o "${dir}/${stem}.o"
       DEPENDS "${path}" "${PROJECT_SOURCE_DIR}/tools/cmake/nvcc_logged" DEPFILE "${dir}/${stem}.d"
       COMMENT "nvcc ${stem}.cu" VERBATIM)
@@ -87,7 +86,8 @@ function(ito_add_cuda target)
     set_source_files_properties("${dir}/${stem}.o" PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
     set_property(GLOBAL APPEND PROPERTY ITO_PTXAS_LOGS "${dir}/ptxas.log")
     if(ITO_VGPU)
-      vgpu_translate("${dir}" "${stem}" object)
+      file(RELATIVE_PATH name "${PROJECT_SOURCE_DIR}" "${path}")
+      vgpu_translate("${dir}" "${name}" "${dir}/${stem}.o" object)
       add_custom_target(ito_vgpu_${stem} DEPENDS "${object}")
       set_property(GLOBAL APPEND PROPERTY ITO_VGPU_OBJECTS "${object}")
       set_property(GLOBAL APPEND PROPERTY ITO_VGPU_TARGETS ito_vgpu_${stem})

@@ -1,7 +1,7 @@
 // The PTX text inside a fat binary, as nvcc embeds it in a host object compiled with
 // `-gencode arch=compute_80,code=compute_80 -no-compress`, and the number by which a translated module is found.
 // The embedded text is not what `nvcc -ptx` writes: fatbinary strips comments and indentation. ptx2cpp therefore reads
-// the .fatbin file that `nvcc --keep` leaves, whose bytes are those of the object.
+// the section .nv_fatbin of the object, which objcopy takes out.
 #pragma once
 
 #include <cstddef>

@@ -25,13 +25,20 @@ if(VGPU_HOST_HAS_FMA)
   list(APPEND VGPU_DEVICE_OPTIONS -mavx2 -mfma -mbmi -mbmi2 -mlzcnt -mpopcnt -mf16c)
 endif()
 
-# vgpu_translate(dir stem object)
+# vgpu_translate(dir source host_object object)
 #
-# Sets `object` to the object file that the PTX in dir/stem.fatbin (kept by nvcc, uncompressed) becomes.
-function(vgpu_translate dir stem object)
+# Sets `object` to the object file that the PTX (uncompressed) in the object that nvcc made of `source` becomes. `source` is a
+# path from the project's root.
+function(vgpu_translate dir source host_object object)
+  get_filename_component(stem "${source}" NAME_WE)
+  add_custom_command(
+    OUTPUT "${dir}/${stem}.fatbin"
+    COMMAND "${CMAKE_OBJCOPY}" -O binary --only-section=.nv_fatbin "${host_object}" "${dir}/${stem}.fatbin"
+    DEPENDS "${host_object}"
+    COMMENT "PTX of ${stem}" VERBATIM)
   add_custom_command(
     OUTPUT "${dir}/device.cpp"
-    COMMAND ptx2cpp "${dir}/${stem}.fatbin" -o "${dir}/device.cpp"
+    COMMAND ptx2cpp "${dir}/${stem}.fatbin" --source "${source}" -o "${dir}/device.cpp"
     DEPENDS ptx2cpp "${dir}/${stem}.fatbin"
     COMMENT "ptx2cpp ${stem}" VERBATIM)
   add_custom_command(
@@ -49,20 +56,20 @@ function(vgpu_add_cuda target)
   foreach(source ${arg_UNPARSED_ARGUMENTS})
     get_filename_component(path "${source}" ABSOLUTE)
     get_filename_component(stem "${path}" NAME_WE)
-    file(RELATIVE_PATH name "${PROJECT_SOURCE_DIR}" "${path}")
-    string(MAKE_C_IDENTIFIER "${name}" name)
+    file(RELATIVE_PATH source_path "${PROJECT_SOURCE_DIR}" "${path}")
+    string(MAKE_C_IDENTIFIER "${source_path}" name)
     set(dir "${CMAKE_CURRENT_BINARY_DIR}/vgpu/${target}/${name}")
     file(MAKE_DIRECTORY "${dir}")
     add_custom_command(
-      OUTPUT "${dir}/host.o" "${dir}/${stem}.fatbin"
-      COMMAND "${VGPU_NVCC}" -std=c++20 -ccbin "${CMAKE_CXX_COMPILER}" -cudart none
+      OUTPUT "${dir}/host.o"
+      COMMAND ${CMAKE_CXX_COMPILER_LAUNCHER} "${VGPU_NVCC}" -std=c++20 -ccbin "${CMAKE_CXX_COMPILER}" -cudart none
               -gencode arch=compute_80,code=compute_80 -no-compress -lineinfo
               "-I${PROJECT_SOURCE_DIR}" -Xcompiler -fPIC,-g1 ${arg_OPTIONS}
-              --keep --keep-dir "${dir}" -MMD -MF "${dir}/host.d" -MT "${dir}/host.o"
+              -MMD -MF "${dir}/host.d" -MT "${dir}/host.o"
               -c "${path}" -o "${dir}/host.o"
       DEPENDS "${path}" DEPFILE "${dir}/host.d"
       COMMENT "nvcc ${name}" VERBATIM)
-    vgpu_translate("${dir}" "${stem}" device)
+    vgpu_translate("${dir}" "${source_path}" "${dir}/host.o" device)
     add_custom_command(
       OUTPUT "${dir}/${stem}.o"
       COMMAND "${CMAKE_LINKER}" -r -o "${dir}/${stem}.o" "${dir}/host.o" "${device}"

@@ -1,4 +1,4 @@
-// ptx2cpp in.{ptx,fatbin} -o out.cpp [--module ID] [--mutate K,K,...], or --list-mutants instead of -o
+// ptx2cpp in.{ptx,fatbin} -o out.cpp [--module ID] [--source PATH] [--mutate K,K,...], or --list-mutants instead of -o
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -41,7 +41,7 @@ std::set<int> numbers(const std::string& list) {
 }
 
 int run(int argc, char** argv) {
-    std::string input, output, module;
+    std::string input, output, module, source;
     std::set<int> mutants;
     bool list = false;
     for (int i = 1; i < argc; ++i) {
@@ -50,6 +50,8 @@ int run(int argc, char** argv) {
             output = argv[++i];
         } else if (argument == "--module" && i + 1 < argc) {
             module = argv[++i];
+        } else if (argument == "--source" && i + 1 < argc) {
+            source = argv[++i];
         } else if (argument == "--mutate" && i + 1 < argc) {
             mutants = numbers(argv[++i]);
         } else if (argument == "--list-mutants") {
@@ -64,10 +66,13 @@ int run(int argc, char** argv) {
     if (input.empty() || output.empty() != list) {
         std::fprintf(
             stderr,
-            "usage: ptx2cpp in.ptx|in.fatbin -o out.cpp [--module ID] [--mutate K,K,...]\n"
-            "       ptx2cpp in.ptx|in.fatbin --list-mutants\n"
+            "usage: ptx2cpp in.ptx|in.fatbin -o out.cpp [--module ID] [--source PATH] [--mutate K,K,...]\n"
+            "       ptx2cpp in.ptx|in.fatbin [--source PATH] --list-mutants\n"
             "Translates PTX (as written by nvcc for compute_80) to C++ for the virtual GPU.\n"
             "ID is the module's number; by default the FNV-1a hash of the PTX text.\n"
+            "PATH is that of the .cu file in its project: the project's files are called by such paths in "
+            "the C++,\n"
+            "wherever the project lay when nvcc ran (a compiler cache remembers other checkouts).\n"
             "--mutate puts mutants in: the environment's VGPU_MUTANT says which of them runs, if any.\n"
             "--list-mutants prints all: number, kernel, file, line, instruction, change.\n");
         return 2;
@@ -85,6 +90,7 @@ int run(int argc, char** argv) {
     const std::uint64_t id =
         module.empty() ? vgpu::module_id(text) : std::strtoull(module.c_str(), nullptr, 0);
     ptx2cpp::Translator first(text, id, input);
+    first.name_files_beside(source);
     first.mutate(mutants);
     std::string code = first.run();
     const int count = static_cast<int>(first.mutants().size());
@@ -101,6 +107,7 @@ int run(int argc, char** argv) {
     }
     if (first.module_shared() != 0) {
         ptx2cpp::Translator second(text, id, input, first.module_shared());
+        second.name_files_beside(source);
         second.mutate(mutants);
         code = second.run();
     }

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 
 #include "tools/vgpu/ptx2cpp/translator.h"
 
@@ -44,7 +45,28 @@ void Translator::scan_files() {
     for (std::size_t i = 0; i + 2 < tokens_.size(); ++i) {
         if (tokens_[i].text == ".file" && tokens_[i + 1].kind == TokenKind::number &&
             tokens_[i + 2].kind == TokenKind::string) {
-            files_[std::stoi(tokens_[i + 1].text)] = tokens_[i + 2].text;
+            files_[std::stoi(tokens_[i + 1].text)] =
+                std::filesystem::path(tokens_[i + 2].text).lexically_normal().string();
+        }
+    }
+    strip_project_root();
+}
+
+// A cached object has the paths of the checkout that it was made in. The root is what stands before the path of the
+// source file itself.
+void Translator::strip_project_root() {
+    if (source_path_.empty()) {
+        return;
+    }
+    std::string root;
+    for (const auto& [number, file] : files_) {
+        if (file.ends_with("/" + source_path_)) {
+            root = file.substr(0, file.size() - source_path_.size());
+        }
+    }
+    for (auto& [number, file] : files_) {
+        if (!root.empty() && file.starts_with(root)) {
+            file.erase(0, root.size());
         }
     }
 }

@@ -29,6 +29,9 @@ class Translator {
     std::uint64_t module_shared() const { return module_shared_; }
     std::string run();  // the C++ file; throws Error, which names the instruction and its line
 
+    // The path of the .cu file in its project, in whose files' names the project's root is then left out.
+    void name_files_beside(std::string source_path) { source_path_ = std::move(source_path); }
+
     // Mutants by number, all of them in one translation: the environment's VGPU_MUTANT says which one runs. The module
     // keeps its number, so that the host object finds it.
     void mutate(std::set<int> numbers) { mutated_ = std::move(numbers); }
@@ -66,6 +69,7 @@ class Translator {
 
     // --- the module (module.cpp)
     void scan_files();
+    void strip_project_root();
     void directive();
     void skip_braces();
     Variable variable(StateSpace space, bool is_extern);
@@ -138,7 +142,7 @@ class Translator {
     std::vector<Token> tokens_;
     std::size_t position_ = 0;
     std::uint64_t id_;
-    std::string source_name_;
+    std::string source_name_, source_path_;
     std::unordered_map<std::string, Handler> handlers_;
 
     std::map<int, std::string> files_;
