@@ -103,6 +103,18 @@ void DoctorCommand::memory_and_pages() {
 void DoctorCommand::devices() {
     if (const auto all = cuda_devices(); !all.empty()) {
         good("CUDA devices", fmt::format("{}", fmt::join(all, "; ")));
+        const auto info = cuda::device_info(0);
+        good("CUDA driver",
+             fmt::format("for CUDA {}.{}, ito is built with {}.{}", info.driver / 1000,
+                         info.driver % 1000 / 10, info.runtime / 1000, info.runtime % 1000 / 10));
+        kernels::VendorHandles& libraries = *context_of(Device::cuda()).vendor;
+        const auto library = [&](const char* name, bool found, const std::string& why, const char* instead) {
+            if (found) return good(name, "is used where it is fastest");
+            note(name, fmt::format("cannot be used, {} by hand-written kernels: {}", instead, why));
+        };
+        const bool cudnn = libraries.cudnn() != nullptr, cublaslt = libraries.cublaslt() != nullptr;
+        library("cuDNN", cudnn, libraries.why_not_cudnn(), "convolutions run");
+        library("cuBLASLt", cublaslt, libraries.why_not_cublaslt(), "matrix products run");
     } else if (built_with_cuda) {
         note("CUDA devices", fmt::format("none: {}", cuda::why_no_device()));
     } else {

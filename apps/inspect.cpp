@@ -10,6 +10,7 @@
 #include "apps/output_file.h"
 #include "apps/weight_table.h"
 #include "core/allocator.h"
+#include "core/choices.h"
 #include "core/context.h"
 #include "core/error.h"
 #include "diffusion/training/trainer.h"
@@ -44,7 +45,7 @@ struct StepMemory {
 struct InspectCommand {
     std::string run, config, graph;
     std::int64_t batch = 0;
-    bool weights = false, raw = false, json = false, force = false;
+    bool weights = false, raw = false, json = false, force = false, kernels = false;
     Execution execution;
     CLI::App* app = nullptr;
 
@@ -156,6 +157,14 @@ std::string memory_text(const StepMemory& memory, std::int64_t batch) {
     return text;
 }
 
+/// What was chosen while the step ran, a line for each kernel and size.
+std::string kernels_text(const VariantMap& choices) {
+    if (choices.empty()) return "kernels: on the CPU they follow from the sizes alone\n";
+    std::string text = "kernels chosen on this device\n";
+    for (const auto& [call, variant] : choices) text += fmt::format("  {:<70} {}\n", call, variant);
+    return text;
+}
+
 /// "12.44 GFLOP", "4.78 TFLOP".
 std::string flop_text(double flops) {
     return flops < 1e9    ? fmt::format("{:.4g} MFLOP", flops / 1e6)
@@ -165,14 +174,13 @@ std::string flop_text(double flops) {
 
 int InspectCommand::operator()() const {
     check();
-    execution.apply();
+    const Computation computation = execution.apply();
     if (weights) return show_weights();
     const Subject subject = this->subject();
     const std::int64_t images = subject.train.batch, passes = subject.train.grad_accum;
     // One forward pass shows what a step needs: the others of an accumulated step need the same memory again.
     TrainConfig measured = subject.train;
     measured.grad_accum = 1;
-    const Computation computation = execution.computation();
     const Device device = computation.device;
     const auto allocator = Allocator::of(device);
     const std::size_t before = allocator->stats().in_use;
@@ -213,7 +221,8 @@ int InspectCommand::operator()() const {
                             {"backward", memory.backward},
                             {"predicted_peak", memory.predicted()},
                             {"measured_peak", memory.measured}}},
-                          {"layers", table.to_json()}};
+                          {"layers", table.to_json()},
+                          {"kernels", variant_choices(device)}};
         fmt::print("{}\n", report.dump(2, ' ', false, Json::error_handler_t::replace));
     } else {
         fmt::print("{}: {}x{}x{}, {:.2f} M parameters\n\n{}\n", subject.name, unet.height, unet.width,
@@ -223,6 +232,7 @@ int InspectCommand::operator()() const {
                    images * passes == 1 ? "image" : "images", flop_text(step_flops), table.shares_text(),
                    memory_text(memory, images));
     }
+    if (kernels && !json) fmt::print("\n{}", kernels_text(variant_choices(device)));
     if (!graph.empty()) {
         write_graph(graph, table.root());
         if (!json) fmt::print("graph -> {}\n", graph);
@@ -243,6 +253,8 @@ Action add_inspect(CLI::App& app) {
     app.add_option("--graph", c.graph, "Also the autograd graph of the step: NAME.dot, or NAME.svg");
     app.add_flag("--weights", c.weights, "Statistics of the weights; status 1 if one is NaN or infinite");
     app.add_flag("--raw", c.raw, "With --weights: those being trained, not their average");
+    app.add_flag("--kernels", c.kernels,
+                 "On CUDA: also which variant of each kernel was chosen for which sizes");
     app.add_flag("--force", c.force, "Replace an existing graph");
     app.add_flag("--json", c.json, "Print one JSON object");
     c.execution.add_options(app);

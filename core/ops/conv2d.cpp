@@ -131,6 +131,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
 
     const Tensor input = x.has_rows() ? x : x.contiguous(), dense_bias = bias ? bias.contiguous() : bias;
     const Tensor compute_weight = weight.as(x.dtype());
+    const Tensor rounded_bias = bias && x.dtype() == DType::bfloat16 ? dense_bias.as(x.dtype()) : Tensor();
     Tensor y = Tensor::empty(out, x.dtype(), x.device());
     dispatch_float("conv2d", x.device(), x.dtype(), [&]<class T>() {
         const Tensor packed = packed_weight(weight, shape, Conv2dPass::forward);
@@ -141,7 +142,11 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
                                        .packed = packed ? packed.raw() : nullptr,
                                        .y = y.data<T>(),
                                        .y_pitch = y.rows().pitch};
-        if (bias) args.bias = dense_bias.data<kernels::master_t<T>>();
+        if (bias) {
+            args.bias = dense_bias.data<kernels::master_t<T>>();
+            if constexpr (!std::is_same_v<T, kernels::master_t<T>>)
+                args.rounded_bias = rounded_bias.data<T>();
+        }
         const Tensor add = residual && !residual.has_rows() ? residual.contiguous() : residual;
         if (add) {
             args.residual = add.data<T>();

@@ -90,6 +90,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
                             .in_features = weight.dim(1),
                             .out_features = weight.dim(0)};
     const Tensor compute_weight = weight.as(x.dtype());
+    const Tensor rounded_bias = bias && x.dtype() == DType::bfloat16 ? dense_bias.as(x.dtype()) : Tensor();
     Tensor y = Tensor::empty(out, x.dtype(), x.device());
     dispatch_float("linear", x.device(), x.dtype(), [&]<class T>() {
         kernels::LinearForward<T> args{.shape = shape,
@@ -98,7 +99,11 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
                                        .weight = compute_weight.data<T>(),
                                        .y = y.data<T>(),
                                        .y_pitch = y.rows().pitch};
-        if (bias) args.bias = dense_bias.data<kernels::master_t<T>>();
+        if (bias) {
+            args.bias = dense_bias.data<kernels::master_t<T>>();
+            if constexpr (!std::is_same_v<T, kernels::master_t<T>>)
+                args.rounded_bias = rounded_bias.data<T>();
+        }
         const Tensor add = residual && !residual.has_rows() ? residual.contiguous() : residual;
         if (add) {
             args.residual = add.data<T>();

@@ -218,8 +218,9 @@ class Forward final : public Call {
             problem_.residual_stride = a.residual_pitch;
             problem_.residual_alignment = alignment_of(a.residual);
         }
-        // A rounded bias lies in scratch memory.
-        if (a.bias != nullptr && std::is_same_v<T, float>) problem_.bias_alignment = alignment_of(a.bias);
+        // A bias that is rounded here lies in scratch memory.
+        const void* const bias = std::is_same_v<T, float> ? static_cast<const void*>(a.bias) : a.rounded_bias;
+        if (bias != nullptr) problem_.bias_alignment = alignment_of(bias);
     }
 
   private:
@@ -231,9 +232,12 @@ class Forward final : public Call {
         if (!v.separate) {
             at.residual = a_.residual, at.bias = a_.bias;
             if (a_.bias != nullptr && std::is_same_v<T, bfloat16>) {
-                rounded = Scratch<bfloat16>(context_, a_.shape.out_channels);
-                round_bias(context_, a_.bias, a_.shape.out_channels, rounded);
-                at.bias = rounded.get();
+                at.bias = a_.rounded_bias;
+                if (at.bias == nullptr) {
+                    rounded = Scratch<bfloat16>(context_, a_.shape.out_channels);
+                    round_bias(context_, a_.bias, a_.shape.out_channels, rounded);
+                    at.bias = rounded.get();
+                }
             }
         }
         v.plan->run(handle, at, workspace);

@@ -218,9 +218,12 @@ void forward(const Context& context, const LinearForward<T>& a, Version version)
     if (a.bias != nullptr) {
         parts.vector = a.bias, parts.needs_vector = true;
         if constexpr (std::is_same_v<T, bfloat16>) {
-            rounded = Scratch<bfloat16>(context, product.columns);
-            parts.vector = rounded.get();
-            parts.before_library = [&] { round_bias(context, a.bias, product.columns, rounded); };
+            parts.vector = a.rounded_bias;
+            if (a.rounded_bias == nullptr) {
+                rounded = Scratch<bfloat16>(context, product.columns);
+                parts.vector = rounded.get();
+                parts.before_library = [&] { round_bias(context, a.bias, product.columns, rounded); };
+            }
         }
     }
     run(context, product, version, std::move(parts));
