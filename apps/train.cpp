@@ -43,8 +43,7 @@ constexpr std::string_view free_options[] = {"--steps",        "--minutes",    "
 struct TrainCommand {
     TrainConfig config;
     std::string out, resume;
-    bool anomaly = false, dry_run = false, no_graph = false, no_autotune = false,
-         bfloat16_weight_gradients = false;
+    bool anomaly = false, dry_run = false, no_graph = false, no_autotune = false;
     bool begun = false;  ///< the folder of the run was made by this command
     StepTrace trace;
     ConfigFile file;
@@ -172,7 +171,7 @@ int TrainCommand::run_command() {
     if (!config.data_dir.empty()) config.data_dir = absolute_path(config.data_dir);
     const Run run = given("--resume") ? open_run() : new_run();
     const Execution execution{config.device, config.threads, config.precision,
-                              no_graph,      no_autotune,    bfloat16_weight_gradients};
+                              no_graph,      no_autotune,    config.bfloat16_weight_gradients};
     const Computation computation = execution.apply();
 
     Dataset data = load_dataset(config.data, {.data_dir = config.data_dir, .image_size = config.image_size});
@@ -280,7 +279,7 @@ void add_options(CLI::App& app, TrainCommand& c) {
         ->capture_default_str();
     app.add_flag("--no-graph", c.no_graph,
                  "On CUDA: launch every kernel instead of replaying a graph; the same bits");
-    app.add_flag("--bfloat16-weight-gradients", c.bfloat16_weight_gradients,
+    app.add_flag("--bfloat16-weight-gradients", o.bfloat16_weight_gradients,
                  "On CUDA: cuDNN may make gradients of weights, rounded to bfloat16");
     app.add_flag("--no-autotune", c.no_autotune,
                  "On CUDA: take the first guess instead of timing which kernels are fastest");

@@ -48,6 +48,7 @@ void for_each_field(Config& c, Visit&& visit) {
     visit("device", c.device);
     visit("threads", c.threads);
     visit("precision", c.precision);
+    visit("bfloat16_weight_gradients", c.bfloat16_weight_gradients);
     visit("sample_every", c.sample_every);
     visit("save_every", c.save_every);
     visit("keep", c.keep);

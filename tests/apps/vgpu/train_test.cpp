@@ -27,7 +27,9 @@ class TrainOnCuda : public ::testing::Test {
     /// Variants of kernels by their first guess: what the virtual GPU times says nothing.
     Arguments train(const std::string& out, const Arguments& more = {}) const {
         return train_tiny(at("data"), folder_ / out) +
-               Arguments{"--batch", "2", "--sample-every", "0", "--device", "cuda", "--no-autotune"} + more;
+               Arguments{"--batch",  "2",    "--timesteps",  "4", "--sample-every", "0",
+                         "--device", "cuda", "--no-autotune"} +
+               more;
     }
     Arguments resume(const std::string& run, const Arguments& more = {}) const {
         return Arguments{"train", "--resume", at(run), "--no-autotune"} + more;
@@ -101,7 +103,7 @@ TEST_F(TrainOnCuda, SamplesAsTheCpuDoes) {
     expect_success(ito(train("run", {"--steps", "3"})));
     const auto draw = [&](const std::string& name, const Arguments& more) {
         expect_success(ito(Arguments{"sample", at("run"), "--num", "3", "--batch", "2", "--sampling-steps",
-                                     "5", "--upscale", "1", "--no-autotune", "--out", at(name)} +
+                                     "4", "--upscale", "1", "--no-autotune", "--out", at(name)} +
                            more));
         const std::string file = TemporaryFolder::read(folder_ / name);
         return diffusion::decode_png(std::as_bytes(std::span(file)), name).pixels;
@@ -120,42 +122,39 @@ TEST_F(TrainOnCuda, SamplesAsTheCpuDoes) {
     EXPECT_LE(mean, 3) << "of 255";
 }
 
-// The run stands at a checkpoint; whatever fails then, one line says so, and the training goes on from there.
+// The run stands at a checkpoint. Whatever fails then, one line says so and the training goes on from there, or the call is
+// made again and nothing is different.
 TEST_F(TrainOnCuda, EveryCudaCallMayFailSlow) {
-    expect_success(ito(train("run", {"--steps", "2", "--device", "cpu"})));
-    const auto before = trained("run");
-    const std::vector<std::string> failures{"cudaStreamCreateWithFlags:1:2",
-                                            "cudaMalloc:1:2",
-                                            "cudaMalloc:2:999",
-                                            "cudaMallocHost:1:2",
-                                            "cudaMemcpyAsync:1:719",
-                                            "cudaMemcpyAsync:60:719",
-                                            "cudaLaunchKernel:1:719",
-                                            "cudaLaunchKernel:400:700",
-                                            "cudaEventCreateWithFlags:3:2",
-                                            "cudaEventRecord:2:719",
-                                            "cudaEventQuery:1:719",
-                                            "cudaStreamSynchronize:1:719",
-                                            "cudaStreamBeginCapture:1:901",
-                                            "cudaStreamEndCapture:1:901",
-                                            "cudaGraphInstantiate:1:2",
-                                            "cudaGraphLaunch:1:719",
-                                            "cudaGraphGetNodes:1:1",
-                                            "cudaGetDeviceProperties:1:999"};
-    for (const std::string& failure : failures) {
+    expect_success(ito(train("start", {"--steps", "2", "--device", "cpu", "--precision", "auto"})));
+    const auto before = trained("start");
+    const auto go_on = [&](const std::string& name) {
+        fs::copy(folder_ / "start", folder_ / name, fs::copy_options::recursive);
+        return ito(resume(name, {"--device", "cuda", "--steps", "7", "--save-every", "1000"}));
+    };
+    expect_success(go_on("undisturbed"));
+    int refused = 0;
+    for (const std::string failure :
+         {"cudaStreamCreateWithFlags:1:2", "cudaMalloc:1:2", "cudaMallocHost:1:2", "cudaMemcpyAsync:1:719",
+          "cudaMemcpyAsync:60:719", "cudaLaunchKernel:1:719", "cudaLaunchKernel:400:700",
+          "cudaEventCreateWithFlags:3:2", "cudaEventRecord:2:719", "cudaEventQuery:1:719",
+          "cudaStreamSynchronize:1:719", "cudaStreamBeginCapture:1:901", "cudaStreamEndCapture:1:901",
+          "cudaGraphInstantiate:1:2", "cudaGraphLaunch:1:719", "cudaGraphGetNodes:1:1",
+          "cudaGetDeviceProperties:1:999"}) {
         SCOPED_TRACE(failure);
-        CommandResult result;
-        {
-            const Environment fail("VGPU_FAIL", failure);
-            const Environment quiet("VGPU_LEAKS", "0");
-            result = ito(resume("run", {"--device", "cuda", "--steps", "8", "--save-every", "1000"}));
+        const Environment fail("VGPU_FAIL", failure), quiet("VGPU_LEAKS", "0");
+        const std::string name = failure.substr(0, failure.rfind(':'));
+        const auto result = go_on(name);
+        if (result.status == 0) {
+            EXPECT_EQ(trained(name), trained("undisturbed"));
+            continue;
         }
+        ++refused;
         EXPECT_EQ(result.status, 1) << result.out << result.err;
         EXPECT_TRUE(result.err.starts_with("ito: ")) << result.err;
         EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
-        EXPECT_EQ(trained("run"), before);
+        EXPECT_TRUE(trained(name) == before) << "the checkpoint is another";
     }
-    expect_success(ito(resume("run", {"--device", "cuda", "--steps", "4"})));
+    EXPECT_GE(refused, 14);
 }
 
 TEST_F(TrainOnCuda, AutoTakesIt) {
