@@ -54,7 +54,8 @@ struct Conv2dForward {
     std::int64_t residual_pitch = 0;
     T* y = nullptr;
     std::int64_t y_pitch = 0;
-    const T* rounded_bias = nullptr;  ///< bias in T, for libraries that add no other; null: rounded where it is needed
+    const T* rounded_bias =
+        nullptr;  ///< bias in T, for libraries that add no other; null: rounded where it is needed
 };
 
 template <class T>
