@@ -269,8 +269,9 @@ Action add_bench(CLI::App& app) {
     app.add_flag("--direct", c.direct, "Convolutions without Winograd: slower, smaller rounding errors");
     app.add_flag("--json", c.json, "Print one JSON object");
     c.execution.add_options(app);
-    app.add_flag("--bfloat16-weight-gradients", c.execution.bfloat16_weight_gradients,
-                 "On CUDA: cuDNN may make gradients of weights, rounded to bfloat16");
+    app.add_option("--weight-gradients", c.execution.weight_gradients,
+                   "Of convolutions in bfloat16: float32, or bfloat16 (by cuDNN, rounded)")
+        ->capture_default_str();
 
     CLI::App* const kernels =
         app.add_subcommand("kernels", "Time the CUDA kernels, each in all its versions");

@@ -32,7 +32,8 @@ struct Execution {
     std::string device = "auto";
     int threads = 0;
     std::string precision = "auto";
-    bool no_graph = false, no_autotune = false, bfloat16_weight_gradients = false;
+    bool no_graph = false, no_autotune = false;
+    std::string weight_gradients = "float32";
 
     void add_options(CLI::App& app);
     /// Throws Error for a device that is not there, and for a precision that it does not have.

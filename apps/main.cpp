@@ -34,10 +34,9 @@ void Execution::add_options(CLI::App& app) {
         ->capture_default_str();
     app.add_option("--precision", precision, "auto, float32, tf32 or bfloat16; auto: bfloat16 on CUDA")
         ->capture_default_str();
-    app.add_flag("--no-graph", no_graph,
-                 "On CUDA: launch every kernel instead of replaying a graph; the same bits");
+    app.add_flag("--no-graph", no_graph, "On CUDA: launch kernels one by one; the same bits");
     app.add_flag("--no-autotune", no_autotune,
-                 "On CUDA: take the first guess instead of timing which kernels are fastest");
+                 "On CUDA: take the first guess of a kernel's variant, untimed");
 }
 
 Computation Execution::computation() const {
@@ -59,13 +58,15 @@ std::string Execution::text() const {
 
 Computation Execution::apply() const {
     const Computation chosen = computation();
+    require(weight_gradients == "float32" || weight_gradients == "bfloat16",
+            "--weight-gradients {}: expected float32 or bfloat16", weight_gradients);
     require(threads >= 0 && threads <= 1024, "--threads {}: expected 0 (all) to 1024", threads);
     if (threads > 0) set_threads(threads);
     if (chosen.device.is_cuda()) {
         using kernels::MathMode;
         set_math_mode(chosen.device,
                       chosen.precision == Precision::tf32 ? MathMode::tf32 : MathMode::float32);
-        set_bfloat16_weight_gradients(chosen.device, bfloat16_weight_gradients);
+        set_bfloat16_weight_gradients(chosen.device, weight_gradients == "bfloat16");
         set_autotune(!no_autotune);
     }
     return chosen;

@@ -171,7 +171,7 @@ int TrainCommand::run_command() {
     if (!config.data_dir.empty()) config.data_dir = absolute_path(config.data_dir);
     const Run run = given("--resume") ? open_run() : new_run();
     const Execution execution{config.device, config.threads, config.precision,
-                              no_graph,      no_autotune,    config.bfloat16_weight_gradients};
+                              no_graph,      no_autotune,    config.weight_gradients};
     const Computation computation = execution.apply();
 
     Dataset data = load_dataset(config.data, {.data_dir = config.data_dir, .image_size = config.image_size});
@@ -277,12 +277,12 @@ void add_options(CLI::App& app, TrainCommand& c) {
         ->capture_default_str();
     app.add_option("--precision", o.precision, "auto, float32, tf32 or bfloat16; auto: bfloat16 on CUDA")
         ->capture_default_str();
-    app.add_flag("--no-graph", c.no_graph,
-                 "On CUDA: launch every kernel instead of replaying a graph; the same bits");
-    app.add_flag("--bfloat16-weight-gradients", o.bfloat16_weight_gradients,
-                 "On CUDA: cuDNN may make gradients of weights, rounded to bfloat16");
+    app.add_flag("--no-graph", c.no_graph, "On CUDA: launch kernels one by one; the same bits");
+    app.add_option("--weight-gradients", o.weight_gradients,
+                   "Of convolutions in bfloat16: float32, or bfloat16 (by cuDNN, rounded)")
+        ->capture_default_str();
     app.add_flag("--no-autotune", c.no_autotune,
-                 "On CUDA: take the first guess instead of timing which kernels are fastest");
+                 "On CUDA: take the first guess of a kernel's variant, untimed");
     app.add_option("--sample-every", o.sample_every, "Steps between sample grids, 0 for one at the end")
         ->capture_default_str();
     app.add_option("--save-every", o.save_every, "Steps between checkpoints")->capture_default_str();

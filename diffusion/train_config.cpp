@@ -48,7 +48,7 @@ void for_each_field(Config& c, Visit&& visit) {
     visit("device", c.device);
     visit("threads", c.threads);
     visit("precision", c.precision);
-    visit("bfloat16_weight_gradients", c.bfloat16_weight_gradients);
+    visit("weight_gradients", c.weight_gradients);
     visit("sample_every", c.sample_every);
     visit("save_every", c.save_every);
     visit("keep", c.keep);
@@ -199,6 +199,8 @@ void TrainConfig::validate() const {
     require(ema >= 0 && ema < 1, "--ema {}: expected at least 0 and less than 1", ema);
     require_range("threads", threads, 0, 1024);
     check_precision(precision);
+    require(weight_gradients == "float32" || weight_gradients == "bfloat16",
+            "--weight-gradients {}: expected float32 or bfloat16", excerpt(weight_gradients));
     require_range<std::int64_t>("sample-every", sample_every, 0, many);
     require_range<std::int64_t>("save-every", save_every, 1, many);
     require_range<std::int64_t>("keep", keep, 1, 1000);

@@ -48,13 +48,13 @@ struct TrainConfig {
     // run
     std::uint64_t seed = 0;
     std::string device = "auto";
-    int threads = 0;                         ///< 0: all processors
-    std::string precision = "auto";          ///< see parse_precision
-    bool bfloat16_weight_gradients = false;  ///< see set_bfloat16_weight_gradients
-    std::int64_t sample_every = 1000;        ///< steps between sample grids; 0: only at the end
-    std::int64_t save_every = 500;           ///< steps between checkpoints
-    std::int64_t keep = 1;                   ///< checkpoints that stay
-    bool tensorboard = false;                ///< write event files too
+    int threads = 0;                           ///< 0: all processors
+    std::string precision = "auto";            ///< see parse_precision
+    std::string weight_gradients = "float32";  ///< or bfloat16: see set_bfloat16_weight_gradients
+    std::int64_t sample_every = 1000;          ///< steps between sample grids; 0: only at the end
+    std::int64_t save_every = 500;             ///< steps between checkpoints
+    std::int64_t keep = 1;                     ///< checkpoints that stay
+    bool tensorboard = false;                  ///< write event files too
 
     /// Throws Error naming the option, what was found and what is expected.
     void validate() const;

@@ -19,7 +19,7 @@ void add(std::vector<Case>& cases, const Model& model, bool everything) {
                      .elements = static_cast<double>(count),
                      .floor_bytes = static_cast<double>(count) * (everything ? 38 : 28),
                      .versions = cuda::adam_versions,
-                     .prepare = [=](Memory& memory) -> Launch {
+                     .prepare = [=](Buffers& memory) -> Launch {
                          const std::vector<AdamStep> step{{1e-4, 0.1, 0.001, 1, 0.999}};
                          Adam<float> a;
                          a.count = count;

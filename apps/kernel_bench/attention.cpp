@@ -13,7 +13,7 @@ using namespace kernels;
 
 /// What a head of all of a layer's channels reads, over a dense projection.
 template <class T>
-AttentionForward<T> forward_args(Memory& memory, const Layer& layer) {
+AttentionForward<T> forward_args(Buffers& memory, const Layer& layer) {
     AttentionForward<T> a;
     a.shape = {layer.batch, layer.pixels(), 1, layer.channels};
     a.scale = 1 / std::sqrt(static_cast<double>(layer.channels));
@@ -32,14 +32,14 @@ void add(std::vector<Case>& cases, const Model& model, const Layer& layer) {
     const std::string shape = fmt::format("{}x{}x{}", layer.batch, layer.pixels(), layer.channels);
     Case c = describe<T>("attention_forward", model, shape, layer.elements(), 4 * sizeof(T),
                          cuda::attention_versions);
-    c.prepare = [=](Memory& memory) -> Launch {
+    c.prepare = [=](Buffers& memory) -> Launch {
         const AttentionForward<T> a = forward_args<T>(memory, layer);
         return [a](const Context& context, Version v) { cuda::attention_forward(context, a, v); };
     };
     cases.push_back(c);
     c = describe<T>("attention_backward", model, shape, layer.elements(), 8 * sizeof(T),
                     cuda::attention_versions);
-    c.prepare = [=](Memory& memory) -> Launch {
+    c.prepare = [=](Buffers& memory) -> Launch {
         const AttentionForward<T> f = forward_args<T>(memory, layer);
         AttentionBackward<T> a;
         a.shape = f.shape, a.scale = f.scale;

@@ -36,13 +36,13 @@ Registration::Registration(const char* stem, Add add) {
     registrations()[stem] = add;
 }
 
-std::byte* Memory::take(std::size_t bytes) {
+std::byte* Buffers::take(std::size_t bytes) {
     std::byte* const begin = slab_ ? slab_ + used_ : nullptr;
     used_ += (bytes + 255) / 256 * 256;  // as cudaMalloc aligns
     return begin;
 }
 
-void Memory::fill(void* to, const void* pattern, std::size_t pattern_bytes, std::size_t bytes) {
+void Buffers::fill(void* to, const void* pattern, std::size_t pattern_bytes, std::size_t bytes) {
     if (to == nullptr) return;
     std::size_t done = std::min(bytes, pattern_bytes);
     kernels::check_cuda(cudaMemcpy(to, pattern, done, cudaMemcpyHostToDevice), "cudaMemcpy");
@@ -55,7 +55,7 @@ void Memory::fill(void* to, const void* pattern, std::size_t pattern_bytes, std:
 }
 
 template <class T>
-T* Memory::normal(std::int64_t count) {
+T* Buffers::normal(std::int64_t count) {
     static const std::vector<T> values = [] {
         std::vector<T> converted;
         for (const float number : normal_numbers()) converted.push_back(kernels::convert<T>(number));
@@ -63,11 +63,11 @@ T* Memory::normal(std::int64_t count) {
     }();
     return repeated(values, count);
 }
-template float* Memory::normal(std::int64_t);
-template bfloat16* Memory::normal(std::int64_t);
+template float* Buffers::normal(std::int64_t);
+template bfloat16* Buffers::normal(std::int64_t);
 
 template <class T>
-T* Memory::positive(std::int64_t count) {
+T* Buffers::positive(std::int64_t count) {
     static const std::vector<T> values = [] {
         std::vector<T> squares;
         for (const float number : normal_numbers()) squares.push_back(kernels::convert<T>(number * number));
@@ -75,9 +75,9 @@ T* Memory::positive(std::int64_t count) {
     }();
     return repeated(values, count);
 }
-template float* Memory::positive(std::int64_t);
+template float* Buffers::positive(std::int64_t);
 
-std::uint8_t* Memory::pixels(std::int64_t count) {
+std::uint8_t* Buffers::pixels(std::int64_t count) {
     std::vector<std::uint8_t> values;
     std::mt19937 engine(1);
     for (int i = 0; i < 40009; ++i) values.push_back(static_cast<std::uint8_t>(engine()));

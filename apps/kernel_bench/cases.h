@@ -17,12 +17,12 @@
 namespace ito::apps::kernel_bench {
 
 /// Device memory for the arguments of one launch, handed out in order.
-class Memory {
+class Buffers {
   public:
     /// Measures only: hands out null.
-    Memory() = default;
+    Buffers() = default;
     /// Hands out `slab`, which has the bytes that a measuring pass found.
-    explicit Memory(std::byte* slab) : slab_(slab) {}
+    explicit Buffers(std::byte* slab) : slab_(slab) {}
 
     /// About N(0, 1).
     template <class T>
@@ -72,7 +72,7 @@ struct Case {
     double floor_bytes = 0;  ///< the least, as the kernel's header says
     std::span<const kernels::Version> versions;
     /// Lays out the arguments; the launch that it returns only runs the kernel.
-    std::function<Launch(Memory&)> prepare;
+    std::function<Launch(Buffers&)> prepare;
 
     std::string name() const;
 };

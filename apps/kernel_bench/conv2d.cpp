@@ -36,7 +36,7 @@ void add(std::vector<Case>& cases, const Model& model, const Conv2dShape& s) {
     const std::int64_t in = s.batch * s.height * s.width * s.in_channels;
     const std::int64_t out = s.batch * s.out_height() * s.out_width() * s.out_channels;
     Case c = describe<T>("conv2d_forward", model, s);
-    c.prepare = [=](Memory& memory) -> Launch {
+    c.prepare = [=](Buffers& memory) -> Launch {
         Conv2dForward<T> a;
         a.shape = s;
         a.x = memory.normal<T>(in), a.x_pitch = s.in_channels;
@@ -47,7 +47,7 @@ void add(std::vector<Case>& cases, const Model& model, const Conv2dShape& s) {
     };
     cases.push_back(c);
     c = describe<T>("conv2d_backward_data", model, s);
-    c.prepare = [=](Memory& memory) -> Launch {
+    c.prepare = [=](Buffers& memory) -> Launch {
         Conv2dBackwardData<T> a;
         a.shape = s;
         a.grad_y = memory.normal<T>(out), a.grad_y_pitch = s.out_channels;
@@ -57,7 +57,7 @@ void add(std::vector<Case>& cases, const Model& model, const Conv2dShape& s) {
     };
     cases.push_back(c);
     c = describe<T>("conv2d_backward_weights", model, s);
-    c.prepare = [=](Memory& memory) -> Launch {
+    c.prepare = [=](Buffers& memory) -> Launch {
         Conv2dBackwardWeights<T> a;
         a.shape = s;
         a.x = memory.normal<T>(in), a.x_pitch = s.in_channels;

@@ -16,7 +16,7 @@ void add(std::vector<Case>& cases, const Model& model, const Layer& layer) {
                      .elements = static_cast<double>(layer.elements()),
                      .floor_bytes = static_cast<double>(layer.elements()) * 2 * sizeof(T),
                      .versions = cuda::dropout_versions,
-                     .prepare = [=](Memory& memory) -> Launch {
+                     .prepare = [=](Buffers& memory) -> Launch {
                          const Dropout<T> a{.batch = layer.batch,
                                             .pixels = layer.pixels(),
                                             .channels = layer.channels,

@@ -11,28 +11,28 @@ template <class T>
 void arithmetic(std::vector<Case>& cases, const Model& model, const Layer& layer) {
     const std::int64_t count = layer.elements();
     Case c = describe<T>("axpby", model, layer.shape(), count, 3 * sizeof(T), cuda::elementwise_versions);
-    c.prepare = [=](Memory& memory) -> Launch {
+    c.prepare = [=](Buffers& memory) -> Launch {
         const T *a = memory.normal<T>(count), *b = memory.normal<T>(count);
         const Axpby<T> args{1, count, 0.5, 2, nullptr, a, count, b, count, memory.output<T>(count), count};
         return [args](const Context& context, Version v) { cuda::axpby(context, args, v); };
     };
     cases.push_back(c);
     c = describe<T>("multiply", model, layer.shape(), count, 3 * sizeof(T), cuda::elementwise_versions);
-    c.prepare = [=](Memory& memory) -> Launch {
+    c.prepare = [=](Buffers& memory) -> Launch {
         const T *a = memory.normal<T>(count), *b = memory.normal<T>(count);
         const Multiply<T> args{1, count, a, count, b, count, memory.output<T>(count), count};
         return [args](const Context& context, Version v) { cuda::multiply(context, args, v); };
     };
     cases.push_back(c);
     c = describe<T>("fill", model, layer.shape(), count, sizeof(T), cuda::elementwise_versions);
-    c.prepare = [=](Memory& memory) -> Launch {
+    c.prepare = [=](Buffers& memory) -> Launch {
         const Fill args{1, count, dtype_of<T>, 0, memory.output<T>(count), count};
         return [args](const Context& context, Version v) { cuda::fill(context, args, v); };
     };
     cases.push_back(c);
     // Into a slice of a concatenated activation.
     c = describe<T>("copy_to_slice", model, layer.shape(), count, 2 * sizeof(T), cuda::elementwise_versions);
-    c.prepare = [=](Memory& memory) -> Launch {
+    c.prepare = [=](Buffers& memory) -> Launch {
         const std::int64_t rows = layer.batch * layer.pixels(), columns = layer.channels;
         const T* x = memory.normal<T>(count);
         const Copy args{
@@ -46,7 +46,7 @@ void conversion(std::vector<Case>& cases, const Model& model, const Layer& layer
     const std::int64_t count = layer.elements();
     Case c = describe<float>("copy_to_bfloat16", model, layer.shape(), count,
                              sizeof(float) + sizeof(bfloat16), cuda::elementwise_versions);
-    c.prepare = [=](Memory& memory) -> Launch {
+    c.prepare = [=](Buffers& memory) -> Launch {
         const float* x = memory.normal<float>(count);
         const Copy args{
             1, count, DType::float32, DType::bfloat16, x, count, memory.output<bfloat16>(count), count};

@@ -11,7 +11,7 @@ constexpr std::int64_t groups = 32;
 
 /// In a residual block: the second of its two has the time embedding added before and dropout after it.
 template <class T>
-GroupNormForward<T> forward_args(Memory& memory, const Layer& layer, bool second) {
+GroupNormForward<T> forward_args(Buffers& memory, const Layer& layer, bool second) {
     GroupNormForward<T> a;
     a.shape = {layer.batch, layer.pixels(), layer.channels, groups};
     a.x = memory.normal<T>(layer.elements());
@@ -33,14 +33,14 @@ void add(std::vector<Case>& cases, const Model& model, const Layer& layer, bool 
     const std::string shape = layer.shape() + (second ? "+t+drop" : "");
     Case c = describe<T>("group_norm_forward", model, shape, layer.elements(), 2 * sizeof(T),
                          cuda::group_norm_versions);
-    c.prepare = [=](Memory& memory) -> Launch {
+    c.prepare = [=](Buffers& memory) -> Launch {
         const GroupNormForward<T> a = forward_args<T>(memory, layer, second);
         return [a](const Context& context, Version v) { cuda::group_norm_forward(context, a, v); };
     };
     cases.push_back(c);
     c = describe<T>("group_norm_backward", model, shape, layer.elements(), 3 * sizeof(T),
                     cuda::group_norm_versions);
-    c.prepare = [=](Memory& memory) -> Launch {
+    c.prepare = [=](Buffers& memory) -> Launch {
         const GroupNormForward<T> f = forward_args<T>(memory, layer, second);
         GroupNormBackward<T> a;
         a.shape = f.shape;

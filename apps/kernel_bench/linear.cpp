@@ -28,7 +28,7 @@ void add(std::vector<Case>& cases, const Model& model, const LinearShape& s) {
                        weights = s.in_features * s.out_features;
     Case c = layer_case<T>("linear_forward", model, s, sizeof(T));
     c.floor_bytes += static_cast<double>(s.out_features) * sizeof(float);  // the bias
-    c.prepare = [=](Memory& memory) -> Launch {
+    c.prepare = [=](Buffers& memory) -> Launch {
         const T *x = memory.normal<T>(in), *weight = memory.normal<T>(weights);
         const float* bias = memory.normal<float>(s.out_features);
         const LinearForward<T> a{s,       x, s.in_features,         weight,        bias,
@@ -37,7 +37,7 @@ void add(std::vector<Case>& cases, const Model& model, const LinearShape& s) {
     };
     cases.push_back(c);
     c = layer_case<T>("linear_backward_data", model, s, sizeof(T));
-    c.prepare = [=](Memory& memory) -> Launch {
+    c.prepare = [=](Buffers& memory) -> Launch {
         const T *dy = memory.normal<T>(out), *weight = memory.normal<T>(weights);
         const LinearBackwardData<T> a{s,    dy, s.out_features, weight, memory.output<T>(in), s.in_features,
                                       false};
@@ -46,7 +46,7 @@ void add(std::vector<Case>& cases, const Model& model, const LinearShape& s) {
     cases.push_back(c);
     c = layer_case<T>("linear_backward_weights", model, s, sizeof(float));
     c.floor_bytes += static_cast<double>(s.out_features) * sizeof(float);
-    c.prepare = [=](Memory& memory) -> Launch {
+    c.prepare = [=](Buffers& memory) -> Launch {
         const T *x = memory.normal<T>(in), *dy = memory.normal<T>(out);
         float *dw = memory.output<float>(weights), *db = memory.output<float>(s.out_features);
         const LinearBackwardWeights<T> a{s, x, s.in_features, dy, s.out_features, dw, db, false, false};

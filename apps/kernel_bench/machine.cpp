@@ -43,7 +43,7 @@ int parse_index(const std::string& device) {
 Prepared::Prepared(const Case& measured, std::size_t cache_bytes, const kernels::Context& machine)
     : plans_(std::make_unique<kernels::PlanCache>()), context_(machine) {
     context_.plans = plans_.get();
-    Memory sizes;
+    Buffers sizes;
     measured.prepare(sizes);
     std::size_t free = 0, total = 0;
     check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
@@ -52,7 +52,7 @@ Prepared::Prepared(const Case& measured, std::size_t cache_bytes, const kernels:
     const std::size_t count = std::clamp<std::size_t>(free / 2 / footprint, 1, std::min(wanted, most_nodes));
     memory_ = allocate(count * sizes.used());
     for (std::size_t i = 0; i < count; ++i) {
-        Memory memory(memory_.get() + i * sizes.used());
+        Buffers memory(memory_.get() + i * sizes.used());
         launches_.push_back(measured.prepare(memory));
     }
     // Copies from pageable memory may return before the device has the data.

@@ -17,7 +17,7 @@ void add(std::vector<Case>& cases, const Model& model) {
                      .elements = static_cast<double>(image.elements()),
                      .floor_bytes = static_cast<double>(image.elements()) * 2 * sizeof(T),
                      .versions = cuda::mse_loss_versions,
-                     .prepare = [=](Memory& memory) -> Launch {
+                     .prepare = [=](Buffers& memory) -> Launch {
                          MseLoss<T> a;
                          a.batch = image.batch, a.pixels = image.pixels(), a.channels = image.channels;
                          a.prediction = memory.normal<T>(image.elements());

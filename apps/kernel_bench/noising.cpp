@@ -17,7 +17,7 @@ void add(std::vector<Case>& cases, const Model& model) {
                      .elements = static_cast<double>(image.elements()),
                      .floor_bytes = static_cast<double>(image.elements()) * (1 + sizeof(T)),
                      .versions = cuda::noising_versions,
-                     .prepare = [=](Memory& memory) -> Launch {
+                     .prepare = [=](Buffers& memory) -> Launch {
                          std::vector<std::int64_t> t;
                          for (std::int64_t n = 0; n < image.batch; ++n) t.push_back(n % 2);
                          Noising<T, std::uint8_t> a;

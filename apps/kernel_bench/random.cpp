@@ -17,7 +17,7 @@ void add(std::vector<Case>& cases, const Model& model, const char* kernel, Draw 
                      .elements = static_cast<double>(image.elements()),
                      .floor_bytes = static_cast<double>(image.elements()) * sizeof(T),
                      .versions = cuda::random_versions,
-                     .prepare = [=](Memory& memory) -> Launch {
+                     .prepare = [=](Buffers& memory) -> Launch {
                          RandomFill<T> a;
                          a.samples = image.batch, a.elements = image.pixels() * image.channels;
                          a.address = {.seed = 1, .purpose = Purpose::start};

@@ -19,7 +19,7 @@ void add(std::vector<Case>& cases, const Model& model) {
                      .elements = static_cast<double>(count),
                      .floor_bytes = static_cast<double>(count) * sizeof(T),
                      .versions = cuda::reduce_versions,
-                     .prepare = [=](Memory& memory) -> Launch {
+                     .prepare = [=](Buffers& memory) -> Launch {
                          const T* x = memory.normal<T>(count);
                          const Reduce<T> a{1, count, x, count, memory.output<double>(1)};
                          return [a](const Context& c, Version v) { cuda::sum_squares(c, a, v); };

@@ -17,7 +17,7 @@ void add(std::vector<Case>& cases, const Model& model) {
                      .elements = static_cast<double>(image.elements()),
                      .floor_bytes = static_cast<double>(image.elements()) * (8 + sizeof(T)),
                      .versions = cuda::reverse_step_versions,
-                     .prepare = [=](Memory& memory) -> Launch {
+                     .prepare = [=](Buffers& memory) -> Launch {
                          const std::vector<ReverseStepCoefficients> step{{1.01, -0.1, 0.02, 0.97, 0.1, 1}};
                          ReverseStep<T> a;
                          a.batch = image.batch, a.pixels = image.pixels(), a.channels = image.channels;

@@ -18,7 +18,7 @@ void add(std::vector<Case>& cases, const Model& model) {
                      .elements = static_cast<double>(batch),
                      .floor_bytes = static_cast<double>(batch) * 12,
                      .versions = cuda::step_metrics_versions,
-                     .prepare = [=](Memory& memory) -> Launch {
+                     .prepare = [=](Buffers& memory) -> Launch {
                          std::vector<std::int64_t> t;
                          for (std::int64_t n = 0; n < batch; ++n) t.push_back(n * 619 % 1000);
                          StepLosses a;

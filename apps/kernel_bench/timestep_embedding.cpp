@@ -19,7 +19,7 @@ void add(std::vector<Case>& cases, const Model& model) {
                      .elements = static_cast<double>(batch * dim),
                      .floor_bytes = static_cast<double>(batch * dim) * sizeof(T),
                      .versions = cuda::timestep_embedding_versions,
-                     .prepare = [=](Memory& memory) -> Launch {
+                     .prepare = [=](Buffers& memory) -> Launch {
                          std::vector<std::int64_t> t;
                          for (std::int64_t n = 0; n < batch; ++n) t.push_back(n * 619 % 1000);
                          TimestepEmbedding<T> a;

@@ -11,7 +11,7 @@ template <class T>
 void add(std::vector<Case>& cases, const Model& model, const Layer& x) {
     Case c = describe<T>("upsample_forward", model, x.shape(), 4 * x.elements(), 1.25 * sizeof(T),
                          cuda::upsample_versions);
-    c.prepare = [=](Memory& memory) -> Launch {
+    c.prepare = [=](Buffers& memory) -> Launch {
         const UpsampleForward<T> a{.batch = x.batch,
                                    .height = x.side,
                                    .width = x.side,
@@ -25,7 +25,7 @@ void add(std::vector<Case>& cases, const Model& model, const Layer& x) {
     cases.push_back(c);
     c = describe<T>("upsample_backward", model, x.shape(), 4 * x.elements(), 1.25 * sizeof(T),
                     cuda::upsample_versions);
-    c.prepare = [=](Memory& memory) -> Launch {
+    c.prepare = [=](Buffers& memory) -> Launch {
         const UpsampleBackward<T> a{.batch = x.batch,
                                     .height = x.side,
                                     .width = x.side,

@@ -46,7 +46,7 @@ TEST(Bench, Text) {
     const auto result =
         ito({"bench", "--mode", "sample", "--batch", "2", "--repeats", "1", "--threads", "1"});
     expect_success(result);
-    EXPECT_TRUE(result.out.starts_with("mnist: 28x28x1, 1.62 M parameters, batch 2, 1 thread, Winograd"))
+    EXPECT_TRUE(result.out.starts_with("mnist: 28x28x1, 1.62 M parameters, batch 2, cpu, float32"))
         << result.out;
     EXPECT_NE(result.out.find("sample step: best "), std::string::npos) << result.out;
     EXPECT_EQ(result.out.find("train"), std::string::npos) << result.out;

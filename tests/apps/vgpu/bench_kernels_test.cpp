@@ -84,7 +84,7 @@ TEST(BenchKernels, TimingRunsThroughEnoughMemory) {
     ASSERT_NE(silu, all.end());
     int launches = 0;
     Case counted = *silu;
-    counted.prepare = [&](Memory& memory) -> Launch {
+    counted.prepare = [&](Buffers& memory) -> Launch {
         return
             [&, launch = silu->prepare(memory)](const kernels::Context& context, kernels::Version version) {
                 ++launches;
