@@ -292,6 +292,32 @@ TEST_F(RuntimeMemory, QueuedWorkSeesThePiecesOfItsTime) {
     }
 }
 
+// A copy from the host to a piece that was just handed out looks its address up at once. What the queue has begun to work on may
+// still read there what the piece before held.
+TEST_F(RuntimeMemory, LookingUpAPieceDoesNotEndTheOneBeforeIt) {
+    float* slab = device_array<float>(64);
+    float* result = device_array<float>(16);
+    cudaStream_t stream = make_stream();
+    void* pinned = nullptr;
+    EXPECT_CUDA(cudaMallocHost(&pinned, 64));
+    std::memset(pinned, 0, 64);
+    vgpu::annotate_suballocation(slab, 64);
+    EXPECT_CUDA(cudaMemsetAsync(slab, 0, 64, stream));
+    cudaEvent_t written = nullptr;
+    EXPECT_CUDA(cudaEventCreate(&written));
+    EXPECT_CUDA(cudaEventRecord(written, stream));
+    EXPECT_CUDA(affine("copy", stream, result, slab, 16, 1, 3));
+    EXPECT_CUDA(cudaEventSynchronize(written));  // the piece is written, its reader still waits
+    vgpu::release_suballocation(slab);
+    vgpu::annotate_suballocation(slab, 64);
+    EXPECT_CUDA(cudaMemcpyAsync(slab, pinned, 64, cudaMemcpyHostToDevice, stream));
+    EXPECT_CUDA(cudaStreamSynchronize(stream));
+    EXPECT_EQ(3.0f, to_host(result, 16)[15]);
+    EXPECT_EQ(0u, vgpu::report_count()) << all_reports();
+    EXPECT_CUDA(cudaEventDestroy(written));
+    EXPECT_CUDA(cudaFreeHost(pinned));
+}
+
 TEST_F(RuntimeMemory, ANewPieceStartsUninitialised) {
     float* slab = device_array<float>(64);
     vgpu::annotate_suballocation(slab, 64);
