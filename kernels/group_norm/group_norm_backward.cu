@@ -9,7 +9,7 @@
 //
 // The fast versions use t = x - pivot instead of xhat: grad_x = dz * scale + t * t_scale + constant.
 
-#include "kernels/group_norm/group_norm_gradient.cuh"
+#include "kernels/group_norm/group_norm_fast.cuh"
 #include "kernels/runtime/scratch.h"
 
 namespace ito::kernels {
@@ -84,24 +84,13 @@ __device__ uint4 apply_mask(const Backward<T>& f, const PhiloxSample& sample, co
     return make_uint4(word[0], word[1], word[2], word[3]);
 }
 
-/// z's coefficients in shared memory, for a slab of any piece. Begins and ends without a barrier.
-template <class T>
-__device__ void set_coefficients(const Backward<T>& f, const Slab& s, const Coefficients& k) {
-    constexpr int lanes = vector_width<T>;
-    gn::start_coefficients<lanes>(f.a, s, k);
-    for (int i = static_cast<int>(threadIdx.x); i < s.channels; i += static_cast<int>(blockDim.x)) {
-        const std::int64_t group = s.image * f.tiling.groups + s.first_group + i / s.group_channels;
-        gn::finish_coefficients(k, s.place<lanes>(i), f.a.mean[group], f.a.rstd[group]);
-    }
-}
-
 /// First pass: reads x and grad_y, keeps what `keep` says, and leaves each channel's sums of dz, dz * t and (where
 /// grad_shift is wanted) t.
 template <class T, int width, Keep keep>
 __device__ void gradient_sums(const Backward<T>& f, const Slab& s, const Memory& m) {
     constexpr int lanes = vector_width<T>;
     const PhiloxSample sample(f.mask.active ? f.mask.address : PhiloxAddress{}, s.image);
-    set_coefficients(f, s, m.k);
+    gn::set_coefficients(f, s, m.k);
     __syncthreads();
     for (int tile = 0; tile < s.tiles; ++tile) {
         const int v = s.vector(tile);
@@ -122,7 +111,7 @@ __device__ void gradient_sums(const Backward<T>& f, const Slab& s, const Memory&
                 for (int i = 0; i < lanes; ++i) {
                     const float t = x.v[i] - pivot[i];
                     float dz = dy.v[i];
-                    if (f.a.silu) dz *= gn::silu_gradient(t * scale[i] + offset[i]);
+                    if (f.a.silu) dz *= gn::silu_gradient<T>(t * scale[i] + offset[i]);
                     sum_dz[i] += dz, sum_dz_t[i] += dz * t, sum_t[i] += t;
                 }
             });
@@ -203,7 +192,7 @@ __device__ void write_gradient(const Backward<T>& f, const Slab& s, const Memory
                 for (int i = 0; i < lanes; ++i) {
                     const float t = x.v[i] - pivot[i];
                     float dz = dy.v[i] * keep_scale;
-                    if (f.a.silu) dz *= gn::silu_gradient(t * scale[i] + offset[i]);
+                    if (f.a.silu) dz *= gn::silu_gradient<T>(t * scale[i] + offset[i]);
                     dx.v[i] += dz * scale[i] + (t * t_scale[i] + constant[i]);
                 }
                 store_packed<T, width>(to, pack(dx), source.count);
@@ -260,7 +249,7 @@ __global__ void __launch_bounds__(gn::streamed_threads)
     const std::int64_t channels = f.tiling.channels;
     const Slab s(f.tiling);
     const Memory m(shared, f.tiling, s, lanes, 0);
-    set_coefficients(f, s, m.k);
+    gn::set_coefficients(f, s, m.k);
     const float* const from = pieces + s.image * piece_count * 3 * channels + s.first_channel;
     float* const sums[3] = {m.dz, m.dz_t, m.t};
     for (int k = 0; k < (f.a.grad_shift != nullptr ? 3 : 2); ++k)
@@ -312,6 +301,12 @@ void launch_resident(const Context& context, const GroupNormBackward<T>& a, cons
     const Scratch<float> image_sums(context, a.shape.batch * 2 * a.shape.channels);
     const Backward<T> f{a, t, DropoutMask(a.dropout, a.mask), image_sums};
     const std::int64_t shared = t.shared_bytes(keep == Keep::both ? 2 : 1, Memory::arrays, sizeof(T));
+    if constexpr (sizeof(T) == 2) {
+        if (gn::fits_fast(t, width_of(a))) {
+            gn::launch_fast(context, f);
+            return gn::launch_parameters(context, a, image_sums, a.shape.batch);
+        }
+    }
     with_access_width<T>(width_of(a), [&]<int width>() {
         launch(context, "group_norm_resident_gradient",
                keep == Keep::both ? group_norm_resident_gradient<T, width, Keep::both>

@@ -7,29 +7,38 @@
 namespace ito::kernels::cuda::group_norm_detail {
 namespace {
 
-constexpr int parameter_channels = 32, parameter_rows = 8;
+constexpr int parameter_columns = 32, parameter_rows = 16;
 
-/// The last launch of every version: grad_gamma and grad_beta, summed over the images, always in the same order.
+/// The last launch of every version: grad_gamma and grad_beta, summed over the images, always in the same order. One column
+/// a lane of [images, 2 * channels], one row a warp, eight loads of a thread under way at a time: with one after the other
+/// this sum of 128 images took 6.9 us on an H100, nearly all of it waiting.
 template <class T>
-__global__ void __launch_bounds__(parameter_channels* parameter_rows)
+__global__ void __launch_bounds__(parameter_columns* parameter_rows)
     group_norm_parameters(GroupNormBackward<T> a, const float* image_sums, std::int64_t images) {
-    __shared__ double scratch[2][parameter_rows][parameter_channels];
-    const std::int64_t channels = a.shape.channels;
-    const std::int64_t c = blockIdx.x * static_cast<std::int64_t>(parameter_channels) + threadIdx.x;
-    double sum[2] = {};
-    if (c < channels)
-        for (std::int64_t n = threadIdx.y; n < images; n += parameter_rows)
-            for (int k = 0; k < 2; ++k) sum[k] += image_sums[(2 * n + k) * channels + c];
-    for (int k = 0; k < 2; ++k) scratch[k][threadIdx.y][threadIdx.x] = sum[k];
+    __shared__ double scratch[parameter_rows][parameter_columns];
+    constexpr int ahead = 8;
+    const std::int64_t columns = 2 * a.shape.channels;
+    const std::int64_t c = blockIdx.x * static_cast<std::int64_t>(parameter_columns) + threadIdx.x;
+    double sum = 0;
+    for (std::int64_t n = threadIdx.y; n < images; n += ahead * parameter_rows) {
+        float loaded[ahead];
+#pragma unroll
+        for (int i = 0; i < ahead; ++i) {
+            const std::int64_t image = n + i * parameter_rows;
+            loaded[i] = c < columns && image < images ? image_sums[image * columns + c] : 0.0f;
+        }
+#pragma unroll
+        for (int i = 0; i < ahead; ++i) sum += loaded[i];
+    }
+    scratch[threadIdx.y][threadIdx.x] = sum;
     __syncthreads();
-    if (threadIdx.y > 1 || c >= channels) return;
-    const unsigned k = threadIdx.y;
-    double total = 0;
-    for (int row = 0; row < parameter_rows; ++row) total += scratch[k][row][threadIdx.x];
-    float* const out = k == 0 ? a.grad_gamma : a.grad_beta;
-    if (out != nullptr)
-        out[c] =
-            static_cast<float>((k == 0 ? a.accumulate_gamma : a.accumulate_beta) ? total + out[c] : total);
+    if (threadIdx.y > 0 || c >= columns) return;
+    for (int row = 1; row < parameter_rows; ++row) sum += scratch[row][threadIdx.x];
+    const bool beta = c >= a.shape.channels;
+    float* const out = beta ? a.grad_beta : a.grad_gamma;
+    if (out == nullptr) return;
+    float& to = out[beta ? c - a.shape.channels : c];
+    to = static_cast<float>((beta ? a.accumulate_beta : a.accumulate_gamma) ? sum + to : sum);
 }
 
 constexpr int naive_threads = 256, channel_threads = 128;
@@ -51,7 +60,7 @@ __device__ float2 element_gradient(const Backward<T>& f, const Channel<T>& chann
         float z = xhat * channel.gamma + channel.beta;
         if (a.scale_shift != nullptr)
             z = z * channel.factor + to_float(a.scale_shift[n * a.scale_shift_pitch + a.shape.channels + c]);
-        dz *= silu_gradient(z);
+        dz *= silu_gradient<float>(z);
     }
     return {xhat, dz};
 }
@@ -129,8 +138,8 @@ void launch_parameters(const Context& context, const GroupNormBackward<T>& a, co
                        std::int64_t images) {
     if (a.grad_gamma == nullptr && a.grad_beta == nullptr) return;
     launch(context, "group_norm_parameters", group_norm_parameters<T>,
-           dim3(static_cast<unsigned>(blocks_for(a.shape.channels, parameter_channels))),
-           dim3(parameter_channels, parameter_rows), 0, a, image_sums, images);
+           dim3(static_cast<unsigned>(blocks_for(2 * a.shape.channels, parameter_columns))),
+           dim3(parameter_columns, parameter_rows), 0, a, image_sums, images);
 }
 
 template <class T>

@@ -1,14 +1,14 @@
 // GroupNorm forward in CUDA: naive, resident and streamed. Read group_norm.h first, then group_norm_slab.cuh (how the
 // work is cut), then this file from the top: each version removes a cost that the one before it pays.
 
-#include "kernels/group_norm/group_norm_slab.cuh"
+#include "kernels/group_norm/group_norm_fast.cuh"
 #include "kernels/runtime/scratch.h"
 
 namespace ito::kernels {
 namespace {
 
 namespace gn = cuda::group_norm_detail;
-using gn::Coefficients, gn::Slab, gn::Tiling;
+using gn::Coefficients, gn::Forward, gn::Slab, gn::Tiling;
 
 /// Mean and M2 (sum of squared deviations), or mean and rstd, of a group.
 using Moments = double2;
@@ -73,13 +73,6 @@ __global__ void __launch_bounds__(naive_threads)
 
 // --------------------------------------------------------------------------------------- a block on its slab
 // Parts of the fast kernels.
-
-template <class T>
-struct Forward {
-    GroupNormForward<T> a;
-    Tiling tiling;
-    DropoutMask mask;
-};
 
 /// Shared memory of a block: the slab, scratch for sums, and arrays of one value a channel.
 struct Memory {
@@ -189,7 +182,7 @@ __device__ void normalise(const Forward<T>& f, const Slab& s, const Coefficients
 #pragma unroll
                 for (int i = 0; i < lanes; ++i) {
                     z.v[i] = (z.v[i] - pivot[i]) * scale[i] + offset[i];
-                    if (f.a.silu) z.v[i] *= sigmoid(z.v[i]);
+                    if (f.a.silu) z.v[i] *= gn::silu_sigmoid<T>(z.v[i]);
                 }
                 if (f.mask.active) {
                     const std::int64_t element =
@@ -318,12 +311,15 @@ template <class T>
 void launch_resident(const Context& context, const GroupNormForward<T>& a, const Tiling& t) {
     const Forward<T> f{a, t, DropoutMask(a.dropout, a.mask)};
     const std::int64_t shared = t.shared_bytes(1, Memory::arrays, sizeof(T));
-    with_access_width<T>(
-        std::min(access_width(a.x, a.x_pitch), access_width(a.y, a.y_pitch)), [&]<int width>() {
-            launch(context, "group_norm_resident", group_norm_resident<T, width>,
-                   dim3(static_cast<unsigned>(t.blocks(a.shape.batch))),
-                   dim3(static_cast<unsigned>(t.threads)), static_cast<std::size_t>(shared), f);
-        });
+    const int widest = std::min(access_width(a.x, a.x_pitch), access_width(a.y, a.y_pitch));
+    if constexpr (sizeof(T) == 2) {
+        if (gn::fits_fast(t, widest)) return gn::launch_fast(context, f);
+    }
+    with_access_width<T>(widest, [&]<int width>() {
+        launch(context, "group_norm_resident", group_norm_resident<T, width>,
+               dim3(static_cast<unsigned>(t.blocks(a.shape.batch))), dim3(static_cast<unsigned>(t.threads)),
+               static_cast<std::size_t>(shared), f);
+    });
 }
 
 template <class T>
@@ -355,7 +351,8 @@ void forward(const Context& context, const GroupNormForward<T>& a, Version versi
     if (s.batch == 0 || s.pixels == 0 || s.channels == 0) return;
     if (gn::picks_naive(name, s, sizeof(T), version)) return launch_naive(context, a);
     const gn::DeviceLimits limits;
-    const Tiling resident = gn::resident_tiling(s, sizeof(T), limits);
+    const Tiling resident =
+        gn::resident_tiling(s, sizeof(T), limits, sizeof(T) == 2 ? gn::fast_threads : gn::max_threads);
     const std::int64_t bytes = resident.shared_bytes(1, Memory::arrays, sizeof(T));
     const bool fits = bytes <= limits.shared_bytes;
     if (version == Version::resident && !fits) gn::refuse_slab(name, bytes, limits);

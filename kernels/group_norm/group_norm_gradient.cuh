@@ -5,10 +5,18 @@
 
 namespace ito::kernels::cuda::group_norm_detail {
 
-/// d silu(z) / dz
-__device__ inline float silu_gradient(float z) {
-    const float s = sigmoid(z);
-    return s * (1.0f + z * (1.0f - s));
+/// d silu(z) / dz. `T` as in silu_sigmoid.
+template <class T>
+__device__ float silu_gradient(float z) {
+    if constexpr (sizeof(T) == 4) {
+        const float s = sigmoid(z);
+        return s * (1.0f + z * (1.0f - s));
+    } else {
+        // 1 - s as exp(-z) * s: a large z multiplies it, and would multiply the reciprocal's error in 1 - s. The bound keeps
+        // exp(-z) * s from being infinity times zero; where it applies, s is 1e-30.
+        const float e = fminf(approximate_exp_minus(z), 1e30f), s = approximate_reciprocal(1.0f + e);
+        return s * (1.0f + z * (e * s));
+    }
 }
 
 template <class T>
@@ -64,6 +72,18 @@ struct ChannelSums {
 struct GroupMeans {
     double dxhat, dxhat_xhat;
 };
+
+/// z's coefficients in shared memory, for a slab of any piece. Begins and ends without a barrier.
+template <class T>
+__device__ void set_coefficients(const Backward<T>& f, const Slab& s, const Coefficients& k) {
+    constexpr int lanes = vector_width<T>;
+    start_coefficients<lanes>(f.a, s, k);
+#pragma unroll 1
+    for (int i = static_cast<int>(threadIdx.x); i < s.channels; i += static_cast<int>(blockDim.x)) {
+        const std::int64_t group = s.image * f.tiling.groups + s.first_group + i / s.group_channels;
+        finish_coefficients(k, s.place<lanes>(i), f.a.mean[group], f.a.rstd[group]);
+    }
+}
 
 /// In group_norm_backward_naive.cu.
 template <class T>

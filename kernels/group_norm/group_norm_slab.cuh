@@ -164,6 +164,35 @@ inline bool streams(const GroupNormShape& shape, const Tiling& resident, const D
     return 2 * resident.blocks(shape.batch) < limits.multiprocessors && resident.slab_bytes() > 65536;
 }
 
+/// exp(-z) and 1 / x by the special function unit alone, in two instructions and one; subnormal numbers count as zero.
+__device__ inline float approximate_exp_minus(float z) {
+    float result;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(z * -1.4426950408889634f));
+    return result;
+}
+__device__ inline float approximate_reciprocal(float x) {
+    float result;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));  // of infinity: 0
+    return result;
+}
+
+/// The sigmoid of SiLU. In bfloat16 without an exact division: off by a few units in float32's last place, which
+/// rounding to bfloat16 hides.
+template <class T>
+__device__ float silu_sigmoid(float z) {
+    if constexpr (sizeof(T) == 4)
+        return sigmoid(z);
+    else
+        return approximate_reciprocal(1.0f + approximate_exp_minus(z));
+}
+
+template <class T>
+struct Forward {
+    GroupNormForward<T> a;
+    Tiling tiling;
+    DropoutMask mask;
+};
+
 /// The slab of this block and the column of this thread.
 struct Slab {
     std::int64_t image, first_row;  ///< first_row: of [batch * pixels]
@@ -272,6 +301,7 @@ struct Coefficients {
 /// padding. Not `affine`: the pivot alone. Ends without a barrier.
 template <int width, bool affine = true, class Args>
 __device__ void start_coefficients(const Args& a, const Slab& s, const Coefficients& k) {
+#pragma unroll 1  // once, nearly always; unrolled it takes registers that the slab needs
     for (int i = static_cast<int>(threadIdx.x); i < s.vectors * width; i += static_cast<int>(blockDim.x)) {
         float pivot = 0, scale = 0, offset = 0;
         if (i < s.channels) {
