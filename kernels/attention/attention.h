@@ -82,21 +82,26 @@ void attention_backward(const Context&, const AttentionBackward<double>&);
 ///   naive    a query's block reads all keys twice, values once; backward likewise, for every query and every key
 ///   tiled    2 + 2 tiles        9 + 7 tiles     float32 products of tiles; nothing of [tokens, tokens] leaves the chip
 ///   tensor   2 + 2 tiles        9 + 4 tiles     the same on the tensor cores, P and dS rounded to bfloat16; bfloat16 only
+///   mma                         11 or 16        P, then dS, of all tokens in shared memory; 16 for more than 64 tokens
 ///
 /// Backward is three launches: rowsum(dO * O), then dK and dV by blocks of keys, then dQ by blocks of queries: nothing is
-/// added across blocks, so that results repeat to the bit, at 7 products instead of 5. One image's result does not depend on
-/// its batch.
+/// added across blocks, so that results repeat to the bit, at 7 products instead of 5. mma is one launch, of 5 products: a block
+/// has all tokens of an (image, head), and nothing is added across blocks either. One image's result does not depend on its batch.
 ///
 /// Any pitch, alignment and number of tokens; rows on 16 bytes are read 16 bytes at a time, others element by element.
-/// tiled and tensor take heads of up to 256 channels, padded to 16, 32, 64, 128 or 256; `best` is tensor for bfloat16, tiled
-/// for float32 and naive for wider heads. float32 is never rounded to TF32.
+/// tiled and tensor take heads of up to 256 channels, padded to 16, 32, 64, 128 or 256. float32 is never rounded to TF32.
+/// mma (backward, bfloat16) takes up to 256 tokens, padded to 64 or 256, heads of 40 to 256 channels, padded to 64, 128 or 256,
+/// and rows on 16 bytes; it overwrites the gradients and does not add to them. More than 64 tokens take 227 KiB of shared memory
+/// a block, which an H100 has and an A100 has not, fewer up to 105 KiB, which an RTX 4090 has not.
+/// `best` is, for bfloat16, mma where it takes the call and the device, else tensor; for float32 tiled; for wider heads naive.
 ///
 /// exp(x) is exp2f(x log2(e)): off by 2 units in the last place, and by |x| / 2 more for weights far below the row's greatest.
 /// Scores are subtracted before anything rounds them, so that those of a thousand cost no more than their products' own sums.
 /// The tensor cores take P and dS rounded to bfloat16, off by up to 0.2 percent each: where all keys share a large part,
 /// dQ = dS K keeps of it that rounding.
 namespace cuda {
-inline constexpr Version attention_versions[] = {Version::naive, Version::tiled, Version::tensor};
+inline constexpr Version attention_versions[] = {Version::naive, Version::tiled, Version::tensor,
+                                                 Version::mma};
 void attention_forward(const Context&, const AttentionForward<float>&, Version = Version::best);
 void attention_forward(const Context&, const AttentionForward<bfloat16>&, Version = Version::best);
 void attention_backward(const Context&, const AttentionBackward<float>&, Version = Version::best);

@@ -145,8 +145,20 @@ void launch_tiled(const Context& context, const AttentionBackward<T>& a, const f
 template <class T>
 void backward(const Context& context, const AttentionBackward<T>& a, Version version) {
     const AttentionShape& s = a.shape;
+    const bool empty = s.batch == 0 || s.tokens == 0 || s.heads == 0 || s.head_dim == 0;
+    if constexpr (sizeof(T) == 2) {
+        if (version == Version::mma || version == Version::best) {
+            const std::string why_not = empty ? "" : why_not_mma(a);
+            if (why_not.empty()) {
+                if (!empty) launch_mma(context, a);
+                return;
+            }
+            if (version == Version::mma)
+                throw Error("attention_backward: version 'mma' " + why_not + "; use tensor");
+        }
+    }
     version = choose<T>("attention_backward", s, version);
-    if (s.batch == 0 || s.tokens == 0 || s.heads == 0 || s.head_dim == 0) return;
+    if (empty) return;
     const std::int64_t rows = s.batch * s.heads * s.tokens;
     const Scratch<float> row_sums(context, rows);
     const std::int64_t blocks = blocks_for(rows, row_sum_threads / warp_size);

@@ -106,7 +106,16 @@ void with_head_width(std::int64_t head_dim, Body&& body) {
     body.template operator()<256>();
 }
 
-/// The version that runs, or Error.
+/// The most bytes of shared memory that a block of this device may have.
+inline std::size_t shared_limit() {
+    int device = 0, most = 0;
+    check_cuda(cudaGetDevice(&device), "cudaGetDevice");
+    check_cuda(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+               "cudaDeviceGetAttribute");
+    return static_cast<std::size_t>(most);
+}
+
+/// The version that runs, or Error. Not for `mma`, which asks more of its arguments than their shape.
 template <class T>
 Version choose(const char* name, const AttentionShape& s, Version version) {
     constexpr bool has_tensor = sizeof(T) == 2;
@@ -133,5 +142,8 @@ void launch_naive(const Context& context, const AttentionBackward<T>& a, const f
 /// attention_tensor_forward.cu and attention_tensor_backward.cu
 void launch_tensor(const Context& context, const AttentionForward<bfloat16>& a);
 void launch_tensor(const Context& context, const AttentionBackward<bfloat16>& a, const float* row_sums);
+/// attention_mma_backward.cu. Empty if `mma` takes this call on this device, or the reason.
+std::string why_not_mma(const AttentionBackward<bfloat16>& a);
+void launch_mma(const Context& context, const AttentionBackward<bfloat16>& a);
 
 }  // namespace ito::kernels::attention_detail

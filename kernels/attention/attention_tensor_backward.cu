@@ -186,11 +186,7 @@ void launch_tensor(const Context& context, const AttentionBackward<bfloat16>& a,
         } else {
             // 104 KiB, or 68 where a block cannot have as much.
             using Large = Plan<width, 64, 32, 8>;
-            int device = 0, most = 0;
-            check_cuda(cudaGetDevice(&device), "cudaGetDevice");
-            check_cuda(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
-                       "cudaDeviceGetAttribute");
-            if (static_cast<std::size_t>(most) >= Large::shared_bytes)
+            if (shared_limit() >= Large::shared_bytes)
                 launch_plan<Large>(context, a, row_sums);
             else
                 launch_plan<Plan<width, 32, 32, 4>>(context, a, row_sums);
