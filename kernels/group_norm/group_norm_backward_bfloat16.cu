@@ -6,7 +6,7 @@
 // little more. What changes:
 //
 //   both slabs come by cp.async, all of a block's copies at once, past the registers: 80 a thread and 64 KiB a block leave
-//       room for three blocks a multiprocessor. The coefficients and the dropout words are made meanwhile
+//       room for three blocks a multiprocessor (with grad_shift two, of more registers). The coefficients and the dropout words are made meanwhile
 //   SiLU's gradient by the approximate reciprocal
 //   one reduction of all sums, in which every step over the lanes halves the sums that a lane is in charge of: 15 shuffles
 //       for 16 sums of two columns instead of 64, and two barriers instead of six
@@ -88,11 +88,9 @@ __device__ void halving_sums(float (&v)[count], int columns, int first, Use&& us
     for (int i = 0; i < left; ++i) use(first + i, v[i]);
 }
 
-/// First pass over the slabs: the block's sums of each channel in m.sums. Leaves zeros in m.grad_y where an element was
-/// dropped. Ends without a barrier.
+/// First pass over the slabs: the block's sums of each channel in m.sums. Ends without a barrier.
 template <bool shift>
-__device__ void gradient_sums(const Backward<T>& f, const Slab& s, const Memory& m, const OwnPixels& own,
-                              std::uint64_t kept) {
+__device__ void gradient_sums(const Backward<T>& f, const Slab& s, const Memory& m, const OwnPixels& own) {
     constexpr int count = sums_of<shift> * lanes;
     float sum[count] = {};
     {
@@ -103,13 +101,8 @@ __device__ void gradient_sums(const Backward<T>& f, const Slab& s, const Memory&
         int at = own.first * s.vectors + s.column;
 #pragma unroll 1
         for (int i = 0; i < own.count; ++i, at += own.step * s.vectors) {
-            uint4 packed = m.grad_y[at];
-            if (f.mask.active) {
-                packed = masked(packed, static_cast<std::uint32_t>(kept >> (lanes * i)));
-                m.grad_y[at] = packed;
-            }
             const Vector<T> x = unpack<T>(m.x[at]);
-            Vector<T> dz = unpack<T>(packed);
+            Vector<T> dz = unpack<T>(m.grad_y[at]);
             if (f.a.silu) {
 #pragma unroll
                 for (int j = 0; j < lanes; ++j)
@@ -167,7 +160,7 @@ __device__ void set_gradient_coefficients(const Backward<T>& f, const Slab& s, c
 
 /// Second pass: grad_x.
 __device__ void write_gradient(const Backward<T>& f, const Slab& s, const Memory& m, const OwnPixels& own) {
-    float scale[lanes], offset[lanes], dz_scale[lanes], t_scale[lanes], constant[lanes];
+    float scale[lanes], offset[lanes], t_scale[lanes], constant[lanes];
     {
         float pivot[lanes];
         load_channels(s, s.column, m.k.pivot, pivot);
@@ -175,14 +168,13 @@ __device__ void write_gradient(const Backward<T>& f, const Slab& s, const Memory
         load_channels(s, s.column, m.k.offset, offset);
         load_channels(s, s.column, m.t_scale, t_scale);
         load_channels(s, s.column, m.constant, constant);
-        const float keep_scale = f.mask.active ? f.mask.keep_scale : 1.0f;
 #pragma unroll
         for (int j = 0; j < lanes; ++j) {
             offset[j] -= pivot[j] * scale[j];
             constant[j] -= pivot[j] * t_scale[j];
-            dz_scale[j] = scale[j] * keep_scale;
         }
     }
+    const float keep_scale = f.mask.active ? f.mask.keep_scale : 1.0f;
     const std::int64_t step = own.step * f.a.grad_x_pitch;
     T* to = f.a.grad_x + (s.first_row + own.first) * f.a.grad_x_pitch + s.first_channel + s.column * lanes;
     int at = own.first * s.vectors + s.column;
@@ -200,13 +192,14 @@ __device__ void write_gradient(const Backward<T>& f, const Slab& s, const Memory
         }
 #pragma unroll
         for (int j = 0; j < lanes; ++j)
-            dx.v[j] += dz.v[j] * dz_scale[j] + (x.v[j] * t_scale[j] + constant[j]);
+            dx.v[j] += dz.v[j] * keep_scale * scale[j] + (x.v[j] * t_scale[j] + constant[j]);
         *reinterpret_cast<uint4*>(to) = pack(dx);
     }
 }
 
 template <bool shift>
-__global__ void __launch_bounds__(fast_threads, 3) group_norm_resident_gradient_bfloat16(Backward<T> f) {
+__global__ void __launch_bounds__(fast_threads, shift ? 2 : 3)
+    group_norm_resident_gradient_bfloat16(Backward<T> f) {
     extern __shared__ uint4 shared[];
     const Slab s(f.tiling);
     const Memory m(shared, s, sums_of<shift>);
@@ -214,6 +207,7 @@ __global__ void __launch_bounds__(fast_threads, 3) group_norm_resident_gradient_
     const std::int64_t first = s.first_row + own.first, column = s.first_channel + s.column * lanes;
     const T* x = f.a.x + first * f.a.x_pitch + column;
     const T* grad_y = f.a.grad_y + first * f.a.grad_y_pitch + column;
+#pragma unroll 1
     for (int i = 0, at = own.first * s.vectors + s.column; i < own.count; ++i, at += own.step * s.vectors) {
         copy_async_or_zero(&m.x[at], x, true);
         copy_async_or_zero(&m.grad_y[at], grad_y, true);
@@ -223,8 +217,11 @@ __global__ void __launch_bounds__(fast_threads, 3) group_norm_resident_gradient_
     set_coefficients(f, s, m.k);
     const std::uint64_t kept = own_kept_bits(f.mask, s, own, f.tiling.channels);
     wait_for_copies<0>();  // a thread reads what it has copied itself
+    if (f.mask.active)
+        for (int i = 0, at = own.first * s.vectors + s.column; i < own.count; ++i, at += own.step * s.vectors)
+            m.grad_y[at] = masked(m.grad_y[at], static_cast<std::uint32_t>(kept >> (lanes * i)));
     __syncthreads();
-    gradient_sums<shift>(f, s, m, own, kept);
+    gradient_sums<shift>(f, s, m, own);
     __syncthreads();
     set_gradient_coefficients(f, s, m);
     __syncthreads();

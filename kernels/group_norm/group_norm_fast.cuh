@@ -27,20 +27,20 @@ struct OwnPixels {
           count(s.column < s.vectors && s.row < s.pixels ? (s.pixels - s.row + s.rows - 1) / s.rows : 0) {}
 };
 
-/// Bit 8 * i + j says whether channel j of this thread's i-th vector is kept. Drawn ahead, in a loop that stays a loop: that
-/// hides the draws behind the loads that are under way, and keeps the passes over the elements short.
+/// Bit 8 * i + j says whether channel j of this thread's i-th vector is kept. Drawn ahead, in a loop that stays a loop:
+/// that keeps the passes over the elements short, and the slab's registers from being spilled.
 __device__ inline std::uint64_t own_kept_bits(const DropoutMask& mask, const Slab& s, const OwnPixels& own,
                                               std::int64_t channels) {
     if (!mask.active) return ~std::uint64_t{0};
     const PhiloxSample sample(mask.address, s.image);
-    std::int64_t quad = (own.first * channels + s.first_channel + s.column * 8) / 4;
+    const std::int64_t first = own.first * channels + s.first_channel + s.column * 8;
     std::uint64_t bits = 0;
 #pragma unroll 1
     for (int i = 0; i < 2 * own.count; ++i) {  // four words at a time
-        const uint4 words = sample.words(quad);
-        quad += i % 2 == 0 ? 1 : own.step * channels / 4 - 1;
-        const std::uint32_t kept = (words.x < mask.threshold ? 1u : 0u) | (words.y < mask.threshold ? 2u : 0u) |
-                                   (words.z < mask.threshold ? 4u : 0u) | (words.w < mask.threshold ? 8u : 0u);
+        const uint4 words = sample.words((first + i / 2 * own.step * channels) / 4 + i % 2);
+        const std::uint32_t kept =
+            (words.x < mask.threshold ? 1u : 0u) | (words.y < mask.threshold ? 2u : 0u) |
+            (words.z < mask.threshold ? 4u : 0u) | (words.w < mask.threshold ? 8u : 0u);
         bits |= static_cast<std::uint64_t>(kept) << (4 * i);
     }
     return bits;

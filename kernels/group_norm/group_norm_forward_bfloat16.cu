@@ -10,7 +10,7 @@
 //   SiLU by the approximate reciprocal (4 to 20 us): silu_sigmoid
 //   one reduction over the block instead of two and no float64 (the rest): each thread makes two passes over its own
 //       elements, and (mean, M2) pairs are merged in float32 by the formula of Chan, Golub & LeVeque
-//   all loads of a block are issued first; the coefficients and the dropout words are made while they are under way
+//   all loads of a block are issued first; the coefficients are made while they are under way
 //
 // The statistics stay exact two-pass ones: at a mean of 100 deviations the prototype's rstd was off by at most 9e-7.
 
@@ -148,6 +148,7 @@ __global__ void __launch_bounds__(fast_threads, held > 4 ? 3 : 4) group_norm_res
     const OwnPixels own(s);
     const std::int64_t first = s.first_row + own.first, column = s.first_channel + s.column * lanes;
 
+    const std::uint64_t kept = own_kept_bits(f.mask, s, own, f.tiling.channels);
     uint4 x[held];
     const T* from = f.a.x + first * f.a.x_pitch + column;
 #pragma unroll
@@ -156,7 +157,6 @@ __global__ void __launch_bounds__(fast_threads, held > 4 ? 3 : 4) group_norm_res
         from += own.step * f.a.x_pitch;
     }
     start_coefficients<lanes>(f.a, s, m.k);
-    const std::uint64_t kept = own_kept_bits(f.mask, s, own, f.tiling.channels);
     __syncthreads();
 
     Moments moments[units];
@@ -174,7 +174,7 @@ __global__ void __launch_bounds__(fast_threads, held > 4 ? 3 : 4) group_norm_res
         const std::int64_t at = s.image * f.tiling.groups + s.first_group + g;
         if (lane == 0 && f.a.mean != nullptr) f.a.mean[at] = of.x;
         if (lane == 0 && f.a.rstd != nullptr) f.a.rstd[at] = of.y;
-        // z = x * scale + offset
+            // z = x * scale + offset
 #pragma unroll 1
         for (int i = lane; i < s.group_channels; i += warp_size) {
             const int c = s.place<lanes>(g * s.group_channels + i);

@@ -146,8 +146,10 @@ TYPED_TEST(GroupNormCuda, ForwardMatchesFloat64) {
                 this->forward(result, version);
                 expect_close(result.y, exact.y, 2e-7 + rounding<T>, 2e-6 + 10 * rounding<T>);
                 expect_rounded(result.y, exact.y);
-                expect_close(result.mean, exact.mean, 1e-7, 3e-7);
-                expect_close(result.rstd, exact.rstd, 2e-7, 6e-7);
+                // bfloat16's kernel merges in float32, by approximate reciprocals of the counts.
+                constexpr double statistics = sizeof(T) == 2 ? 4 : 1;
+                expect_close(result.mean, exact.mean, statistics * 1e-7, statistics * 3e-7);
+                expect_close(result.rstd, exact.rstd, statistics * 2e-7, statistics * 6e-7);
             }
         });
     }
