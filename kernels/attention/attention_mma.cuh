@@ -78,7 +78,8 @@ struct Split {
 /// sums += a b over a chunk. a_at(tile of 16 rows, step of 16) and b_at(16 columns, step): the address that the lane gives ldmatrix.
 template <bool a_transposed, bool b_transposed, int m, int n, class A, class B>
 __device__ __forceinline__ void multiply_chunk(float (&sums)[m][n][4], A&& a_at, B&& b_at) {
-#pragma unroll
+    // Sums that fill the registers leave none for the addresses of two steps.
+#pragma unroll(m* n >= 32 ? 1 : 2)
     for (int step = 0; step < chunk / 16; ++step) {
         std::uint32_t a[m][4];
 #pragma unroll
