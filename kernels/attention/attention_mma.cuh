@@ -47,7 +47,7 @@ __device__ void copy_row_tile(std::byte* to, HeadRows from, int token, int chann
     static_assert(rows * 4 % threads == 0);
     // Addresses of an unrolled loop would take registers that the sums need.
     const int row = static_cast<int>(threadIdx.x) / 4, part = static_cast<int>(threadIdx.x) % 4;
-#pragma unroll 2
+#pragma unroll 1
     for (int first = 0; first < rows; first += threads / 4)
         from.copy(to + row_offset(first + row, part), token + first + row, channel + part * 8);
 }
@@ -57,7 +57,7 @@ template <int rows, int width, int threads>
 __device__ void copy_panels(std::byte* to, HeadRows from, int token) {
     constexpr int parts = width / 8, at_a_time = threads / parts;
     const int row = static_cast<int>(threadIdx.x) / parts, part = static_cast<int>(threadIdx.x) % parts;
-#pragma unroll 2
+#pragma unroll 1
     for (int first = 0; first < rows; first += at_a_time)
         if (at_a_time <= rows || row < rows)
             from.copy(to + panel_offset<rows>(first + row, part), token + first + row, part * 8);
@@ -78,7 +78,8 @@ struct Split {
 /// sums += a b over a chunk. a_at(tile of 16 rows, step of 16) and b_at(16 columns, step): the address that the lane gives ldmatrix.
 template <bool a_transposed, bool b_transposed, int m, int n, class A, class B>
 __device__ __forceinline__ void multiply_chunk(float (&sums)[m][n][4], A&& a_at, B&& b_at) {
-#pragma unroll
+    // Sums that fill the registers leave none for the addresses of two steps.
+#pragma unroll(m* n >= 32 ? 1 : 2)
     for (int step = 0; step < chunk / 16; ++step) {
         std::uint32_t a[m][4];
 #pragma unroll
@@ -112,28 +113,27 @@ class Ring {
   public:
     __device__ __forceinline__ Ring(std::byte* base, Fill fill) : base_(base), fill_(fill) {
 #pragma unroll 1
-        for (int i = 0; i < stages - 1; ++i) put();
+        for (int i = 0; i < stages - 1; ++i) {
+            fill_(base_ + i * stage_bytes);
+            commit_copies();
+        }
     }
-    /// The stage of the next chunk, in which all threads' copies have arrived. A barrier: all are done with the chunk before.
+    /// The stage of the next chunk, in which all threads' copies have arrived. A barrier: all are done with the chunk before, whose
+    /// stage is filled again.
     __device__ __forceinline__ const std::byte* next() {
         wait_for_copies<stages - 2>();
         __syncthreads();
-        put();
-        const std::byte* const stage = base_ + from_ * stage_bytes;
-        from_ = from_ + 1 == stages ? 0 : from_ + 1;
+        fill_(base_ + (stage_ == 0 ? stages - 1 : stage_ - 1) * stage_bytes);
+        commit_copies();
+        const std::byte* const stage = base_ + stage_ * stage_bytes;
+        stage_ = stage_ + 1 == stages ? 0 : stage_ + 1;
         return stage;
     }
 
   private:
-    __device__ __forceinline__ void put() {
-        fill_(base_ + to_ * stage_bytes);
-        commit_copies();
-        to_ = to_ + 1 == stages ? 0 : to_ + 1;
-    }
-
     std::byte* base_;
     Fill fill_;
-    int to_ = 0, from_ = 0;
+    int stage_ = 0;  ///< of the next chunk
 };
 template <int stages, int stage_bytes, class Fill>
 __device__ __forceinline__ Ring<stages, stage_bytes, Fill> make_ring(std::byte* base, Fill fill) {

@@ -168,7 +168,7 @@ __device__ __forceinline__ void sum_rows(const std::byte* stage, int part, float
 }
 
 template <class P>
-__global__ void __launch_bounds__(P::threads) attention_mma_gradient(AttentionBackward<bfloat16> a) {
+__global__ void __launch_bounds__(P::threads, 1) attention_mma_gradient(AttentionBackward<bfloat16> a) {
     extern __shared__ uint4 shared[];
     std::byte* const weights = reinterpret_cast<std::byte*>(shared);  // [tokens, tokens]: P, then dS
     std::byte* const stages = weights + P::weights_bytes;
