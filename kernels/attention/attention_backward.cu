@@ -147,7 +147,7 @@ void backward(const Context& context, const AttentionBackward<T>& a, Version ver
     const AttentionShape& s = a.shape;
     const bool empty = s.batch == 0 || s.tokens == 0 || s.heads == 0 || s.head_dim == 0;
     if constexpr (sizeof(T) == 2) {
-        if (version == Version::mma || version == Version::best) {
+        if (version == Version::mma || (version == Version::best && mma_pays(s))) {
             const std::string why_not = empty ? "" : why_not_mma(a);
             if (why_not.empty()) {
                 if (!empty) launch_mma(context, a);
