@@ -582,7 +582,9 @@ TEST_F(AttentionMma, BestOnEveryDevice) {
             } else {
                 ++taken;
             }
-            backward(named, false, holds_mma(c) ? Version::mma : Version::tensor);
+            // Many tokens and few heads: a block for each head would leave most multiprocessors idle.
+            const bool pays = c.tokens <= 64 || c.batch * c.heads >= 100;
+            backward(named, false, holds_mma(c) && pays ? Version::mma : Version::tensor);
             EXPECT_TRUE(bitwise_equal(best.grad_qkv, named.grad_qkv));
         }
     });

@@ -157,6 +157,19 @@ TEST_F(TrainOnCuda, EveryCudaCallMayFailSlow) {
     EXPECT_GE(refused, 14);
 }
 
+// The allocator asks twice. One line says what to do, and the same command may run again.
+TEST_F(TrainOnCuda, OutOfMemoryLeavesTheFolderFree) {
+    {
+        const Environment fail("VGPU_FAIL", "cudaMalloc:2:2,cudaMalloc:3:2"), quiet("VGPU_LEAKS", "0");
+        const auto result = ito(train("run", {"--steps", "2"}));
+        EXPECT_EQ(result.status, 1) << result.out;
+        EXPECT_TRUE(result.err.starts_with("ito: out of memory on cuda:0")) << result.err;
+        EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+    }
+    EXPECT_FALSE(fs::exists(folder_ / "run/config.json"));
+    expect_success(ito(train("run", {"--steps", "2"})));
+}
+
 TEST_F(TrainOnCuda, AutoTakesIt) {
     const auto result = ito(train("run", {"--device", "auto", "--steps", "1", "--dry-run"}));
     expect_success(result);
