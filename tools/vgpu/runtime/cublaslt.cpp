@@ -4,12 +4,12 @@
 #include <cublasLt.h>
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <memory>
 #include <vector>
 
 #include "tools/vgpu/kernel.h"
+#include "tools/vgpu/runtime/elements.h"
 #include "tools/vgpu/runtime/state.h"
 
 using vgpu::Fault;
@@ -198,27 +198,12 @@ std::uint64_t alignment_of(std::uint64_t address) {
     return address == 0 ? 256 : std::min<std::uint64_t>(address & (~address + 1), 256);
 }
 
-double load(const std::byte* from, int type) {
-    if (type == CUDA_R_32F) {
-        float v;
-        std::memcpy(&v, from, sizeof(v));
-        return v;
-    }
-    std::uint16_t bits;
-    std::memcpy(&bits, from, sizeof(bits));
-    return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+float load(const std::byte* from, int type) {
+    return vgpu::detail::load_element(from, type != CUDA_R_32F);
 }
 
 void store(std::byte* to, int type, double value) {
-    const float v = static_cast<float>(value);
-    if (type == CUDA_R_32F) {
-        std::memcpy(to, &v, sizeof(v));
-        return;
-    }
-    std::uint32_t word = std::bit_cast<std::uint32_t>(v);
-    word = (word & 0x7fffffffu) > 0x7f800000u ? word | 0x400000u : word + 0x7fffu + (word >> 16 & 1u);
-    const auto bits = static_cast<std::uint16_t>(word >> 16);
-    std::memcpy(to, &bits, sizeof(bits));
+    vgpu::detail::store_element(to, type != CUDA_R_32F, static_cast<float>(value));
 }
 
 /// The factor's elements, column by column; empty after a report. TF32 keeps 10 bits of the fraction.
@@ -231,12 +216,8 @@ std::vector<double> read(const LtDescriptor& l, const void* data, bool tf32) {
         const std::byte* const from = vgpu::device_read(first, l.rows * size_of(l.type));
         if (from == nullptr) return {};
         for (std::uint64_t row = 0; row < l.rows; ++row) {
-            double v = load(from + row * size_of(l.type), l.type);
-            if (tf32) {
-                const auto word = std::bit_cast<std::uint32_t>(static_cast<float>(v));
-                v = std::bit_cast<float>((word + 0xfffu + (word >> 13 & 1u)) & 0xffffe000u);
-            }
-            values.push_back(v);
+            const float v = load(from + row * size_of(l.type), l.type);
+            values.push_back(tf32 ? vgpu::detail::round_to_tf32(v) : v);
         }
     }
     return values;

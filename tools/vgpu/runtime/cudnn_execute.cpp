@@ -1,44 +1,15 @@
 // The stand-in for running a plan of cuDNN: the variant pack is checked against the plan's graph, the convolution is summed in
 // double and rounded where the graph has a tensor.
-#include <bit>
-#include <cstring>
 
 #include "tools/vgpu/kernel.h"
 #include "tools/vgpu/runtime/cudnn.h"
+#include "tools/vgpu/runtime/elements.h"
 
 namespace vgpu::detail {
 namespace {
 
 std::size_t bytes_of(int type) {
     return type == CUDNN_DATA_FLOAT ? 4 : 2;
-}
-
-float load(const std::byte* from, int type) {
-    if (type == CUDNN_DATA_FLOAT) {
-        float v;
-        std::memcpy(&v, from, sizeof(v));
-        return v;
-    }
-    std::uint16_t bits;
-    std::memcpy(&bits, from, sizeof(bits));
-    return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
-}
-
-void store(std::byte* to, int type, float v) {
-    if (type == CUDNN_DATA_FLOAT) {
-        std::memcpy(to, &v, sizeof(v));
-        return;
-    }
-    std::uint32_t word = std::bit_cast<std::uint32_t>(v);
-    word = (word & 0x7fffffffu) > 0x7f800000u ? word | 0x400000u : word + 0x7fffu + (word >> 16 & 1u);
-    const auto bits = static_cast<std::uint16_t>(word >> 16);
-    std::memcpy(to, &bits, sizeof(bits));
-}
-
-/// 10 bits of the fraction.
-float round_to_tf32(float v) {
-    const auto word = std::bit_cast<std::uint32_t>(v);
-    return std::bit_cast<float>((word + 0xfffu + (word >> 13 & 1u)) & 0xffffe000u);
 }
 
 /// A tensor's size in elements, and where its pixels are.
@@ -70,7 +41,7 @@ std::vector<float> read(const DnnTensor& t, const void* data, bool tf32 = false)
                                                   pixels.channels * bytes_of(t.type));
         if (from == nullptr) return {};
         for (std::size_t c = 0; c < pixels.channels; ++c) {
-            const float v = load(from + c * bytes_of(t.type), t.type);
+            const float v = load_element(from + c * bytes_of(t.type), t.type != CUDNN_DATA_FLOAT);
             values.push_back(tf32 ? round_to_tf32(v) : v);
         }
     }
@@ -84,7 +55,8 @@ void write(const DnnTensor& t, void* data, const std::vector<float>& values) {
                                            pixels.channels * bytes_of(t.type));
         if (to == nullptr) return;
         for (std::size_t c = 0; c < pixels.channels; ++c)
-            store(to + c * bytes_of(t.type), t.type, values[i * pixels.channels + c]);
+            store_element(to + c * bytes_of(t.type), t.type != CUDNN_DATA_FLOAT,
+                          values[i * pixels.channels + c]);
     }
 }
 
