@@ -11,6 +11,7 @@
 
 #include "kernels/conv2d/conv2d_cudnn_plan.h"
 #include "kernels/conv2d/conv2d_variants.h"
+#include "kernels/elementwise/elementwise.h"
 #include "kernels/runtime/choose.h"
 #include "kernels/runtime/cuda_error.h"
 #include "kernels/runtime/error.h"
@@ -234,8 +235,16 @@ class Forward final : public Call {
             if (a_.bias != nullptr && std::is_same_v<T, bfloat16>) {
                 at.bias = a_.rounded_bias;
                 if (at.bias == nullptr) {
-                    rounded = Scratch<bfloat16>(context_, a_.shape.out_channels);
-                    round_bias(context_, a_.bias, a_.shape.out_channels, rounded);
+                    const std::int64_t k = a_.shape.out_channels;
+                    rounded = Scratch<bfloat16>(context_, k);
+                    cuda::copy(context_, {.rows = 1,
+                                          .columns = k,
+                                          .from = DType::float32,
+                                          .to = DType::bfloat16,
+                                          .x = a_.bias,
+                                          .x_pitch = k,
+                                          .y = rounded.get(),
+                                          .y_pitch = k});
                     at.bias = rounded.get();
                 }
             }

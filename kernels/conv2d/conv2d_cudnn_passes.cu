@@ -26,12 +26,6 @@ __global__ void __launch_bounds__(pass_threads) add_to_output(Conv2dForward<T> a
 }
 
 __global__ void __launch_bounds__(pass_threads)
-    round_to_bfloat16(const float* from, std::int64_t count, bfloat16* to) {
-    const std::int64_t i = blockIdx.x * static_cast<std::int64_t>(pass_threads) + threadIdx.x;
-    if (i < count) to[i] = from_float<bfloat16>(from[i]);
-}
-
-__global__ void __launch_bounds__(pass_threads)
     widen_to_float32(const bfloat16* from, std::int64_t count, float* to, bool accumulate) {
     const std::int64_t i = blockIdx.x * static_cast<std::int64_t>(pass_threads) + threadIdx.x;
     if (i < count) to[i] = accumulate ? to[i] + to_float(from[i]) : to_float(from[i]);
@@ -49,11 +43,6 @@ void add_residual_and_bias(const Context& context, const Conv2dForward<T>& a) {
 }
 template void add_residual_and_bias(const Context&, const Conv2dForward<float>&);
 template void add_residual_and_bias(const Context&, const Conv2dForward<bfloat16>&);
-
-void round_bias(const Context& context, const float* bias, std::int64_t count, bfloat16* rounded) {
-    launch(context, "conv2d_round_bias", round_to_bfloat16, blocks_of(count), dim3(pass_threads), 0, bias,
-           count, rounded);
-}
 
 void widen_gradient(const Context& context, const bfloat16* rounded, std::int64_t count, float* gradient,
                     bool accumulate) {

@@ -26,9 +26,6 @@ void backward_weights_by_hand(const Context&, const Conv2dBackwardWeights<T>&, V
 template <class T>
 void add_residual_and_bias(const Context&, const Conv2dForward<T>&);
 
-/// rounded[i] = bias[i]: cuDNN adds a bias of y's type only.
-void round_bias(const Context&, const float* bias, std::int64_t count, bfloat16* rounded);
-
 /// gradient[i] = rounded[i], or gradient[i] += rounded[i].
 void widen_gradient(const Context&, const bfloat16* rounded, std::int64_t count, float* gradient,
                     bool accumulate);

@@ -44,13 +44,6 @@ __global__ void __launch_bounds__(naive_threads) bias_gradient_naive(LinearBackw
     a.grad_bias[n] = static_cast<float>(sum);
 }
 
-/// The library adds a bias of y's type only.
-__global__ void __launch_bounds__(naive_threads)
-    round_to_bfloat16(const float* bias, std::int64_t columns, bfloat16* rounded) {
-    const std::int64_t n = blockIdx.x * static_cast<std::int64_t>(naive_threads) + threadIdx.x;
-    if (n < columns) rounded[n] = from_float<bfloat16>(bias[n]);
-}
-
 }  // namespace
 
 namespace linear_detail {
@@ -61,12 +54,6 @@ void product_naive(const Context& context, const Product<T, op>& p) {
            dim3(static_cast<unsigned>(blocks_for(p.columns, naive_columns)),
                 static_cast<unsigned>(std::min<std::int64_t>(blocks_for(p.rows, naive_rows), 65535))),
            dim3(naive_columns, naive_rows), 0, p);
-}
-
-void round_bias(const Context& context, const float* bias, std::int64_t columns, bfloat16* rounded) {
-    launch(context, "linear_round_bias", round_to_bfloat16,
-           dim3(static_cast<unsigned>(blocks_for(columns, naive_threads))), dim3(naive_threads), 0, bias,
-           columns, rounded);
 }
 
 template <class T>

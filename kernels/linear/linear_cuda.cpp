@@ -8,6 +8,7 @@
 #include <string_view>
 #include <type_traits>
 
+#include "kernels/elementwise/elementwise.h"
 #include "kernels/linear/linear_product.h"
 #include "kernels/runtime/choose.h"
 #include "kernels/runtime/error.h"
@@ -222,7 +223,18 @@ void forward(const Context& context, const LinearForward<T>& a, Version version)
             if (a.rounded_bias == nullptr) {
                 rounded = Scratch<bfloat16>(context, product.columns);
                 parts.vector = rounded.get();
-                parts.before_library = [&] { round_bias(context, a.bias, product.columns, rounded); };
+                // The library adds a bias of y's type only.
+                parts.before_library = [&] {
+                    const std::int64_t n = product.columns;
+                    cuda::copy(context, {.rows = 1,
+                                         .columns = n,
+                                         .from = DType::float32,
+                                         .to = DType::bfloat16,
+                                         .x = a.bias,
+                                         .x_pitch = n,
+                                         .y = rounded.get(),
+                                         .y_pitch = n});
+                };
             }
         }
     }

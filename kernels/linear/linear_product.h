@@ -104,9 +104,6 @@ void product_naive(const Context& context, const Product<T, op>& product);
 template <class T, Operation op>
 void product_tiled(const Context& context, const Product<T, op>& product);
 
-/// rounded[i] = bias[i]: the library adds a bias of y's type only.
-void round_bias(const Context& context, const float* bias, std::int64_t columns, bfloat16* rounded);
-
 /// The bias gradient alone.
 template <class T>
 void bias_gradient(const Context& context, const LinearBackwardWeights<T>& args, bool naive);
