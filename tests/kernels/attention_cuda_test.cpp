@@ -1,22 +1,15 @@
 #include <cuda_runtime_api.h>
 
-#include <type_traits>
-
 #include "kernels/runtime/error.h"
-#include "tests/kernels/attention_data.h"
-#include "tests/support/cuda_arrays.h"
-#include "tests/support/cuda_machine.h"
+#include "tests/kernels/attention_on_cuda.h"
 
 namespace ito::kernels {
 namespace {
 
 using namespace attention_test;
 using testing::bitwise_equal;
-using testing::convert;
-using testing::expect_close;
 using testing::for_each_profile;
 using testing::for_each_schedule;
-using testing::OnDevice;
 
 // One token, one head, heads of odd widths and of each padded width, tokens that end a tile and just miss it, several tiles,
 // rows on 16 bytes (gaps of 0 and 8) and rows that are not. The last head is too wide for all but the naive version.
@@ -24,8 +17,6 @@ const Case cuda_cases[] = {{1, 1, 1, 8, 0},    {2, 7, 3, 9, 5},    {2, 49, 2, 8,
                            {1, 70, 1, 64, 0},  {1, 130, 1, 20, 1}, {1, 65, 1, 32, 8},  {1, 30, 1, 77, 3},
                            {1, 33, 1, 128, 0}, {1, 35, 1, 256, 0}, {1, 17, 1, 201, 2}, {1, 9, 1, 300, 0}};
 
-template <class T>
-constexpr bool has_tensor = std::is_same_v<T, bfloat16>;
 /// `best` is one of these, or naive for the head that is too wide.
 template <class T>
 const std::vector<Version> fast_versions =
@@ -35,21 +26,6 @@ const std::vector<Version> all_versions =
     has_tensor<T> ? std::vector{Version::naive, Version::tiled, Version::tensor}
                   : std::vector{Version::naive, Version::tiled};
 
-// What `mma` takes: tokens that fill no tile, one row of a chunk more, both paddings of tokens and all three of heads, heads that
-// are padded, several heads, gaps between rows.
-const Case mma_cases[] = {{2, 1, 2, 64, 0},   {2, 16, 1, 256, 0}, {1, 49, 3, 64, 8},  {1, 33, 2, 40, 8},
-                          {2, 64, 1, 136, 0}, {1, 61, 1, 128, 8}, {1, 65, 1, 128, 0}, {1, 196, 2, 64, 8},
-                          {1, 129, 1, 72, 0}, {1, 231, 1, 256, 8}};
-
-/// The device has the shared memory for `mma`: 227 KiB for more than 64 tokens.
-bool holds_mma(const Case& c) {
-    int device = 0, most = 0;
-    EXPECT_EQ(cudaGetDevice(&device), cudaSuccess);
-    EXPECT_EQ(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), cudaSuccess);
-    const int stage = c.head_dim <= 64 ? 8 : c.head_dim <= 128 ? 16 : 32;
-    return most >= (c.tokens > 64 ? 227 : 9 + 3 * stage) * 1024;
-}
-
 bool possible(Version version, const Case& c) {
     return c.head_dim <= 256 || version == Version::naive;
 }
@@ -58,103 +34,6 @@ bool possible(Version version, const Case& c) {
 double backward_traffic(Version version) {
     return version == Version::tensor ? 9 + 4 * 2 : 9 + 7 * 2;
 }
-
-/// Half a unit in the last place, relative: what rounding the result once costs.
-template <class T>
-constexpr double rounding = std::is_same_v<T, float> ? 6e-8 : 4e-3;
-
-/// The tensors of a Data on the device; outputs come back() into it.
-template <class T>
-class OnCuda {
-  public:
-    explicit OnCuda(Data<T>& data)
-        : data_(data),
-          qkv_(data.qkv),
-          o_(data.o),
-          grad_o_(data.grad_o),
-          grad_qkv_(data.grad_qkv),
-          lse_(data.lse) {}
-
-    AttentionForward<T> forward_args() const {
-        AttentionForward<T> a = data_.forward_args();
-        set(a);
-        return a;
-    }
-    AttentionBackward<T> backward_args(bool accumulate = false) const {
-        AttentionBackward<T> a = data_.backward_args(accumulate);
-        set(a);
-        a.grad_o = grad_o_.data();
-        a.grad_q = grad_qkv_.data(), a.grad_k = a.grad_q + data_.channels(),
-        a.grad_v = a.grad_k + data_.channels();
-        return a;
-    }
-    void forward_back() { data_.o = o_.back(), data_.lse = lse_.back(); }
-    void backward_back() { data_.grad_qkv = grad_qkv_.back(); }
-
-  private:
-    template <class Args>
-    void set(Args& a) const {
-        a.q = qkv_.data(), a.k = a.q + data_.channels(), a.v = a.k + data_.channels();
-        a.o = o_.data(), a.lse = lse_.data();
-    }
-
-    Data<T>& data_;
-    OnDevice<T> qkv_, o_, grad_o_, grad_qkv_;
-    OnDevice<master_t<T>> lse_;
-};
-
-std::string text(const Case& c, Version version) {
-    return std::string(name_of(version)) + ": " + std::to_string(c.batch) + "x" + std::to_string(c.tokens) +
-           ", " + std::to_string(c.heads) + " heads of " + std::to_string(c.head_dim);
-}
-
-template <class T>
-class AttentionCuda : public testing::CudaTest {
-  protected:
-    void forward(Data<T>& data, Version version) {
-        OnCuda<T> device(data);
-        const Context c = context();
-        cuda::attention_forward(c, device.forward_args(), version);
-        device.forward_back();
-    }
-    void backward(Data<T>& data, bool accumulate, Version version) {
-        OnCuda<T> device(data);
-        const Context c = context();
-        cuda::attention_backward(c, device.backward_args(accumulate), version);
-        device.backward_back();
-    }
-    /// Output and log-sum-exp as forward saves them, from the oracle.
-    static void set_saved(Data<T>& data) {
-        Data<double> exact = in_float64(data);
-        ref::attention_forward(Context{}, exact.forward_args());
-        data.o = exact.o.template as<T>(), data.lse = exact.lse.template as<master_t<T>>();
-    }
-    static Data<double> exact_forward(const Data<T>& data) {
-        Data<double> exact = in_float64(data);
-        ref::attention_forward(Context{}, exact.forward_args());
-        return exact;
-    }
-    static Data<double> exact_backward(const Data<T>& data, bool accumulate = false) {
-        Data<double> exact = in_float64(data);
-        ref::attention_backward(Context{}, exact.backward_args(accumulate));
-        return exact;
-    }
-    /// Versions that round P and dS to bfloat16 before they multiply: errors of one rounding each, not of the result's alone.
-    static bool rounds_weights(Version version) {
-        return has_tensor<T> &&
-               (version == Version::tensor || version == Version::mma || version == Version::best);
-    }
-    static void expect_forward(const Data<T>& result, const Data<double>& exact, Version version) {
-        const double more = rounds_weights(version) ? 2 : 1;
-        expect_close(result.o, exact.o, 2e-6 + more * rounding<T>, 2e-5 + 10 * more * rounding<T>);
-        expect_close(result.lse, exact.lse, 1e-6, 5e-6);
-    }
-    static void expect_gradients(const Data<T>& result, const Data<double>& exact, Version version) {
-        const double more = rounds_weights(version) ? 2 : 1;
-        expect_close(result.grad_qkv, exact.grad_qkv, 4e-6 + more * rounding<T>,
-                     4e-5 + 10 * more * rounding<T>);
-    }
-};
 
 using Types = ::testing::Types<float, bfloat16>;
 TYPED_TEST_SUITE(AttentionCuda, Types);
@@ -230,19 +109,6 @@ TYPED_TEST(AttentionCuda, RoundsOnce) {
             EXPECT_LE(others(result.grad_qkv, this->exact_backward(data).grad_qkv), 0.01);
         }
     }
-}
-
-/// Scores that are the same number for all channels: token j has the score `of(j)` with every query, exactly.
-template <class T, class Of>
-Data<T> with_scores(std::int64_t tokens, Of&& of) {
-    Data<T> data(Case{1, tokens, 1, 64, 0});
-    data.fill();
-    for (std::int64_t j = 0; j < tokens; ++j)
-        for (std::int64_t c = 0; c < 64; ++c) {
-            data.qkv.at(j, c) = convert<T>(c == 0 ? 8.0f : 0.0f);  // times the scale, 1/8
-            data.qkv.at(j, 64 + c) = convert<T>(c == 0 ? static_cast<float>(of(j)) : 1.0f);
-        }
-    return data;
 }
 
 // Maxima that grow from tile to tile, shrink, or jump, from -10000 to 10000: what was summed so far is scaled down to nothing,
@@ -464,150 +330,6 @@ TYPED_TEST(AttentionCuda, RefusesWhatItDoesNotHave) {
     }
     const OnCuda<T> device(data);
     EXPECT_THROW(cuda::attention_backward(this->without_scratch(), device.backward_args()), Error);
-}
-
-using AttentionMma = AttentionCuda<bfloat16>;
-
-TEST_F(AttentionMma, BackwardMatchesFloat64AndRepeatsToTheBit) {
-    for (const Case& c : mma_cases) {
-        if (!holds_mma(c)) continue;
-        SCOPED_TRACE(text(c, Version::mma));
-        Data<bfloat16> data(c);
-        data.fill();
-        set_saved(data);
-        const Data<double> exact = exact_backward(data);
-        Data<bfloat16> first = data;
-        backward(first, false, Version::mma);
-        expect_gradients(first, exact, Version::mma);
-        for_each_schedule([&] {
-            Data<bfloat16> again = data;
-            backward(again, false, Version::mma);
-            EXPECT_TRUE(bitwise_equal(again.grad_qkv, first.grad_qkv));
-        });
-    }
-}
-
-TEST_F(AttentionMma, LargeScoresAndANegativeScale) {
-    const auto scores = {
-        +[](std::int64_t j) { return -9984.0 + 128 * static_cast<double>(j); },
-        +[](std::int64_t j) { return 9984.0 - 128 * static_cast<double>(j); },
-        +[](std::int64_t j) { return static_cast<double>(j % 7) + static_cast<double>(j / 64); },
-    };
-    for (const std::int64_t tokens : {50, 130})
-        for (const auto& of : scores)
-            for (const bool negative : {false, true}) {
-                Data<bfloat16> data = with_scores<bfloat16>(tokens, of);
-                if (!holds_mma(data.c)) continue;
-                data.negative_scale = negative;
-                set_saved(data);
-                const Data<double> exact = exact_backward(data);
-                backward(data, false, Version::mma);
-                expect_close(data.grad_qkv, exact.grad_qkv, 6e-4 + 2 * rounding<bfloat16>,
-                             2e-2 + 80 * rounding<bfloat16>);
-            }
-}
-
-// A NaN among the values of one head reaches the gradients of that head of that image, and nothing else.
-TEST_F(AttentionMma, NanStaysInItsHead) {
-    Data<bfloat16> data(Case{2, 20, 2, 64, 0});
-    if (!holds_mma(data.c)) GTEST_SKIP() << "too little shared memory";
-    data.fill();
-    set_saved(data);
-    data.qkv.at(25, 2 * 128 + 3) = Pitched<bfloat16>::poison();  // in the values of head 0 of image 1
-    backward(data, false, Version::mma);
-    for (std::int64_t r = 0; r < 40; ++r)
-        for (std::int64_t c = 0; c < 2 * 128; ++c)  // of queries and keys
-            ASSERT_EQ(std::isnan(convert<float>(data.grad_qkv.at(r, c))),
-                      r >= 20 && c % 128 < 64 && (c < 128 || r == 25))
-                << r << ", " << c;
-}
-
-TEST_F(AttentionMma, ImageAloneEqualsImageInABatch) {
-    Data<bfloat16> batch(Case{3, 33, 2, 72, 0}), alone(Case{1, 33, 2, 72, 0});
-    if (!holds_mma(batch.c)) GTEST_SKIP() << "too little shared memory";
-    batch.fill();
-    forward(batch, Version::tensor), backward(batch, false, Version::mma);
-    alone.qkv = rows_of(batch.qkv, 33, 33), alone.grad_o = rows_of(batch.grad_o, 33, 33);
-    forward(alone, Version::tensor), backward(alone, false, Version::mma);
-    EXPECT_TRUE(bitwise_equal(alone.grad_qkv, rows_of(batch.grad_qkv, 33, 33)));
-}
-
-// As attention.h says: 11 u, or 16 where a product has two parts; each byte once from memory, no bank conflicts.
-TEST_F(AttentionMma, MovesTheBytesThatItSays) {
-    if (!testing::on_virtual_gpu()) GTEST_SKIP() << "only the virtual GPU counts bytes";
-    for (const std::int64_t tokens : {64, 256})
-        for (const std::int64_t head_dim : {64, 128, 256}) {
-            const Case c{1, tokens, 1, head_dim, 0};
-            if (!holds_mma(c)) continue;
-            SCOPED_TRACE(text(c, Version::mma));
-            Data<bfloat16> data(c);
-            data.fill();
-            set_saved(data);
-            const double u = static_cast<double>(tokens * head_dim * 2);
-            const auto total = testing::counted_total([&] { backward(data, false, Version::mma); });
-            EXPECT_LE(static_cast<double>(total.unique_bytes_read + total.unique_bytes_written),
-                      1.05 * 8 * u);
-            EXPECT_LE(32 * static_cast<double>(total.global_load_sectors + total.global_store_sectors),
-                      1.05 * (tokens > 64 ? 16 : 11) * u);
-            EXPECT_EQ(total.bank_conflicts, 0u);
-        }
-}
-
-TEST_F(AttentionMma, ToleranceSeesAPlantedError) {
-    Data<bfloat16> data(mma_cases[2]);
-    if (!holds_mma(data.c)) GTEST_SKIP() << "too little shared memory";
-    data.fill();
-    set_saved(data);
-    Data<double> wrong = in_float64(data);
-    wrong.grad_o.at(3, 2) = 0;  // as if one channel of one query had been missed
-    ref::attention_backward(Context{}, wrong.backward_args(false));
-    backward(data, false, Version::mma);
-    EXPECT_GT(testing::worst_error(data.grad_qkv, wrong.grad_qkv), 4e-5 + 20 * rounding<bfloat16>);
-}
-
-// `best` is mma wherever it takes the call and the device, and tensor where it does not.
-TEST_F(AttentionMma, BestOnEveryDevice) {
-    std::size_t falls_back = 0, taken = 0;
-    for_each_profile([&] {
-        for (const Case& c : {mma_cases[1], mma_cases[2], mma_cases[8]}) {
-            SCOPED_TRACE(text(c, Version::best));
-            Data<bfloat16> data(c);
-            data.fill();
-            set_saved(data);
-            Data<bfloat16> best = data, named = data;
-            backward(best, false, Version::best);
-            if (!holds_mma(c)) {
-                ++falls_back;
-                EXPECT_THROW(backward(named, false, Version::mma), Error);
-            } else {
-                ++taken;
-            }
-            // Many tokens and few heads: a block for each head would leave most multiprocessors idle.
-            const bool pays = c.tokens <= 64 || c.batch * c.heads >= 100;
-            backward(named, false, holds_mma(c) && pays ? Version::mma : Version::tensor);
-            EXPECT_TRUE(bitwise_equal(best.grad_qkv, named.grad_qkv));
-        }
-    });
-    if (testing::on_virtual_gpu()) {
-        EXPECT_EQ(taken, 3u + 2u + 1u);
-        EXPECT_EQ(falls_back, 0u + 1u + 2u);
-    }
-}
-
-TEST_F(AttentionMma, RefusesWhatItDoesNotTake) {
-    // Tokens, narrow and wide heads, rows that do not begin on 16 bytes.
-    for (const Case& c : {Case{1, 257, 1, 64, 0}, Case{1, 8, 1, 32, 0}, Case{1, 8, 1, 264, 0},
-                          Case{1, 8, 1, 64, 1}, Case{1, 8, 2, 68, 0}}) {
-        Data<bfloat16> data(c);
-        data.fill();
-        set_saved(data);
-        EXPECT_THROW(backward(data, false, Version::mma), Error);
-    }
-    Data<bfloat16> data(mma_cases[0]);
-    data.fill();
-    set_saved(data);
-    EXPECT_THROW(backward(data, true, Version::mma), Error);
-    EXPECT_THROW(forward(data, Version::mma), Error);
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "kernels/runtime/error.h"
-#include "tests/kernels/conv2d_data.h"
+#include "tests/kernels/conv2d_on_cuda.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
 
@@ -13,6 +13,7 @@ namespace ito::kernels {
 namespace {
 
 using conv2d_test::Case;
+using conv2d_test::Layer;
 using conv2d_test::make;
 using testing::bitwise_equal;
 using testing::expect_close;
@@ -22,11 +23,7 @@ using testing::for_each_schedule;
 using testing::OnDevice;
 using testing::Pitched;
 
-/// With the gaps between pixels: rows on 16 bytes, on less, and on nothing; chunks that are whole, cut and shorter than one.
-struct Layer {
-    Conv2dShape shape;
-    std::int64_t gap;
-};
+/// Rows on 16 bytes, on less, and on nothing; chunks that are whole, cut and shorter than one.
 const Layer layers[] = {
     {make(2, 6, 6, 16, 24, 3, 1, 1, 1), 0},  // the common layer
     {make(1, 5, 7, 17, 19, 3, 1, 1, 1), 3},  // odd channels, not square
@@ -72,32 +69,15 @@ template <class T>
 class Conv2dCuda : public testing::CudaTest {
   protected:
     void forward(Case<T>& c, Version version, bool with_bias = true, bool with_residual = true) {
-        const OnDevice<T> x(c.x), weight(c.weight), residual(c.residual), y(c.y);
-        const OnDevice<float> bias(c.bias);
-        Conv2dForward<T> a = c.forward(with_bias, with_residual);
-        a.x = x.data(), a.weight = weight.data(), a.y = y.data();
-        if (a.bias) a.bias = bias.data();
-        if (a.residual) a.residual = residual.data();
-        cuda::conv2d_forward(this->context(), a, version);
-        c.y = y.back();
+        conv2d_test::forward_on_cuda(this->context(), c, version, with_bias, with_residual);
     }
     void backward_data(Case<T>& c, bool accumulate, Version version) {
-        const OnDevice<T> grad_y(c.grad_y), weight(c.weight), grad_x(c.grad_x);
-        Conv2dBackwardData<T> a = c.backward_data(accumulate);
-        a.grad_y = grad_y.data(), a.weight = weight.data(), a.grad_x = grad_x.data();
-        cuda::conv2d_backward_data(this->context(), a, version);
-        c.grad_x = grad_x.back();
+        conv2d_test::backward_data_on_cuda(this->context(), c, accumulate, version);
     }
     void backward_weights(Case<T>& c, bool accumulate, Version version, bool with_weight = true,
                           bool with_bias = true) {
-        const OnDevice<T> x(c.x), grad_y(c.grad_y);
-        const OnDevice<float> grad_weight(c.grad_weight), grad_bias(c.grad_bias);
-        Conv2dBackwardWeights<T> a = c.backward_weights(accumulate);
-        a.x = x.data(), a.grad_y = grad_y.data();
-        a.grad_weight = with_weight ? grad_weight.data() : nullptr;
-        a.grad_bias = with_bias ? grad_bias.data() : nullptr;
-        cuda::conv2d_backward_weights(this->context(), a, version);
-        c.grad_weight = grad_weight.back(), c.grad_bias = grad_bias.back();
+        conv2d_test::backward_weights_on_cuda(this->context(), c, accumulate, version, with_weight,
+                                              with_bias);
     }
     void expect_forward(const Layer& layer, Version version) {
         SCOPED_TRACE(text(layer.shape, version));

@@ -10,10 +10,11 @@
 
 #include "core/cuda/handles.h"
 #include "core/cuda/vendor.h"
+#include "kernels/conv2d/conv2d_variants.h"
 #include "kernels/runtime/choices.h"
 #include "kernels/runtime/error.h"
 #include "kernels/runtime/plan_cache.h"
-#include "tests/kernels/conv2d_data.h"
+#include "tests/kernels/conv2d_on_cuda.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
 
@@ -21,19 +22,16 @@ namespace ito::kernels {
 namespace {
 
 using conv2d_test::Case;
+using conv2d_test::Layer;
 using conv2d_test::make;
 using testing::bitwise_equal;
 using testing::expect_close;
+using testing::expect_rounded;
 using testing::for_each_profile;
 using testing::for_each_schedule;
 using testing::OnDevice;
 using testing::relative_l2;
 
-/// With the gaps between pixels.
-struct Layer {
-    Conv2dShape shape;
-    std::int64_t gap;
-};
 const Layer layers[] = {
     {make(2, 6, 6, 16, 24, 3, 1, 1, 1), 0},        // the common layer
     {make(2, 6, 6, 16, 24, 3, 1, 1, 1), 8},        // channels of a wider buffer
@@ -54,7 +52,7 @@ template <class T>
 constexpr double worst = 4e-5 + 16 * rounding<T>;
 
 template <class T>
-class Conv2dCudnn : public testing::CudaTest {
+class Conv2dCudaCudnn : public testing::CudaTest {
   protected:
     /// With cuDNN, plans and choices.
     Context machine() {
@@ -70,30 +68,13 @@ class Conv2dCudnn : public testing::CudaTest {
     }
 
     void forward(Case<T>& c, Version version, bool with_bias = true, bool with_residual = true) {
-        const OnDevice<T> x(c.x), weight(c.weight), residual(c.residual), y(c.y);
-        const OnDevice<float> bias(c.bias);
-        Conv2dForward<T> a = c.forward(with_bias, with_residual);
-        a.x = x.data(), a.weight = weight.data(), a.y = y.data();
-        if (a.bias) a.bias = bias.data();
-        if (a.residual) a.residual = residual.data();
-        cuda::conv2d_forward(machine(), a, version);
-        c.y = y.back();
+        conv2d_test::forward_on_cuda(machine(), c, version, with_bias, with_residual);
     }
     void backward_data(Case<T>& c, bool accumulate, Version version) {
-        const OnDevice<T> grad_y(c.grad_y), weight(c.weight), grad_x(c.grad_x);
-        Conv2dBackwardData<T> a = c.backward_data(accumulate);
-        a.grad_y = grad_y.data(), a.weight = weight.data(), a.grad_x = grad_x.data();
-        cuda::conv2d_backward_data(machine(), a, version);
-        c.grad_x = grad_x.back();
+        conv2d_test::backward_data_on_cuda(machine(), c, accumulate, version);
     }
     void backward_weights(Case<T>& c, bool accumulate, Version version) {
-        const OnDevice<T> x(c.x), grad_y(c.grad_y);
-        const OnDevice<float> grad_weight(c.grad_weight), grad_bias(c.grad_bias);
-        Conv2dBackwardWeights<T> a = c.backward_weights(accumulate);
-        a.x = x.data(), a.grad_y = grad_y.data();
-        a.grad_weight = grad_weight.data(), a.grad_bias = grad_bias.data();
-        cuda::conv2d_backward_weights(machine(), a, version);
-        c.grad_weight = grad_weight.back(), c.grad_bias = grad_bias.back();
+        conv2d_test::backward_weights_on_cuda(machine(), c, accumulate, version);
     }
 
     void expect_forward(const Layer& layer, Version version, double error = 4e-6) {
@@ -160,18 +141,18 @@ class Conv2dCudnn : public testing::CudaTest {
 };
 
 using Types = ::testing::Types<float, bfloat16>;
-TYPED_TEST_SUITE(Conv2dCudnn, Types);
+TYPED_TEST_SUITE(Conv2dCudaCudnn, Types);
 
-TYPED_TEST(Conv2dCudnn, ForwardMatchesFloat64) {
+TYPED_TEST(Conv2dCudaCudnn, ForwardMatchesFloat64) {
     this->for_each_layer([&](const Layer& layer) { this->expect_forward(layer, Version::cudnn); });
 }
 
-TYPED_TEST(Conv2dCudnn, BackwardDataMatchesFloat64) {
+TYPED_TEST(Conv2dCudaCudnn, BackwardDataMatchesFloat64) {
     this->for_each_layer([&](const Layer& layer) { this->expect_backward_data(layer, Version::cudnn); });
 }
 
 // A bfloat16 gradient is rounded before it is added to the float32 one.
-TYPED_TEST(Conv2dCudnn, BackwardWeightsMatchesFloat64) {
+TYPED_TEST(Conv2dCudaCudnn, BackwardWeightsMatchesFloat64) {
     const double error = 4e-6 + rounding<TypeParam>;
     this->for_each_layer(
         [&](const Layer& layer) { this->expect_backward_weights(layer, Version::cudnn, error); });
@@ -179,7 +160,7 @@ TYPED_TEST(Conv2dCudnn, BackwardWeightsMatchesFloat64) {
 
 // Strict float32 unless TF32 is asked for. A GPU's cuDNN may take an engine for so small a layer that does not round; the virtual
 // GPU's rounds.
-TYPED_TEST(Conv2dCudnn, RoundsFactorsToTf32OnlyWhenAsked) {
+TYPED_TEST(Conv2dCudaCudnn, RoundsFactorsToTf32OnlyWhenAsked) {
     if constexpr (std::is_same_v<TypeParam, float>) {
         this->math = MathMode::tf32;
         const Layer& layer = layers[0];
@@ -197,7 +178,7 @@ TYPED_TEST(Conv2dCudnn, RoundsFactorsToTf32OnlyWhenAsked) {
 }
 
 // Whatever is chosen, results are right and what gradients are added to is as it was when they are.
-TYPED_TEST(Conv2dCudnn, TimingChangesNoResult) {
+TYPED_TEST(Conv2dCudaCudnn, TimingChangesNoResult) {
     using T = TypeParam;
     this->bfloat16_weight_gradients = true;
     const Layer& layer = layers[1];
@@ -207,7 +188,58 @@ TYPED_TEST(Conv2dCudnn, TimingChangesNoResult) {
     EXPECT_EQ(this->choices.all().size(), 4u + 2u + 2u);
 }
 
-TYPED_TEST(Conv2dCudnn, AChoiceIsMadeOnce) {
+// What is left to kernels of our own beside a plan. Each sum is rounded once.
+TYPED_TEST(Conv2dCudaCudnn, PassesMatchFloat64) {
+    using T = TypeParam;
+    for (const Layer& layer : layers)
+        for (const auto& [with_bias, with_residual] : {std::pair{true, true}, {true, false}, {false, true}}) {
+            SCOPED_TRACE(::testing::PrintToString(layer.shape));
+            Case<T> c = Case<T>(layer.shape, layer.gap).fill();
+            c.y.fill_normal(8);
+            Case<double> exact = c.template as<double>();
+            for (std::int64_t pixel = 0; pixel < exact.y.rows(); ++pixel)
+                for (std::int64_t k = 0; k < exact.y.columns(); ++k) {
+                    if (with_bias) exact.y.at(pixel, k) += exact.bias.at(0, k);
+                    if (with_residual) exact.y.at(pixel, k) += exact.residual.at(pixel, k);
+                }
+            const OnDevice<T> residual(c.residual), y(c.y);
+            const OnDevice<float> bias(c.bias);
+            Conv2dForward<T> a = c.forward(with_bias, with_residual);
+            a.y = y.data();
+            if (with_bias) a.bias = bias.data();
+            if (with_residual) a.residual = residual.data();
+            conv2d_detail::add_residual_and_bias(this->context(), a);
+            c.y = y.back();
+            expect_close(c.y, exact.y, 2e-7 + rounding<T>, 1e-5 + 16 * rounding<T>);
+            expect_rounded(c.y, exact.y);
+            EXPECT_TRUE(c.y.gaps_untouched());
+        }
+}
+
+TYPED_TEST(Conv2dCudaCudnn, PassesWidenAGradient) {
+    if constexpr (std::is_same_v<TypeParam, bfloat16>) {
+        constexpr std::int64_t count = 1000;
+        testing::Pitched<bfloat16> rounded(1, count, count);
+        rounded.fill_normal(9);
+        for (const bool accumulate : {false, true}) {
+            testing::Pitched<float> gradient(1, count, count);
+            if (accumulate) gradient.fill_normal(10);
+            testing::Pitched<float> expected = gradient;
+            for (std::int64_t i = 0; i < count; ++i) {
+                const auto more = static_cast<float>(rounded.at(0, i));
+                expected.at(0, i) = accumulate ? expected.at(0, i) + more : more;
+            }
+            const OnDevice<bfloat16> from(rounded);
+            const OnDevice<float> to(gradient);
+            conv2d_detail::widen_gradient(this->context(), from.data(), count, to.data(), accumulate);
+            gradient = to.back();
+            EXPECT_TRUE(bitwise_equal(gradient, expected));
+            EXPECT_TRUE(gradient.gaps_untouched());
+        }
+    }
+}
+
+TYPED_TEST(Conv2dCudaCudnn, AChoiceIsMadeOnce) {
     using T = TypeParam;
     Case<T> first = Case<T>(layers[0].shape, 0).fill(), second = first;
     this->forward(first, Version::best);
@@ -222,7 +254,7 @@ TYPED_TEST(Conv2dCudnn, AChoiceIsMadeOnce) {
 }
 
 // As when a training is resumed: with other choices than timing would make, then with impossible ones.
-TYPED_TEST(Conv2dCudnn, GivenChoicesWin) {
+TYPED_TEST(Conv2dCudaCudnn, GivenChoicesWin) {
     using T = TypeParam;
     const Case<T> inputs = Case<T>(layers[0].shape, 0).fill();
     const auto with = [&](const std::string& variant) {
@@ -255,24 +287,20 @@ TYPED_TEST(Conv2dCudnn, GivenChoicesWin) {
     }
 }
 
-TYPED_TEST(Conv2dCudnn, WithoutTheLibraryTheHandWrittenOnesRun) {
+TYPED_TEST(Conv2dCudaCudnn, WithoutTheLibraryTheHandWrittenOnesRun) {
     using T = TypeParam;
     Case<T> by_hand = Case<T>(layers[0].shape, 0).fill(), best = by_hand;
-    const auto run = [&](Case<T>& c, const Context& context, Version version) {
-        const OnDevice<T> grad_y(c.grad_y), weight(c.weight), grad_x(c.grad_x);
-        Conv2dBackwardData<T> a = c.backward_data();
-        a.grad_y = grad_y.data(), a.weight = weight.data(), a.grad_x = grad_x.data();
-        cuda::conv2d_backward_data(context, a, version);
-        c.grad_x = grad_x.back();
+    const auto run = [&](Case<T>& c, Version version) {
+        conv2d_test::backward_data_on_cuda(this->context(), c, false, version);
     };
-    run(by_hand, this->context(), Version::tiled);
-    run(best, this->context(), Version::best);
+    run(by_hand, Version::tiled);
+    run(best, Version::best);
     EXPECT_TRUE(bitwise_equal(best.grad_x, by_hand.grad_x));
-    EXPECT_THROW(run(best, this->context(), Version::cudnn), Error);
+    EXPECT_THROW(run(best, Version::cudnn), Error);
 }
 
 // Float32 gradients are rounded to bfloat16 only where that is asked for.
-TYPED_TEST(Conv2dCudnn, WeightGradientsOfBfloat16AreFloat32) {
+TYPED_TEST(Conv2dCudaCudnn, WeightGradientsOfBfloat16AreFloat32) {
     if constexpr (std::is_same_v<TypeParam, bfloat16>) {
         this->choices.set_autotune(false);
         this->expect_backward_weights(layers[0], Version::best, 1e-5);
@@ -285,7 +313,7 @@ TYPED_TEST(Conv2dCudnn, WeightGradientsOfBfloat16AreFloat32) {
     }
 }
 
-TYPED_TEST(Conv2dCudnn, ResidualMayBeTheOutput) {
+TYPED_TEST(Conv2dCudaCudnn, ResidualMayBeTheOutput) {
     using T = TypeParam;
     Case<T> c = Case<T>(layers[0].shape, 0).fill();
     const testing::Pitched<T> residual = c.residual;
@@ -301,7 +329,7 @@ TYPED_TEST(Conv2dCudnn, ResidualMayBeTheOutput) {
     EXPECT_TRUE(bitwise_equal(y.back(), c.y));
 }
 
-TYPED_TEST(Conv2dCudnn, NothingToSum) {
+TYPED_TEST(Conv2dCudaCudnn, NothingToSum) {
     for (const Conv2dShape& shape : {make(0, 8, 8, 4, 4, 3, 1, 1, 1), make(2, 4, 4, 0, 5, 3, 1, 1, 1),
                                      make(2, 4, 4, 5, 0, 3, 1, 1, 1)}) {
         this->expect_forward({shape, 2}, Version::best);
@@ -309,7 +337,7 @@ TYPED_TEST(Conv2dCudnn, NothingToSum) {
     }
 }
 
-TYPED_TEST(Conv2dCudnn, RepeatsToTheBit) {
+TYPED_TEST(Conv2dCudaCudnn, RepeatsToTheBit) {
     using T = TypeParam;
     const Case<T> inputs = Case<T>(layers[1].shape, 0).fill();
     const auto run = [&] {
@@ -330,7 +358,7 @@ TYPED_TEST(Conv2dCudnn, RepeatsToTheBit) {
 }
 
 // Devices for which the library has no engine, or none that adds a bias.
-TYPED_TEST(Conv2dCudnn, EveryDevice) {
+TYPED_TEST(Conv2dCudaCudnn, EveryDevice) {
     for_each_profile([&] {
         this->plans = PlanCache();
         this->choices = VariantChoices();
@@ -344,7 +372,7 @@ TYPED_TEST(Conv2dCudnn, EveryDevice) {
 }
 
 // A size that is first met while a graph is captured is not timed; the graph computes with what lies there at each replay.
-TYPED_TEST(Conv2dCudnn, CanBeCapturedAndReplayed) {
+TYPED_TEST(Conv2dCudaCudnn, CanBeCapturedAndReplayed) {
     using T = TypeParam;
     Case<T> one = Case<T>(layers[0].shape, 0).fill(), other = one;
     other.x.fill_normal(77);
@@ -381,7 +409,7 @@ TYPED_TEST(Conv2dCudnn, CanBeCapturedAndReplayed) {
 }
 
 // Errors as large as these would be seen.
-TYPED_TEST(Conv2dCudnn, TolerancesSeeAPlantedError) {
+TYPED_TEST(Conv2dCudaCudnn, TolerancesSeeAPlantedError) {
     using T = TypeParam;
     Case<T> a = Case<T>(layers[0].shape, 0).fill();
     Case<double> b = a.template as<double>();

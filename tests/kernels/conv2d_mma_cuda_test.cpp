@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "tests/kernels/conv2d_data.h"
+#include "tests/kernels/conv2d_on_cuda.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
 
@@ -12,49 +12,27 @@ namespace ito::kernels {
 namespace {
 
 using conv2d_test::Case;
+using conv2d_test::Layer;
 using conv2d_test::make;
 using testing::bitwise_equal;
 using testing::expect_close;
 using testing::expect_rounded;
 using testing::for_each_schedule;
-using testing::OnDevice;
 using Weights = Case<bfloat16>;
 
-struct Layer {
-    Conv2dShape shape;
-    std::int64_t gap = 0;  ///< between pixels
-};
 /// Of sums in float32 on the tensor cores, which cut what they add.
 constexpr double weight_error = 1e-5, bias_error = 3e-7;
 
 class Conv2dCudaMma : public testing::CudaTest {
   protected:
     void run(Weights& c, bool accumulate = false, bool with_weight = true, bool with_bias = true) {
-        const OnDevice<bfloat16> x(c.x), grad_y(c.grad_y);
-        const OnDevice<float> grad_weight(c.grad_weight), grad_bias(c.grad_bias);
-        Conv2dBackwardWeights<bfloat16> a = c.backward_weights(accumulate);
-        a.x = x.data(), a.grad_y = grad_y.data();
-        a.grad_weight = with_weight ? grad_weight.data() : nullptr;
-        a.grad_bias = with_bias ? grad_bias.data() : nullptr;
-        cuda::conv2d_backward_weights(context(), a, Version::mma);
-        c.grad_weight = grad_weight.back(), c.grad_bias = grad_bias.back();
+        conv2d_test::backward_weights_on_cuda(context(), c, accumulate, Version::mma, with_weight, with_bias);
     }
     void forward(Weights& c, bool with_bias, bool with_residual) {
-        const OnDevice<bfloat16> x(c.x), weight(c.weight), residual(c.residual), y(c.y);
-        const OnDevice<float> bias(c.bias);
-        Conv2dForward<bfloat16> a = c.forward(with_bias, with_residual);
-        a.x = x.data(), a.weight = weight.data(), a.y = y.data();
-        if (with_bias) a.bias = bias.data();
-        if (with_residual) a.residual = residual.data();
-        cuda::conv2d_forward(context(), a, Version::mma);
-        c.y = y.back();
+        conv2d_test::forward_on_cuda(context(), c, Version::mma, with_bias, with_residual);
     }
     void backward_data(Weights& c, bool accumulate) {
-        const OnDevice<bfloat16> grad_y(c.grad_y), weight(c.weight), grad_x(c.grad_x);
-        Conv2dBackwardData<bfloat16> a = c.backward_data(accumulate);
-        a.grad_y = grad_y.data(), a.weight = weight.data(), a.grad_x = grad_x.data();
-        cuda::conv2d_backward_data(context(), a, Version::mma);
-        c.grad_x = grad_x.back();
+        conv2d_test::backward_data_on_cuda(context(), c, accumulate, Version::mma);
     }
     /// Rounded once, from sums in float32.
     void expect_images(const Layer& layer) {
