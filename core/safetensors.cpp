@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -206,20 +207,28 @@ void check_places(std::vector<Placed>& placed, std::uint64_t buffer_bytes, const
 
 }  // namespace
 
-SafetensorsContent parse_safetensors(std::span<const std::byte> bytes, const std::string& file) {
-    require(bytes.size() >= 8, "{}: {} bytes, expected at least the 8 of the header's length", file,
-            bytes.size());
-    std::uint64_t header_bytes = 0;
-    std::memcpy(&header_bytes, bytes.data(), 8);
-    require(header_bytes <= max_header_bytes,
-            "{}: header of {} bytes, expected at most {} (not a safetensors file?)", file, header_bytes,
-            max_header_bytes);
-    require(header_bytes <= bytes.size() - 8, "{}: header of {} bytes, but only {} follow (file cut short?)",
-            file, header_bytes, bytes.size() - 8);
-    const auto buffer = bytes.subspan(8 + header_bytes);
-    const Json header = parse_header(
-        {reinterpret_cast<const char*>(bytes.data()) + 8, static_cast<std::size_t>(header_bytes)}, file);
+namespace {
 
+constexpr std::uint64_t length_bytes = 8;
+
+/// The size of the header, from a file's first bytes (`begin`) and how many it has in all.
+std::uint64_t header_size(std::span<const std::byte> begin, std::uint64_t file_bytes,
+                          const std::string& file) {
+    require(file_bytes >= length_bytes, "{}: {} bytes, expected at least the 8 of the header's length", file,
+            file_bytes);
+    std::uint64_t bytes = 0;
+    std::memcpy(&bytes, begin.data(), length_bytes);
+    require(bytes <= max_header_bytes,
+            "{}: header of {} bytes, expected at most {} (not a safetensors file?)", file, bytes,
+            max_header_bytes);
+    require(bytes <= file_bytes - length_bytes,
+            "{}: header of {} bytes, but only {} follow (file cut short?)", file, bytes,
+            file_bytes - length_bytes);
+    return bytes;
+}
+
+SafetensorsContent read_header(std::string_view text, std::uint64_t file_bytes, const std::string& file) {
+    const Json header = parse_header(text, file);
     SafetensorsContent content;
     std::vector<Placed> placed;
     for (const auto& [name, value] : header.items()) {
@@ -229,21 +238,51 @@ SafetensorsContent parse_safetensors(std::span<const std::byte> bytes, const std
             placed.push_back(read_entry(name, value, file));
         }
     }
-    check_places(placed, buffer.size(), file);
-    for (Placed& tensor : placed) {
-        const auto data = buffer.subspan(tensor.begin, tensor.end - tensor.begin);
+    const std::uint64_t buffer = length_bytes + text.size();
+    check_places(placed, file_bytes - buffer, file);
+    for (Placed& tensor : placed)
         content.tensors.emplace(std::move(tensor.name),
-                                SafetensorsEntry{tensor.dtype, std::move(tensor.shape), data});
-    }
+                                SafetensorsEntry{tensor.dtype, std::move(tensor.shape), buffer + tensor.begin,
+                                                 tensor.end - tensor.begin});
     return content;
 }
 
+SafetensorsContent read_header(const InputFile& in) {
+    const std::string file = in.path().string();
+    std::array<std::byte, length_bytes> begin{};
+    in.read(0, std::span(begin).first(std::min<std::uint64_t>(length_bytes, in.size())));
+    std::string text(header_size(begin, in.size(), file), '\0');
+    in.read(length_bytes, std::as_writable_bytes(std::span(text)));
+    return read_header(text, in.size(), file);
+}
+
+}  // namespace
+
+SafetensorsContent parse_safetensors(std::span<const std::byte> bytes, const std::string& file) {
+    const std::uint64_t header_bytes = header_size(bytes, bytes.size(), file);
+    return read_header(
+        {reinterpret_cast<const char*>(bytes.data()) + length_bytes, static_cast<std::size_t>(header_bytes)},
+        bytes.size(), file);
+}
+
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path)
-    : path_(path), file_(path), content_(parse_safetensors(file_.bytes(), path.string())) {}
+    : file_(path), content_(read_header(file_)) {}
+
+void SafetensorsFile::read(const SafetensorsEntry& entry, std::span<std::byte> to) const {
+    require(to.size() == entry.bytes, "{}: {} bytes for a tensor of {}", path().string(), to.size(),
+            entry.bytes);
+    file_.read(entry.offset, to);
+}
+
+std::vector<std::byte> SafetensorsFile::read(const SafetensorsEntry& entry) const {
+    std::vector<std::byte> bytes(static_cast<std::size_t>(entry.bytes));
+    read(entry, bytes);
+    return bytes;
+}
 
 const SafetensorsEntry& SafetensorsFile::at(const std::string& name) const {
     const auto found = content_.tensors.find(name);
-    require(found != content_.tensors.end(), "{}: has no tensor {} (it has {} others)", path_.string(),
+    require(found != content_.tensors.end(), "{}: has no tensor {} (it has {} others)", path().string(),
             quoted(name), content_.tensors.size());
     return found->second;
 }
@@ -252,7 +291,7 @@ const SafetensorsEntry& SafetensorsFile::at(const std::string& name,
                                             std::span<const std::int64_t> shape) const {
     const SafetensorsEntry& entry = at(name);
     require(std::equal(entry.shape.begin(), entry.shape.end(), shape.begin(), shape.end()),
-            "{}: tensor {}: shape [{}], expected [{}]", path_.string(), quoted(name),
+            "{}: tensor {}: shape [{}], expected [{}]", path().string(), quoted(name),
             fmt::join(entry.shape, ", "), fmt::join(shape, ", "));
     return entry;
 }

@@ -19,18 +19,23 @@
 #include <string>
 #include <vector>
 
-#include "core/mapped_file.h"
+#include "core/input_file.h"
 #include "kernels/runtime/dtype.h"
 
 namespace ito {
 
 using SafetensorsMetadata = std::map<std::string, std::string>;
 
-/// One tensor of a file. `data` may be unaligned (the format does not promise alignment): copy it out.
+/// One tensor of a file. The format does not promise that `offset` is aligned.
 struct SafetensorsEntry {
     DType dtype = DType::float32;
     std::vector<std::int64_t> shape;
-    std::span<const std::byte> data;
+    std::uint64_t offset = 0;  ///< from the beginning of the file
+    std::uint64_t bytes = 0;
+
+    std::span<const std::byte> in(std::span<const std::byte> file) const {
+        return file.subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(bytes));
+    }
 };
 
 /// The tensors of a file by name, and its metadata.
@@ -39,16 +44,16 @@ struct SafetensorsContent {
     SafetensorsMetadata metadata;
 };
 
-/// Checks and reads a whole file held in memory; the entries point into it. `file` names it in errors, all of
-/// which are one line of ito::Error: "<file>: tensor "w": 20 bytes, expected 24 for F32 [2, 3]".
+/// Checks a whole file held in memory. `file` names it in errors, all of which are one line of ito::Error:
+/// "<file>: tensor "w": 20 bytes, expected 24 for F32 [2, 3]".
 SafetensorsContent parse_safetensors(std::span<const std::byte> bytes, const std::string& file);
 
-/// An open file: maps it, checks it, and keeps it mapped while the object lives.
+/// An open file: its header is read and checked, its tensors are read when they are asked for.
 class SafetensorsFile {
   public:
     explicit SafetensorsFile(const std::filesystem::path& path);
 
-    const std::filesystem::path& path() const { return path_; }
+    const std::filesystem::path& path() const { return file_.path(); }
     const std::map<std::string, SafetensorsEntry>& tensors() const { return content_.tensors; }
     const SafetensorsMetadata& metadata() const { return content_.metadata; }
     bool contains(const std::string& name) const { return content_.tensors.contains(name); }
@@ -58,9 +63,12 @@ class SafetensorsFile {
     /// The same, and throws with both shapes unless it has this one.
     const SafetensorsEntry& at(const std::string& name, std::span<const std::int64_t> shape) const;
 
+    /// The bytes of an entry of this file; `to` has as many.
+    void read(const SafetensorsEntry& entry, std::span<std::byte> to) const;
+    std::vector<std::byte> read(const SafetensorsEntry& entry) const;
+
   private:
-    std::filesystem::path path_;
-    MappedFile file_;
+    InputFile file_;
     SafetensorsContent content_;
 };
 

@@ -1,14 +1,14 @@
 #include "diffusion/files.h"
 
 #include "core/error.h"
-#include "core/mapped_file.h"
+#include "core/input_file.h"
 
 namespace ito::diffusion {
 
 namespace fs = std::filesystem;
 
 std::string read_text(const fs::path& path) {
-    return std::string(MappedFile(path).text());
+    return std::string(FileContent(path).text());
 }
 
 void make_folder(const fs::path& path) {

@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "core/atomic_file.h"
-#include "core/mapped_file.h"
+#include "core/input_file.h"
 #include "diffusion/metrics.h"
 #include "diffusion/plot.h"
 
@@ -78,7 +78,7 @@ struct Words {
 /// The picture with its caption. Empty if there is no such file.
 std::string picture(const fs::path& file, const Words& words) {
     if (!fs::exists(file)) return {};
-    const MappedFile content(file);
+    const FileContent content(file);
     const auto size = png_size(content.bytes());
     return fmt::format(
         "<figure><figcaption><b>{0}.</b> {1}</figcaption>"

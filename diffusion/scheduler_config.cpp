@@ -5,8 +5,8 @@
 
 #include "core/atomic_file.h"
 #include "core/error.h"
+#include "core/input_file.h"
 #include "core/json_depth.h"
-#include "core/mapped_file.h"
 
 namespace ito::diffusion {
 namespace {
@@ -142,7 +142,7 @@ SchedulerConfig parse_scheduler_config(std::string_view text, const std::string&
 }
 
 SchedulerConfig read_scheduler_config(const std::filesystem::path& path) {
-    const MappedFile file(path);
+    const FileContent file(path);
     return parse_scheduler_config(file.text(), path.string());
 }
 

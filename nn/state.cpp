@@ -1,6 +1,5 @@
 #include "nn/state.h"
 
-#include <cstring>
 #include <set>
 
 #include "core/safetensors.h"
@@ -85,7 +84,7 @@ void load_tensors(const std::filesystem::path& path, const std::vector<NamedTens
     for (std::size_t i = 0; i < tensors.size(); ++i) {
         Tensor tensor = tensors[i].tensor;
         std::vector<float> data(static_cast<std::size_t>(tensor.numel()));
-        if (!data.empty()) std::memcpy(data.data(), entries[i]->data.data(), data.size() * sizeof(float));
+        file.read(*entries[i], std::as_writable_bytes(std::span(data)));
         if (tensor.rank() == 4) data = channels_last(data, tensor.shape());
         tensor.copy_(Tensor::from(data, tensor.shape(), tensor.device()));
     }

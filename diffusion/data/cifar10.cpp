@@ -3,7 +3,7 @@
 #include <string_view>
 
 #include "core/error.h"
-#include "core/mapped_file.h"
+#include "core/input_file.h"
 
 namespace ito::diffusion {
 namespace {
@@ -13,7 +13,7 @@ namespace fs = std::filesystem;
 constexpr std::size_t side = 32, plane = side * side, record = 1 + 3 * plane, classes = 10;
 
 void append_batch(Dataset& dataset, const fs::path& path) {
-    const MappedFile file(path);
+    const FileContent file(path);
     const auto bytes = file.bytes();
     require(!bytes.empty() && bytes.size() % record == 0,
             "{}: {} bytes, expected a whole number of records of {} (file cut short?)", path.string(),
@@ -33,7 +33,7 @@ void append_batch(Dataset& dataset, const fs::path& path) {
 std::vector<std::string> class_names(const fs::path& path) {
     if (!fs::exists(path))
         return {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"};
-    const MappedFile file(path);
+    const FileContent file(path);
     std::vector<std::string> names;
     std::string_view rest = file.text();
     while (!rest.empty()) {

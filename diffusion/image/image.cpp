@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "core/mapped_file.h"
+#include "core/input_file.h"
 #include "diffusion/image/jpeg.h"
 #include "diffusion/image/png.h"
 
@@ -32,7 +32,7 @@ Image decode_image(std::span<const std::byte> bytes, const std::string& file) {
 }
 
 Image read_image(const std::filesystem::path& path) {
-    const MappedFile file(path);
+    const FileContent file(path);
     return decode_image(file.bytes(), path.string());
 }
 

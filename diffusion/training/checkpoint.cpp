@@ -5,7 +5,7 @@
 
 #include "core/atomic_file.h"
 #include "core/choices.h"
-#include "core/mapped_file.h"
+#include "core/input_file.h"
 #include "nn/state.h"
 
 namespace ito::diffusion {
@@ -31,7 +31,7 @@ void replace_by_link(const fs::path& file, const fs::path& name) {
     fs::remove(link, ignored);
     fs::create_hard_link(file, link, error);
     if (error) {
-        const MappedFile content(file);
+        const FileContent content(file, std::filesystem::file_size(file));
         write_file_atomically(name, content.bytes());
     } else {
         rename_durably(link, name);

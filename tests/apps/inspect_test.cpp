@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <cstdlib>
-#include <cstring>
 
 #include "core/safetensors.h"
 #include "tests/apps/ito_command.h"
@@ -47,11 +46,11 @@ class Inspect : public ::testing::Test {
         const fs::path path = folder_ / "run/unet/diffusion_pytorch_model.safetensors";
         std::map<std::string, std::vector<float>> values;
         std::vector<SafetensorsItem> items;
-        const SafetensorsContent content = parse_safetensors(bytes_of(path), path.string());
-        for (const auto& [key, entry] : content.tensors) {
+        const SafetensorsFile file(path);
+        for (const auto& [key, entry] : file.tensors()) {
             auto& data = values[key];
-            data.resize(entry.data.size() / sizeof(float));
-            std::memcpy(data.data(), entry.data.data(), entry.data.size());
+            data.resize(entry.bytes / sizeof(float));
+            file.read(entry, std::as_writable_bytes(std::span(data)));
             if (key == name) std::fill_n(data.begin() + static_cast<std::ptrdiff_t>(element), count, value);
             items.push_back({key, entry.dtype, entry.shape, std::as_bytes(std::span(data))});
         }
@@ -60,13 +59,6 @@ class Inspect : public ::testing::Test {
     }
 
     TemporaryFolder folder_;
-
-  private:
-    std::span<const std::byte> bytes_of(const fs::path& path) const {
-        text_ = TemporaryFolder::read(path);
-        return std::as_bytes(std::span(text_));
-    }
-    mutable std::string text_;
 };
 
 TEST(InspectConfig, AgreesWithThePublishedNetwork) {

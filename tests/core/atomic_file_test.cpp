@@ -5,7 +5,6 @@
 
 #include <string>
 
-#include "core/mapped_file.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temporary_folder.h"
 
@@ -97,19 +96,6 @@ TEST(AtomicFolder, AppearsWhenItIsComplete) {
     AtomicFolder again(target);
     expect_error([&] { again.commit(); }, {"trainer/step-1", "renamed into place"});
     EXPECT_EQ(TemporaryFolder::read(target / "a"), "whole");
-}
-
-TEST(MappedFile, ReadsAndRefuses) {
-    const TemporaryFolder folder;
-    MappedFile file(folder.write("a", "content"));
-    EXPECT_EQ(file.text(), "content");
-    EXPECT_EQ(file.bytes().size(), 7u);
-    MappedFile other(folder.write("empty", ""));
-    EXPECT_TRUE(other.text().empty());
-    other = std::move(file);
-    EXPECT_EQ(other.text(), "content");
-    expect_error([&] { MappedFile missing(folder / "b"); }, {"/b", "cannot be opened", "No such file"});
-    expect_error([&] { MappedFile no_file(folder.path()); }, {"not a regular file"});
 }
 
 }  // namespace
