@@ -9,10 +9,10 @@
 #include <filesystem>
 #include <sstream>
 
-#include "apps/output_file.h"
 #include "core/atomic_file.h"
 #include "core/autograd/graphviz.h"
 #include "core/error.h"
+#include "core/input_file.h"
 
 extern char** environ;
 
@@ -21,8 +21,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool is_picture(const std::string& file) {
-    return fs::path(file).extension() == ".svg";
+bool is_picture(const fs::path& file) {
+    return file.extension() == ".svg";
 }
 
 bool has_dot() {
@@ -47,33 +47,35 @@ void draw(const std::string& source, const std::string& picture) {
 
 }  // namespace
 
-void check_graph_file(const std::string& file, bool force) {
+std::unique_ptr<OutputFile> open_graph_file(const std::string& file, bool force) {
     require(is_picture(file) || fs::path(file).extension() == ".dot",
             "--graph {}: expected a name that ends in .dot or .svg", file);
-    check_output_file("--graph", file, force, ", or add --force to replace it");
     require(!is_picture(file) || has_dot(),
             "--graph {}: needs Graphviz's dot, which is not installed; sudo apt-get install graphviz, or "
             "give a name "
             "that ends in .dot",
             file);
+    return std::make_unique<OutputFile>("--graph", file, force, ", or add --force to replace it");
 }
 
-void write_graph(const std::string& file, const Tensor& root) {
+fs::path write_graph(OutputFile& file, const Tensor& root) {
     const std::string graph = autograd::to_dot(root);
-    if (!is_picture(file)) {
-        write_file_atomically(file, graph);
-        return;
-    }
-    const std::string source = file + ".dot.tmp", picture = file + ".tmp";
-    write_file_atomically(source, graph);
+    if (!is_picture(file.path())) return file.write(graph);
+    const std::string source = file.path().string() + ".dot.tmp", picture = file.path().string() + ".tmp";
+    const auto remove = [&] {
+        std::error_code ignored;
+        for (const std::string& path : {source, picture}) fs::remove(path, ignored);
+    };
     try {
+        write_file_atomically(source, graph);
         draw(source, picture);
+        const fs::path written = file.write(FileContent(picture).text());
+        remove();
+        return written;
     } catch (...) {
-        fs::remove(source);
+        remove();
         throw;
     }
-    fs::remove(source);
-    rename_durably(picture, file);
 }
 
 }  // namespace ito::apps

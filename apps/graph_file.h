@@ -1,15 +1,18 @@
 #pragma once
 // The autograd graph as a file: Graphviz's language, or the picture that its `dot` makes of it.
 
+#include <filesystem>
+#include <memory>
 #include <string>
 
+#include "apps/output_file.h"
 #include "core/tensor.h"
 
 namespace ito::apps {
 
-/// Refuses, for --graph, a file that could not be written: by its name, its folder, or because `dot` is missing.
-void check_graph_file(const std::string& file, bool force);
-/// Writes what autograd recorded below `root`.
-void write_graph(const std::string& file, const Tensor& root);
+/// Takes the file of --graph, or refuses one that could not be written: by its name, its folder, or because `dot` is missing.
+std::unique_ptr<OutputFile> open_graph_file(const std::string& file, bool force);
+/// Writes what autograd recorded below `root`, and returns where.
+std::filesystem::path write_graph(OutputFile& file, const Tensor& root);
 
 }  // namespace ito::apps

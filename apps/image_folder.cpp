@@ -6,6 +6,7 @@
 
 #include "core/atomic_file.h"
 #include "core/error.h"
+#include "core/input_file.h"
 #include "core/json_depth.h"
 #include "diffusion/files.h"
 #include "diffusion/image/png.h"
@@ -21,6 +22,17 @@ bool has_pictures(const fs::path& folder) {
     for (const auto& entry : fs::directory_iterator(folder))
         if (entry.path().extension() == ".png") return true;
     return false;
+}
+
+/// Whether it begins and ends as a PNG does. What lies between was written with it at once (core/atomic_file.h).
+bool is_whole_png(const fs::path& path) {
+    constexpr std::string_view signature = "\x89PNG\r\n\x1a\n", end{"\0\0\0\0IEND\xae\x42\x60\x82", 12};
+    const InputFile file(path);
+    if (file.size() < signature.size() + end.size()) return false;
+    std::string first(signature.size(), '\0'), last(end.size(), '\0');
+    file.read(0, std::as_writable_bytes(std::span(first)));
+    file.read(file.size() - end.size(), std::as_writable_bytes(std::span(last)));
+    return first == signature && last == end;
 }
 
 /// Throws unless the pictures of the folder were made by `settings`.
@@ -47,12 +59,14 @@ void require_same_settings(const fs::path& folder, const fs::path& record, const
 ImageFolder::ImageFolder(fs::path folder, const Json& settings) : folder_(std::move(folder)) {
     diffusion::make_folder(folder_);
     const fs::path record = folder_ / "sampling.json";
-    if (fs::exists(record)) {
+    std::error_code ignored;
+    // An empty record is one that a full disk or a copy that was stopped left.
+    if (fs::exists(record) && fs::file_size(record, ignored) > 0) {
         require_same_settings(folder_, record, settings);
         return;
     }
     require(!has_pictures(folder_),
-            "--folder {}: holds pictures, and no sampling.json to tell that they are of this "
+            "--folder {}: holds pictures, and no (or an empty) sampling.json to tell that they are of this "
             "sampling; choose another folder",
             folder_.string());
     write_file_atomically(record, settings.dump(2) + "\n");
@@ -63,7 +77,7 @@ fs::path ImageFolder::file(std::int64_t index) const {
 }
 
 bool ImageFolder::has(std::int64_t index) const {
-    return fs::exists(file(index));
+    return fs::exists(file(index)) && is_whole_png(file(index));
 }
 
 void ImageFolder::write(std::int64_t index, const diffusion::Image& image) const {

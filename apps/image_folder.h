@@ -21,6 +21,7 @@ class ImageFolder {
     /// values tell whether two samplings give the same images.
     ImageFolder(std::filesystem::path folder, const nlohmann::ordered_json& settings);
 
+    /// False too where the file is empty or cut short, as a copy that was stopped leaves it: it is made again.
     bool has(std::int64_t index) const;
     void write(std::int64_t index, const diffusion::Image& image) const;
 

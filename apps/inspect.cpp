@@ -100,7 +100,6 @@ void InspectCommand::check() const {
     require(!weights || !run.empty(), "--weights: a configuration has no weights; give a run");
     require(!weights || graph.empty(), "--graph: goes with the layers; leave --weights out");
     require(weights || !raw, "--raw: is about --weights; add that");
-    if (!graph.empty()) check_graph_file(graph, force);
 }
 
 Subject InspectCommand::subject() const {
@@ -174,6 +173,7 @@ std::string flop_text(double flops) {
 
 int InspectCommand::operator()() const {
     check();
+    const auto graph_file = graph.empty() ? nullptr : open_graph_file(graph, force);
     const Computation computation = execution.apply();
     if (weights) return show_weights();
     const Subject subject = this->subject();
@@ -234,8 +234,8 @@ int InspectCommand::operator()() const {
     }
     if (kernels && !json) fmt::print("\n{}", kernels_text(variant_choices(device)));
     if (!graph.empty()) {
-        write_graph(graph, table.root());
-        if (!json) fmt::print("graph -> {}\n", graph);
+        const fs::path written = write_graph(*graph_file, table.root());
+        if (!json) fmt::print("graph -> {}\n", written.string());
     }
     require(std::fflush(stdout) == 0, "inspect: standard output cannot be written");
     return 0;

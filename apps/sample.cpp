@@ -79,12 +79,23 @@ VarianceKind parse_variance(const std::string& text) {
     fail("--variance {}: expected posterior or beta", text);
 }
 
-/// Refuses a picture that could not be written before any time is spent on it.
-void check_output(const char* option, const fs::path& path, bool force) {
+/// Takes the file, or refuses a picture that could not be written before any time is spent on it.
+std::unique_ptr<OutputFile> open_picture(const char* option, const fs::path& path, bool force) {
     require(path.extension() == ".png", "{} {}: pictures are written as PNG; give a name that ends in .png",
             option, path.string());
-    check_output_file(option, path, force, ", or add --force to replace it");
+    return std::make_unique<OutputFile>(option, path, force, ", or add --force to replace it");
 }
+
+/// What a sampling into pictures writes.
+struct Pictures {
+    explicit Pictures(const SampleCommand& c) {
+        require(c.progressive.empty() || fs::weakly_canonical(c.out) != fs::weakly_canonical(c.progressive),
+                "--progressive {}: is the file of --out too; choose another name", c.progressive);
+        images = open_picture("--out", c.out, c.force);
+        if (!c.progressive.empty()) progressive = open_picture("--progressive", c.progressive, c.force);
+    }
+    std::unique_ptr<OutputFile> images, progressive;
+};
 
 /// A picture of sampling over time: one row per image, one column per kept step, noise at the left.
 class Strip {
@@ -132,13 +143,7 @@ void SampleCommand::check() const {
         for (const char* option : {"--out", "--progressive", "--columns", "--upscale", "--force"})
             require(!given(option), "{}: is about the picture of all images; with --folder there is none",
                     option);
-        return;
     }
-    check_output("--out", out, force);
-    if (progressive.empty()) return;
-    check_output("--progressive", progressive, force);
-    require(fs::weakly_canonical(out) != fs::weakly_canonical(progressive),
-            "--progressive {}: is the file of --out too; choose another name", progressive);
 }
 
 Sampling::Sampling(const SampleCommand& c) : command_(c) {
@@ -196,7 +201,7 @@ std::optional<Tensor> Sampling::draw(std::int64_t first, std::int64_t count, con
 }
 
 /// All images as one picture, and perhaps their way from noise as another.
-int draw_picture(const SampleCommand& c, Sampling& sampling) {
+int draw_picture(const SampleCommand& c, Sampling& sampling, const Pictures& files) {
     const auto& image = sampling.image();
     // The pictures' sizes are refused now, not after the last step.
     const auto layout = [&](std::int64_t count, std::int64_t columns) {
@@ -222,14 +227,15 @@ int draw_picture(const SampleCommand& c, Sampling& sampling) {
         return exit_interrupted;
     }
     const auto pixels = images->to_vector<float>();
-    write_png(c.out, make_grid(std::span<const float>(pixels), c.num, image.height, image.width,
-                               image.in_channels, picture));
+    const fs::path grid = files.images->write(encode_png(make_grid(
+        std::span<const float>(pixels), c.num, image.height, image.width, image.in_channels, picture)));
     progress.print(fmt::format("{} in {}, {} -> {}", counted(c.num, "image"),
                                counted(sampling.steps(), "step"), format_duration(sampling.seconds()),
-                               c.out));
+                               grid.string()));
     if (!c.progressive.empty()) {
-        write_png(c.progressive, strip.image(image.height, image.width, image.in_channels, strip_picture));
-        progress.print(fmt::format("the way from noise to image -> {}", c.progressive));
+        const fs::path way = files.progressive->write(
+            encode_png(strip.image(image.height, image.width, image.in_channels, strip_picture)));
+        progress.print(fmt::format("the way from noise to image -> {}", way.string()));
     }
     return 0;
 }
@@ -279,8 +285,13 @@ int SampleCommand::operator()() {
 
 int SampleCommand::run_command() const {
     check();
+    if (!folder.empty()) {
+        Sampling sampling(*this);
+        return draw_folder(*this, sampling);
+    }
+    const Pictures files(*this);
     Sampling sampling(*this);
-    return folder.empty() ? draw_picture(*this, sampling) : draw_folder(*this, sampling);
+    return draw_picture(*this, sampling, files);
 }
 
 }  // namespace

@@ -97,17 +97,18 @@ std::string Timeline::to_json(const std::string& about) const {
     return Json{{"displayTimeUnit", "ms"}, {"traceEvents", std::move(events)}}.dump(1) + "\n";
 }
 
-void StepTrace::check(std::int64_t steps) const {
+void StepTrace::check(std::int64_t steps) {
     if (file.empty()) return;
     require(step >= 1, "--trace-step {}: expected 1 or more", step);
     require(steps == 0 || step <= steps, "--trace-step {}: this training makes {}; choose an earlier one",
             step, counted(steps, "step"));
-    check_output_file("--trace", file, false, "");
+    output_ = std::make_shared<OutputFile>("--trace", file, false, "");
 }
 
 std::string StepTrace::write(const Timeline& timeline, std::int64_t training_step) const {
-    write_file_atomically(file, timeline.to_json(fmt::format("training step {}", training_step)));
-    return fmt::format("step {}: trace -> {}, opens in https://ui.perfetto.dev", training_step, file);
+    const auto written = output_->write(timeline.to_json(fmt::format("training step {}", training_step)));
+    return fmt::format("step {}: trace -> {}, opens in https://ui.perfetto.dev", training_step,
+                       written.string());
 }
 
 }  // namespace ito::apps

@@ -5,11 +5,13 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "apps/output_file.h"
 #include "core/trace.h"
 
 namespace ito::apps {
@@ -57,12 +59,15 @@ struct StepTrace {
     std::string file;
     std::int64_t step = 3;  ///< counted from 1 in this command; the first ones fill memory, plans and caches
 
-    /// Refuses a file that could not be written, and a step that there will not be; `steps` are all that this command
+    /// Takes the file, or refuses one that could not be written, and a step that there will not be; `steps` are all that this command
     /// makes, 0 if nobody knows yet.
-    void check(std::int64_t steps) const;
+    void check(std::int64_t steps);
     bool wanted(std::int64_t number) const { return !file.empty() && number == step; }
     /// Writes the file; what to tell the user.
     std::string write(const Timeline& timeline, std::int64_t training_step) const;
+
+  private:
+    std::shared_ptr<OutputFile> output_;
 };
 
 }  // namespace ito::apps

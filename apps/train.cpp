@@ -60,6 +60,7 @@ struct TrainCommand {
     Run new_run();
     Run open_run();
     void begin(const Run& run);
+    void require_room(const Run& run, Trainer& trainer) const;
     void write_config(const Run& run) const;
     void continue_from(const Run& run, Trainer& trainer);
 };
@@ -68,7 +69,7 @@ Run TrainCommand::new_run() {
     require(!out.empty() || dry_run, "--out is missing: the folder that the run is written to");
     if (config.steps == 0 && config.minutes == 0) config.steps = default_steps;
     const Run run(out);
-    require(!run.exists(),
+    require(!run.exists() || run.vacant(),
             "--out {}: holds a run already; continue it with --resume {}, or choose another folder", out,
             shell_word(out));
     require(run.vacant(), "--out {}: exists and is not an empty folder; choose another", out);
@@ -145,6 +146,7 @@ void TrainCommand::begin(const Run& run) {
     make_folder(run.root());
     lock.emplace(run.lock(), run.root());
     require(run.vacant(), "--out {}: another process began a run there just now; choose another folder", out);
+    if (run.exists()) run.discard();
 }
 
 /// Both forms of the options. config.json comes first: from there on the folder is a run.
@@ -201,6 +203,29 @@ void TrainCommand::end_out_of_memory(const Run& run, const OutOfMemory& error, s
                     : std::string());
 }
 
+/// A training that could not be saved is refused before it begins.
+void TrainCommand::require_room(const Run& run, Trainer& trainer) const {
+    constexpr double mib = 1 << 20;
+    // Weights, their average and two moments, in float32.
+    const double checkpoint = 16.0 * static_cast<double>(trainer.model().parameter_count());
+    const auto there = static_cast<std::int64_t>(run.checkpoint_steps().size());
+    const std::int64_t left = trainer.total_steps() - trainer.steps_done();
+    const std::int64_t saves =
+        trainer.total_steps() > 0 ? (left + config.save_every - 1) / config.save_every : config.keep + 1;
+    // The oldest goes when the next is complete.
+    const std::int64_t more =
+        std::clamp<std::int64_t>(config.keep + 1 - there, 1, std::max<std::int64_t>(saves, 1));
+    std::error_code error;
+    const fs::space_info disk = fs::space(run.root(), error);
+    const auto available = static_cast<double>(disk.available);
+    require(
+        error || static_cast<double>(more) * checkpoint <= available,
+        "{}: the disk has {:.1f} MiB left, and {} of {:.1f} MiB each will be there at a time; choose another "
+        "disk{}",
+        run.root().string(), available / mib, counted(more, "checkpoint"), checkpoint / mib,
+        config.keep > 1 ? ", or a lower --keep" : "");
+}
+
 int TrainCommand::train(const Run& run, Dataset&& data, const TrainerOptions& options) {
     Trainer trainer(config, std::move(data), options);
     if (given("--resume")) continue_from(run, trainer);
@@ -214,13 +239,14 @@ int TrainCommand::train(const Run& run, Dataset&& data, const TrainerOptions& op
     autograd::set_anomaly_mode(anomaly);
     if (!given("--resume")) begin(run);
     begun = !given("--resume");
+    require_room(run, trainer);
     run.remove_abandoned_files();
     write_config(run);
     make_folder(run.samples());
     make_folder(run.trainer());
     run.write_pipeline(trainer.unet_config(), config.scheduler());
     catch_interrupts();
-    return run_training(config, trainer, run, trace);
+    return run_training(config, trainer, run, *lock, trace);
 }
 
 void add_options(CLI::App& app, TrainCommand& c) {

@@ -73,10 +73,12 @@ double seconds_since(Clock::time_point start) {
 /// The loop of one command, with all that it shows and writes on the way.
 class Training {
   public:
-    Training(const TrainConfig& config, Trainer& trainer, const Run& run, const StepTrace& trace)
+    Training(const TrainConfig& config, Trainer& trainer, const Run& run, const RunLock& lock,
+             const StepTrace& trace)
         : config_(config),
           trainer_(trainer),
           run_(run),
+          lock_(lock),
           trace_(trace),
           metrics_(run.metrics(), trainer.steps_done()) {
         if (config.tensorboard) board_.emplace(run.tensorboard(), trainer.steps_done(), MetricsLog::every);
@@ -95,6 +97,7 @@ class Training {
     void plan_steps();
     void show(bool last);
     std::string loss_text() const { return shown_loss_ ? fmt::format("  loss {:.4f}", *shown_loss_) : ""; }
+    void follow();
     void save();
     bool preview();
     bool figures();
@@ -113,7 +116,8 @@ class Training {
 
     const TrainConfig& config_;
     Trainer& trainer_;
-    const Run& run_;
+    Run run_;
+    const RunLock& lock_;
     const StepTrace& trace_;
     MetricsLog metrics_;
     std::optional<TensorboardWriter> board_;
@@ -225,7 +229,16 @@ void Training::show(bool last) {
                    last);
 }
 
+/// The run's folder may be renamed while it is trained in: what is written from here on goes where it is.
+void Training::follow() {
+    const fs::path folder = lock_.folder();
+    if (folder == run_.root()) return;
+    progress_.print(fmt::format("the run's folder was moved; going on in {}", folder.string()));
+    run_ = Run(folder);
+}
+
 void Training::save() {
+    follow();
     try {
         write_windows(true);
         trainer_.save(run_);
@@ -243,6 +256,7 @@ void Training::save() {
 
 /// False if it was interrupted.
 bool Training::preview() {
+    follow();
     const std::int64_t height = trainer_.images().height(), width = trainer_.images().width();
     const std::int64_t side = std::max(height, width);
     const auto count = std::clamp<std::int64_t>(max_image_pixels / 2 / (side * side), 1, preview_images);
@@ -266,6 +280,7 @@ bool Training::preview() {
 
 /// False if it was interrupted. From the weights on the disk: `ito figures` makes the same ones.
 bool Training::figures() {
+    follow();
     FigureOptions options;
     options.steps = std::min(options.steps, config_.timesteps);
     options.graph = trainer_.options().graph;
@@ -341,8 +356,9 @@ int Training::train() {
 
 }  // namespace
 
-int run_training(const TrainConfig& config, Trainer& trainer, const Run& run, const StepTrace& trace) {
-    return Training(config, trainer, run, trace)();
+int run_training(const TrainConfig& config, Trainer& trainer, const Run& run, const RunLock& lock,
+                 const StepTrace& trace) {
+    return Training(config, trainer, run, lock, trace)();
 }
 
 }  // namespace ito::apps

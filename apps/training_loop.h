@@ -6,6 +6,7 @@
 
 #include "apps/timeline.h"
 #include "diffusion/run.h"
+#include "diffusion/run_lock.h"
 #include "diffusion/train_config.h"
 #include "diffusion/training/trainer.h"
 
@@ -18,6 +19,6 @@ std::vector<std::string> training_description(const diffusion::TrainConfig& conf
 /// Trains until the end, Ctrl-C, or the end of the time, with metrics, checkpoints, previews and the report in `run`.
 /// Returns the exit status.
 int run_training(const diffusion::TrainConfig& config, diffusion::Trainer& trainer, const diffusion::Run& run,
-                 const StepTrace& trace);
+                 const diffusion::RunLock& lock, const StepTrace& trace);
 
 }  // namespace ito::apps

@@ -115,7 +115,8 @@ AtomicFolder::AtomicFolder(std::filesystem::path target)
       temporary_(folder_of(target_) / fmt::format(".{}.tmp", target_.filename().string())) {
     std::error_code error;
     std::filesystem::remove_all(temporary_, error);
-    if (!error) std::filesystem::create_directories(temporary_, error);
+    // Not its parents: where they were moved away, a new folder in their place would be a stray.
+    if (!error) std::filesystem::create_directory(temporary_, error);
     require(!error, "{}: cannot be created: {}", target_.string(), error.message());
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <set>
 #include <vector>
 
 #include "core/atomic_file.h"
@@ -43,10 +44,23 @@ bool Run::vacant() const {
     std::error_code error;
     if (!fs::exists(root_, error)) return !error;
     if (!fs::is_directory(root_, error)) return false;
-    const std::string unfinished = config().filename().string() + ".";
-    for (fs::directory_iterator entry(root_, error), end; !error && entry != end; entry.increment(error)) {
-        const fs::path name = entry->path().filename();
-        if (name != lock().filename() && !name.string().starts_with(unfinished)) return false;
+    // A run that was never saved and has logged nothing is worth no more than the command that begins it again.
+    const std::set<fs::path> written_first{lock(),
+                                           config(),
+                                           config_toml(),
+                                           root_ / "model_index.json",
+                                           root_ / "unet" / "config.json",
+                                           root_ / "scheduler" / "scheduler_config.json"};
+    const std::set<fs::path> folders{root_ / "unet", root_ / "scheduler", samples(), trainer(),
+                                     tensorboard()};
+    for (fs::recursive_directory_iterator entry(root_, error), end; !error && entry != end;
+         entry.increment(error)) {
+        const fs::path path = entry->path();
+        std::error_code ignored;
+        if (written_first.contains(path) || folders.contains(path) || path.extension() == ".tmp" ||
+            path.parent_path() == tensorboard() || path.parent_path().extension() == ".tmp")
+            continue;
+        if (path != metrics() || fs::file_size(path, ignored) > 0) return false;
     }
     return !error;
 }

@@ -51,8 +51,8 @@ class Run {
 
     /// True if the folder holds a run (its config.json).
     bool exists() const { return std::filesystem::exists(config()); }
-    /// True if a run may begin here: there is nothing, or an empty folder, or what a training left that was killed
-    /// before its config.json was written.
+    /// True if a run may begin here: there is nothing, or an empty folder, or what a training left that ended before it had
+    /// logged or saved anything (say, for want of memory).
     bool vacant() const;
     /// The folder of the checkpoint after `steps` steps.
     std::filesystem::path checkpoint(std::int64_t steps) const;

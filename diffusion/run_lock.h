@@ -1,5 +1,5 @@
 #pragma once
-// One training at a time in a run directory.
+// One training at a time in a run directory, wherever that is moved meanwhile.
 
 #include <filesystem>
 
@@ -16,7 +16,12 @@ class RunLock {
     RunLock(const RunLock&) = delete;
     RunLock& operator=(const RunLock&) = delete;
 
+    /// Where the folder is now: another path once it was renamed. Throws Error if it was removed.
+    std::filesystem::path folder() const;
+
   private:
+    std::filesystem::path folder_;
+    int directory_ = -1;
     int descriptor_ = -1;
 };
 

@@ -171,14 +171,15 @@ TEST_F(Sample, SingleImages) {
         EXPECT_EQ(image.pixels, cell(grid, n, 7, 8, 12)) << n;
     }
     // What is there stays, gaps are filled, and the number may grow.
-    folder_.write("images/000002.png", "of the same name");
+    const std::string other = testing::text_of(diffusion::encode_png(blob(1, 8, 12, 3)));
+    folder_.write("images/000002.png", other);
     fs::remove(folder_ / "images/000001.png");
     fs::remove(folder_ / "images/000004.png");
     const auto again = ito(command + Arguments{"--num", "7", "--batch", "64"});
     expect_success(again);
     EXPECT_NE(again.out.find("4 images in 20 steps"), std::string::npos) << again.out;
     EXPECT_NE(again.out.find("(3 there already)"), std::string::npos) << again.out;
-    EXPECT_EQ(TemporaryFolder::read(folder_ / "images/000002.png"), "of the same name");
+    EXPECT_EQ(TemporaryFolder::read(folder_ / "images/000002.png"), other);
     folder_.write("images/000002.png", first.at("000002.png"));
     auto all = files_below(folder_ / "images");
     EXPECT_EQ(all.size(), 8u);
