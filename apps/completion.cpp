@@ -31,6 +31,7 @@ const std::map<std::string, Values>& known_values() {
         {"--device", {.words = "auto cpu cuda"}},
         {"--folder", folders},
         {"--graph", files},
+        {"--init-from", folders},
         {"--lr-schedule", {.words = "constant linear cosine"}},
         {"--mode", {.words = "train sample both"}},
         {"--out", folders},

@@ -59,6 +59,7 @@ struct InspectCommand {
 
 Subject subject_of_config(const std::string& file) {
     const TrainConfig train = read_train_config(file);
+    if (!train.init_from.empty()) return {file, read_unet_config(train.init_from), train};
     // The sizes of these need no files. Half of the recipes' readers have not got the data yet.
     Dataset data;
     data.height = data.width = train.image_size;
@@ -184,7 +185,7 @@ int InspectCommand::operator()() const {
     const Device device = computation.device;
     const auto allocator = Allocator::of(device);
     const std::size_t before = allocator->stats().in_use;
-    Trainer trainer(measured, subject.unet, blank_images(subject.unet, images),
+    Trainer trainer(measured, {subject.unet, measured.scheduler()}, blank_images(subject.unet, images),
                     {.computation = computation, .graph = false});
     LayerTable table(trainer.model(), images);
     allocator->reset_peak();

@@ -14,7 +14,7 @@ namespace {
 constexpr double usable = 0.95;
 
 /// The allocator's peak in a step of `images` images, less what was in use before.
-std::size_t step_memory(TrainConfig config, const nn::UNetConfig& unet, TrainerOptions options,
+std::size_t step_memory(TrainConfig config, const ModelConfig& model, TrainerOptions options,
                         std::int64_t images) {
     config.batch = images;
     config.grad_accum = 1;
@@ -22,12 +22,13 @@ std::size_t step_memory(TrainConfig config, const nn::UNetConfig& unet, TrainerO
     options.images = ImagePlace::device;
     Dataset blank;
     blank.count = images;
-    blank.height = unet.height, blank.width = unet.width, blank.channels = unet.in_channels;
+    blank.height = model.unet.height, blank.width = model.unet.width;
+    blank.channels = model.unet.in_channels;
     blank.images.resize(static_cast<std::size_t>(images * blank.image_size()), 128);
     const auto allocator = Allocator::of(options.computation.device);
     const std::size_t before = allocator->stats().in_use;
     allocator->reset_peak();
-    Trainer trainer(config, unet, std::move(blank), options);
+    Trainer trainer(config, model, std::move(blank), options);
     trainer.step();
     trainer.window();  // waits: an error shows here
     return allocator->stats().peak_in_use - before;
@@ -42,12 +43,12 @@ std::size_t free_memory(const Device& device) {
 
 }  // namespace
 
-std::int64_t batch_that_fits(const TrainConfig& config, const nn::UNetConfig& unet,
+std::int64_t batch_that_fits(const TrainConfig& config, const ModelConfig& model,
                              const TrainerOptions& options, std::size_t data_bytes) {
     try {
         const auto memory = static_cast<double>(free_memory(options.computation.device));
-        const auto one = static_cast<double>(step_memory(config, unet, options, 1)),
-                   two = static_cast<double>(step_memory(config, unet, options, 2));
+        const auto one = static_cast<double>(step_memory(config, model, options, 1)),
+                   two = static_cast<double>(step_memory(config, model, options, 2));
         // A data set that takes too much stays on the host.
         const double data =
             static_cast<double>(data_bytes) > memory / 2 ? 0 : static_cast<double>(data_bytes);

@@ -8,9 +8,9 @@
 namespace ito::apps {
 
 /// About the largest batch with which a step of such a training fits on its device, 0 if none does: steps of one and of two
-/// images are made and their memory measured, the rest follows from that. `config` and `unet` are the training's, whose own
+/// images are made and their memory measured, the rest follows from that. `config` and `model` are the training's, whose own
 /// memory has been freed; `data_bytes`: of its data set.
-std::int64_t batch_that_fits(const diffusion::TrainConfig& config, const nn::UNetConfig& unet,
+std::int64_t batch_that_fits(const diffusion::TrainConfig& config, const diffusion::ModelConfig& model,
                              const diffusion::TrainerOptions& options, std::size_t data_bytes);
 
 }  // namespace ito::apps

@@ -10,6 +10,7 @@
 #include "apps/memory_advice.h"
 #include "apps/terminal.h"
 #include "apps/training_loop.h"
+#include "apps/weight_table.h"
 #include "core/atomic_file.h"
 #include "core/autograd/node.h"
 #include "core/context.h"
@@ -40,9 +41,28 @@ constexpr std::string_view free_options[] = {"--steps",        "--minutes",    "
                                              "--sample-every", "--save-every", "--keep",   "--data-dir",
                                              "--tensorboard",  "--precision"};
 
+/// Options that the network and the schedule of --init-from answer.
+constexpr std::string_view answered_fields[] = {
+    "base_channels", "channel_mults", "layers_per_block", "attention_resolutions",
+    "heads",         "norm_groups",   "timesteps",        "beta_schedule",
+    "beta_start",    "beta_end",      "rescale_betas"};
+
+std::string option_of(std::string_view field) {
+    std::string option = fmt::format("--{}", field);
+    std::replace(option.begin(), option.end(), '_', '-');
+    return option;
+}
+
+/// What a training with --init-from begins with.
+struct Beginning {
+    ModelConfig model;
+    std::shared_ptr<nn::UNet> weights;  ///< null where a checkpoint has newer ones
+};
+
 struct TrainCommand {
     TrainConfig config;
     std::string out, resume;
+    bool data_changed = false;
     bool anomaly = false, dry_run = false, no_graph = false, no_autotune = false;
     bool begun = false;  ///< the folder of the run was made by this command
     StepTrace trace;
@@ -54,7 +74,10 @@ struct TrainCommand {
 
   private:
     int run_command();
-    int train(const Run& run, Dataset&& data, const TrainerOptions& options);
+    std::optional<Beginning> beginning(const Run& run);
+    ModelConfig model_for(const std::optional<Beginning>& start, const Dataset& data) const;
+    int train(const Run& run, const ModelConfig& model, const nn::UNet* weights, Dataset&& data,
+              const TrainerOptions& options);
     [[noreturn]] void end_out_of_memory(const Run& run, const OutOfMemory& error, std::int64_t fits) const;
     bool given(const char* option) const { return app->count(option) > 0; }
     Run new_run();
@@ -90,8 +113,7 @@ Run TrainCommand::open_run() {
     const auto fixed = nlohmann::json::parse(saved.to_json()),
                wanted = nlohmann::json::parse(config.to_json());
     for (const auto& [field, value] : fixed.items()) {
-        std::string option = "--" + field;
-        std::replace(option.begin(), option.end(), '_', '-');
+        const std::string option = option_of(field);
         if (std::find(std::begin(free_options), std::end(free_options), option) != std::end(free_options))
             continue;
         // Images may have moved. That they are as many and as large is checked with the checkpoint.
@@ -121,7 +143,16 @@ Run TrainCommand::open_run() {
 
 void TrainCommand::continue_from(const Run& run, Trainer& trainer) {
     if (const auto checkpoint = run.latest_checkpoint()) {
-        trainer.load(*checkpoint);
+        const fs::path file = *checkpoint / "state.json";
+        const std::int64_t then = TrainerState::from_json(read_text(file), file.string()).dataset[0],
+                           now = trainer.images().count();
+        require(then == now || data_changed,
+                "--resume {0}: was trained on {1}, and there are {2} now; --data-changed goes on with these, "
+                "or begin "
+                "anew with its weights: ito train --init-from {0} --out NEW",
+                shell_word(resume), counted(then, "image"), now);
+        if (then != now) fmt::print("on with {}; {} before\n", counted(now, "image"), counted(then, "image"));
+        trainer.load(*checkpoint, ImageCount::any);
     } else {
         // A training that never saved begins again. One that did would lose its weights by that.
         require(!fs::exists(run.unet_weights()),
@@ -139,6 +170,45 @@ void TrainCommand::continue_from(const Run& run, Trainer& trainer) {
     require(trainer.total_steps() == 0 || trainer.steps_done() < trainer.total_steps(),
             "--resume {}: is trained for {} already; give --steps more than that to go on", resume,
             counted(trainer.steps_done(), "step"));
+}
+
+/// Reads --init-from, or what the run was begun with, and makes the options say the same.
+std::optional<Beginning> TrainCommand::beginning(const Run& run) {
+    if (config.init_from.empty()) return {};
+    if (given("--resume") && run.latest_checkpoint())
+        return Beginning{{read_unet_config(run.root()),
+                          read_scheduler_config(run.root() / "scheduler" / "scheduler_config.json")},
+                         nullptr};
+    const Pipeline pipeline = load_pipeline(config.init_from, parse_weight_set(config.weights));
+    require_finite(pipeline.model->named_parameters(), config.init_from, "--weights");
+    Beginning begin{{pipeline.model->config(), pipeline.scheduler}, pipeline.model};
+    nn::UNetConfig& unet = begin.model.unet;
+    // Its weights do not say whether values are dropped while it is trained.
+    if (given("--dropout")) unet.dropout = config.dropout;
+    const auto wanted = nlohmann::json::parse(config.to_json());
+    config.describe(begin.model);
+    config.dropout = unet.dropout;
+    const auto has = nlohmann::json::parse(config.to_json());
+    for (const std::string_view field : answered_fields)
+        require(!given(option_of(field).c_str()) || wanted.at(field) == has.at(field),
+                "{} {}: --init-from brings {}; leave the option out", option_of(field),
+                wanted.at(field).dump(), has.at(field).dump());
+    if (!given("--image-size") && unet.height == unet.width) config.image_size = unet.height;
+    return begin;
+}
+
+/// The network for these images.
+ModelConfig TrainCommand::model_for(const std::optional<Beginning>& start, const Dataset& data) const {
+    if (!start) return {config.unet(data.height, data.width, data.channels), config.scheduler()};
+    ModelConfig model = start->model;
+    const std::int64_t multiple = std::int64_t{1} << (model.unet.block_out_channels.size() - 1);
+    require(data.height % multiple == 0 && data.width % multiple == 0,
+            "--init-from: its network needs sides that are multiples of {}, the images are {}x{}; give "
+            "--image-size {}",
+            multiple, data.height, data.width, model.unet.height);
+    model.unet.height = data.height;
+    model.unet.width = data.width;
+    return model;
 }
 
 /// Makes the folder of a new run.
@@ -171,21 +241,27 @@ int TrainCommand::run_command() {
     if (!is_dataset_name(config.data) && fs::is_directory(config.data))
         config.data = absolute_path(config.data);
     if (!config.data_dir.empty()) config.data_dir = absolute_path(config.data_dir);
+    if (!config.init_from.empty()) config.init_from = absolute_path(config.init_from);
+    require(config.weights == "ema" || !config.init_from.empty() || given("--resume"),
+            "--weights: are those to begin with; give --init-from too");
+    require(!data_changed || given("--resume"), "--data-changed: is about --resume");
     const Run run = given("--resume") ? open_run() : new_run();
     const Execution execution{config.device, config.threads, config.precision,
                               no_graph,      no_autotune,    config.weight_gradients};
     const Computation computation = execution.apply();
 
+    const auto start = beginning(run);
     Dataset data = load_dataset(config.data, {.data_dir = config.data_dir, .image_size = config.image_size});
-    const nn::UNetConfig unet = config.unet(data.height, data.width, data.channels);
+    if (start) data = with_channels(std::move(data), start->model.unet.in_channels);
+    const ModelConfig model = model_for(start, data);
     const std::size_t data_bytes = data.images.size();
     // What is traced or searched for NaN is launched by the host, op by op.
     const TrainerOptions options{.computation = computation,
                                  .graph = !(no_graph || anomaly || given("--trace"))};
     try {
-        return train(run, std::move(data), options);
+        return train(run, model, start ? start->weights.get() : nullptr, std::move(data), options);
     } catch (const OutOfMemory& error) {
-        end_out_of_memory(run, error, batch_that_fits(config, unet, options, data_bytes));
+        end_out_of_memory(run, error, batch_that_fits(config, model, options, data_bytes));
     }
 }
 
@@ -226,8 +302,10 @@ void TrainCommand::require_room(const Run& run, Trainer& trainer) const {
         config.keep > 1 ? ", or a lower --keep" : "");
 }
 
-int TrainCommand::train(const Run& run, Dataset&& data, const TrainerOptions& options) {
-    Trainer trainer(config, std::move(data), options);
+int TrainCommand::train(const Run& run, const ModelConfig& model, const nn::UNet* weights, Dataset&& data,
+                        const TrainerOptions& options) {
+    Trainer trainer(config, model, std::move(data), options);
+    if (weights != nullptr) trainer.begin_from(*weights);
     if (given("--resume")) continue_from(run, trainer);
     trace.check(trainer.total_steps() > 0 ? trainer.total_steps() - trainer.steps_done() : 0);
     if (dry_run) {
@@ -244,7 +322,7 @@ int TrainCommand::train(const Run& run, Dataset&& data, const TrainerOptions& op
     write_config(run);
     make_folder(run.samples());
     make_folder(run.trainer());
-    run.write_pipeline(trainer.unet_config(), config.scheduler());
+    run.write_pipeline(model.unet, model.scheduler);
     catch_interrupts();
     return run_training(config, trainer, run, *lock, trace);
 }
@@ -260,6 +338,10 @@ void add_options(CLI::App& app, TrainCommand& c) {
     app.add_flag("--flip", o.flip, "Mirror half of the images left-right");
     app.add_option("--out", c.out, "Run directory to create");
     app.add_option("--resume", c.resume, "Run directory to continue");
+    app.add_flag("--data-changed", c.data_changed, "With --resume: go on with another number of images");
+    app.add_option("--init-from", o.init_from,
+                   "Run or pipeline whose network, schedule and weights to begin with");
+    app.add_option("--weights", o.weights, "Of --init-from: ema, or raw")->capture_default_str();
     app.add_option("--steps", o.steps, "Steps in total, also on resume; with --minutes alone what fits")
         ->default_str(std::to_string(default_steps));
     app.add_option("--minutes", o.minutes, "Stop after so many minutes, 0 for no limit")

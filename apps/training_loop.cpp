@@ -45,19 +45,24 @@ std::vector<std::string> training_description(const TrainConfig& config, Trainer
     const auto& data = trainer.images();
     const std::string length =
         trainer.total_steps() > 0 ? counted(trainer.total_steps(), "step") : minutes_text(config.minutes);
-    return {fmt::format("data      {}: {} of {}x{}x{}", config.data, counted(data.count(), "image"),
-                        data.height(), data.width(), data.channels()),
-            fmt::format("model     {:.2f} M parameters, {} on {}",
-                        static_cast<double>(trainer.model().parameter_count()) / 1e6,
-                        Execution{config.device, config.threads, config.precision}.text(),
-                        counted(threads(), "thread")),
-            fmt::format("schedule  {} timesteps, prior {:.2g} bits/dim", config.timesteps,
-                        trainer.schedule().prior_bits_per_dim(data.second_moment())),
-            fmt::format("training  {} of {}{}{}{}", length, counted(trainer.images_per_step(), "image"),
-                        epochs_text(trainer),
-                        trainer.steps_done() > 0 ? fmt::format(", on from step {}", trainer.steps_done())
-                                                 : std::string(),
-                        run.root().empty() ? std::string() : fmt::format(" -> {}", run.root().string()))};
+    std::vector<std::string> lines{
+        fmt::format("data      {}: {} of {}x{}x{}", config.data, counted(data.count(), "image"),
+                    data.height(), data.width(), data.channels()),
+        fmt::format("model     {:.2f} M parameters, {} on {}",
+                    static_cast<double>(trainer.model().parameter_count()) / 1e6,
+                    Execution{config.device, config.threads, config.precision}.text(),
+                    counted(threads(), "thread")),
+        fmt::format("schedule  {} timesteps, prior {:.2g} bits/dim", trainer.schedule().timesteps(),
+                    trainer.schedule().prior_bits_per_dim(data.second_moment())),
+        fmt::format(
+            "training  {} of {}{}{}{}", length, counted(trainer.images_per_step(), "image"),
+            epochs_text(trainer),
+            trainer.steps_done() > 0 ? fmt::format(", on from step {}", trainer.steps_done()) : std::string(),
+            run.root().empty() ? std::string() : fmt::format(" -> {}", run.root().string()))};
+    if (!config.init_from.empty() && trainer.steps_done() == 0)
+        lines.insert(lines.begin() + 2, fmt::format("weights   begins with the {} weights of {}",
+                                                    config.weights, config.init_from));
+    return lines;
 }
 
 namespace {
@@ -261,9 +266,10 @@ bool Training::preview() {
     const std::int64_t side = std::max(height, width);
     const auto count = std::clamp<std::int64_t>(max_image_pixels / 2 / (side * side), 1, preview_images);
     try {
-        const auto pixels =
-            trainer_.sample(count, std::min(preview_steps, config_.timesteps), [] { return !interrupted(); })
-                .to_vector<float>();
+        const auto pixels = trainer_
+                                .sample(count, std::min(preview_steps, trainer_.schedule().timesteps()),
+                                        [] { return !interrupted(); })
+                                .to_vector<float>();
         const fs::path path = run_.samples() / fmt::format("step-{:08}.png", trainer_.steps_done());
         const Image grid =
             make_grid(std::span<const float>(pixels), count, height, width, trainer_.images().channels(),
@@ -282,7 +288,7 @@ bool Training::preview() {
 bool Training::figures() {
     follow();
     FigureOptions options;
-    options.steps = std::min(options.steps, config_.timesteps);
+    options.steps = std::min(options.steps, trainer_.schedule().timesteps());
     options.graph = trainer_.options().graph;
     const auto real =
         trainer_.images().copies(figure_images(trainer_.images().count(), options.images, options.seed));

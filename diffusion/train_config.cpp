@@ -26,6 +26,8 @@ void for_each_field(Config& c, Visit&& visit) {
     visit("minutes", c.minutes);
     visit("batch", c.batch);
     visit("grad_accum", c.grad_accum);
+    visit("init_from", c.init_from);
+    visit("weights", c.weights);
     visit("base_channels", c.base_channels);
     visit("channel_mults", c.channel_mults);
     visit("layers_per_block", c.layers_per_block);
@@ -157,6 +159,8 @@ void TrainConfig::validate() const {
     require_utf8("data", data);
     require_utf8("data-dir", data_dir);
     require_utf8("device", device);
+    require_utf8("init-from", init_from);
+    require(weights == "ema" || weights == "raw", "--weights {}: expected ema or raw", excerpt(weights));
     require_range<std::int64_t>("image-size", image_size, 0, 4096);
     require_range<std::int64_t>("steps", steps, 0, most_steps);
     require_range("minutes", minutes, 0.0, 1e7);
@@ -270,6 +274,39 @@ SchedulerConfig TrainConfig::scheduler() const {
     config.schedule.beta_start = scale * beta_start;
     config.schedule.beta_end = scale * beta_end;
     return config;
+}
+
+void TrainConfig::describe(const ModelConfig& model) {
+    const nn::UNetConfig& unet = model.unet;
+    TrainConfig described = *this;
+    described.base_channels = unet.block_out_channels.front();
+    described.channel_mults.clear();
+    described.attention_resolutions.clear();
+    for (std::size_t i = 0; i < unet.block_out_channels.size(); ++i) {
+        described.channel_mults.push_back(unet.block_out_channels[i] / described.base_channels);
+        if (unet.attention[i])
+            described.attention_resolutions.push_back(std::max(unet.height, unet.width) >> i);
+    }
+    if (described.attention_resolutions.empty()) described.attention_resolutions = {0};
+    described.layers_per_block = unet.layers_per_block;
+    described.heads = unet.attention_head_dim ? unet.block_out_channels.back() / unet.attention_head_dim : 1;
+    described.norm_groups = unet.norm_num_groups;
+    described.dropout = unet.dropout;
+    const NoiseScheduleOptions& schedule = model.scheduler.schedule;
+    described.timesteps = schedule.timesteps;
+    described.beta_schedule = schedule.kind == BetaSchedule::cosine ? "cosine" : "linear";
+    const TrainConfig defaults;
+    const bool linear = schedule.kind == BetaSchedule::linear;
+    described.beta_start = linear ? schedule.beta_start : defaults.beta_start;
+    described.beta_end = linear ? schedule.beta_end : defaults.beta_end;
+    described.rescale_betas = false;
+    try {
+        described.validate();
+        if (described.unet(unet.height, unet.width, unet.in_channels) == unet &&
+            described.scheduler().schedule == schedule)
+            *this = described;
+    } catch (const Error&) {  // what the fields cannot say is not said
+    }
 }
 
 }  // namespace ito::diffusion

@@ -10,6 +10,12 @@
 
 namespace ito::diffusion {
 
+/// A network and the noise schedule that it is trained with.
+struct ModelConfig {
+    nn::UNetConfig unet;
+    SchedulerConfig scheduler;
+};
+
 /// The options of ito train, under the same names; a program fills in what differs from the defaults.
 struct TrainConfig {
     // data
@@ -25,6 +31,11 @@ struct TrainConfig {
     std::int64_t batch = 64;  ///< of one forward pass
     std::int64_t grad_accum = 1;
     // model
+    /// A run or a pipeline whose network, noise schedule and weights ("ema" or "raw") the training begins with; empty: fresh
+    /// weights, and a network of the fields below. Those describe the network in any case where they can: one that
+    /// diffusers saved may have what they cannot say, and the run's unet/config.json then says it alone.
+    std::string init_from;
+    std::string weights = "ema";
     std::int64_t base_channels = 32;
     std::vector<std::int64_t> channel_mults{1, 2, 2};
     std::int64_t layers_per_block = 2;
@@ -66,6 +77,8 @@ struct TrainConfig {
     /// The network for images of this size.
     nn::UNetConfig unet(std::int64_t height, std::int64_t width, std::int64_t channels) const;
     SchedulerConfig scheduler() const;
+    /// Sets the fields of network and schedule so that they describe `model`, or leaves them all where they cannot.
+    void describe(const ModelConfig& model);
 };
 
 }  // namespace ito::diffusion

@@ -47,6 +47,19 @@ void check_memory(std::int64_t count, std::int64_t size, std::int64_t channels) 
         size, count, needed / gib, there / gib);
 }
 
+Dataset with_channels(Dataset dataset, std::int64_t channels) {
+    if (dataset.channels == channels) return dataset;
+    require(dataset.channels == 1 && channels == 3, "--data: images of {}, the network is for {}",
+            dataset.channels == 1 ? "1 channel" : "3 channels",
+            channels == 1 ? "1" : fmt::to_string(channels));
+    std::vector<std::uint8_t> rgb;
+    rgb.reserve(3 * dataset.images.size());
+    for (const std::uint8_t value : dataset.images) rgb.insert(rgb.end(), 3, value);
+    dataset.images = std::move(rgb);
+    dataset.channels = 3;
+    return dataset;
+}
+
 Dataset resize_dataset(Dataset dataset, std::int64_t size) {
     check_image_side(size);
     if (size == 0 || (dataset.height == size && dataset.width == size)) return dataset;

@@ -53,6 +53,9 @@ std::filesystem::path image_folder(const std::filesystem::path& folder, Split sp
 /// True for fashion-mnist, mnist and cifar10: not a folder.
 bool is_dataset_name(const std::string& text);
 
+/// The images with so many channels: the same, or gray ones as RGB. Throws Error for anything else.
+Dataset with_channels(Dataset dataset, std::int64_t channels);
+
 /// Every image scaled and cropped to size x size (image/resize.h); unchanged if it is already that.
 Dataset resize_dataset(Dataset dataset, std::int64_t size);
 

@@ -67,6 +67,8 @@ void Checkpoint::save(const Run& run, TrainerState state, std::int64_t keep) con
     const fs::path checkpoint = run.checkpoint(state.step);
     remove_abandoned(run.trainer());  // a full disk may need the space
     if (!fs::exists(checkpoint)) {    // it does after a resume that had no step left: the same bits
+        std::error_code ignored;
+        fs::create_directory(run.trainer(), ignored);  // but not the run, which may have been moved
         AtomicFolder folder(checkpoint);
         write(folder.path(), state);
         folder.commit();
@@ -75,13 +77,16 @@ void Checkpoint::save(const Run& run, TrainerState state, std::int64_t keep) con
     run.keep_latest_checkpoints(keep);
 }
 
-TrainerState Checkpoint::load(const fs::path& folder, const std::array<std::int64_t, 4>& dataset) {
+TrainerState Checkpoint::load(const fs::path& folder, const std::array<std::int64_t, 4>& dataset,
+                              ImageCount images) {
     const fs::path file = folder / "state.json";
     TrainerState state = TrainerState::from_json(read_text(file), file.string());
     if (const auto named = step_of_checkpoint(folder))
         require(state.step == *named, "{}: \"step\" is {}, the folder's name says {}", file.string(),
                 state.step, *named);
-    require(state.dataset == dataset,
+    const bool same = std::equal(dataset.begin() + (images == ImageCount::any ? 1 : 0), dataset.end(),
+                                 state.dataset.begin() + (images == ImageCount::any ? 1 : 0));
+    require(same,
             "{}: trained on a data set of size [{}], it has [{}] now ([images, height, width, channels])",
             file.string(), fmt::join(state.dataset, ","), fmt::join(dataset, ","));
     std::vector<std::pair<Tensor, Tensor>> read;

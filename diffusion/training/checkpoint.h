@@ -18,6 +18,9 @@ class Diverged : public Error {
     using Error::Error;
 };
 
+/// Whether a training may go on with another number of images than it had.
+enum class ImageCount { same, any };
+
 /// The tensors of a training, and how they get to files and back. All are kept by reference.
 class Checkpoint {
   public:
@@ -31,7 +34,8 @@ class Checkpoint {
 
     /// Reads a checkpoint folder; throws if it was trained on a data set of another size than `dataset`, and then has changed
     /// nothing.
-    TrainerState load(const std::filesystem::path& folder, const std::array<std::int64_t, 4>& dataset);
+    TrainerState load(const std::filesystem::path& folder, const std::array<std::int64_t, 4>& dataset,
+                      ImageCount images = ImageCount::same);
 
   private:
     void write(const std::filesystem::path& folder, const TrainerState& state) const;

@@ -40,16 +40,17 @@ kernels::StepSums sums_of(const MetricsWindow& window) {
 }  // namespace
 
 Trainer::Trainer(const TrainConfig& config, Dataset dataset, const TrainerOptions& options)
-    : Trainer(config, config.unet(dataset.height, dataset.width, dataset.channels), std::move(dataset),
-              options) {}
+    : Trainer(config,
+              ModelConfig{config.unet(dataset.height, dataset.width, dataset.channels), config.scheduler()},
+              std::move(dataset), options) {}
 
-Trainer::Trainer(const TrainConfig& config, const nn::UNetConfig& unet, Dataset&& dataset,
+Trainer::Trainer(const TrainConfig& config, const ModelConfig& model, Dataset&& dataset,
                  const TrainerOptions& options)
     : config_(config),
       options_(options),
-      schedule_(config.scheduler().schedule),
+      schedule_(model.scheduler.schedule),
       images_(std::move(dataset), options.computation.device, images_per_step(), options.images),
-      model_(new_model(config, unet, options.computation.device)),
+      model_(new_model(config, model.unet, options.computation.device)),
       parameters_(*model_, options.computation.type()),
       adam_(parameters_, {.weight_decay = config.weight_decay, .decoupled = config.weight_decay > 0}),
       ema_(parameters_, config.ema),
@@ -61,6 +62,19 @@ Trainer::Trainer(const TrainConfig& config, const nn::UNetConfig& unet, Dataset&
       work_(config_, schedule_, *model_, parameters_, adam_, ema_, images_, options.computation.type(),
             options.graph),
       pacer_(options.computation.device) {}
+
+void Trainer::begin_from(const nn::UNet& model) {
+    const auto from = model.named_parameters();
+    const auto to = model_->named_parameters();
+    require(from.size() == to.size(), "training: {} tensors to begin from, the network has {}", from.size(),
+            to.size());
+    for (std::size_t i = 0; i < to.size(); ++i) {
+        Tensor values = to[i].tensor;
+        values.copy_(from[i].tensor);
+    }
+    parameters_.refresh_compute_values();
+    ema_.average().copy_(parameters_.values());
+}
 
 std::vector<std::int64_t> Trainer::indices_of(std::uint64_t step) {
     return order_.batch(step * static_cast<std::uint64_t>(images_per_step()), images_per_step());
@@ -138,8 +152,8 @@ void Trainer::save(const Run& run) {
     Checkpoint(parameters_, adam_, ema_).save(run, state, config_.keep);
 }
 
-void Trainer::load(const std::filesystem::path& folder) {
-    const TrainerState state = Checkpoint(parameters_, adam_, ema_).load(folder, images_.size());
+void Trainer::load(const std::filesystem::path& folder, ImageCount images) {
+    const TrainerState state = Checkpoint(parameters_, adam_, ema_).load(folder, images_.size(), images);
     step_ = static_cast<std::uint64_t>(state.step);
     lr_.total = state.total_steps;
     work_.sums().set(sums_of(state.window));

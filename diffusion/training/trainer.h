@@ -50,9 +50,12 @@ class Trainer {
   public:
     /// A fresh network for the data set. `config.steps` may still be 0 (see set_total_steps).
     Trainer(const TrainConfig& config, Dataset dataset, const TrainerOptions& options = {});
-    /// The same with a network that `config` need not be able to describe (one that diffusers saved).
-    Trainer(const TrainConfig& config, const nn::UNetConfig& unet, Dataset&& dataset,
+    /// The same with a network and a schedule that `config` need not be able to describe (those that diffusers saved).
+    Trainer(const TrainConfig& config, const ModelConfig& model, Dataset&& dataset,
             const TrainerOptions& options = {});
+
+    /// Begins with the weights of `model`, of the same network: a fresh optimizer, an average that begins there, step 0.
+    void begin_from(const nn::UNet& model);
 
     /// One optimizer step: forward and backward over grad_accum batches, clipping, Adam, EMA. A loss or gradient that is not
     /// finite changes nothing and throws Diverged: at once on the CPU, on CUDA where the step's metrics are read or saved.
@@ -94,8 +97,9 @@ class Trainer {
 
     /// See Checkpoint::save.
     void save(const Run& run);
-    /// Goes on from a checkpoint folder; throws if it was trained on a data set of another size.
-    void load(const std::filesystem::path& folder);
+    /// Goes on from a checkpoint folder; throws if it was trained on a data set of another size, unless only the number of
+    /// images is another and that is wanted.
+    void load(const std::filesystem::path& folder, ImageCount images = ImageCount::same);
 
   private:
     /// A window that ended and is on its way to the host.

@@ -181,7 +181,7 @@ TEST_F(BadRuns, State) {
     refused("a fraction", "\"adam_steps\"", [](Json& state) { state["adam_steps"] = 3.5; });
     refused("huge", "\"step\"", [](Json& state) { state["step"] = 1ull << 63; });
     refused("of another step", "\"step\"", [](Json& state) { state["step"] = 4; });
-    refused("other images", "[13,8,8,1]", [](Json& state) { state["dataset"][0] = 13; });
+    refused("other images", "[12,9,8,1]", [](Json& state) { state["dataset"][1] = 9; });
     refused("a window of -1", "\"window\"", [](Json& state) { state["window"]["steps"] = -1; });
     for (const Json& damage : {Json(), Json("1"), Json::array(), Json::parse("[[1,1],[1,1],[1,1],[1,-1]]"),
                                Json::parse("[[1,1],[1,1],[1,1],[\"1\",1]]")})

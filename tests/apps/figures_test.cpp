@@ -145,7 +145,7 @@ TEST_F(Figures, AreRefused) {
     fs::create_directories(folder_ / "empty");
     folder_.write("file", "");
     folder_.write("mine/loss.svg", "mine");
-    write_pngs(folder_, "gray", 2, 8, 12, 1);
+    write_pngs(folder_, "other", 2, 6, 12, 3);
     expect_refused(ito({"figures", at("nowhere")}), {"nowhere", "no such folder"});
     expect_refused(ito({"figures", at("empty")}), {"empty", "neither a run nor a diffusers pipeline"});
     EXPECT_TRUE(fs::is_empty(folder_ / "empty"));
@@ -155,8 +155,8 @@ TEST_F(Figures, AreRefused) {
     expect_refused(ito({"figures", run(), "--steps", "21"}), {"--steps 21", "20"});
     expect_refused(ito({"figures", run(), "--steps", "-1"}), {"--steps -1"});
     expect_refused(ito({"figures", run(), "--seed", "-1"}), {"--seed"});
-    expect_refused(ito({"figures", run(), "--data", at("gray"), "--out", at("new")}),
-                   {"--data", "8x12x1", "8x12x3"});
+    expect_refused(ito({"figures", run(), "--data", at("other"), "--out", at("new")}),
+                   {"--data", "6x12x3", "8x12x3"});
     expect_success(ito({"figures", run(), "--out", at("mine"), "--steps", "1", "--force"}));
 }
 
