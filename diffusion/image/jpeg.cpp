@@ -129,6 +129,23 @@ std::size_t least_bytes(const jpeg_decompress_struct& jpeg) {
     return blocks / 8;
 }
 
+/// Why a header was refused: of a kind that libjpeg, or ito, does not read, or damaged.
+[[noreturn]] void refuse(const Decoder& decoder, const std::string& file) {
+    switch (decoder.errors.msg_code) {
+        case JERR_BAD_PRECISION:
+            fail("{}: JPEG of {} bits a sample, expected 8", file, decoder.jpeg.data_precision);
+        case JERR_SOF_UNSUPPORTED:
+        case JERR_COMPONENT_COUNT:
+        case JERR_FRACT_SAMPLE_NOTIMPL:
+        case JERR_CCIR601_NOTIMPL:
+        case JERR_CONVERSION_NOTIMPL:
+            fail("{}: JPEG of a kind that is not read ({}), expected baseline or progressive", file,
+                 decoder.message);
+        default:
+            fail("{}: damaged JPEG: {}", file, decoder.message);
+    }
+}
+
 /// Of the first Exif block; 1 if there is none.
 int orientation_of(const jpeg_decompress_struct& jpeg) {
     for (auto* marker = jpeg.marker_list; marker != nullptr; marker = marker->next) {
@@ -144,7 +161,9 @@ int orientation_of(const jpeg_decompress_struct& jpeg) {
 Image decode_jpeg(std::span<const std::byte> bytes, const std::string& file) {
     Decoder decoder;
     const auto* data = reinterpret_cast<const unsigned char*>(bytes.data());
-    if (!read_header(decoder, data, bytes.size())) fail("{}: damaged JPEG: {}", file, decoder.message);
+    if (!read_header(decoder, data, bytes.size())) refuse(decoder, file);
+    require(decoder.jpeg.data_precision == 8, "{}: JPEG of {} bits a sample, expected 8", file,
+            decoder.jpeg.data_precision);
 
     Image image;
     image.height = decoder.jpeg.output_height;
@@ -152,17 +171,18 @@ Image decode_jpeg(std::span<const std::byte> bytes, const std::string& file) {
     check_image_size(image.height, image.width, file);
     require(decoder.jpeg.arith_code == FALSE,
             "{}: JPEG of arithmetic coding, expected the usual Huffman coding", file);
+    const int components = decoder.jpeg.num_components;
+    require(components == 1 || components == 3 || components == 4,
+            "{}: JPEG of {} components, expected 1, 3 or 4", file, components);
     // Before memory is taken for what a header says.
     require(least_bytes(decoder.jpeg) <= bytes.size(),
             "{}: damaged JPEG: {} bytes, too few for {} x {} pixels", file, bytes.size(), image.width,
             image.height);
     const int orientation = orientation_of(decoder.jpeg);  // gone once the rows are read
     const int stored = decoder.jpeg.out_color_components;
-    require(stored == 1 || stored == 3 || stored == 4, "{}: JPEG of {} components, expected 1, 3 or 4", file,
-            stored);
     const std::size_t stride = static_cast<std::size_t>(image.width * stored);
     image.pixels.resize(static_cast<std::size_t>(image.height) * stride);
-    if (!read_rows(decoder, image.pixels.data(), stride)) fail("{}: damaged JPEG: {}", file, decoder.message);
+    if (!read_rows(decoder, image.pixels.data(), stride)) refuse(decoder, file);
 
     image.channels = stored == 1 ? 1 : 3;
     if (stored == 4) image.pixels = cmyk_to_rgb(image.pixels);

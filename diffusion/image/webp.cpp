@@ -28,6 +28,15 @@ struct Frame {
     Frame& operator=(const Frame&) = delete;
 };
 
+/// What the file's header says of its length; the decoder would take the missing bytes of a shorter one for zeros.
+std::size_t announced_size(std::span<const std::byte> bytes) {
+    constexpr std::size_t at = 4, header = 8;
+    if (bytes.size() < header) return header;
+    std::size_t size = 0;
+    for (std::size_t i = 0; i < 4; ++i) size |= std::to_integer<std::size_t>(bytes[at + i]) << 8 * i;
+    return header + size;
+}
+
 int orientation_of(const WebPDemuxer* demuxer) {
     WebPChunkIterator chunk = {};
     int orientation = 1;
@@ -40,10 +49,11 @@ int orientation_of(const WebPDemuxer* demuxer) {
 }  // namespace
 
 Image decode_webp(std::span<const std::byte> bytes, const std::string& file) {
+    require(announced_size(bytes) <= bytes.size(), "{}: damaged WebP: the file ends too early", file);
     const WebPData data{reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()};
-    // Refuses a file whose chunks do not lie within it; the decoder would take the missing bytes for zeros.
+    // Refuses a file whose chunks are not whole.
     const std::unique_ptr<WebPDemuxer, DeleteDemuxer> demuxer(WebPDemux(&data));
-    require(demuxer != nullptr, "{}: damaged WebP: its chunks are cut short or contradict each other", file);
+    require(demuxer != nullptr, "{}: damaged WebP: its chunks are not whole or contradict each other", file);
     const Frame first(demuxer.get(), 1);
     const WebPIterator& frame = first.iterator;
     require(frame.num_frames > 0 && frame.complete != 0, "{}: damaged WebP: it holds no whole image", file);
