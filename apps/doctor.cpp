@@ -153,7 +153,7 @@ void DoctorCommand::image_folder() {
                        "ito doctor --data without --data-dir");
     try {
         const auto files = diffusion::image_files(diffusion::image_folder(data));
-        good("data", fmt::format("{}: {} PNG and JPEG files (not opened)", data, files.size()));
+        good("data", fmt::format("{}: {} image files (not opened)", data, files.size()));
     } catch (const Error& error) {
         problem("data", error.what(), "ito doctor --data with a folder of images, or with fashion-mnist");
     }

@@ -108,16 +108,14 @@ bool read_rows(Decoder& decoder, unsigned char* pixels, std::size_t stride) {
     return true;
 }
 
-/// Without an ink profile: each ink takes its share of the light that black leaves. Adobe stores inks
-/// inverted.
-std::vector<std::uint8_t> cmyk_to_rgb(const std::vector<std::uint8_t>& cmyk, bool inverted) {
+/// Without an ink profile: each ink takes its share of the light that black leaves. Stored inverted, 255 for no ink: that
+/// is Adobe's way, which browsers and libraries take for granted in files without Adobe's marker, too.
+std::vector<std::uint8_t> cmyk_to_rgb(const std::vector<std::uint8_t>& cmyk) {
     std::vector<std::uint8_t> rgb(cmyk.size() / 4 * 3);
     for (std::size_t i = 0; i < cmyk.size() / 4; ++i) {
-        const auto light = [&](std::size_t c) -> unsigned {
-            return inverted ? cmyk[4 * i + c] : 255u - cmyk[4 * i + c];
-        };
+        const std::uint8_t* light = &cmyk[4 * i];
         for (std::size_t c = 0; c < 3; ++c)
-            rgb[3 * i + c] = static_cast<std::uint8_t>((light(c) * light(3) + 127) / 255);
+            rgb[3 * i + c] = static_cast<std::uint8_t>((light[c] * light[3] + 127) / 255);
     }
     return rgb;
 }
@@ -129,6 +127,23 @@ std::size_t least_bytes(const jpeg_decompress_struct& jpeg) {
         blocks +=
             static_cast<std::size_t>(jpeg.comp_info[i].width_in_blocks) * jpeg.comp_info[i].height_in_blocks;
     return blocks / 8;
+}
+
+/// Why a header was refused: of a kind that libjpeg, or ito, does not read, or damaged.
+[[noreturn]] void refuse(const Decoder& decoder, const std::string& file) {
+    switch (decoder.errors.msg_code) {
+        case JERR_BAD_PRECISION:
+            fail("{}: JPEG of {} bits a sample, expected 8", file, decoder.jpeg.data_precision);
+        case JERR_SOF_UNSUPPORTED:
+        case JERR_COMPONENT_COUNT:
+        case JERR_FRACT_SAMPLE_NOTIMPL:
+        case JERR_CCIR601_NOTIMPL:
+        case JERR_CONVERSION_NOTIMPL:
+            fail("{}: JPEG of a kind that is not read ({}), expected baseline or progressive", file,
+                 decoder.message);
+        default:
+            fail("{}: damaged JPEG: {}", file, decoder.message);
+    }
 }
 
 /// Of the first Exif block; 1 if there is none.
@@ -146,7 +161,9 @@ int orientation_of(const jpeg_decompress_struct& jpeg) {
 Image decode_jpeg(std::span<const std::byte> bytes, const std::string& file) {
     Decoder decoder;
     const auto* data = reinterpret_cast<const unsigned char*>(bytes.data());
-    if (!read_header(decoder, data, bytes.size())) fail("{}: damaged JPEG: {}", file, decoder.message);
+    if (!read_header(decoder, data, bytes.size())) refuse(decoder, file);
+    require(decoder.jpeg.data_precision == 8, "{}: JPEG of {} bits a sample, expected 8", file,
+            decoder.jpeg.data_precision);
 
     Image image;
     image.height = decoder.jpeg.output_height;
@@ -154,20 +171,21 @@ Image decode_jpeg(std::span<const std::byte> bytes, const std::string& file) {
     check_image_size(image.height, image.width, file);
     require(decoder.jpeg.arith_code == FALSE,
             "{}: JPEG of arithmetic coding, expected the usual Huffman coding", file);
+    const int components = decoder.jpeg.num_components;
+    require(components == 1 || components == 3 || components == 4,
+            "{}: JPEG of {} components, expected 1, 3 or 4", file, components);
     // Before memory is taken for what a header says.
     require(least_bytes(decoder.jpeg) <= bytes.size(),
             "{}: damaged JPEG: {} bytes, too few for {} x {} pixels", file, bytes.size(), image.width,
             image.height);
     const int orientation = orientation_of(decoder.jpeg);  // gone once the rows are read
     const int stored = decoder.jpeg.out_color_components;
-    require(stored == 1 || stored == 3 || stored == 4, "{}: JPEG of {} components, expected 1, 3 or 4", file,
-            stored);
     const std::size_t stride = static_cast<std::size_t>(image.width * stored);
     image.pixels.resize(static_cast<std::size_t>(image.height) * stride);
-    if (!read_rows(decoder, image.pixels.data(), stride)) fail("{}: damaged JPEG: {}", file, decoder.message);
+    if (!read_rows(decoder, image.pixels.data(), stride)) refuse(decoder, file);
 
     image.channels = stored == 1 ? 1 : 3;
-    if (stored == 4) image.pixels = cmyk_to_rgb(image.pixels, decoder.jpeg.saw_Adobe_marker != 0);
+    if (stored == 4) image.pixels = cmyk_to_rgb(image.pixels);
     return upright(std::move(image), orientation);
 }
 

@@ -35,7 +35,7 @@ TEST(Doctor, SaysThatTrainingCanRunWhereItRuns) {
     write_pngs(folder, "photos", 5, 8, 8);
     const auto result = ito({"doctor", "--data", "photos", "--device", "cpu"}, {.folder = folder.path()});
     expect_verdict(result, 0, "Training can run: ito train --data photos --device cpu --out runs/photos");
-    expect_row(result.out, "data", {"  ok ", "photos: 5 PNG and JPEG files"});
+    expect_row(result.out, "data", {"  ok ", "photos: 5 image files"});
     expect_row(result.out, "memory", {"  ok ", "GiB"});
     expect_row(result.out, "processor", {"  ok ", "processors usable"});
     expect_row(result.out, "instruction set", {"  ok "});
@@ -55,7 +55,7 @@ TEST(Doctor, CountsTheImagesThatTrainingTakes) {
     fs::create_directory_symlink("../photos", folder / "photos/circle");
     const auto circle = ito({"doctor", "--data", "photos"}, {.folder = folder.path()});
     EXPECT_EQ(circle.status, 0);
-    expect_row(circle.out, "data", {"  ok ", "photos: 5 PNG and JPEG files"});
+    expect_row(circle.out, "data", {"  ok ", "photos: 5 image files"});
     const auto trained =
         ito(train_tiny("photos", "run") + Arguments{"--steps", "1"}, {.folder = folder.path()});
     EXPECT_NE(trained.out.find("photos: 5 images"), std::string::npos) << trained.out << trained.err;
