@@ -18,7 +18,7 @@ namespace ito::apps {
 
 namespace fs = std::filesystem;
 
-OutputFile::OutputFile(const char* option, fs::path path, bool force, const char* remedy)
+OutputFile::OutputFile(const char* option, std::filesystem::path path, bool force, const char* remedy)
     : path_(std::move(path)) {
     require(!path_.empty(), "{}: the name is empty; expected a file", option);
     const fs::path folder = path_.has_parent_path() ? path_.parent_path() : fs::path(".");
