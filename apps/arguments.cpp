@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <cstring>
 
+#include "apps/terminal.h"
 #include "core/error.h"
 
 namespace ito::apps {
@@ -107,7 +109,7 @@ int report(const CLI::App& app, const CLI::ParseError& error) {
         text = first.starts_with('-') ? fmt::format("{} has no option {}", command, first)
                                       : fmt::format("'{}' belongs to no option", first);
     }
-    fmt::print(stderr, "ito: {} (see {} --help)\n", text, command);
+    fmt::print(stderr, "ito: {} (see {}{} --help)\n", text, program(), command.substr(std::strlen("ito")));
     return 2;  // wrong usage
 }
 

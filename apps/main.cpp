@@ -11,6 +11,7 @@
 
 #include "apps/arguments.h"
 #include "apps/commands.h"
+#include "apps/terminal.h"
 #include "apps/version.h"
 #include "core/choices.h"
 #include "core/context.h"
@@ -108,6 +109,7 @@ struct Command {
 int main(int argc, char** argv) {
     using namespace ito::apps;
     keep_standard_streams_apart();
+    if (argc > 0) set_program(argv[0]);
     std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error like a full disk, with its name
     CLI::App app("Trains and samples denoising diffusion models.", "ito");
     app.require_subcommand(1);

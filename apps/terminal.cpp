@@ -9,6 +9,7 @@
 #include <cctype>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <string_view>
 
 namespace ito::apps {
@@ -33,7 +34,13 @@ std::size_t terminal_width() {
 
 }  // namespace
 
-ProgressLine::ProgressLine() : terminal_(isatty(STDOUT_FILENO) != 0) {}
+/// True where a line can be rewritten: an editor's shell is a terminal too, but a dumb one.
+static bool is_terminal() {
+    const char* kind = std::getenv("TERM");
+    return isatty(STDOUT_FILENO) != 0 && kind != nullptr && std::string_view(kind) != "dumb";
+}
+
+ProgressLine::ProgressLine() : terminal_(is_terminal()) {}
 
 ProgressLine::~ProgressLine() {
     if (dirty_) std::fputc('\n', stdout);
@@ -87,6 +94,21 @@ std::string shell_word(const std::string& text) {
     std::string word = "'";
     for (const char c : name) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
     return word + "'";
+}
+
+namespace {
+std::string& program_name() {
+    static std::string name = "ito";
+    return name;
+}
+}  // namespace
+
+std::string program() {
+    return program_name();
+}
+
+void set_program(const std::string& called) {
+    if (called.find('/') != std::string::npos) program_name() = shell_word(called);
 }
 
 void catch_interrupts() {

@@ -36,6 +36,10 @@ std::string counted(std::int64_t number, const char* noun);
 /// `text` (a path or a data set) as one word of a command line, quoted if a shell would take it for anything else.
 std::string shell_word(const std::string& text);
 
+/// How this program was called, for commands in messages: "build/release/ito"; "ito" if it was found in PATH.
+std::string program();
+void set_program(const std::string& called);
+
 /// From here on the first Ctrl-C (or SIGTERM, or the terminal's end) only sets a flag; a second one ends the process at once.
 void catch_interrupts();
 bool interrupted();

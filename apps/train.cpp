@@ -149,8 +149,8 @@ void TrainCommand::continue_from(const Run& run, Trainer& trainer) {
         require(then == now || data_changed,
                 "--resume {0}: was trained on {1}, and there are {2} now; --data-changed goes on with these, "
                 "or begin "
-                "anew with its weights: ito train --init-from {0} --out NEW",
-                shell_word(resume), counted(then, "image"), now);
+                "anew with its weights: {3} train --init-from {0} --out NEW",
+                shell_word(resume), counted(then, "image"), now, program());
         if (then != now) fmt::print("on with {}; {} before\n", counted(now, "image"), counted(then, "image"));
         trainer.load(*checkpoint, ImageCount::any);
     } else {

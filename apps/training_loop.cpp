@@ -142,12 +142,12 @@ class Training {
 void Training::end_diverged(const Diverged& error) {
     const auto kept = run_.latest_checkpoint();
     fail(
-        "{}; {}; ito train --resume {} --anomaly names the op and the layer that made it; a lower --lr or "
+        "{}; {}; {} train --resume {} --anomaly names the op and the layer that made it; a lower --lr or "
         "--clip 1 may help",
         error.what(),
         kept ? fmt::format("the checkpoint {} stays", kept->filename().string())
              : std::string("there is no checkpoint yet"),
-        shell_word(run_.root().string()));
+        program(), shell_word(run_.root().string()));
 }
 
 void Training::step() {
@@ -251,9 +251,9 @@ void Training::save() {
         throw;
     } catch (const Error& error) {
         const auto kept = run_.latest_checkpoint();
-        fail("{}; {}; when that is put right: ito train --resume {}", error.what(),
+        fail("{}; {}; when that is put right: {} train --resume {}", error.what(),
              kept ? fmt::format("{} stays", kept->filename().string()) : std::string("nothing was saved yet"),
-             shell_word(run_.root().string()));
+             program(), shell_word(run_.root().string()));
     }
     progress_.print(fmt::format("step {}: saved{}", trainer_.steps_done(),
                                 steps_made() > 0 ? loss_text() : std::string()));
@@ -347,16 +347,16 @@ int Training::train() {
     save();
     if (stopped) {
         report_training(run_, config_);
-        progress_.print(fmt::format("interrupted; continue with: ito train --resume {}",
+        progress_.print(fmt::format("interrupted; continue with: {} train --resume {}", program(),
                                     shell_word(run_.root().string())));
         return exit_interrupted;
     }
     const bool whole = preview() && figures();
     report_training(run_, config_);
-    progress_.print(fmt::format("{} in {}; look at {}, sample with: ito sample {}",
-                                whole ? "done" : "trained, pictures interrupted,",
-                                format_duration(seconds_since(start_)),
-                                (run_.root() / "report.html").string(), shell_word(run_.root().string())));
+    progress_.print(
+        fmt::format("{} in {}; look at {}, sample with: {} sample {}",
+                    whole ? "done" : "trained, pictures interrupted,", format_duration(seconds_since(start_)),
+                    (run_.root() / "report.html").string(), program(), shell_word(run_.root().string())));
     return whole ? 0 : exit_interrupted;
 }
 

@@ -79,7 +79,7 @@ TEST_F(Refusals, CommandLinesThatAreNone) {
     expect_refused(ito({"--steps", "5", "train"}), {"--steps stands before the command"});
     expect_refused(ito({"train", "--steps", "5", "stray", "--x"}), {"'stray' belongs to no option"});
     expect_refused(ito({"bench", "kernels", "--repeats", "x"}),
-                   {"--repeats", "see ito bench kernels --help"});
+                   {"--repeats", "ito bench kernels --help"});
     const auto doctor = ito({"doctor", "--data", data(), "--data-dir", at("x")});
     EXPECT_EQ(doctor.status, 1) << doctor.out;
     EXPECT_NE(doctor.out.find("--data-dir has no meaning"), std::string::npos) << doctor.out;
@@ -217,14 +217,13 @@ TEST_F(Refusals, CommandsInMessagesCanBeTyped) {
     const std::string name = "-a run's folder";
     const auto made = ito(train_tiny(data(), name) + Arguments{"--steps", "3"}, {.folder = folder_.path()});
     expect_success(made);
-    const std::string mark = "sample with: ito ";
+    const std::string mark = "sample with: ";
     const auto begin = made.out.find(mark);
     ASSERT_NE(begin, std::string::npos) << made.out;
     const std::string command =
         made.out.substr(begin + mark.size(), made.out.find('\n', begin) - begin - mark.size());
-    const auto typed = testing::run_command(
-        "/bin/bash", {"-c", "\"$0\" " + command + " --num 1 --sampling-steps 1", ITO_BINARY},
-        {.folder = folder_.path()});
+    const auto typed = testing::run_command("/bin/bash", {"-c", command + " --num 1 --sampling-steps 1"},
+                                            {.folder = folder_.path()});
     EXPECT_EQ(typed.status, 0) << command << "\n" << typed.err;
     EXPECT_TRUE(fs::exists(folder_ / "grid.png"));
     // A run that was stopped before its first checkpoint has no weights of either kind, and says what makes them.

@@ -80,7 +80,8 @@ TEST_F(Train, WritesTheRunDirectory) {
     EXPECT_NE(result.out.find("12 images of 8x8x1"), std::string::npos) << result.out;
     EXPECT_NE(result.out.find("25 steps of 4 images (8.33 epochs) -> "), std::string::npos) << result.out;
     EXPECT_NE(result.out.find("step 25/25  loss "), std::string::npos) << result.out;
-    EXPECT_NE(result.out.find("sample with: ito sample " + (folder_ / "run").string()), std::string::npos);
+    EXPECT_NE(result.out.find("sample with: " ITO_BINARY " sample " + (folder_ / "run").string()),
+              std::string::npos);
 }
 
 TEST_F(Train, ResumeIsBitwiseAtAnyStep) {
@@ -115,9 +116,9 @@ TEST_F(Train, InterruptSavesAndResumes) {
         const std::string run = "run-" + std::to_string(signal);
         const auto stopped = ito(train(run) + length, {.signal = signal, .signal_at = "step 40: saved"});
         EXPECT_EQ(stopped.status, 130) << stopped.out << stopped.err;
-        EXPECT_NE(
-            stopped.out.find("interrupted; continue with: ito train --resume " + (folder_ / run).string()),
-            std::string::npos)
+        EXPECT_NE(stopped.out.find("interrupted; continue with: " ITO_BINARY " train --resume " +
+                                   (folder_ / run).string()),
+                  std::string::npos)
             << stopped.out;
         EXPECT_NE(stopped.err.find("stopping after this step"), std::string::npos) << stopped.err;
         // Complete, and later than the last regular one.
@@ -261,6 +262,12 @@ TEST_F(Train, LiveLineOnATerminal) {
         if (line.find("images/s") != std::string::npos) {
             EXPECT_LE(line.size(), 79u + 3) << line;
         }
+    // In a shell inside an editor lines cannot be rewritten.
+    const auto dumb =
+        ito(train("dumb") + Arguments{"--steps", "30"}, {.terminal = true, .terminal_kind = "dumb"});
+    EXPECT_EQ(dumb.status, 0) << dumb.out;
+    EXPECT_EQ(dumb.out.find('\033'), std::string::npos) << dumb.out;
+    EXPECT_NE(dumb.out.find("step 30/30  loss "), std::string::npos) << dumb.out;
 }
 
 TEST_F(Train, RunFolderMayBeNewNestedOrEmpty) {

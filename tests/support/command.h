@@ -33,6 +33,7 @@ struct CommandOptions {
     /// Bytes that a file may have, 0 for any; writing beyond fails as on a full disk.
     std::uint64_t largest_file = 0;
     bool terminal = false;  ///< standard output and error are one terminal of 80 columns
+    std::string terminal_kind = "xterm";
     std::filesystem::path folder = {};
     double seconds = 120;  ///< then it is killed, which fails with an exception
 };
@@ -62,6 +63,7 @@ inline CommandResult run_command(const std::string& program, std::vector<std::st
     const pid_t child = options.terminal ? forkpty(&out[0], nullptr, nullptr, &size) : fork();
     if (child < 0) throw std::runtime_error("no process");
     if (child == 0) {
+        setenv("TERM", options.terminal_kind.c_str(), 1);
         if (!options.terminal) {
             dup2(out[1], STDOUT_FILENO);
             dup2(err[1], STDERR_FILENO);
