@@ -8,6 +8,7 @@
 #include "apps/commands.h"
 #include "apps/config_file.h"
 #include "apps/machine.h"
+#include "apps/output_file.h"
 #include "apps/version.h"
 #include "apps/weight_table.h"
 #include "core/atomic_file.h"
@@ -46,16 +47,10 @@ struct FiguresCommand {
 
 /// The folder to write to, refused before any time is spent if that cannot work.
 fs::path FiguresCommand::output() const {
-    const fs::path own = Run(run).figures(), folder = given("--out") ? fs::path(out) : own;
+    const fs::path folder = given("--out") ? fs::path(out) : Run(run).figures();
     std::error_code ignored;
     require(!fs::exists(folder, ignored) || fs::is_directory(folder, ignored), "--out {}: is not a folder",
             folder.string());
-    // What is in the run's own folder was made from the run, and is made again.
-    const bool made_again = !given("--out") || fs::weakly_canonical(folder) == fs::weakly_canonical(own);
-    for (const char* name : figure_names)
-        require(made_again || force || !fs::exists(folder / name, ignored),
-                "--out {}: {} exists there already; choose another folder, or add --force to replace it",
-                folder.string(), name);
     // It is made with the first figure. Until then there must be a place for it.
     fs::path place = fs::absolute(folder);
     while (!fs::exists(place, ignored) && place.has_relative_path()) place = place.parent_path();
@@ -64,6 +59,30 @@ fs::path FiguresCommand::output() const {
             why);
     return folder;
 }
+
+/// The names of the figures in a folder that is not the run's own, taken until they are written. In its own folder they were
+/// made from the run, and are made again.
+class FigureNames {
+  public:
+    FigureNames(fs::path folder, bool force)
+        : folder_(std::move(folder)), made_(fs::create_directories(folder_)) {
+        for (const char* name : figure_names)
+            taken_.push_back(std::make_unique<OutputFile>("--out", folder_ / name, force,
+                                                          ", or add --force to replace it"));
+    }
+    ~FigureNames() {
+        taken_.clear();
+        std::error_code ignored;
+        if (made_) fs::remove(folder_, ignored);  // if it is empty
+    }
+    FigureNames(const FigureNames&) = delete;
+    FigureNames& operator=(const FigureNames&) = delete;
+
+  private:
+    fs::path folder_;
+    bool made_;
+    std::vector<std::unique_ptr<OutputFile>> taken_;
+};
 
 /// Of the data set that was asked for or that the run was trained on. Where only the latter is gone the other figures
 /// can still be made.
@@ -113,6 +132,9 @@ int FiguresCommand::run_command() {
             "--steps {}: expected at most {}, the steps of this model", options.steps, timesteps);
     options.steps = std::min(options.steps, timesteps);
     const fs::path folder = output();
+    std::optional<FigureNames> names;
+    if (given("--out") && fs::weakly_canonical(folder) != fs::weakly_canonical(Run(run).figures()))
+        names.emplace(folder, force);
     catch_interrupts();
     ProgressLine progress;
     const auto real = real_images(pipeline.model->config(), progress);

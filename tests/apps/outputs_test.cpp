@@ -67,6 +67,21 @@ TEST_F(Outputs, TheSecondSamplingIntoOnePictureIsRefused) {
     expect_success(again);
 }
 
+TEST_F(Outputs, TheSecondFiguresInOneFolderAreRefused) {
+    sampling("unused.png");
+    const Arguments command{"figures", at("model"), "--out", at("pictures")};
+    const auto refuse = [&] {
+        expect_refused(ito(command), {"--out", "another process is about to write it"});
+    };
+    expect_success(
+        ito(command, pause([&] { return fs::exists(at("pictures/loss_by_timestep.svg")); }, refuse)));
+    const auto drawn = files_below(folder_ / "pictures");
+    for (const auto& [name, content] : drawn) EXPECT_FALSE(content.empty()) << name;
+    EXPECT_TRUE(drawn.contains("progressive.png"));
+    expect_refused(ito(command), {"--out", "exists already", "--force"});
+    EXPECT_EQ(files_below(folder_ / "pictures"), drawn);
+}
+
 TEST_F(Outputs, AnEmptyFileOfAKilledSamplingIsTakenOver) {
     const Arguments command = sampling("grid.png");
     bool killed = false;

@@ -78,8 +78,7 @@ TEST_F(Refusals, CommandLinesThatAreNone) {
     expect_refused(ito({"train", "--no\nsuch", "1"}), {"ito train has no option --no such"});
     expect_refused(ito({"--steps", "5", "train"}), {"--steps stands before the command"});
     expect_refused(ito({"train", "--steps", "5", "stray", "--x"}), {"'stray' belongs to no option"});
-    expect_refused(ito({"bench", "kernels", "--repeats", "x"}),
-                   {"--repeats", "ito bench kernels --help"});
+    expect_refused(ito({"bench", "kernels", "--repeats", "x"}), {"--repeats", "ito bench kernels --help"});
     const auto doctor = ito({"doctor", "--data", data(), "--data-dir", at("x")});
     EXPECT_EQ(doctor.status, 1) << doctor.out;
     EXPECT_NE(doctor.out.find("--data-dir has no meaning"), std::string::npos) << doctor.out;
