@@ -24,31 +24,34 @@ bool has_pictures(const fs::path& folder) {
 }
 
 /// Throws unless the pictures of the folder were made by `settings`.
-void require_same_settings(const fs::path& folder, const fs::path& record, const Json& settings) {
+void require_same_settings(const fs::path& folder, const fs::path& record, const Json& settings,
+                           const Json& unwritten) {
     const std::string text = diffusion::read_text(record);
     require_shallow_json(text, record.string());
     const Json before = Json::parse(text, nullptr, false);
     require(before.is_object(), "{}: not a JSON object, so how these images were made is not known",
             record.string());
     for (const auto& [name, value] : settings.items()) {
-        const auto old = before.find(name);
-        require(old != before.end() && *old == value,
+        const Json& record_of_it = before.contains(name) ? before : unwritten;
+        const auto old = record_of_it.find(name);
+        const bool known = old != record_of_it.end();
+        require(known && *old == value,
                 "--folder {}: holds images of another sampling (its {} is {}, this one's {}); choose another "
                 "folder",
                 folder.string(), name,
-                old == before.end() ? "unknown"
-                                    : excerpt(old->dump(-1, ' ', false, Json::error_handler_t::replace)),
+                known ? excerpt(old->dump(-1, ' ', false, Json::error_handler_t::replace)) : "unknown",
                 value.dump());
     }
 }
 
 }  // namespace
 
-ImageFolder::ImageFolder(fs::path folder, const Json& settings) : folder_(std::move(folder)) {
+ImageFolder::ImageFolder(fs::path folder, const Json& settings, const Json& unwritten)
+    : folder_(std::move(folder)) {
     diffusion::make_folder(folder_);
     const fs::path record = folder_ / "sampling.json";
     if (fs::exists(record)) {
-        require_same_settings(folder_, record, settings);
+        require_same_settings(folder_, record, settings, unwritten);
         return;
     }
     require(!has_pictures(folder_),
