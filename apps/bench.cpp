@@ -152,9 +152,7 @@ Stopwatch BenchCommand::sample(const TrainConfig& config, const Size& measured,
     nn::initialize(model, config.seed);
     model.to(computation.device);
     Stopwatch stopwatch(computation.device, repeats);
-    const NoiseSchedule schedule(config.scheduler().schedule);
-    const auto timesteps = spaced_timesteps(schedule.timesteps(), stopwatch.steps());
-    const ReverseProcess process(schedule, timesteps);
+    const ReverseProcess process = reverse_process(config.scheduler(), stopwatch.steps());
     const auto on_step = [&](std::int64_t, std::int64_t, const Tensor&, const Tensor&) {
         stopwatch.lap();
         return true;

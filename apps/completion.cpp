@@ -40,6 +40,7 @@ const std::map<std::string, Values>& known_values() {
         {"--resume", folders},
         {"--size", {.words = "mnist cifar10"}},
         {"--trace", files},
+        {"--timestep-spacing", {.words = "leading linspace trailing"}},
         {"--variance", {.words = "posterior beta"}},
         {"--weight-gradients", {.words = "float32 bfloat16"}},
         {"--weights", {.words = "ema raw"}},

@@ -137,6 +137,7 @@ int FiguresCommand::run_command() {
         names.emplace(folder, force);
     catch_interrupts();
     ProgressLine progress;
+    for (const std::string& note : pipeline.notes) progress.print(note);
     const auto real = real_images(pipeline.model->config(), progress);
     if (make_figures(Run(run), pipeline, folder, options, real, progress)) return 0;
     progress.print("interrupted; no figure was written");

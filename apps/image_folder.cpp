@@ -36,33 +36,36 @@ bool is_whole_png(const fs::path& path) {
 }
 
 /// Throws unless the pictures of the folder were made by `settings`.
-void require_same_settings(const fs::path& folder, const fs::path& record, const Json& settings) {
+void require_same_settings(const fs::path& folder, const fs::path& record, const Json& settings,
+                           const Json& unwritten) {
     const std::string text = diffusion::read_text(record);
     require_shallow_json(text, record.string());
     const Json before = Json::parse(text, nullptr, false);
     require(before.is_object(), "{}: not a JSON object, so how these images were made is not known",
             record.string());
     for (const auto& [name, value] : settings.items()) {
-        const auto old = before.find(name);
-        require(old != before.end() && *old == value,
+        const Json& record_of_it = before.contains(name) ? before : unwritten;
+        const auto old = record_of_it.find(name);
+        const bool known = old != record_of_it.end();
+        require(known && *old == value,
                 "--folder {}: holds images of another sampling (its {} is {}, this one's {}); choose another "
                 "folder",
                 folder.string(), name,
-                old == before.end() ? "unknown"
-                                    : excerpt(old->dump(-1, ' ', false, Json::error_handler_t::replace)),
+                known ? excerpt(old->dump(-1, ' ', false, Json::error_handler_t::replace)) : "unknown",
                 value.dump());
     }
 }
 
 }  // namespace
 
-ImageFolder::ImageFolder(fs::path folder, const Json& settings) : folder_(std::move(folder)) {
+ImageFolder::ImageFolder(fs::path folder, const Json& settings, const Json& unwritten)
+    : folder_(std::move(folder)) {
     diffusion::make_folder(folder_);
     const fs::path record = folder_ / "sampling.json";
     std::error_code ignored;
     // An empty record is one that a full disk or a copy that was stopped left.
     if (fs::exists(record) && fs::file_size(record, ignored) > 0) {
-        require_same_settings(folder_, record, settings);
+        require_same_settings(folder_, record, settings, unwritten);
         return;
     }
     require(!has_pictures(folder_),

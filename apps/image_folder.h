@@ -18,8 +18,10 @@ class ImageFolder {
     static constexpr std::int64_t most = 1'000'000;  ///< images: their names have six digits
 
     /// Makes the folder, or goes on in it. Throws Error where it holds pictures that were not made by `settings`, whose
-    /// values tell whether two samplings give the same images.
-    ImageFolder(std::filesystem::path folder, const nlohmann::ordered_json& settings);
+    /// values tell whether two samplings give the same images. What an older version did not write down has its value in
+    /// `unwritten`.
+    ImageFolder(std::filesystem::path folder, const nlohmann::ordered_json& settings,
+                const nlohmann::ordered_json& unwritten);
 
     /// False too where the file is empty or cut short, as a copy that was stopped leaves it: it is made again.
     bool has(std::int64_t index) const;

@@ -27,6 +27,7 @@ struct Subject {
     std::string name;
     nn::UNetConfig unet;
     TrainConfig train;
+    std::vector<std::string> notes = {};  ///< of how the folder was read
 };
 
 /// Where the memory of a training step goes. The data set, which lies there too, is not in it.
@@ -75,7 +76,8 @@ Subject subject_of_config(const std::string& file) {
 }
 
 Subject subject_of_folder(const std::string& folder) {
-    Subject subject{folder, read_unet_config(folder), {}};
+    Subject subject{folder, {}, {}};
+    subject.unet = read_unet_config(folder, &subject.notes);
     const Run run(folder);
     subject.train.batch = 1;
     // The root of a folder that diffusers saved may hold a config.json of its own.
@@ -119,11 +121,13 @@ int InspectCommand::show_weights() const {
     if (json) {
         const Json report{{"model", run},
                           {"weights", raw ? "raw" : "ema"},
+                          {"notes", pipeline.notes},
                           {"tensors", table.to_json()},
                           {"warnings", warnings},
                           {"not_finite", table.not_finite()}};
         fmt::print("{}\n", report.dump(2, ' ', false, Json::error_handler_t::replace));
     } else {
+        for (const auto& note : pipeline.notes) fmt::print("{}\n", note);
         fmt::print("{}: {} weights, {} tensors\n\n{}", run, raw ? "raw" : "averaged (EMA)",
                    table.tensors().size(), table.to_text());
         for (const auto& line : warnings) fmt::print("warning: {}\n", line);
@@ -207,6 +211,7 @@ int InspectCommand::operator()() const {
     const double step_flops = (flops.forward + flops.backward) * static_cast<double>(passes);
     if (json) {
         const Json report{{"model", subject.name},
+                          {"notes", subject.notes},
                           {"image", {unet.height, unet.width, unet.in_channels}},
                           {"batch", images},
                           {"forward_passes", passes},
@@ -226,6 +231,7 @@ int InspectCommand::operator()() const {
                           {"kernels", variant_choices(device)}};
         fmt::print("{}\n", report.dump(2, ' ', false, Json::error_handler_t::replace));
     } else {
+        for (const auto& note : subject.notes) fmt::print("{}\n", note);
         fmt::print("{}: {}x{}x{}, {:.2f} M parameters\n\n{}\n", subject.name, unet.height, unet.width,
                    unet.in_channels, static_cast<double>(table.parameters()) / 1e6, table.to_text());
         fmt::print("forward {} an image; a training step of {} {} {}\n\n{}\n{}",

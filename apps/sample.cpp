@@ -26,7 +26,7 @@ struct SampleCommand {
     std::string run;
     std::int64_t num = 64, first = 0, batch = 64, sampling_steps = 0, columns = 0, upscale = 0, step = 0;
     std::uint64_t seed = 0;
-    std::string variance = "posterior", weights = "ema", out = "grid.png", progressive, folder;
+    std::string variance, timestep_spacing, weights = "ema", out = "grid.png", progressive, folder;
     bool force = false;
     Execution execution;
     ConfigFile file;
@@ -49,9 +49,21 @@ class Sampling {
     const char* variance() const {
         return process_->variance_kind() == VarianceKind::beta ? "beta" : "posterior";
     }
+    /// Whether the chain visits every timestep: then there is nothing to spread.
+    bool full() const { return steps() == pipeline_.scheduler.schedule.timesteps; }
+    const char* timestep_spacing() const {
+        return full() ? "all" : name_of(pipeline_.scheduler.timestep_spacing);
+    }
+    std::int64_t steps_offset() const {
+        const bool used = !full() && pipeline_.scheduler.timestep_spacing == TimestepSpacing::leading;
+        return used ? pipeline_.scheduler.steps_offset : 0;
+    }
 
-    /// The time left is counted for so many images.
-    void expect(std::int64_t images) { expected_ = images; }
+    /// Says what will be done; the time left is counted for so many images.
+    void expect(std::int64_t images) {
+        expected_ = images;
+        if (!full()) show_chain();
+    }
     using OnState = std::function<void(std::int64_t step, std::int64_t first, const Tensor& x)>;
     /// Images first, first + 1, ...; none once it is interrupted. `on_state` is called with x_t after every step.
     std::optional<Tensor> draw(std::int64_t first, std::int64_t count, const OnState& on_state = {});
@@ -62,6 +74,7 @@ class Sampling {
     ProgressLine& progress() { return progress_; }
 
   private:
+    void show_chain();
     void show(std::int64_t step, std::int64_t begin, std::int64_t size);
 
     const SampleCommand& command_;
@@ -77,6 +90,10 @@ VarianceKind parse_variance(const std::string& text) {
     if (text == "posterior") return VarianceKind::posterior;
     if (text == "beta") return VarianceKind::beta;
     fail("--variance {}: expected posterior or beta", text);
+}
+
+TimestepSpacing parse_spacing(const std::string& text) {
+    return parse_timestep_spacing(text, "--timestep-spacing");
 }
 
 /// Takes the file, or refuses a picture that could not be written before any time is spent on it.
@@ -138,6 +155,8 @@ void SampleCommand::check() const {
     require(upscale >= 0 && upscale <= 64, "--upscale {}: expected 0 (automatic) to 64", upscale);
     require(columns >= 0 && columns <= num, "--columns {}: expected 0 (automatic) to {}", columns, num);
     require(sampling_steps >= 0, "--sampling-steps {}: expected 1 or more, or 0 for all", sampling_steps);
+    if (given("--variance")) static_cast<void>(parse_variance(variance));
+    if (given("--timestep-spacing")) static_cast<void>(parse_spacing(timestep_spacing));
     if (given("--folder")) {
         require(!folder.empty(), "--folder: the name is empty; expected a folder to write to");
         for (const char* option : {"--out", "--progressive", "--columns", "--upscale", "--force"})
@@ -147,7 +166,6 @@ void SampleCommand::check() const {
 }
 
 Sampling::Sampling(const SampleCommand& c) : command_(c) {
-    auto kind = parse_variance(c.variance);
     const auto set = parse_weight_set(c.weights);
     const Computation computation = c.execution.apply();
     pipeline_ = load_pipeline(c.run, set, c.given("--step") ? std::optional(c.step) : std::nullopt);
@@ -155,17 +173,34 @@ Sampling::Sampling(const SampleCommand& c) : command_(c) {
                    set == WeightSet::raw ? "--weights --raw" : "--weights");
     fingerprint_ = apps::fingerprint(pipeline_);
     pipeline_.to(computation);
-    const NoiseSchedule schedule(pipeline_.scheduler.schedule);
-    const std::int64_t all = schedule.timesteps(), steps = c.sampling_steps ? c.sampling_steps : all;
+    SchedulerConfig& scheduler = pipeline_.scheduler;
+    if (c.given("--variance")) scheduler.variance = parse_variance(c.variance);
+    if (c.given("--timestep-spacing")) scheduler.timestep_spacing = parse_spacing(c.timestep_spacing);
+    const std::int64_t all = scheduler.schedule.timesteps, steps = c.sampling_steps ? c.sampling_steps : all;
     require(steps <= all, "--sampling-steps {}: expected 1 to {}, the steps of this model", steps, all);
-    // The scheduler's own choice counts where nothing else was asked for, and where it can work.
-    if (!c.given("--variance") && steps == all) kind = pipeline_.scheduler.variance;
-    require(kind != VarianceKind::beta || steps == all,
-            "--variance beta: needs all {} steps, with {} the images stay noisy; use --variance posterior",
-            all, steps);
-    process_.emplace(schedule, spaced_timesteps(all, steps), kind);
+    try {
+        process_.emplace(reverse_process(scheduler, steps));
+    } catch (const Error& error) {
+        fail("--sampling-steps {}: {} (--timestep-spacing)", steps, error.what());
+    }
+    for (const std::string& note : pipeline_.notes) progress_.print(note);
     catch_interrupts();
     start_ = std::chrono::steady_clock::now();
+}
+
+/// What a respaced chain does, since the pipeline chose it if the options did not.
+void Sampling::show_chain() {
+    const auto chain = process_->transitions();
+    const std::string offset = steps_offset() > 0 ? fmt::format(" + {}", steps_offset()) : std::string();
+    progress_.print(fmt::format("{} of {} timesteps, {} to {} ({}{}), variance {}", steps(),
+                                pipeline_.scheduler.schedule.timesteps, chain.front().t, chain.back().t,
+                                timestep_spacing(), offset, variance()));
+    if (process_->variance_kind() == VarianceKind::beta)
+        progress_.print(
+            fmt::format("the variance beta (fixed_large) is meant for all steps: with {} the images stay "
+                        "noisy, more so the fewer "
+                        "there are; --variance posterior is for fewer steps",
+                        steps()));
 }
 
 void Sampling::show(std::int64_t step, std::int64_t begin, std::int64_t size) {
@@ -245,11 +280,17 @@ int draw_folder(const SampleCommand& c, Sampling& sampling) {
     const auto& image = sampling.image();
     require(image.in_channels == 1 || image.in_channels == 3,
             "--folder: the model makes images of {} channels; expected 1 or 3", image.in_channels);
-    const ImageFolder folder(c.folder, {{"model", sampling.fingerprint()},
-                                        {"weights", c.weights},
-                                        {"seed", c.seed},
-                                        {"sampling_steps", sampling.steps()},
-                                        {"variance", sampling.variance()}});
+    const ImageFolder folder(
+        c.folder,
+        {{"model", sampling.fingerprint()},
+         {"weights", c.weights},
+         {"seed", c.seed},
+         {"sampling_steps", sampling.steps()},
+         {"variance", sampling.variance()},
+         {"timestep_spacing", sampling.timestep_spacing()},
+         {"steps_offset", sampling.steps_offset()}},
+        // Older versions knew but one spacing.
+        {{"timestep_spacing", sampling.full() ? "all" : "linspace"}, {"steps_offset", 0}});
     const std::int64_t end = c.first + c.num;
     std::int64_t missing = 0;
     for (std::int64_t i = c.first; i < end; ++i) missing += !folder.has(i);
@@ -311,8 +352,12 @@ Action add_sample(CLI::App& app) {
     app.add_option("--sampling-steps", c.sampling_steps,
                    "Reverse steps, spread evenly over the timesteps; 0 for all")
         ->default_str("all");
-    app.add_option("--variance", c.variance, "Variance of a step: posterior, or beta (all steps only)")
-        ->capture_default_str();
+    app.add_option("--timestep-spacing", c.timestep_spacing,
+                   "How fewer steps are spread: leading, linspace or trailing")
+        ->default_str("as RUN says");
+    app.add_option("--variance", c.variance,
+                   "Variance of a step: posterior, or beta (noisy with fewer steps)")
+        ->default_str("as RUN says");
     app.add_option("--weights", c.weights, "ema, or raw")->capture_default_str();
     app.add_option("--step", c.step, "Of the checkpoint after so many steps; the latest if not given");
     app.add_option("--out", c.out, "The picture: all images as one grid")->capture_default_str();

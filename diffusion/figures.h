@@ -20,7 +20,7 @@ namespace ito::diffusion {
 
 struct FigureOptions {
     std::int64_t images = 16;  ///< generated, and as many real ones beside them
-    std::int64_t steps = 50;   ///< of sampling, spread over the timesteps; 0: all
+    std::int64_t steps = 50;   ///< of sampling, spread over the timesteps as the scheduler says; 0: all
     std::uint64_t seed = 0;
     bool graph = true;  ///< see SampleOptions
     /// Called after every step of sampling; returning false ends it with an Error.

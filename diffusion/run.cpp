@@ -187,9 +187,9 @@ void Pipeline::to(const Computation& computation) {
     compute = computation.type();
 }
 
-nn::UNetConfig read_unet_config(const fs::path& folder) {
+nn::UNetConfig read_unet_config(const fs::path& folder, std::vector<std::string>* notes) {
     const fs::path file = find_pipeline(folder).unet / "config.json";
-    const auto config = nn::UNetConfig::from_json(read_text(file), file.string());
+    const auto config = nn::UNetConfig::from_json(read_text(file), file.string(), notes);
     require(
         config.in_channels == config.out_channels,
         "{}: {} input and {} output channels; training and sampling need as many (a learned variance is not "
@@ -201,8 +201,8 @@ nn::UNetConfig read_unet_config(const fs::path& folder) {
 Pipeline load_pipeline(const fs::path& folder, WeightSet weights, std::optional<std::int64_t> step) {
     const auto [unet, scheduler] = find_pipeline(folder);
     Pipeline pipeline;
-    pipeline.scheduler = read_scheduler_config(scheduler / "scheduler_config.json");
-    pipeline.model = std::make_shared<nn::UNet>(read_unet_config(folder));
+    pipeline.scheduler = read_scheduler_config(scheduler / "scheduler_config.json", &pipeline.notes);
+    pipeline.model = std::make_shared<nn::UNet>(read_unet_config(folder, &pipeline.notes));
     pipeline.model->eval();
     if (step) {
         load_checkpoint(Run(folder), *step, weights, *pipeline.model);

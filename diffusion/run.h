@@ -88,6 +88,7 @@ struct Pipeline {
     std::shared_ptr<nn::UNet> model;  ///< in evaluation mode
     SchedulerConfig scheduler;
     DType compute = DType::float32;  ///< of activations
+    std::vector<std::string> notes;  ///< what was chosen and converted, a line each for the user
 
     /// Moves the model to where it is to compute.
     void to(const Computation& computation);
@@ -99,7 +100,8 @@ struct Pipeline {
 Pipeline load_pipeline(const std::filesystem::path& folder, WeightSet weights = WeightSet::ema,
                        std::optional<std::int64_t> step = {});
 
-/// The network of such a folder; its weights are not looked at.
-nn::UNetConfig read_unet_config(const std::filesystem::path& folder);
+/// The network of such a folder; its weights are not looked at. Adds to `notes` if they are given.
+nn::UNetConfig read_unet_config(const std::filesystem::path& folder,
+                                std::vector<std::string>* notes = nullptr);
 
 }  // namespace ito::diffusion

@@ -9,9 +9,17 @@
 namespace ito::diffusion {
 namespace {
 
-constexpr std::int64_t max_timesteps = 100'000;
+/// The beta at a fraction of the way from the first timestep to the last.
+double beta_between(BetaSchedule kind, double start, double end, double fraction) {
+    if (kind == BetaSchedule::scaled_linear) {
+        const double root = std::sqrt(start) + fraction * (std::sqrt(end) - std::sqrt(start));
+        return root * root;
+    }
+    if (kind == BetaSchedule::sigmoid) fraction = 1 / (1 + std::exp(6 - 12 * fraction));
+    return start + fraction * (end - start);
+}
 
-std::vector<double> linear_betas(const NoiseScheduleOptions& options) {
+std::vector<double> betas_of_range(const NoiseScheduleOptions& options) {
     require(options.beta_start > 0 && options.beta_start < 1,
             "noise schedule: beta_start is {}, expected within (0, 1)", options.beta_start);
     require(options.beta_end >= options.beta_start && options.beta_end < 1,
@@ -25,15 +33,23 @@ std::vector<double> linear_betas(const NoiseScheduleOptions& options) {
             "or no rescaling",
             options.timesteps, scale * options.beta_end, std::floor(1000 * options.beta_end) + 1);
     std::vector<double> betas(static_cast<std::size_t>(options.timesteps));
-    for (std::size_t t = 0; t < betas.size(); ++t) {
-        const double fraction = static_cast<double>(t) / last;
-        betas[t] = scale * (options.beta_start + fraction * (options.beta_end - options.beta_start));
-    }
+    for (std::size_t t = 0; t < betas.size(); ++t)
+        betas[t] = scale * beta_between(options.kind, options.beta_start, options.beta_end,
+                                        static_cast<double>(t) / last);
     return betas;
 }
 
+std::vector<double> listed_betas(const NoiseScheduleOptions& options) {
+    require(options.betas.size() == static_cast<std::size_t>(options.timesteps),
+            "noise schedule: a list of {} betas for {} timesteps, expected one for each",
+            options.betas.size(), options.timesteps);
+    for (std::size_t t = 0; t < options.betas.size(); ++t)
+        require(options.betas[t] > 0 && options.betas[t] < 1,
+                "noise schedule: beta {} of the list is {}, expected within (0, 1)", t, options.betas[t]);
+    return options.betas;
+}
+
 std::vector<double> cosine_betas(const NoiseScheduleOptions& options) {
-    require(!options.rescale, "noise schedule: the cosine schedule has no betas to rescale");
     const auto f = [](double u) {
         const double cosine = std::cos((u + 0.008) / 1.008 * std::numbers::pi / 2);
         return cosine * cosine;
@@ -47,12 +63,28 @@ std::vector<double> cosine_betas(const NoiseScheduleOptions& options) {
     return betas;
 }
 
+std::vector<double> betas_of(const NoiseScheduleOptions& options) {
+    require(!options.rescale || options.kind == BetaSchedule::linear,
+            "noise schedule: only the betas of the linear schedule can be rescaled");
+    switch (options.kind) {
+        case BetaSchedule::linear:
+        case BetaSchedule::scaled_linear:
+        case BetaSchedule::sigmoid:
+            return betas_of_range(options);
+        case BetaSchedule::cosine:
+            return cosine_betas(options);
+        case BetaSchedule::listed:
+            return listed_betas(options);
+    }
+    fail("noise schedule: unknown kind {}", static_cast<int>(options.kind));
+}
+
 }  // namespace
 
 NoiseSchedule::NoiseSchedule(const NoiseScheduleOptions& options) : options_(options) {
-    require(options.timesteps >= 2 && options.timesteps <= max_timesteps,
-            "noise schedule: {} timesteps, expected from 2 to {}", options.timesteps, max_timesteps);
-    betas_ = options.kind == BetaSchedule::linear ? linear_betas(options) : cosine_betas(options);
+    require(options.timesteps >= 2 && options.timesteps <= most_timesteps,
+            "noise schedule: {} timesteps, expected from 2 to {}", options.timesteps, most_timesteps);
+    betas_ = betas_of(options);
     alphas_cumprod_.reserve(betas_.size());
     double product = 1;
     for (const double beta : betas_) alphas_cumprod_.push_back(product *= 1 - beta);
@@ -114,9 +146,11 @@ std::vector<std::int64_t> spaced_timesteps(std::int64_t train_timesteps, std::in
             "timesteps: {} sampling steps, expected from 1 to the model's {}", count, train_timesteps);
     require(steps_offset >= 0, "timesteps: steps_offset is {}, expected at least 0", steps_offset);
     const double total = static_cast<double>(train_timesteps), steps = static_cast<double>(count);
-    // nearbyint rounds halves to even, as numpy's round does in the configurations that this follows.
+    // Rounded as numpy does in diffusers: halves to even, and trailing's stride is the difference of its first two values.
+    const double stride = (total - total / steps) - total;
     const auto timestep = [&](std::int64_t i) -> std::int64_t {
         const double k = static_cast<double>(i);
+        if (count == train_timesteps) return count - 1 - i;
         switch (spacing) {
             case TimestepSpacing::leading:
                 return (count - 1 - i) * (train_timesteps / count) + steps_offset;
@@ -125,16 +159,18 @@ std::vector<std::int64_t> spaced_timesteps(std::int64_t train_timesteps, std::in
                 return static_cast<std::int64_t>(
                     std::nearbyint((steps - 1 - k) * ((total - 1) / (steps - 1))));
             case TimestepSpacing::trailing:
-                return static_cast<std::int64_t>(std::nearbyint(total - k * (total / steps))) - 1;
+                return static_cast<std::int64_t>(std::nearbyint(total + k * stride)) - 1;
         }
         fail("timesteps: unknown spacing {}", static_cast<int>(spacing));
     };
     std::vector<std::int64_t> timesteps;
     timesteps.reserve(static_cast<std::size_t>(count));
     for (std::int64_t i = 0; i < count; ++i) timesteps.push_back(timestep(i));
-    require(timesteps.front() < train_timesteps,
-            "timesteps: steps_offset {} makes the first timestep {}, expected below the model's {}",
-            steps_offset, timesteps.front(), train_timesteps);
+    require(
+        timesteps.front() < train_timesteps,
+        "timesteps: {} leading steps with steps_offset {} begin at {}, and the model's timesteps end at {}; "
+        "expected fewer steps, or the spacing linspace or trailing",
+        count, steps_offset, timesteps.front(), train_timesteps - 1);
     return timesteps;
 }
 
@@ -142,12 +178,6 @@ ReverseProcess::ReverseProcess(const NoiseSchedule& schedule, std::span<const st
                                VarianceKind variance)
     : variance_(variance) {
     require(!timesteps.empty(), "reverse process: no timesteps");
-    const auto count = static_cast<std::int64_t>(timesteps.size());
-    require(variance == VarianceKind::posterior || count == schedule.timesteps(),
-            "reverse process: the variance beta (fixed_large) needs all {} steps, with {} the samples stay "
-            "noisy; "
-            "use the posterior variance (fixed_small)",
-            schedule.timesteps(), count);
     transitions_.reserve(timesteps.size());
     for (std::size_t i = 0; i < timesteps.size(); ++i) {
         ReverseTransition step;

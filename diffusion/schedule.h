@@ -15,15 +15,19 @@
 namespace ito::diffusion {
 
 enum class BetaSchedule {
-    linear,  ///< beta from beta_start to beta_end (Ho et al. 2020)
-    cosine,  ///< abar ~ cos^2, beta capped at 0.999 (Nichol & Dhariwal 2021, eq. 17)
+    linear,         ///< beta from beta_start to beta_end (Ho et al. 2020)
+    scaled_linear,  ///< sqrt(beta) from sqrt(beta_start) to sqrt(beta_end) (Rombach et al. 2022)
+    sigmoid,        ///< beta_start + (beta_end - beta_start) sigmoid(u), u from -6 to 6 (Xu et al. 2022)
+    cosine,         ///< abar ~ cos^2, beta capped at 0.999 (Nichol & Dhariwal 2021, eq. 17)
+    listed,         ///< NoiseScheduleOptions::betas
 };
 
 /// Which schedule, and how long.
 struct NoiseScheduleOptions {
     std::int64_t timesteps = 1000;
     BetaSchedule kind = BetaSchedule::linear;
-    double beta_start = 1e-4, beta_end = 0.02;  ///< of the linear schedule
+    double beta_start = 1e-4, beta_end = 0.02;  ///< of linear, scaled_linear and sigmoid
+    std::vector<double> betas = {};             ///< of listed: one per timestep
     /// Scale the linear betas by 1000 / T, so that a chain of any length ends about as close to pure noise as
     /// the one of 1000 steps. Without it T = 500 ends at abar = 6.35e-3 instead of 4.04e-5.
     bool rescale = false;
@@ -34,6 +38,8 @@ struct NoiseScheduleOptions {
 /// The tables of a noise schedule, and the forward and posterior coefficients that follow from them.
 class NoiseSchedule {
   public:
+    static constexpr std::int64_t most_timesteps = 100'000;
+
     /// Throws ito::Error naming the value unless 2 <= T <= 100000 and every beta is within (0, 1).
     explicit NoiseSchedule(const NoiseScheduleOptions& options = {});
 
@@ -76,14 +82,14 @@ class NoiseSchedule {
 
 /// Which N of the T timesteps are visited; for N = 10, T = 1000:
 enum class TimestepSpacing {
-    leading,   ///< 900, 800 .. 0: never sees the noisiest timesteps; kept for old configurations
+    leading,   ///< 900, 800 .. 0: never sees the noisiest timesteps. diffusers' default
     linspace,  ///< 999, 888 .. 0: both ends. The default: a chain from N(0, I) must start at T - 1
     trailing,  ///< 999, 899 .. 99: starts at T - 1 too, and predicts x_0 in one go from the last
 };
 
-/// The timesteps in the order of sampling, strictly decreasing. `steps_offset` is added under `leading` only.
-/// linspace with N = 1 gives T - 1 (not 0, as numpy.linspace would). Throws unless 1 <= N <= T and all lie
-/// below T.
+/// The timesteps in the order of sampling, strictly decreasing: those of diffusers. `steps_offset` is added under
+/// `leading` only, and if N < T: all T timesteps are one list, whatever the spacing. linspace with N = 1 gives T - 1
+/// (diffusers: 0, as numpy.linspace does). Throws unless 1 <= N <= T and all lie below T.
 std::vector<std::int64_t> spaced_timesteps(std::int64_t train_timesteps, std::int64_t count,
                                            TimestepSpacing spacing = TimestepSpacing::linspace,
                                            std::int64_t steps_offset = 0);
@@ -103,16 +109,15 @@ struct ReverseTransition {
 /// The variance of the ancestral step.
 enum class VarianceKind {
     posterior,  ///< "fixed_small": the posterior's
-    beta,       ///< "fixed_large": beta_t; only for the full chain
+    /// "fixed_large": beta_t of the respaced chain. A fair upper bound for small steps; in a short chain the samples stay
+    /// noisy (CIFAR-10 FID at 10, 20, 50, 100, 1000 steps: 367, 133, 33, 10, 3; Song et al. 2021, table 1).
+    beta,
 };
 
 /// The list of transitions of a sampling run.
 class ReverseProcess {
   public:
-    /// `timesteps` strictly decreasing within [0, T). Throws ito::Error otherwise, and for VarianceKind::beta
-    /// unless the list is the full chain: the large variance is a fair upper bound only for small steps, and
-    /// samples of short chains drown in it (CIFAR-10 FID at 10, 20, 50 steps: 367, 133, 33; Song et al. 2021,
-    /// table 1).
+    /// `timesteps` strictly decreasing within [0, T); throws ito::Error otherwise.
     ReverseProcess(const NoiseSchedule& schedule, std::span<const std::int64_t> timesteps,
                    VarianceKind variance = VarianceKind::posterior);
 
@@ -120,7 +125,8 @@ class ReverseProcess {
     std::int64_t size() const { return static_cast<std::int64_t>(transitions_.size()); }
     VarianceKind variance_kind() const { return variance_; }
 
-    /// The variance of the noise of step i (0 is the first of sampling); 0 in the last step.
+    /// The variance of the noise of step i (0 is the first of sampling); 0 in the last step. (diffusers adds noise to the
+    /// finished image where a chain with the variance beta ends above t = 0: trailing, or steps_offset > 0.)
     double variance(std::int64_t i) const;
     /// What the kernel needs for step i; `clip` bounds x_0 to [-clip, clip], 0 for no bound.
     kernels::ReverseStepCoefficients coefficients(std::int64_t i, double clip = 1) const;

@@ -1,11 +1,12 @@
 #pragma once
 // scheduler/scheduler_config.json, in the fields of diffusers' DDPMScheduler, so that either side opens the
-// other's. A field that this project does not know is ignored if it can only be about other samplers; a value
-// that would change the model's samples and is not supported is refused by name.
+// other's. Every field that some version of that class reads is honoured, or refused by name where its value would change
+// the samples and is not supported, or known to change nothing; others are named in a note.
 
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "diffusion/schedule.h"
 
@@ -26,9 +27,20 @@ struct SchedulerConfig {
     bool operator==(const SchedulerConfig&) const = default;
 };
 
-/// A missing field has diffusers' default (so timestep_spacing "leading"). `file` names the text in errors.
-SchedulerConfig parse_scheduler_config(std::string_view text, const std::string& file);
-SchedulerConfig read_scheduler_config(const std::filesystem::path& path);
+/// A missing field has diffusers' default (so timestep_spacing "leading"). `file` names the text in errors, and in the line
+/// for the user that is added to `notes`, if there are any, where fields are not known.
+SchedulerConfig parse_scheduler_config(std::string_view text, const std::string& file,
+                                       std::vector<std::string>* notes = nullptr);
+SchedulerConfig read_scheduler_config(const std::filesystem::path& path,
+                                      std::vector<std::string>* notes = nullptr);
+
+/// "leading", "linspace", "trailing".
+const char* name_of(TimestepSpacing spacing);
+/// Throws Error naming `what` (the option or field) for other names.
+TimestepSpacing parse_timestep_spacing(const std::string& text, const std::string& what);
+
+/// The chain of `steps` steps that the config stands for: its schedule, spacing, offset and variance.
+ReverseProcess reverse_process(const SchedulerConfig& config, std::int64_t steps);
 
 /// Betas that were rescaled are written as what they became, since diffusers has no such option.
 std::string format_scheduler_config(const SchedulerConfig& config);

@@ -29,8 +29,9 @@ struct UNetConfig {
     /// As diffusers writes unet/config.json.
     std::string to_json() const;
     /// Reads unet/config.json; refuses what this U-Net does not do, naming the field. `source` names the
-    /// file.
-    static UNetConfig from_json(const std::string& text, const std::string& source);
+    /// file. Fields that are not known are named in a line for the user, added to `notes`, if there are any.
+    static UNetConfig from_json(const std::string& text, const std::string& source,
+                                std::vector<std::string>* notes = nullptr);
     bool operator==(const UNetConfig&) const = default;
 };
 

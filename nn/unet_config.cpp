@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/json_depth.h"
+#include "nn/config_fields.h"
 #include "nn/unet.h"
 
 namespace ito::nn {
@@ -18,24 +19,28 @@ std::int64_t default_norm_groups(std::int64_t base_channels) {
 
 void UNetConfig::validate() const {
     const auto levels = static_cast<std::int64_t>(block_out_channels.size());
-    require(levels >= 1 && levels <= 16, "U-Net: {} levels; expected 1 to 16 channel multipliers", levels);
-    require(attention.size() == block_out_channels.size(), "U-Net: attention is given for {} levels of {}",
+    require(levels >= 1 && levels <= 16,
+            "U-Net: {} levels; expected 1 to 16 channel multipliers (block_out_channels)", levels);
+    require(attention.size() == block_out_channels.size(),
+            "U-Net: attention is given for {} levels of {} (down_block_types, block_out_channels)",
             attention.size(), levels);
     require(in_channels >= 1 && out_channels >= 1,
-            "U-Net: {} input and {} output channels; expected at least 1", in_channels, out_channels);
+            "U-Net: {} input and {} output channels; expected at least 1 (in_channels, out_channels)",
+            in_channels, out_channels);
     require(layers_per_block >= 1 && layers_per_block <= 64,
-            "U-Net: layers per block is {}; expected 1 to 64", layers_per_block);
-    require(norm_num_groups >= 1, "U-Net: norm groups is {}; expected at least 1", norm_num_groups);
+            "U-Net: layers per block is {}; expected 1 to 64 (layers_per_block)", layers_per_block);
+    require(norm_num_groups >= 1, "U-Net: norm groups is {}; expected at least 1 (norm_num_groups)",
+            norm_num_groups);
     require(dropout >= 0 && dropout < 1, "U-Net: dropout is {}; expected [0, 1)", dropout);
-    require(norm_eps > 0, "U-Net: norm eps is {}; expected a positive number", norm_eps);
+    require(norm_eps > 0, "U-Net: norm eps is {}; expected a positive number (norm_eps)", norm_eps);
     require(downsample_padding == 0 || downsample_padding == 1,
-            "U-Net: downsample padding is {}; expected 0 or 1", downsample_padding);
+            "U-Net: downsample padding is {}; expected 0 or 1 (downsample_padding)", downsample_padding);
     for (const auto channels : block_out_channels) {
         require(channels >= 1 && channels <= 65536, "U-Net: {} channels in a level; expected 1 to 65536",
                 channels);
         require(channels % norm_num_groups == 0,
                 "U-Net: {} channels cannot be cut into {} norm groups; choose a divisor of every level's "
-                "channels ({})",
+                "channels ({}; block_out_channels, norm_num_groups)",
                 channels, norm_num_groups, fmt::join(block_out_channels, ", "));
     }
     require(block_out_channels[0] >= 4, "U-Net: {} base channels; expected at least 4",
@@ -43,13 +48,13 @@ void UNetConfig::validate() const {
     const std::int64_t multiple = std::int64_t{1} << (levels - 1);
     require(height > 0 && width > 0 && height % multiple == 0 && width % multiple == 0,
             "U-Net: {}x{} images with {} levels; height and width must be multiples of {} (use fewer channel "
-            "multipliers, or another image size)",
+            "multipliers, or another image size; sample_size)",
             height, width, levels, multiple);
     for (std::size_t i = 0; i < block_out_channels.size(); ++i) {
         if (attention_head_dim == 0 || (!attention[i] && i + 1 < block_out_channels.size())) continue;
         require(attention_head_dim > 0 && block_out_channels[i] % attention_head_dim == 0,
-                "U-Net: {} channels cannot be cut into attention heads of {} channels", block_out_channels[i],
-                attention_head_dim);
+                "U-Net: {} channels cannot be cut into attention heads of {} channels (attention_head_dim)",
+                block_out_channels[i], attention_head_dim);
     }
 }
 
@@ -97,7 +102,10 @@ class Fields {
         require(!json_.is_discarded() && json_.is_object(), "{}: not a JSON object", source_);
     }
 
-    bool has(const char* key) const { return json_.contains(key); }
+    bool has(const char* key) const {
+        known_.add(key);
+        return json_.contains(key);
+    }
     const Json& at(const char* key) const { return json_.at(key); }
 
     template <class T>
@@ -117,6 +125,15 @@ class Fields {
              Json(only).dump());
     }
 
+    /// A field that changes nothing here.
+    void unused(const char* key) const { known_.add(key); }
+
+    std::string note() const {
+        std::vector<std::string> names;
+        for (const auto& [name, value] : json_.items()) names.push_back(name);
+        return known_.note(names, source_);
+    }
+
   private:
     /// False for what the JSON library would quietly convert: 2.5 or true to an integer.
     template <class T>
@@ -130,14 +147,16 @@ class Fields {
 
     Json json_;
     std::string source_;
+    mutable KnownFields known_;
 };
 
 std::vector<bool> attention_of(const std::vector<std::string>& types, const std::string& plain,
-                               const std::string& with, const std::string& source) {
+                               const std::string& with, const std::string& source, const char* field) {
     std::vector<bool> attention;
     for (const auto& type : types) {
-        require(type == plain || type == with, "{}: block type \"{}\" is unknown; ito's U-Net has {} and {}",
-                source, excerpt(type), plain, with);
+        require(type == plain || type == with,
+                "{}: block type \"{}\" in {} is unknown; ito's U-Net has {} and {}", source, excerpt(type),
+                field, plain, with);
         attention.push_back(type == with);
     }
     return attention;
@@ -145,10 +164,13 @@ std::vector<bool> attention_of(const std::vector<std::string>& types, const std:
 
 }  // namespace
 
-UNetConfig UNetConfig::from_json(const std::string& text, const std::string& source) {
+UNetConfig UNetConfig::from_json(const std::string& text, const std::string& source,
+                                 std::vector<std::string>* notes) {
     const Fields fields(text, source);
     fields.expect("_class_name", "UNet2DModel");
-    fields.expect("act_fn", "silu");
+    fields.expect("_use_default_values", Json::array());  // names fields that diffusers then skips
+    fields.expect("quantization_config", nullptr);
+    if (fields.get<std::string>("act_fn", "silu") != "swish") fields.expect("act_fn", "silu");  // two names
     fields.expect("add_attention", true);
     fields.expect("center_input_sample", false);
     fields.expect("class_embed_type", nullptr);
@@ -158,12 +180,16 @@ UNetConfig UNetConfig::from_json(const std::string& text, const std::string& sou
     fields.expect("downsample_type", "conv");
     fields.expect("upsample_type", "conv");
     fields.expect("mid_block_type", "UNetMidBlock2D");
+    fields.unused("num_train_timesteps");  // the rows of a learned time embedding
 
     UNetConfig config;  // what a file leaves out has UNet2DModel's default
     config.in_channels = fields.get<std::int64_t>("in_channels", 3);
     config.out_channels = fields.get<std::int64_t>("out_channels", 3);
     config.block_out_channels =
         fields.get<std::vector<std::int64_t>>("block_out_channels", {224, 448, 672, 896});
+    if (!config.block_out_channels.empty() && fields.has("time_embedding_dim") &&
+        fields.at("time_embedding_dim") != Json(4 * config.block_out_channels[0]))
+        fields.expect("time_embedding_dim", nullptr);  // which means that number
     config.layers_per_block = fields.get<std::int64_t>("layers_per_block", 2);
     config.norm_num_groups = fields.get<std::int64_t>("norm_num_groups", 32);
     config.norm_eps = fields.get<double>("norm_eps", 1e-5);
@@ -200,8 +226,8 @@ UNetConfig UNetConfig::from_json(const std::string& text, const std::string& sou
         "down_block_types", {"DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"});
     const auto up = fields.get<std::vector<std::string>>(
         "up_block_types", {"AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"});
-    config.attention = attention_of(down, "DownBlock2D", "AttnDownBlock2D", source);
-    auto mirrored = attention_of(up, "UpBlock2D", "AttnUpBlock2D", source);
+    config.attention = attention_of(down, "DownBlock2D", "AttnDownBlock2D", source, "down_block_types");
+    auto mirrored = attention_of(up, "UpBlock2D", "AttnUpBlock2D", source, "up_block_types");
     std::reverse(mirrored.begin(), mirrored.end());
     require(
         mirrored == config.attention,
@@ -212,6 +238,7 @@ UNetConfig UNetConfig::from_json(const std::string& text, const std::string& sou
     } catch (const Error& error) {
         fail("{}: {}", source, error.what());
     }
+    if (const std::string note = fields.note(); notes && !note.empty()) notes->push_back(note);
     return config;
 }
 

@@ -125,8 +125,7 @@ std::optional<LoggedWindow> Trainer::logged_window(bool wait) {
 
 Tensor Trainer::sample(std::int64_t count, std::int64_t sampling_steps,
                        const std::function<bool()>& keep_going) {
-    const auto timesteps = spaced_timesteps(schedule_.timesteps(), sampling_steps);
-    const ReverseProcess process(schedule_, timesteps);
+    const ReverseProcess process = reverse_process(config_.scheduler(), sampling_steps);
     const auto on_step = [&](std::int64_t, std::int64_t, const Tensor&, const Tensor&) {
         return keep_going();
     };

@@ -109,7 +109,20 @@ TEST(NoiseSchedule, Refuses) {
     expect_error([] { NoiseSchedule schedule(options(20, BetaSchedule::linear, true)); },
                  {"1000 / 20", "the last beta 1", "at least 21"});
     EXPECT_NO_THROW(NoiseSchedule(options(21, BetaSchedule::linear, true)));
-    expect_error([] { NoiseSchedule schedule(options(100, BetaSchedule::cosine, true)); }, {"rescale"});
+    for (const auto kind : {BetaSchedule::cosine, BetaSchedule::scaled_linear, BetaSchedule::sigmoid})
+        expect_error([&] { NoiseSchedule schedule(options(100, kind, true)); },
+                     {"only", "linear", "rescale"});
+    const auto listed = [](std::vector<double> betas) {
+        NoiseScheduleOptions bad = options(2, BetaSchedule::listed);
+        bad.betas = std::move(betas);
+        NoiseSchedule schedule(bad);
+    };
+    EXPECT_NO_THROW(listed({0.1, 0.2}));
+    expect_error([&] { listed({0.1}); }, {"1 betas for 2 timesteps"});
+    expect_error([&] { listed({0.1, 0.2, 0.3}); }, {"3 betas for 2 timesteps"});
+    expect_error([&] { listed({0.1, 1}); }, {"beta 1 of the list is 1"});
+    expect_error([&] { listed({0, 0.1}); }, {"beta 0 of the list is 0"});
+    expect_error([&] { listed({0.1, std::nan("")}); }, {"beta 1 of the list is nan"});
     expect_error([] { NoiseSchedule().beta(1000); }, {"timestep 1000", "from 0 to 999"});
     expect_error([] { NoiseSchedule().alpha_cumprod(-2); }, {"timestep -2"});
 }
@@ -138,8 +151,11 @@ TEST(SpacedTimesteps, EveryCountIsAValidChain) {
                             steps.end());
                 ASSERT_GE(steps.back(), 0);
                 ASSERT_LT(steps.front(), total);
-                if (spacing != TimestepSpacing::leading) {
+                if (spacing != TimestepSpacing::leading || count == total) {
                     ASSERT_EQ(steps.front(), total - 1);
+                }
+                if (count == total) {
+                    ASSERT_EQ(spaced_timesteps(total, count, spacing, 7), steps);  // there is no other list
                 }
             }
 }
@@ -148,8 +164,9 @@ TEST(SpacedTimesteps, Refuses) {
     expect_error([] { spaced_timesteps(1000, 0); }, {"0 sampling steps", "from 1 to the model's 1000"});
     expect_error([] { spaced_timesteps(1000, 1001); }, {"1001 sampling steps"});
     expect_error([] { spaced_timesteps(0, 1); }, {"has 0"});
-    expect_error([] { spaced_timesteps(1000, 1000, TimestepSpacing::leading, 1); },
-                 {"steps_offset 1", "1000"});
+    EXPECT_EQ(spaced_timesteps(1000, 500, TimestepSpacing::leading, 1).front(), 999);
+    expect_error([] { spaced_timesteps(1000, 500, TimestepSpacing::leading, 2); },
+                 {"500 leading steps", "steps_offset 2", "begin at 1000", "end at 999", "fewer steps"});
     expect_error([] { spaced_timesteps(1000, 10, TimestepSpacing::leading, -1); }, {"steps_offset is -1"});
 }
 
@@ -211,11 +228,7 @@ TEST(ReverseProcess, RespacedChainTakesThePreviousStepFromTheList) {
 
 TEST(ReverseProcess, Refuses) {
     const NoiseSchedule schedule;
-    const auto make = [&](const Timesteps& timesteps, VarianceKind kind = VarianceKind::posterior) {
-        ReverseProcess process(schedule, timesteps, kind);
-    };
-    expect_error([&] { make(spaced_timesteps(1000, 999), VarianceKind::beta); },
-                 {"beta (fixed_large) needs all 1000 steps", "with 999", "fixed_small"});
+    const auto make = [&](const Timesteps& timesteps) { ReverseProcess process(schedule, timesteps); };
     expect_error([&] { make({}); }, {"no timesteps"});
     expect_error([&] { make({1000, 0}); }, {"timestep 1000", "from 0 to 999"});
     expect_error([&] { make({5, -1}); }, {"timestep -1"});

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
 #include "tests/support/expect_error.h"
 #include "tests/support/temporary_folder.h"
 
@@ -32,7 +35,124 @@ TEST(SchedulerConfig, DefaultsAreThoseOfDiffusers) {
     SchedulerConfig expected;
     expected.timestep_spacing = TimestepSpacing::leading;
     EXPECT_EQ(parse("{}"), expected);
-    EXPECT_EQ(parse(R"({"something_new": [1, 2], "dynamic_thresholding_ratio": 0.995})"), expected);
+}
+
+/// What becomes of a field: values that are read (and change the config), values that are refused by name, and values that
+/// change nothing.
+struct Field {
+    const char* name;
+    std::vector<const char*> read, refused, same;
+};
+
+// Every field that DDPMScheduler has had from diffusers 0.3 to 0.35.
+const std::vector<Field> fields_of_ddpm{
+    {"_class_name",
+     {},
+     {"\"DDIMScheduler\"", "\"FlowMatchEulerDiscreteScheduler\"", "[\"DDPMScheduler\"]", "null"},
+     {"\"DDPMScheduler\""}},
+    {"_diffusers_version", {}, {}, {"\"0.35.1\""}},
+    {"_use_default_values", {}, {"[\"beta_end\"]"}, {"[]"}},
+    {"beta_end", {"0.01"}, {"null", "\"0.02\"", "1.5", "0"}, {"0.02"}},
+    {"beta_schedule",
+     {"\"scaled_linear\"", "\"squaredcos_cap_v2\"", "\"sigmoid\""},
+     {"null", "\"exp\"", "\"laplace\"", "3"},
+     {"\"linear\""}},
+    {"beta_start", {"0.001"}, {"null", "\"1e-4\"", "0", "0.5"}, {"0.0001"}},
+    {"clip_sample", {"false"}, {"null", "1"}, {"true"}},
+    {"clip_sample_range", {"2", "0.5"}, {"null", "0", "-1", "\"1\""}, {"1.0", "1"}},
+    {"dynamic_thresholding_ratio", {}, {}, {"0.995", "0.5"}},  // read with thresholding alone
+    {"num_train_timesteps", {"500"}, {"null", "0", "1", "1000.0", "1e99"}, {"1000"}},
+    {"predict_epsilon", {}, {"false", "0"}, {"true"}},
+    {"prediction_type", {}, {"null", "\"sample\"", "\"v_prediction\""}, {"\"epsilon\""}},
+    {"rescale_betas_zero_snr", {}, {"true"}, {"false", "null"}},
+    {"sample_max_value", {}, {}, {"1.0", "3.0"}},  // read with thresholding alone
+    {"steps_offset", {"1", "1000"}, {"null", "-1", "0.5"}, {"0"}},
+    {"tensor_format", {}, {}, {"\"pt\"", "\"np\""}},
+    {"thresholding", {}, {"true"}, {"false", "null"}},
+    {"timestep_spacing", {"\"linspace\"", "\"trailing\""}, {"null", "\"karras\"", "3"}, {"\"leading\""}},
+    {"trained_betas", {}, {"[]", "[0.1, 0.2]", "[\"a\"]", "0.1", "{}"}, {"null"}},  // see TakesAListOfBetas
+    {"variance_type",
+     {"\"fixed_large\""},
+     {"null", "\"fixed_large_log\"", "\"learned\"", "\"learned_range\""},
+     {"\"fixed_small\"", "\"fixed_small_log\""}},
+};
+
+TEST(SchedulerConfig, EveryFieldIsHonouredRefusedOrKnownToChangeNothing) {
+    const SchedulerConfig defaults = parse("{}");
+    std::vector<std::string> seen;
+    for (const auto& field : fields_of_ddpm) {
+        seen.push_back(field.name);
+        const auto with = [&](const char* value) { return fmt::format("{{\"{}\": {}}}", field.name, value); };
+        for (const char* value : field.refused)
+            expect_error([&] { parse(with(value)); }, {"scheduler_config.json: ", field.name});
+        for (const auto* values : {&field.read, &field.same})
+            for (const char* value : *values) {
+                std::vector<std::string> notes;
+                const auto config = parse_scheduler_config(with(value), "scheduler_config.json", &notes);
+                EXPECT_EQ(config == defaults, values == &field.same) << with(value);
+                EXPECT_TRUE(notes.empty()) << with(value);
+                EXPECT_EQ(parse(format_scheduler_config(config)), config) << with(value);
+            }
+    }
+    // None is forgotten. Those of the schedulers that can be turned into this one stay in its file, and are not read.
+    const auto fields = nlohmann::json::parse(TemporaryFolder::read(
+        std::filesystem::path(ITO_SOURCE_DIR) / "tests/diffusion/diffusers/schedulers.json"))["fields"];
+    for (const std::string name : fields["DDPMScheduler"])
+        EXPECT_TRUE(std::ranges::count(seen, name) == 1) << name;
+    std::vector<std::string> of_others = fields["of_others"];
+    of_others.push_back("timestep_values");  // of DDIM's in diffusers 0.3
+    EXPECT_GE(of_others.size(), 29u);
+    for (const auto& name : of_others)
+        for (const char* value : {"true", "null", "\"x\"", "2"}) {
+            std::vector<std::string> notes;
+            EXPECT_EQ(parse_scheduler_config(fmt::format("{{\"{}\": {}}}", name, value), "f", &notes),
+                      defaults);
+            EXPECT_TRUE(notes.empty()) << name;
+        }
+}
+
+TEST(SchedulerConfig, NamesTheFieldsThatAreNotKnown) {
+    std::vector<std::string> notes;
+    const auto note = [&](const char* text) {
+        notes.clear();
+        EXPECT_EQ(parse_scheduler_config(text, "s.json", &notes), parse("{}"));
+        return notes.size() == 1 ? notes[0] : fmt::format("{} notes", notes.size());
+    };
+    EXPECT_EQ(note("{}"), "0 notes");
+    EXPECT_EQ(note(R"({"_name_or_path": "x", "beta_end": 0.02})"), "0 notes");
+    EXPECT_EQ(note(R"({"something_new": [1, 2]})"),
+              "s.json: ito does not know \"something_new\", and ignores it");
+    EXPECT_EQ(note(R"({"b": 1, "a\n": null})"), "s.json: ito does not know \"a \", \"b\", and ignores them");
+    EXPECT_EQ(note(R"({"1": 1, "2": 1, "3": 1, "4": 1, "5": 1, "6": 1, "7": 1})"),
+              R"(s.json: ito does not know "1", "2", "3", "4", "5" and 2 more, and ignores them)");
+    EXPECT_NO_THROW(parse(R"({"something_new": 1})"));  // nobody listens
+}
+
+TEST(SchedulerConfig, TakesAListOfBetas) {
+    const auto config = parse(
+        R"({"trained_betas": [0.1, 0.3, 0.2], "num_train_timesteps": 3, "beta_schedule": 7, "beta_end": 9})");
+    EXPECT_EQ(config.schedule.kind, BetaSchedule::listed);
+    EXPECT_EQ(NoiseSchedule(config.schedule).beta(1), 0.3);
+    EXPECT_EQ(parse(format_scheduler_config(config)), config);
+}
+
+// The remedy was run with diffusers 0.35.1.
+TEST(SchedulerConfig, SaysHowAnotherSchedulersFileIsMadeOneOfThis) {
+    const auto of = [](const char* name, const std::string& file) {
+        return [=] { parse_scheduler_config(fmt::format("{{\"_class_name\": \"{}\"}}", name), file); };
+    };
+    expect_error(
+        of("DDIMScheduler", "a \"b\"/scheduler/scheduler_config.json"),
+        {"_class_name is \"DDIMScheduler\", only \"DDPMScheduler\" is supported",
+         R"(DDPMScheduler.from_pretrained("a \"b\"/scheduler").save_pretrained("a \"b\"/scheduler"))"});
+    expect_error(of("PNDMScheduler", "scheduler_config.json"), {"from_pretrained(\".\")"});
+    try {
+        of("VQDiffusionScheduler", "s.json")();
+        FAIL();
+    } catch (const Error& error) {
+        EXPECT_EQ(error.what(), std::string("s.json: _class_name is \"VQDiffusionScheduler\", only "
+                                            "\"DDPMScheduler\" is supported"));
+    }
 }
 
 TEST(SchedulerConfig, GoldenText) {
@@ -95,17 +215,22 @@ TEST(SchedulerConfig, Refuses) {
     refused(R"({"_class_name": "PNDMScheduler"})",
             {"_class_name is \"PNDMScheduler\", only \"DDPMScheduler\""});
     refused(R"({"prediction_type": "v_prediction"})", {"\"v_prediction\", only \"epsilon\" is supported"});
-    refused(R"({"trained_betas": [0.1, 0.2]})", {"trained_betas is [0.1,0.2]"});
+    refused(R"({"trained_betas": [0.1, 0.2]})",
+            {"trained_betas: noise schedule: a list of 2 betas for 1000 timesteps"});
+    refused(R"({"trained_betas": [0.1, null]})",
+            {"trained_betas is [0.1,null]", "null or a list of numbers"});
+    refused(R"({"predict_epsilon": false})", {"predict_epsilon is false, only true is supported"});
+    refused(R"({"clip_sample": null})", {"clip_sample is null, expected true or false"});
     refused(R"({"thresholding": true})", {"thresholding is true"});
     refused(R"({"rescale_betas_zero_snr": true})", {"rescale_betas_zero_snr is true"});
-    refused(R"({"beta_schedule": "sigmoid"})",
-            {"beta_schedule is \"sigmoid\", expected \"linear\" or \"squaredcos_cap_v2\""});
+    refused(R"({"beta_schedule": "exp"})",
+            {"beta_schedule is \"exp\", expected \"linear\" or \"scaled_linear\" or \"squaredcos_cap_v2\""});
     refused(R"({"variance_type": "learned_range"})", {"\"learned_range\", expected \"fixed_small\" or"});
     refused(R"({"timestep_spacing": "karras"})", {"timestep_spacing is \"karras\""});
     refused(R"({"timestep_spacing": 3})", {"timestep_spacing is 3"});
     refused(R"({"num_train_timesteps": 1000.0})", {"num_train_timesteps is 1000.0, expected an integer"});
     refused(R"({"num_train_timesteps": 18446744073709551615})", {"expected an integer"});
-    refused(R"({"num_train_timesteps": 0})", {"0 timesteps"});
+    refused(R"({"num_train_timesteps": 0})", {"num_train_timesteps is 0, expected from 2 to 100000"});
     refused(R"({"beta_start": "1e-4"})", {"beta_start is \"1e-4\", expected a number"});
     refused(R"({"beta_end": 1.5})", {"beta_end is 1.5"});
     refused(R"({"clip_sample": 1})", {"clip_sample is 1, expected true or false"});

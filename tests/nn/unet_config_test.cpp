@@ -1,7 +1,11 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <sstream>
+
 #include "nn/unet.h"
 #include "tests/support/expect_error.h"
+#include "tests/support/temporary_folder.h"
 
 namespace ito::nn {
 namespace {
@@ -67,6 +71,99 @@ TEST(UNetConfig, WhatIsLeftOutHasDiffusersDefaults) {
     EXPECT_EQ(config.norm_eps, 1e-5);
     EXPECT_EQ(config.downsample_padding, 1);
     EXPECT_EQ(read(with("\"sample_size\": 32", "\"sample_size\": [32, 64]")).width, 64);
+}
+
+/// What becomes of a field: values that are read (and change the config), values that are refused by name, and values that
+/// change nothing.
+struct Field {
+    const char* name;
+    std::vector<const char*> read, refused, same;
+};
+
+// Every field that UNet2DModel has had from diffusers 0.3 to 0.35, beside a size of 64 and else its defaults. Those that must
+// agree with another are read in the tests below and above.
+const std::vector<Field> fields_of_unet{
+    {"_class_name", {}, {"\"UNet2DConditionModel\"", "null"}, {"\"UNet2DModel\""}},
+    {"_diffusers_version", {}, {}, {"\"0.35.1\""}},
+    {"_use_default_values", {}, {"[\"act_fn\"]"}, {"[]"}},
+    {"act_fn", {}, {"\"mish\"", "\"gelu\"", "\"relu\"", "null"}, {"\"silu\"", "\"swish\""}},
+    {"add_attention", {}, {"false", "null"}, {"true"}},
+    {"attention_head_dim", {"null", "32"}, {"-1", "3", "\"8\""}, {"8"}},
+    {"attn_norm_num_groups", {}, {"16", "0"}, {"null", "32"}},
+    {"block_out_channels", {"[32, 32, 64, 64]"}, {"[32]", "[]", "null", "32", "[33, 32, 32, 32]"}, {}},
+    {"center_input_sample", {}, {"true"}, {"false"}},
+    {"class_embed_type", {}, {"\"timestep\"", "\"identity\""}, {"null"}},
+    {"down_block_types",
+     {},
+     {"[\"DownBlock2D\"]", "null",
+      "[\"SkipDownBlock2D\", \"DownBlock2D\", \"DownBlock2D\", \"DownBlock2D\"]"},
+     {"[\"DownBlock2D\", \"AttnDownBlock2D\", \"AttnDownBlock2D\", \"AttnDownBlock2D\"]"}},
+    {"downsample_padding", {"0"}, {"2", "null"}, {"1"}},
+    {"downsample_type", {}, {"\"resnet\"", "null"}, {"\"conv\""}},
+    {"dropout", {"0.1"}, {"1", "-0.1", "null"}, {"0.0"}},
+    {"flip_sin_to_cos", {"false"}, {"null", "0"}, {"true"}},
+    {"freq_shift", {"1", "0.5"}, {"null"}, {"0"}},
+    {"in_channels", {"1"}, {"0", "null", "3.0"}, {"3"}},
+    {"layers_per_block", {"1"}, {"0", "null"}, {"2"}},
+    {"mid_block_scale_factor", {}, {"2", "null", "1.4"}, {"1", "1.0"}},
+    {"mid_block_type", {}, {"null", "\"UNetMidBlock2DCrossAttn\""}, {"\"UNetMidBlock2D\""}},
+    {"norm_eps", {"1e-6"}, {"0", "null"}, {"1e-5"}},
+    {"norm_num_groups", {"16"}, {"0", "33", "null"}, {"32"}},
+    {"num_class_embeds", {}, {"10"}, {"null"}},
+    {"num_train_timesteps", {}, {}, {"null", "1000"}},  // read with a learned time embedding alone
+    {"out_channels", {"6"}, {"0", "null"}, {"3"}},
+    {"quantization_config", {}, {"{}"}, {"null"}},
+    {"resnet_time_scale_shift",
+     {"\"scale_shift\""},
+     {"\"ada_group\"", "\"spatial\"", "null"},
+     {"\"default\""}},
+    {"sample_size", {"32", "[64, 32]"}, {"null", "63", "[64]", "\"64\""}, {"64", "[64, 64]"}},
+    {"time_embedding_dim", {}, {"512", "0"}, {"null", "896"}},
+    {"time_embedding_type", {}, {"\"fourier\"", "\"learned\"", "null"}, {"\"positional\""}},
+    {"up_block_types",
+     {},
+     {"[\"UpBlock2D\", \"AttnUpBlock2D\", \"AttnUpBlock2D\", \"UpBlock2D\"]", "null"},
+     {"[\"AttnUpBlock2D\", \"AttnUpBlock2D\", \"AttnUpBlock2D\", \"UpBlock2D\"]"}},
+    {"upsample_type", {}, {"\"resnet\"", "null"}, {"\"conv\""}},
+};
+
+TEST(UNetConfig, EveryFieldIsHonouredRefusedOrKnownToChangeNothing) {
+    const UNetConfig defaults = read(R"({"sample_size": 64})");
+    std::vector<std::string> seen;
+    for (const auto& field : fields_of_unet) {
+        const std::string name = seen.emplace_back(field.name);
+        const auto with = [&](const char* value) {
+            return fmt::format("{{{}\"{}\": {}}}", name == "sample_size" ? "" : "\"sample_size\": 64, ", name,
+                               value);
+        };
+        for (const char* value : field.refused)
+            expect_error([&] { read(with(value)); }, {"config.json: ", field.name});
+        for (const auto* values : {&field.read, &field.same})
+            for (const char* value : *values) {
+                std::vector<std::string> notes;
+                const auto config = UNetConfig::from_json(with(value), "config.json", &notes);
+                EXPECT_EQ(config == defaults, values == &field.same) << with(value);
+                EXPECT_TRUE(notes.empty()) << with(value);
+            }
+    }
+    std::istringstream names(testing::TemporaryFolder::read(std::filesystem::path(ITO_SOURCE_DIR) /
+                                                            "tests/nn/diffusers/unet_fields.txt"));
+    int count = 0;
+    for (std::string name; names >> name; ++count) EXPECT_TRUE(std::ranges::count(seen, name) == 1) << name;
+    EXPECT_GE(count, 28);
+}
+
+TEST(UNetConfig, NamesTheFieldsThatAreNotKnown) {
+    std::vector<std::string> notes;
+    const auto config = UNetConfig::from_json(with("\"freq_shift\"", "\"frequency\": 2, \"freq_shift\""),
+                                              "config.json", &notes);
+    EXPECT_EQ(config, UNetConfig{});
+    EXPECT_EQ(notes,
+              (std::vector<std::string>{"config.json: ito does not know \"frequency\", and ignores it"}));
+    // What ito writes has none.
+    notes.clear();
+    static_cast<void>(UNetConfig::from_json(config.to_json(), "config.json", &notes));
+    EXPECT_TRUE(notes.empty());
 }
 
 TEST(UNetConfig, RefusesWhatItDoesNotDo) {
