@@ -13,6 +13,7 @@
 #include "core/choices.h"
 #include "core/context.h"
 #include "core/error.h"
+#include "diffusion/pipeline.h"
 #include "diffusion/training/trainer.h"
 
 namespace ito::apps {
@@ -27,6 +28,7 @@ struct Subject {
     std::string name;
     nn::UNetConfig unet;
     TrainConfig train;
+    std::vector<std::string> notes = {};  ///< of how the folder was read
 };
 
 /// Where the memory of a training step goes. The data set, which lies there too, is not in it.
@@ -43,7 +45,7 @@ struct StepMemory {
 };
 
 struct InspectCommand {
-    std::string run, config, graph;
+    std::string run, config, graph, variant;
     std::int64_t batch = 0;
     bool weights = false, raw = false, json = false, force = false, kernels = false;
     Execution execution;
@@ -74,12 +76,13 @@ Subject subject_of_config(const std::string& file) {
 }
 
 Subject subject_of_folder(const std::string& folder) {
-    Subject subject{folder, read_unet_config(folder), {}};
+    Subject subject{folder, {}, {}};
+    subject.unet = read_unet_config(folder, &subject.notes);
     const Run run(folder);
     subject.train.batch = 1;
     // The root of a folder that diffusers saved may hold a config.json of its own.
     if (fs::exists(run.config()) && fs::exists(run.root() / "unet"))
-        subject.train = TrainConfig::from_json(read_text(run.config()), run.config().string());
+        subject.train = TrainConfig::from_json(read_json_text(run.config()), run.config().string());
     return subject;
 }
 
@@ -100,6 +103,7 @@ void InspectCommand::check() const {
     require(!weights || !run.empty(), "--weights: a configuration has no weights; give a run");
     require(!weights || graph.empty(), "--graph: goes with the layers; leave --weights out");
     require(weights || !raw, "--raw: is about --weights; add that");
+    require(weights || variant.empty(), "--variant: is about --weights; add that");
     if (!graph.empty()) check_graph_file(graph, force);
 }
 
@@ -113,17 +117,17 @@ Subject InspectCommand::subject() const {
 }
 
 int InspectCommand::show_weights() const {
-    const Pipeline pipeline = load_pipeline(run, raw ? WeightSet::raw : WeightSet::ema);
-    const WeightTable table(pipeline.model->named_parameters());
+    const Network network =
+        load_network(run, {.set = raw ? WeightSet::raw : WeightSet::ema, .variant = variant});
+    const WeightTable table(network.model->named_parameters());
     const auto warnings = table.warnings();
     if (json) {
-        const Json report{{"model", run},
-                          {"weights", raw ? "raw" : "ema"},
-                          {"tensors", table.to_json()},
-                          {"warnings", warnings},
-                          {"not_finite", table.not_finite()}};
+        const Json report{{"model", run},           {"weights", raw ? "raw" : "ema"},
+                          {"notes", network.notes}, {"tensors", table.to_json()},
+                          {"warnings", warnings},   {"not_finite", table.not_finite()}};
         fmt::print("{}\n", report.dump(2, ' ', false, Json::error_handler_t::replace));
     } else {
+        for (const auto& note : network.notes) fmt::print("{}\n", note);
         fmt::print("{}: {} weights, {} tensors\n\n{}", run, raw ? "raw" : "averaged (EMA)",
                    table.tensors().size(), table.to_text());
         for (const auto& line : warnings) fmt::print("warning: {}\n", line);
@@ -206,6 +210,7 @@ int InspectCommand::operator()() const {
     const double step_flops = (flops.forward + flops.backward) * static_cast<double>(passes);
     if (json) {
         const Json report{{"model", subject.name},
+                          {"notes", subject.notes},
                           {"image", {unet.height, unet.width, unet.in_channels}},
                           {"batch", images},
                           {"forward_passes", passes},
@@ -225,6 +230,7 @@ int InspectCommand::operator()() const {
                           {"kernels", variant_choices(device)}};
         fmt::print("{}\n", report.dump(2, ' ', false, Json::error_handler_t::replace));
     } else {
+        for (const auto& note : subject.notes) fmt::print("{}\n", note);
         fmt::print("{}: {}x{}x{}, {:.2f} M parameters\n\n{}\n", subject.name, unet.height, unet.width,
                    unet.in_channels, static_cast<double>(table.parameters()) / 1e6, table.to_text());
         fmt::print("forward {} an image; a training step of {} {} {}\n\n{}\n{}",
@@ -253,6 +259,7 @@ Action add_inspect(CLI::App& app) {
     app.add_option("--graph", c.graph, "Also the autograd graph of the step: NAME.dot, or NAME.svg");
     app.add_flag("--weights", c.weights, "Statistics of the weights; status 1 if one is NaN or infinite");
     app.add_flag("--raw", c.raw, "With --weights: those being trained, not their average");
+    app.add_option("--variant", c.variant, "With --weights: of those that diffusers saved, such as fp16");
     app.add_flag("--kernels", c.kernels,
                  "On CUDA: also which variant of each kernel was chosen for which sizes");
     app.add_flag("--force", c.force, "Replace an existing graph");

@@ -85,7 +85,7 @@ Run TrainCommand::open_run() {
     require(run.exists(), "--resume {}: not a run of ito train ({} is missing)", resume,
             run.config().string());
     lock.emplace(run.lock(), run.root());
-    TrainConfig saved = TrainConfig::from_json(read_text(run.config()), run.config().string());
+    TrainConfig saved = TrainConfig::from_json(read_json_text(run.config()), run.config().string());
     const auto fixed = nlohmann::json::parse(saved.to_json()),
                wanted = nlohmann::json::parse(config.to_json());
     for (const auto& [field, value] : fixed.items()) {
