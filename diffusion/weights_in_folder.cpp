@@ -71,11 +71,10 @@ Candidate newer_of(const fs::path& unet, const Candidate& a, const Candidate& b,
     const auto names = names_in(unet);
     std::string what = remedy;
     for (const std::string& name : names) {
-        if (name.ends_with(".bin") && what.empty())
+        if (!what.empty()) break;
+        if (name.ends_with(".bin"))
             what = fmt::format("save the model of {} again with safe_serialization=True", name);
-        if (is_shard(name) && name.ends_with(".safetensors"))
-            what = fmt::format("download or copy {}.safetensors.index.json, the index of the shards, too",
-                               usual);
+        if (is_shard(name) && name.ends_with(".safetensors")) what = "get the shards' .index.json too";
     }
     if (what.empty()) what = "download or save the model again";
     fail("{}: the weights are missing; there are: {}; {}",

@@ -55,10 +55,11 @@ void WeightFiles::open_shards() {
             source, excerpt(name), shard,
             found == elsewhere.end() ? "does not" : fmt::format("lies in {}", found->second));
     }
-    require(elsewhere.empty(),
+    for (const auto& [name, shard] : elsewhere)
+        fail(
             "{}: does not name tensor \"{}\" of {}; index and shards are of different saves, save the model "
             "again",
-            source, excerpt(elsewhere.begin()->first), elsewhere.begin()->second);
+            source, excerpt(name), shard);
     if (index.total_size && *index.total_size != bytes)
         notes_.push_back(fmt::format("{}: \"total_size\" is {} bytes, the shards hold {}",
                                      path_.filename().string(), *index.total_size, bytes));

@@ -146,8 +146,7 @@ TEST(Safetensors, ReadsHeadersWithoutPadding) {
 }
 
 TEST(Safetensors, RefusesBadFraming) {
-    expect_refused("", {"0 bytes", "at least the 8"});
-    expect_refused("1234567", {"7 bytes"});
+    expect_refused("1234567", {"7 bytes", "at least the 8"});
     expect_refused(std::string(8, '\0'), {"does not begin with '{'"});
     expect_refused(std::string(8, '\xff'), {"header of 18446744073709551615 bytes", "at most 100000000"});
     expect_refused(file_of("{}", "").substr(0, 12), {"header of 8 bytes, but only 4 follow"});
