@@ -40,6 +40,7 @@ const std::map<std::string, Values>& known_values() {
         {"--size", {.words = "mnist cifar10"}},
         {"--trace", files},
         {"--variance", {.words = "posterior beta"}},
+        {"--variant", {.words = "fp16"}},
         {"--weight-gradients", {.words = "float32 bfloat16"}},
         {"--weights", {.words = "ema raw"}},
         {"RUN", folders},

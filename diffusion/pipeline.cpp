@@ -68,7 +68,8 @@ Network load_found(const PipelineFolder& found, const WeightChoice& choice) {
         load_raw(run, *network.model);
     } else {
         const std::string remedy =
-            present(run.lock()) ? "a training writes them with its first checkpoint" : found.remedy;
+            present(run.lock()) ? "a training writes them with its first checkpoint, and there is none yet"
+                                : found.remedy;
         const fs::path file = find_weights(found.unet, choice.variant, network.notes, remedy);
         for (auto& note : nn::load_weights(nn::WeightFiles(file), network.model->named_parameters()))
             network.notes.push_back(std::move(note));

@@ -157,8 +157,11 @@ std::vector<std::string> names_in(const fs::path& folder) {
 
 PipelineFolder find_pipeline(const fs::path& folder, WeightSet weights) {
     constexpr const char* expected = "expected a run (ito train --out) or a saved diffusers pipeline";
-    require(present(folder), "{}: no such folder; {}", folder.string(), expected);
-    require(fs::is_directory(folder), "{}: is a file; give its folder: {}", folder.string(), expected);
+    std::error_code error;
+    const fs::file_status status = fs::status(folder, error);
+    require(status.type() != fs::file_type::not_found, "{}: no such folder; {}", folder.string(), expected);
+    require(!error, "{}: {}; {}", folder.string(), error.message(), expected);
+    require(fs::is_directory(status), "{}: is a file; give its folder: {}", folder.string(), expected);
     PipelineFolder found;
     found.root = present(folder / "snapshots") ? find_snapshot(folder, found) : folder;
     if (const fs::path above = full_path(folder).parent_path(); above.filename() == "snapshots")
