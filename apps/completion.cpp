@@ -42,6 +42,7 @@ const std::map<std::string, Values>& known_values() {
         {"--trace", files},
         {"--timestep-spacing", {.words = "leading linspace trailing"}},
         {"--variance", {.words = "posterior beta"}},
+        {"--variant", {.words = "fp16"}},
         {"--weight-gradients", {.words = "float32 bfloat16"}},
         {"--weights", {.words = "ema raw"}},
         {"RUN", folders},

@@ -29,7 +29,7 @@ constexpr const char* figure_names[] = {"forward.png", "progressive.png", "compa
                                         "loss_by_timestep.svg"};
 
 struct FiguresCommand {
-    std::string run, out, data, data_dir;
+    std::string run, out, data, data_dir, variant;
     FigureOptions options;
     bool force = false;
     Execution execution;
@@ -95,7 +95,7 @@ std::optional<Dataset> FiguresCommand::real_images(const nn::UNetConfig& model, 
             return {};
         }
         const TrainConfig config =
-            TrainConfig::from_json(read_text(Run(run).config()), Run(run).config().string());
+            TrainConfig::from_json(read_json_text(Run(run).config()), Run(run).config().string());
         data = config.data;
         if (!given("--data-dir")) data_dir = config.data_dir;
     }
@@ -123,8 +123,8 @@ int FiguresCommand::run_command() {
     require(options.images >= 1 && options.images <= 256, "--images {}: expected 1 to 256", options.images);
     require(options.steps >= 0, "--steps {}: expected 1 or more, or 0 for all", options.steps);
     const Computation computation = execution.apply();
-    Pipeline pipeline = load_pipeline(run);
-    require_finite(pipeline.model->named_parameters(), run, "--weights");
+    Pipeline pipeline = load_pipeline(run, {.variant = variant});
+    require_finite(pipeline.model->named_parameters(), run, inspect_options(false, variant));
     pipeline.to(computation);
     options.graph = !execution.no_graph;
     const std::int64_t timesteps = pipeline.scheduler.schedule.timesteps;
@@ -212,6 +212,7 @@ Action add_figures(CLI::App& app) {
     auto& c = *command;
     c.app = &app;
     app.add_option("RUN", c.run, "Run directory, or a folder that diffusers saved")->required();
+    app.add_option("--variant", c.variant, "Of the weights that diffusers saved, such as fp16");
     app.add_option("--out", c.out, "Folder to write to")->default_str("RUN/figures");
     app.add_option("--images", c.options.images, "Generated images, and as many real ones beside them")
         ->capture_default_str();

@@ -7,6 +7,7 @@
 
 #include "apps/terminal.h"
 #include "diffusion/figures.h"
+#include "diffusion/run.h"
 #include "diffusion/train_config.h"
 
 namespace ito::apps {

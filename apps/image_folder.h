@@ -7,7 +7,7 @@
 #include <string>
 
 #include "diffusion/image/image.h"
-#include "diffusion/run.h"
+#include "diffusion/pipeline.h"
 
 namespace ito::apps {
 

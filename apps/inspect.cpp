@@ -13,6 +13,7 @@
 #include "core/choices.h"
 #include "core/context.h"
 #include "core/error.h"
+#include "diffusion/pipeline.h"
 #include "diffusion/training/trainer.h"
 
 namespace ito::apps {
@@ -44,7 +45,7 @@ struct StepMemory {
 };
 
 struct InspectCommand {
-    std::string run, config, graph;
+    std::string run, config, graph, variant;
     std::int64_t batch = 0;
     bool weights = false, raw = false, json = false, force = false, kernels = false;
     Execution execution;
@@ -82,7 +83,7 @@ Subject subject_of_folder(const std::string& folder) {
     subject.train.batch = 1;
     // The root of a folder that diffusers saved may hold a config.json of its own.
     if (fs::exists(run.config()) && fs::exists(run.root() / "unet"))
-        subject.train = TrainConfig::from_json(read_text(run.config()), run.config().string());
+        subject.train = TrainConfig::from_json(read_json_text(run.config()), run.config().string());
     return subject;
 }
 
@@ -103,6 +104,7 @@ void InspectCommand::check() const {
     require(!weights || !run.empty(), "--weights: a configuration has no weights; give a run");
     require(!weights || graph.empty(), "--graph: goes with the layers; leave --weights out");
     require(weights || !raw, "--raw: is about --weights; add that");
+    require(weights || variant.empty(), "--variant: is about --weights; add that");
 }
 
 Subject InspectCommand::subject() const {
@@ -115,19 +117,17 @@ Subject InspectCommand::subject() const {
 }
 
 int InspectCommand::show_weights() const {
-    const Pipeline pipeline = load_pipeline(run, raw ? WeightSet::raw : WeightSet::ema);
-    const WeightTable table(pipeline.model->named_parameters());
+    const Network network =
+        load_network(run, {.set = raw ? WeightSet::raw : WeightSet::ema, .variant = variant});
+    const WeightTable table(network.model->named_parameters());
     const auto warnings = table.warnings();
     if (json) {
-        const Json report{{"model", run},
-                          {"weights", raw ? "raw" : "ema"},
-                          {"notes", pipeline.notes},
-                          {"tensors", table.to_json()},
-                          {"warnings", warnings},
-                          {"not_finite", table.not_finite()}};
+        const Json report{{"model", run},           {"weights", raw ? "raw" : "ema"},
+                          {"notes", network.notes}, {"tensors", table.to_json()},
+                          {"warnings", warnings},   {"not_finite", table.not_finite()}};
         fmt::print("{}\n", report.dump(2, ' ', false, Json::error_handler_t::replace));
     } else {
-        for (const auto& note : pipeline.notes) fmt::print("{}\n", note);
+        for (const auto& note : network.notes) fmt::print("{}\n", note);
         fmt::print("{}: {} weights, {} tensors\n\n{}", run, raw ? "raw" : "averaged (EMA)",
                    table.tensors().size(), table.to_text());
         for (const auto& line : warnings) fmt::print("warning: {}\n", line);
@@ -260,6 +260,7 @@ Action add_inspect(CLI::App& app) {
     app.add_option("--graph", c.graph, "Also the autograd graph of the step: NAME.dot, or NAME.svg");
     app.add_flag("--weights", c.weights, "Statistics of the weights; status 1 if one is NaN or infinite");
     app.add_flag("--raw", c.raw, "With --weights: those being trained, not their average");
+    app.add_option("--variant", c.variant, "With --weights: of those that diffusers saved, such as fp16");
     app.add_flag("--kernels", c.kernels,
                  "On CUDA: also which variant of each kernel was chosen for which sizes");
     app.add_flag("--force", c.force, "Replace an existing graph");

@@ -13,7 +13,7 @@
 #include "core/error.h"
 #include "diffusion/image/grid.h"
 #include "diffusion/image/png.h"
-#include "diffusion/run.h"
+#include "diffusion/pipeline.h"
 #include "diffusion/sampler.h"
 
 namespace ito::apps {
@@ -26,7 +26,7 @@ struct SampleCommand {
     std::string run;
     std::int64_t num = 64, first = 0, batch = 64, sampling_steps = 0, columns = 0, upscale = 0, step = 0;
     std::uint64_t seed = 0;
-    std::string variance, timestep_spacing, weights = "ema", out = "grid.png", progressive, folder;
+    std::string variance, timestep_spacing, weights = "ema", variant, out = "grid.png", progressive, folder;
     bool force = false;
     Execution execution;
     ConfigFile file;
@@ -168,9 +168,11 @@ void SampleCommand::check() const {
 Sampling::Sampling(const SampleCommand& c) : command_(c) {
     const auto set = parse_weight_set(c.weights);
     const Computation computation = c.execution.apply();
-    pipeline_ = load_pipeline(c.run, set, c.given("--step") ? std::optional(c.step) : std::nullopt);
+    pipeline_ = load_pipeline(
+        c.run,
+        {.set = set, .step = c.given("--step") ? std::optional(c.step) : std::nullopt, .variant = c.variant});
     require_finite(pipeline_.model->named_parameters(), c.run,
-                   set == WeightSet::raw ? "--weights --raw" : "--weights");
+                   inspect_options(set == WeightSet::raw, c.variant));
     fingerprint_ = apps::fingerprint(pipeline_);
     pipeline_.to(computation);
     SchedulerConfig& scheduler = pipeline_.scheduler;
@@ -359,6 +361,7 @@ Action add_sample(CLI::App& app) {
                    "Variance of a step: posterior, or beta (noisy with fewer steps)")
         ->default_str("as RUN says");
     app.add_option("--weights", c.weights, "ema, or raw")->capture_default_str();
+    app.add_option("--variant", c.variant, "Of the weights that diffusers saved, such as fp16");
     app.add_option("--step", c.step, "Of the checkpoint after so many steps; the latest if not given");
     app.add_option("--out", c.out, "The picture: all images as one grid")->capture_default_str();
     app.add_option("--folder", c.folder,

@@ -15,6 +15,7 @@
 #include "core/autograd/node.h"
 #include "core/context.h"
 #include "core/error.h"
+#include "diffusion/pipeline.h"
 #include "diffusion/run_lock.h"
 
 namespace ito::apps {
@@ -57,6 +58,7 @@ std::string option_of(std::string_view field) {
 struct Beginning {
     ModelConfig model;
     std::shared_ptr<nn::UNet> weights;  ///< null where a checkpoint has newer ones
+    std::vector<std::string> notes;     ///< what was chosen and converted
 };
 
 struct TrainCommand {
@@ -76,7 +78,7 @@ struct TrainCommand {
     int run_command();
     std::optional<Beginning> beginning(const Run& run);
     ModelConfig model_for(const std::optional<Beginning>& start, const Dataset& data) const;
-    int train(const Run& run, const ModelConfig& model, const nn::UNet* weights, Dataset&& data,
+    int train(const Run& run, const ModelConfig& model, const std::optional<Beginning>& start, Dataset&& data,
               const TrainerOptions& options);
     [[noreturn]] void end_out_of_memory(const Run& run, const OutOfMemory& error, std::int64_t fits) const;
     bool given(const char* option) const { return app->count(option) > 0; }
@@ -109,7 +111,7 @@ Run TrainCommand::open_run() {
     require(run.exists(), "--resume {}: not a run of ito train ({} is missing)", resume,
             run.config().string());
     lock.emplace(run.lock(), run.root());
-    TrainConfig saved = TrainConfig::from_json(read_text(run.config()), run.config().string());
+    TrainConfig saved = TrainConfig::from_json(read_json_text(run.config()), run.config().string());
     const auto fixed = nlohmann::json::parse(saved.to_json()),
                wanted = nlohmann::json::parse(config.to_json());
     for (const auto& [field, value] : fixed.items()) {
@@ -178,10 +180,13 @@ std::optional<Beginning> TrainCommand::beginning(const Run& run) {
     if (given("--resume") && run.latest_checkpoint())
         return Beginning{{read_unet_config(run.root()),
                           read_scheduler_config(run.root() / "scheduler" / "scheduler_config.json")},
-                         nullptr};
-    const Pipeline pipeline = load_pipeline(config.init_from, parse_weight_set(config.weights));
-    require_finite(pipeline.model->named_parameters(), config.init_from, "--weights");
-    Beginning begin{{pipeline.model->config(), pipeline.scheduler}, pipeline.model};
+                         nullptr,
+                         {}};
+    const WeightSet set = parse_weight_set(config.weights);
+    const Pipeline pipeline = load_pipeline(config.init_from, {.set = set, .variant = config.variant});
+    require_finite(pipeline.model->named_parameters(), config.init_from,
+                   inspect_options(set == WeightSet::raw, config.variant));
+    Beginning begin{{pipeline.model->config(), pipeline.scheduler}, pipeline.model, pipeline.notes};
     nn::UNetConfig& unet = begin.model.unet;
     // Its weights do not say whether values are dropped while it is trained.
     if (given("--dropout")) unet.dropout = config.dropout;
@@ -242,8 +247,10 @@ int TrainCommand::run_command() {
         config.data = absolute_path(config.data);
     if (!config.data_dir.empty()) config.data_dir = absolute_path(config.data_dir);
     if (!config.init_from.empty()) config.init_from = absolute_path(config.init_from);
-    require(config.weights == "ema" || !config.init_from.empty() || given("--resume"),
-            "--weights: are those to begin with; give --init-from too");
+    require(
+        (config.weights == "ema" && config.variant.empty()) || !config.init_from.empty() || given("--resume"),
+        "{}: is about the weights to begin with; give --init-from too",
+        config.variant.empty() ? "--weights" : "--variant");
     require(!data_changed || given("--resume"), "--data-changed: is about --resume");
     const Run run = given("--resume") ? open_run() : new_run();
     const Execution execution{config.device, config.threads, config.precision,
@@ -259,7 +266,7 @@ int TrainCommand::run_command() {
     const TrainerOptions options{.computation = computation,
                                  .graph = !(no_graph || anomaly || given("--trace"))};
     try {
-        return train(run, model, start ? start->weights.get() : nullptr, std::move(data), options);
+        return train(run, model, start, std::move(data), options);
     } catch (const OutOfMemory& error) {
         end_out_of_memory(run, error, batch_that_fits(config, model, options, data_bytes));
     }
@@ -302,18 +309,22 @@ void TrainCommand::require_room(const Run& run, Trainer& trainer) const {
         config.keep > 1 ? ", or a lower --keep" : "");
 }
 
-int TrainCommand::train(const Run& run, const ModelConfig& model, const nn::UNet* weights, Dataset&& data,
-                        const TrainerOptions& options) {
+int TrainCommand::train(const Run& run, const ModelConfig& model, const std::optional<Beginning>& start,
+                        Dataset&& data, const TrainerOptions& options) {
     Trainer trainer(config, model, std::move(data), options);
-    if (weights != nullptr) trainer.begin_from(*weights);
+    if (start && start->weights) trainer.begin_from(*start->weights);
     if (given("--resume")) continue_from(run, trainer);
     trace.check(trainer.total_steps() > 0 ? trainer.total_steps() - trainer.steps_done() : 0);
     if (dry_run) {
         for (const std::string& line : training_description(config, trainer, run)) fmt::print("# {}\n", line);
+        for (const std::string& note : start ? start->notes : std::vector<std::string>())
+            fmt::print("# {}\n", note);
         fmt::print("{}", to_toml(config.to_json()));
         require(std::fflush(stdout) == 0, "--dry-run: standard output cannot be written");
         return 0;
     }
+    for (const std::string& note : start ? start->notes : std::vector<std::string>())
+        fmt::print("{}\n", note);
     autograd::set_anomaly_mode(anomaly);
     if (!given("--resume")) begin(run);
     begun = !given("--resume");
@@ -342,6 +353,7 @@ void add_options(CLI::App& app, TrainCommand& c) {
     app.add_option("--init-from", o.init_from,
                    "Run or pipeline whose network, schedule and weights to begin with");
     app.add_option("--weights", o.weights, "Of --init-from: ema, or raw")->capture_default_str();
+    app.add_option("--variant", o.variant, "Of --init-from's weights that diffusers saved, such as fp16");
     app.add_option("--steps", o.steps, "Steps in total, also on resume; with --minutes alone what fits")
         ->default_str(std::to_string(default_steps));
     app.add_option("--minutes", o.minutes, "Stop after so many minutes, 0 for no limit")

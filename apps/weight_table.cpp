@@ -115,10 +115,15 @@ nlohmann::ordered_json WeightTable::to_json() const {
 }
 
 void require_finite(const std::vector<nn::NamedTensor>& weights, const std::string& run,
-                    const char* options) {
+                    const std::string& options) {
     const std::int64_t count = WeightTable(weights).not_finite();
     require(count == 0, "{}: {} of its weights are NaN or infinite; ito inspect {} {} shows which", run,
             count, shell_word(run), options);
+}
+
+std::string inspect_options(bool raw, const std::string& variant) {
+    return std::string(raw ? "--weights --raw" : "--weights") +
+           (variant.empty() ? "" : " --variant " + shell_word(variant));
 }
 
 }  // namespace ito::apps

@@ -41,6 +41,9 @@ class WeightTable {
 
 /// Throws Error if a weight is NaN or infinite: images from it would be of one colour, and look like a result. `run` is
 /// what was asked for, `options` those of ito inspect that show which.
-void require_finite(const std::vector<nn::NamedTensor>& weights, const std::string& run, const char* options);
+void require_finite(const std::vector<nn::NamedTensor>& weights, const std::string& run,
+                    const std::string& options);
+/// Those options.
+std::string inspect_options(bool raw, const std::string& variant);
 
 }  // namespace ito::apps

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>  // shapes in messages: [8, 28, 28, 32]
 
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -16,6 +17,9 @@ namespace ito {
 /// Text from outside as it may stand in a message: control characters become spaces, and of more than `longest`
 /// bytes the end becomes "...".
 std::string excerpt(std::string_view text, std::size_t longest = 80);
+
+/// Names as a message may list them, the first `most` of them: "a, b, c and 4 more".
+std::string listed(std::span<const std::string> names, std::size_t most = 10);
 
 /// Throws an Error of one line, whatever the arguments hold.
 template <class... Args>

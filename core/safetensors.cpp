@@ -13,6 +13,7 @@
 
 #include "core/atomic_file.h"
 #include "core/error.h"
+#include "core/file_kind.h"
 
 namespace ito {
 namespace {
@@ -26,36 +27,6 @@ constexpr std::size_t max_rank = 32;
 constexpr int max_depth = 3;  // file object, tensor object, array
 constexpr const char* metadata_key = "__metadata__";
 
-struct FormatType {
-    DType dtype;
-    const char* name;
-};
-
-/// In the order in which the safetensors library lays tensors out.
-constexpr FormatType format_types[] = {{DType::int64, "I64"},
-                                       {DType::float64, "F64"},
-                                       {DType::float32, "F32"},
-                                       {DType::bfloat16, "BF16"},
-                                       {DType::uint8, "U8"}};
-
-const char* format_name(DType dtype) {
-    for (const FormatType& type : format_types)
-        if (type.dtype == dtype) return type.name;
-    fail("safetensors: no name for the type {}", name_of(dtype));
-}
-
-std::size_t format_rank(DType dtype) {
-    std::size_t rank = 0;
-    while (format_types[rank].dtype != dtype) ++rank;
-    return rank;
-}
-
-std::optional<DType> dtype_of_name(const std::string& name) {
-    for (const FormatType& type : format_types)
-        if (name == type.name) return type.dtype;
-    return std::nullopt;
-}
-
 /// A name from a file as it may stand in an error: quoted, on one line, of bounded length.
 std::string quoted(const std::string& name) {
     constexpr std::size_t longest = 200;
@@ -67,12 +38,14 @@ std::string quoted(const Json& value) {
     return excerpt(value.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
-/// Elements times element size, or nothing if that does not fit 63 bits.
-std::optional<std::uint64_t> byte_count(DType dtype, std::span<const std::int64_t> shape) {
-    std::int64_t bytes = static_cast<std::int64_t>(size_of(dtype));
+/// Elements times element size, or nothing if that does not fit 63 bits or is not a whole number of bytes.
+std::optional<std::uint64_t> byte_count(SafetensorsType type, std::span<const std::int64_t> shape) {
+    const bool packed = type.bits() % 8 != 0;
+    std::int64_t size = packed ? type.bits() : type.bits() / 8;
     for (const std::int64_t extent : shape)
-        if (extent < 0 || __builtin_mul_overflow(bytes, extent, &bytes)) return std::nullopt;
-    return static_cast<std::uint64_t>(bytes);
+        if (extent < 0 || __builtin_mul_overflow(size, extent, &size)) return std::nullopt;
+    if (packed && size % 8 != 0) return std::nullopt;
+    return static_cast<std::uint64_t>(packed ? size / 8 : size);
 }
 
 /// nlohmann's parser keeps the last of two equal keys without a word; this refuses them.
@@ -133,7 +106,7 @@ SafetensorsMetadata read_metadata(const Json& value, const std::string& file) {
 /// A tensor of the header with its place in the buffer.
 struct Placed {
     std::string name;
-    DType dtype = DType::float32;
+    SafetensorsType dtype;
     std::vector<std::int64_t> shape;
     std::uint64_t begin = 0, end = 0;
 };
@@ -152,9 +125,9 @@ Placed read_entry(const std::string& name, const Json& value, const std::string&
     placed.name = name;
     const Json& dtype = value["dtype"];
     require(dtype.is_string(), "{}: dtype is {}, expected a string", where, dtype.type_name());
-    const auto known = dtype_of_name(dtype.get<std::string>());
-    require(known.has_value(), "{}: dtype {} is not supported, expected one of F32, F64, BF16, U8, I64",
-            where, quoted(dtype));
+    const auto known = SafetensorsType::named(dtype.get<std::string>());
+    require(known.has_value(), "{}: dtype {} is unknown, expected one of {}", where, quoted(dtype),
+            SafetensorsType::names());
     placed.dtype = *known;
 
     const Json& shape = value["shape"];
@@ -176,10 +149,10 @@ Placed read_entry(const std::string& name, const Json& value, const std::string&
     require(placed.begin <= placed.end, "{}: data_offsets begin at {} and end at {}, before that", where,
             placed.begin, placed.end);
     const auto bytes = byte_count(placed.dtype, placed.shape);
-    require(bytes.has_value(), "{}: {} [{}] is more than 2^63 bytes", where, format_name(placed.dtype),
-            fmt::join(placed.shape, ", "));
+    require(bytes.has_value(), "{}: {} [{}] is more than 2^63 bytes, or not whole bytes", where,
+            placed.dtype.name(), fmt::join(placed.shape, ", "));
     require(placed.end - placed.begin == *bytes, "{}: {} bytes, expected {} for {} [{}]", where,
-            placed.end - placed.begin, *bytes, format_name(placed.dtype), fmt::join(placed.shape, ", "));
+            placed.end - placed.begin, *bytes, placed.dtype.name(), fmt::join(placed.shape, ", "));
     return placed;
 }
 
@@ -196,8 +169,9 @@ void check_places(std::vector<Placed>& placed, std::uint64_t buffer_bytes, const
         require(tensor.begin == end, "{}: tensor {}: begins at {}, expected {} (a hole before it)", file,
                 quoted(tensor.name), tensor.begin, end);
         require(tensor.end <= buffer_bytes,
-                "{}: tensor {}: ends at {}, past the buffer's {} bytes (file cut short?)", file,
-                quoted(tensor.name), tensor.end, buffer_bytes);
+                "{}: tensor {}: ends at {}, past the buffer's {} bytes (file cut short? download or copy it "
+                "again)",
+                file, quoted(tensor.name), tensor.end, buffer_bytes);
         end = tensor.end;
         previous = &tensor.name;
     }
@@ -214,6 +188,10 @@ constexpr std::uint64_t length_bytes = 8;
 /// The size of the header, from a file's first bytes (`begin`) and how many it has in all.
 std::uint64_t header_size(std::span<const std::byte> begin, std::uint64_t file_bytes,
                           const std::string& file) {
+    if (begin.size() <= length_bytes || begin[length_bytes] != std::byte{'{'}) {
+        const FileKind kind = what_it_seems(begin);
+        require(!kind, "{}: is {}, not a safetensors file; {}", file, kind.name, kind.remedy);
+    }
     require(file_bytes >= length_bytes, "{}: {} bytes, expected at least the 8 of the header's length", file,
             file_bytes);
     std::uint64_t bytes = 0;
@@ -222,8 +200,8 @@ std::uint64_t header_size(std::span<const std::byte> begin, std::uint64_t file_b
             "{}: header of {} bytes, expected at most {} (not a safetensors file?)", file, bytes,
             max_header_bytes);
     require(bytes <= file_bytes - length_bytes,
-            "{}: header of {} bytes, but only {} follow (file cut short?)", file, bytes,
-            file_bytes - length_bytes);
+            "{}: header of {} bytes, but only {} follow (file cut short? download or copy it again)", file,
+            bytes, file_bytes - length_bytes);
     return bytes;
 }
 
@@ -249,14 +227,31 @@ SafetensorsContent read_header(std::string_view text, std::uint64_t file_bytes, 
 
 SafetensorsContent read_header(const InputFile& in) {
     const std::string file = in.path().string();
-    std::array<std::byte, length_bytes> begin{};
-    in.read(0, std::span(begin).first(std::min<std::uint64_t>(length_bytes, in.size())));
+    std::array<std::byte, file_kind_bytes> bytes{};
+    const auto begin = std::span(bytes).first(std::min<std::uint64_t>(bytes.size(), in.size()));
+    in.read(0, begin);
     std::string text(header_size(begin, in.size(), file), '\0');
     in.read(length_bytes, std::as_writable_bytes(std::span(text)));
     return read_header(text, in.size(), file);
 }
 
 }  // namespace
+
+std::optional<SafetensorsType> SafetensorsType::named(std::string_view name) {
+    for (std::size_t i = 0; i < std::size(table); ++i)
+        if (name == table[i].name) {
+            SafetensorsType type;
+            type.index_ = i;
+            return type;
+        }
+    return std::nullopt;
+}
+
+std::string SafetensorsType::names() {
+    std::string all;
+    for (const Row& row : table) all += fmt::format("{}{}", all.empty() ? "" : ", ", row.name);
+    return all;
+}
 
 SafetensorsContent parse_safetensors(std::span<const std::byte> bytes, const std::string& file) {
     const std::uint64_t header_bytes = header_size(bytes, bytes.size(), file);
@@ -308,13 +303,12 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Safete
         const auto bytes = byte_count(item.dtype, item.shape);
         require(bytes.has_value() && *bytes == item.data.size(),
                 "{}: {} bytes given, expected {} for {} [{}]", where, item.data.size(),
-                bytes ? fmt::to_string(*bytes) : "a possible size", format_name(item.dtype),
+                bytes ? fmt::to_string(*bytes) : "a possible size", item.dtype.name(),
                 fmt::join(item.shape, ", "));
         order.push_back(&item);
     }
     std::sort(order.begin(), order.end(), [](const SafetensorsItem* a, const SafetensorsItem* b) {
-        const std::size_t rank_a = format_rank(a->dtype), rank_b = format_rank(b->dtype);
-        return rank_a != rank_b ? rank_a < rank_b : a->name < b->name;
+        return a->dtype != b->dtype ? a->dtype < b->dtype : a->name < b->name;
     });
 
     nlohmann::ordered_json header = nlohmann::ordered_json::object();
@@ -324,7 +318,7 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Safete
         const std::uint64_t begin = end;
         end += item->data.size();
         nlohmann::ordered_json& entry = header[item->name];
-        entry["dtype"] = format_name(item->dtype);
+        entry["dtype"] = item->dtype.name();
         entry["shape"] = item->shape;
         entry["data_offsets"] = {begin, end};
     }

@@ -11,12 +11,15 @@
 // shape and type. Shapes are those of the file: changing PyTorch's layout into this project's is the caller's
 // work.
 
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/input_file.h"
@@ -26,9 +29,61 @@ namespace ito {
 
 using SafetensorsMetadata = std::map<std::string, std::string>;
 
+/// An element type of the format. It has more of them than DType: a file is read whatever it holds, and who uses a tensor decides
+/// what it may be.
+class SafetensorsType {
+  public:
+    constexpr SafetensorsType(DType dtype = DType::float32) {  // NOLINT(google-explicit-constructor)
+        while (table[index_].dtype != dtype) ++index_;
+    }
+    /// Of "F32" or "F8_E4M3"; none for a name that the format does not have.
+    static std::optional<SafetensorsType> named(std::string_view name);
+    /// The names of all types, separated by commas.
+    static std::string names();
+
+    constexpr const char* name() const { return table[index_].name; }
+    constexpr int bits() const { return table[index_].bits; }  ///< of an element
+    /// None for types that tensors of this project cannot have.
+    constexpr std::optional<DType> dtype() const { return table[index_].dtype; }
+
+    /// In the order in which the safetensors library lays tensors out.
+    friend constexpr auto operator<=>(SafetensorsType, SafetensorsType) = default;
+
+  private:
+    struct Row {
+        const char* name;
+        int bits;
+        std::optional<DType> dtype;
+    };
+    static constexpr Row table[] = {{"U64", 64, {}},
+                                    {"I64", 64, DType::int64},
+                                    {"F64", 64, DType::float64},
+                                    {"C64", 64, {}},
+                                    {"F32", 32, DType::float32},
+                                    {"U32", 32, {}},
+                                    {"I32", 32, {}},
+                                    {"BF16", 16, DType::bfloat16},
+                                    {"F16", 16, {}},
+                                    {"U16", 16, {}},
+                                    {"I16", 16, {}},
+                                    {"F8_E5M2FNUZ", 8, {}},
+                                    {"F8_E4M3FNUZ", 8, {}},
+                                    {"F8_E8M0", 8, {}},
+                                    {"F8_E4M3", 8, {}},
+                                    {"F8_E5M2", 8, {}},
+                                    {"I8", 8, {}},
+                                    {"U8", 8, DType::uint8},
+                                    {"F6_E3M2", 6, {}},
+                                    {"F6_E2M3", 6, {}},
+                                    {"F4", 4, {}},
+                                    {"BOOL", 8, {}}};
+
+    std::size_t index_ = 0;
+};
+
 /// One tensor of a file. The format does not promise that `offset` is aligned.
 struct SafetensorsEntry {
-    DType dtype = DType::float32;
+    SafetensorsType dtype;
     std::vector<std::int64_t> shape;
     std::uint64_t offset = 0;  ///< from the beginning of the file
     std::uint64_t bytes = 0;
@@ -75,7 +130,7 @@ class SafetensorsFile {
 /// A tensor to be written, dense.
 struct SafetensorsItem {
     std::string name;
-    DType dtype = DType::float32;
+    SafetensorsType dtype;
     std::vector<std::int64_t> shape;
     std::span<const std::byte> data;
 };

@@ -14,7 +14,7 @@
 
 #include "diffusion/data/dataset.h"
 #include "diffusion/image/image.h"
-#include "diffusion/run.h"
+#include "diffusion/pipeline.h"
 
 namespace ito::diffusion {
 

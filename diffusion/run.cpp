@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/atomic_file.h"
-#include "nn/state.h"
+#include "diffusion/files.h"
 
 namespace ito::diffusion {
 
@@ -123,104 +123,6 @@ void Run::write_pipeline(const nn::UNetConfig& unet, const SchedulerConfig& sche
                                            "}\n"));
     write_file_atomically(root_ / "unet" / "config.json", unet.to_json());
     write_scheduler_config(root_ / "scheduler" / "scheduler_config.json", scheduler);
-}
-
-WeightSet parse_weight_set(const std::string& text) {
-    if (text == "ema") return WeightSet::ema;
-    if (text == "raw") return WeightSet::raw;
-    fail("--weights {}: expected ema or raw", text);
-}
-
-namespace {
-
-void load_checkpoint(const Run& run, std::int64_t step, WeightSet set, const nn::UNet& model) {
-    const auto steps = run.checkpoint_steps();
-    require(std::find(steps.begin(), steps.end(), step) != steps.end(),
-            "--step {}: {} has no such checkpoint; there are [{}]", step, run.root().string(),
-            fmt::join(steps, ", "));
-    nn::load_tensors(
-        run.checkpoint(step) / (set == WeightSet::raw ? "weights.safetensors" : "ema.safetensors"),
-        model.named_parameters());
-}
-
-void load_raw(const Run& run, const nn::UNet& model) {
-    for (auto checkpoint = run.latest_checkpoint();;) {
-        require(checkpoint.has_value(), "{}: no trainer/step-* checkpoint{}", run.root().string(),
-                fs::exists(run.unet_weights())
-                    ? ", so only the ema weights are there; use --weights ema (ito inspect: without --raw)"
-                    : " yet, and so no weights: go on with ito train --resume");
-        try {
-            nn::load_tensors(*checkpoint / "weights.safetensors", model.named_parameters());
-            return;
-        } catch (const Error&) {
-            // A training may have removed this checkpoint after its next: then that one is there.
-            if (run.latest_checkpoint() == checkpoint) throw;
-            checkpoint = run.latest_checkpoint();
-        }
-    }
-}
-
-/// The folders of the network and the scheduler.
-struct PipelineFolders {
-    fs::path unet, scheduler;
-};
-
-PipelineFolders find_pipeline(const fs::path& folder) {
-    require(fs::is_directory(folder),
-            "{}: no such folder; expected a run (ito train --out) or a saved diffusers pipeline",
-            folder.string());
-    const bool nested = fs::exists(folder / "unet" / "config.json");
-    const fs::path unet = nested ? folder / "unet" : folder;
-    const fs::path scheduler = nested ? folder / "scheduler" : folder;
-    require(
-        fs::exists(unet / "config.json") && fs::exists(scheduler / "scheduler_config.json"),
-        "{}: neither a run nor a diffusers pipeline: unet/config.json and scheduler/scheduler_config.json "
-        "are missing",
-        folder.string());
-    return {unet, scheduler};
-}
-
-}  // namespace
-
-void Pipeline::to(const Computation& computation) {
-    model->to(computation.device);
-    compute = computation.type();
-}
-
-nn::UNetConfig read_unet_config(const fs::path& folder, std::vector<std::string>* notes) {
-    const fs::path file = find_pipeline(folder).unet / "config.json";
-    const auto config = nn::UNetConfig::from_json(read_text(file), file.string(), notes);
-    require(
-        config.in_channels == config.out_channels,
-        "{}: {} input and {} output channels; training and sampling need as many (a learned variance is not "
-        "supported)",
-        file.string(), config.in_channels, config.out_channels);
-    return config;
-}
-
-Pipeline load_pipeline(const fs::path& folder, WeightSet weights, std::optional<std::int64_t> step) {
-    const auto [unet, scheduler] = find_pipeline(folder);
-    Pipeline pipeline;
-    pipeline.scheduler = read_scheduler_config(scheduler / "scheduler_config.json", &pipeline.notes);
-    pipeline.model = std::make_shared<nn::UNet>(read_unet_config(folder, &pipeline.notes));
-    pipeline.model->eval();
-    if (step) {
-        load_checkpoint(Run(folder), *step, weights, *pipeline.model);
-        return pipeline;
-    }
-    if (weights == WeightSet::raw) {
-        load_raw(Run(folder), *pipeline.model);
-        return pipeline;
-    }
-    const fs::path file = unet / "diffusion_pytorch_model.safetensors";
-    require(
-        fs::exists(file), "{}: the weights are missing{}", file.string(),
-        fs::exists(unet / "diffusion_pytorch_model.bin")
-            ? "; diffusion_pytorch_model.bin is there, save the pipeline again with safe_serialization=True"
-        : fs::exists(Run(folder).lock()) ? " yet: a training writes them with its first checkpoint"
-                                         : "");
-    nn::load_tensors(file, pipeline.model->named_parameters());
-    return pipeline;
 }
 
 }  // namespace ito::diffusion

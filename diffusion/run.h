@@ -18,12 +18,10 @@
 // any moment leaves the last good checkpoint.
 
 #include <filesystem>
-#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "core/precision.h"
 #include "diffusion/files.h"
 #include "diffusion/scheduler_config.h"
 #include "nn/unet.h"
@@ -77,31 +75,5 @@ class Run {
 
 /// The step in the name of a checkpoint's folder (500 of step-00000500); none for other names.
 std::optional<std::int64_t> step_of_checkpoint(const std::filesystem::path& checkpoint);
-
-/// The moving average of the weights, or the weights as training left them.
-enum class WeightSet { ema, raw };
-/// "ema" or "raw"; throws Error for anything else.
-WeightSet parse_weight_set(const std::string& text);
-
-/// What sampling needs of a run.
-struct Pipeline {
-    std::shared_ptr<nn::UNet> model;  ///< in evaluation mode
-    SchedulerConfig scheduler;
-    DType compute = DType::float32;  ///< of activations
-    std::vector<std::string> notes;  ///< what was chosen and converted, a line each for the user
-
-    /// Moves the model to where it is to compute.
-    void to(const Computation& computation);
-};
-
-/// Opens a run, or a folder that diffusers saved (also one with config.json, scheduler_config.json and the
-/// weights at its root). Raw weights exist only where ito trained. With `step` those of the checkpoint after so many
-/// steps, which must still be there; else the latest.
-Pipeline load_pipeline(const std::filesystem::path& folder, WeightSet weights = WeightSet::ema,
-                       std::optional<std::int64_t> step = {});
-
-/// The network of such a folder; its weights are not looked at. Adds to `notes` if they are given.
-nn::UNetConfig read_unet_config(const std::filesystem::path& folder,
-                                std::vector<std::string>* notes = nullptr);
 
 }  // namespace ito::diffusion

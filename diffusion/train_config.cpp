@@ -28,6 +28,7 @@ void for_each_field(Config& c, Visit&& visit) {
     visit("grad_accum", c.grad_accum);
     visit("init_from", c.init_from);
     visit("weights", c.weights);
+    visit("variant", c.variant);
     visit("base_channels", c.base_channels);
     visit("channel_mults", c.channel_mults);
     visit("layers_per_block", c.layers_per_block);
@@ -160,6 +161,7 @@ void TrainConfig::validate() const {
     require_utf8("data-dir", data_dir);
     require_utf8("device", device);
     require_utf8("init-from", init_from);
+    require_utf8("variant", variant);
     require(weights == "ema" || weights == "raw", "--weights {}: expected ema or raw", excerpt(weights));
     require_range<std::int64_t>("image-size", image_size, 0, 4096);
     require_range<std::int64_t>("steps", steps, 0, most_steps);

@@ -80,7 +80,7 @@ void Checkpoint::save(const Run& run, TrainerState state, std::int64_t keep) con
 TrainerState Checkpoint::load(const fs::path& folder, const std::array<std::int64_t, 4>& dataset,
                               ImageCount images) {
     const fs::path file = folder / "state.json";
-    TrainerState state = TrainerState::from_json(read_text(file), file.string());
+    TrainerState state = TrainerState::from_json(read_json_text(file), file.string());
     if (const auto named = step_of_checkpoint(folder))
         require(state.step == *named, "{}: \"step\" is {}, the folder's name says {}", file.string(),
                 state.step, *named);
@@ -101,7 +101,7 @@ TrainerState Checkpoint::load(const fs::path& folder, const std::array<std::int6
     const Device device = parameters_.values().device();
     std::error_code ignored;
     if (const fs::path choices = folder / choices_file; device.is_cuda() && fs::exists(choices, ignored))
-        set_variant_choices(device, choices_from_json(read_text(choices), choices.string()));
+        set_variant_choices(device, choices_from_json(read_json_text(choices), choices.string()));
     for (auto& [values, host] : read) values.copy_(host);
     parameters_.refresh_compute_values();
     adam_.set_steps(state.adam_steps);

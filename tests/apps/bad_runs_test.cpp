@@ -94,7 +94,7 @@ TEST_F(BadRuns, Safetensors) {
                                  const std::vector<const char*>& parts = {}) {
             expect_refused_with(name + ": " + what, name, content, parts);
         };
-        refused("empty", "", {"0 bytes"});
+        refused("empty", "", {"an empty file"});
         refused("only a length", file.substr(0, 8));
         refused("half a header", file.substr(0, 100));
         refused("half the buffer", file.substr(0, file.size() / 2));
@@ -144,13 +144,18 @@ TEST_F(BadRuns, Safetensors) {
 
 TEST_F(BadRuns, Json) {
     const std::vector<std::string> names = {"config.json", "trainer/step-00000003/state.json",
-                                            "unet/config.json", "scheduler/scheduler_config.json"};
+                                            "unet/config.json", "scheduler/scheduler_config.json",
+                                            "model_index.json"};
     for (const std::string& name : names) {
         const std::string text = good(name);
-        const auto refused = [&](const char* what, const std::string& content) {
-            expect_refused_with(name + ": " + what, name, content, {});
+        const auto refused = [&](const char* what, const std::string& content,
+                                 const std::vector<const char*>& parts = {}) {
+            expect_refused_with(name + ": " + what, name, content, parts);
         };
-        refused("empty", "");
+        refused("empty", "", {"an empty file"});
+        refused("a pointer", "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 7\n",
+                {"a Git LFS pointer", "git lfs pull"});
+        refused("a page", "<!DOCTYPE html><html><title>Sign in</title>", {"an HTML page"});
         refused("cut", text.substr(0, text.size() / 2));
         refused("of another kind", "[1, 2, 3]");
         refused("a number", "7");

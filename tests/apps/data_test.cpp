@@ -230,6 +230,8 @@ TEST_F(Data, RefusesBadResumes) {
     with("config.json", config, "\"batch\"", "\"bach\"");
     damaged({"config.json", "unknown field \"bach\""});
     folder_.write("run/config.json", "");
+    damaged({"config.json", "an empty file, not JSON"});
+    folder_.write("run/config.json", "[]");
     damaged({"config.json", "not a JSON object"});
     folder_.write("run/config.json", config);
 

@@ -140,6 +140,7 @@ TEST_F(InitFrom, RefusesWhatContradicts) {
     refused({"--init-from", at("data")}, {"data"});
     refused({"--init-from", at("nowhere")}, {"nowhere: no such folder"});
     expect_refused(ito({"train", "--out", at("no"), "--weights", "raw"}), {"--weights", "--init-from"});
+    expect_refused(ito({"train", "--out", at("no"), "--variant", "fp16"}), {"--variant", "--init-from"});
     expect_refused(ito({"train", "--resume", at("first"), "--init-from", at("first"), "--steps", "20"}),
                    {"--init-from", "a resumed training keeps it"});
     // The same value is no contradiction.

@@ -7,7 +7,7 @@
 #include "core/error.h"
 #include "diffusion/image/grid.h"
 #include "diffusion/image/png.h"
-#include "diffusion/run.h"
+#include "diffusion/pipeline.h"
 #include "diffusion/sampler.h"
 #include "diffusion/training/trainer.h"
 

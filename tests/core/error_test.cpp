@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <vector>
+
 #include "tests/support/expect_error.h"
 
 namespace ito {
@@ -16,6 +18,14 @@ TEST(Error, AnExcerptIsOneShortLine) {
     EXPECT_EQ(excerpt("0123456789a", 10), "0123456...");
     EXPECT_EQ(excerpt("012345\u00e9789", 10), "012345...") << "cut between characters";
     EXPECT_EQ(excerpt("", 10), "");
+}
+
+TEST(Error, NamesAreListedUpToTen) {
+    EXPECT_EQ(listed({}), "");
+    const std::vector<std::string> names = {"a", "b", "c\n", "d"};
+    EXPECT_EQ(listed(names), "a, b, c , d");
+    EXPECT_EQ(listed(names, 2), "a, b and 2 more");
+    EXPECT_EQ(listed(std::vector<std::string>(12, "x")), "x, x, x, x, x, x, x, x, x, x and 2 more");
 }
 
 TEST(Error, AMessageIsOneLine) {

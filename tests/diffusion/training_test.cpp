@@ -10,6 +10,7 @@
 
 #include "core/allocator.h"
 #include "core/context.h"
+#include "diffusion/pipeline.h"
 #include "diffusion/sampler.h"
 #include "diffusion/training/trainer.h"
 #include "tests/support/expect_error.h"
@@ -367,7 +368,7 @@ TEST_F(Sampling, PipelineOpensAgain) {
     const diffusion::Run run(folder.path() / "run");
     run.write_pipeline(trainer_.unet_config(), tiny_config().scheduler());
     trainer_.save(run);
-    const auto raw = load_pipeline(run.root(), WeightSet::raw);
+    const auto raw = load_pipeline(run.root(), {.set = WeightSet::raw});
     const auto x = Tensor::full({1, 8, 6, 1}, 0.3);
     const auto t = Tensor::full({1}, 7, DType::int64);
     trainer_.model().eval();
@@ -384,7 +385,7 @@ TEST_F(Sampling, PipelineOpensAgain) {
         std::filesystem::copy(run.root() / file, flat / std::filesystem::path(file).filename());
     EXPECT_EQ(load_pipeline(flat).model->forward(x, t).to_vector<float>(),
               ema.model->forward(x, t).to_vector<float>());
-    EXPECT_THROW(load_pipeline(flat, WeightSet::raw), Error);
+    EXPECT_THROW(load_pipeline(flat, {.set = WeightSet::raw}), Error);
     EXPECT_THROW(load_pipeline(folder.path()), Error);
 }
 

@@ -30,7 +30,9 @@ class Diffusers : public ::testing::TestWithParam<const char*> {};
 TEST_P(Diffusers, SameOutput) {
     const auto folder = fixtures / GetParam();
     UNet model(UNetConfig::from_json(testing::TemporaryFolder::read(folder / "config.json"), "config.json"));
-    load_tensors(folder / "diffusion_pytorch_model.safetensors", model.named_parameters());
+    EXPECT_TRUE(
+        load_weights(WeightFiles(folder / "diffusion_pytorch_model.safetensors"), model.named_parameters())
+            .empty());
     model.eval();
 
     const SafetensorsFile expected(folder / "expected.safetensors");

@@ -1,0 +1,43 @@
+#pragma once
+// Where the parts of a pipeline lie in a folder, in the forms that runs, diffusers, its training scripts and the Hub's cache have.
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace ito::diffusion {
+
+/// The moving average of the weights, or the weights as training left them.
+enum class WeightSet { ema, raw };
+/// "ema" or "raw"; throws Error for anything else.
+WeightSet parse_weight_set(const std::string& text);
+
+struct PipelineFolder {
+    std::filesystem::path root;  ///< of the pipeline: a snapshot, where a folder of the Hub's cache was given
+    std::filesystem::path unet;  ///< has config.json
+    std::filesystem::path scheduler;  ///< where scheduler_config.json should be
+    std::optional<std::filesystem::path> model_index;
+    bool chosen = false;             ///< there are unet and unet_ema, and `unet` is one of them
+    std::string remedy;              ///< for a file that is missing: how to get it
+    std::vector<std::string> notes;  ///< what the user should know of the choices
+};
+
+/// Finds the network of
+///  - a pipeline, unet/ and scheduler/ (a run is one)
+///  - a network alone, config.json and weights, also that in a pipeline; its schedule lies beside it or in the pipeline
+///  - a training by diffusers' scripts, unet/ and unet_ema/, of which `weights` chooses; the schedule may be one folder up
+///  - a model of the Hub's cache, models--*--*/snapshots
+/// Throws Error naming the folder, what was looked for, what is there, and what to do.
+PipelineFolder find_pipeline(const std::filesystem::path& folder, WeightSet weights);
+
+/// The file of weights in the folder of a network, for nn::WeightFiles: diffusion_pytorch_model.safetensors or the index of its
+/// shards, the newer of both, else the only other one that is there. With `variant` ("fp16") that one. Adds a note of what
+/// was chosen to `notes`; `remedy` ends the error of a file that is missing.
+std::filesystem::path find_weights(const std::filesystem::path& unet, const std::string& variant,
+                                   std::vector<std::string>& notes, const std::string& remedy = "");
+
+/// The names in a folder, sorted, folders with a "/" at the end and links to nothing marked; for messages.
+std::vector<std::string> names_in(const std::filesystem::path& folder);
+
+}  // namespace ito::diffusion

@@ -1,0 +1,45 @@
+#pragma once
+// Weights that somebody saved: one safetensors file, or several and their index.
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/safetensors.h"
+
+namespace ito::nn {
+
+/// The tensors of a save by name, wherever they lie. Headers are read and checked, tensors only when they are asked for.
+class WeightFiles {
+  public:
+    /// `path`: a safetensors file, or the index (a name that ends in .json) of several in its folder. Throws Error naming
+    /// files that are missing, and tensors that do not lie where the index says.
+    explicit WeightFiles(const std::filesystem::path& path);
+
+    struct Place {
+        const SafetensorsFile* file;
+        const SafetensorsEntry* entry;
+    };
+    const std::map<std::string, Place>& tensors() const { return tensors_; }
+    const std::filesystem::path& path() const { return path_; }
+    std::size_t files() const { return files_.size(); }
+    /// What the user should know although the weights can be used.
+    const std::vector<std::string>& notes() const { return notes_; }
+
+  private:
+    void open_shards();
+
+    std::filesystem::path path_;
+    std::vector<std::unique_ptr<SafetensorsFile>> files_;
+    std::map<std::string, Place> tensors_;
+    std::vector<std::string> notes_;
+};
+
+/// The values of a tensor as float32: float16 and bfloat16 exactly, float64 rounded. Throws Error naming file and tensor for
+/// other types, and for a value that is too large.
+std::vector<float> read_float32(const SafetensorsFile& file, const std::string& name,
+                                const SafetensorsEntry& entry);
+
+}  // namespace ito::nn
