@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <png.h>
+#include <webp/decode.h>
 #include <zlib.h>
 
 #include <CLI/Version.hpp>
@@ -69,11 +70,14 @@ std::string instruction_set_line() {
 
 std::string libraries_line() {
     const dnnl_version_t& dnnl = *dnnl_version();
+    const int webp = WebPGetDecoderVersion();  // a byte each of major, minor and revision
     return fmt::format(
-        "oneDNN {}.{}.{}, Highway {}, fmt {}.{}.{}, CLI11 {}, nlohmann-json {}.{}.{}, libpng {}, {}, zlib {}",
+        "oneDNN {}.{}.{}, Highway {}, fmt {}.{}.{}, CLI11 {}, nlohmann-json {}.{}.{}, libpng {}, {}, "
+        "libwebp {}.{}.{}, zlib {}",
         dnnl.major, dnnl.minor, dnnl.patch, ITO_HIGHWAY_VERSION, FMT_VERSION / 10000, FMT_VERSION / 100 % 100,
         FMT_VERSION % 100, CLI11_VERSION, NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR,
-        NLOHMANN_JSON_VERSION_PATCH, png_get_libpng_ver(nullptr), jpeg, zlibVersion());
+        NLOHMANN_JSON_VERSION_PATCH, png_get_libpng_ver(nullptr), jpeg, webp >> 16, webp >> 8 & 0xff,
+        webp & 0xff, zlibVersion());
 }
 
 std::string version_text() {

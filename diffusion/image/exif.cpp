@@ -38,15 +38,20 @@ class Tiff {
 
 int exif_orientation(std::span<const std::byte> block) {
     constexpr char name[] = {'E', 'x', 'i', 'f', 0, 0};
-    constexpr std::size_t tag = 0x0112, short_type = 3, entry_size = 12, upright = 1;
-    if (block.size() < sizeof name || std::memcmp(block.data(), name, sizeof name) != 0) return upright;
-    const Tiff tiff(block.subspan(sizeof name));
+    constexpr std::size_t tag = 0x0112, short_type = 3, long_type = 4, entry_size = 12;
+    constexpr int upright = 1;
+    if (block.size() >= sizeof name && std::memcmp(block.data(), name, sizeof name) == 0)
+        block = block.subspan(sizeof name);
+    const Tiff tiff(block);
     if (!tiff.valid()) return upright;
     const std::size_t directory = tiff.number(4, 4), entries = tiff.number(directory, 2);
     for (std::size_t i = 0; i < entries; ++i) {
         const std::size_t entry = directory + 2 + i * entry_size;
-        if (tiff.number(entry, 2) != tag || tiff.number(entry + 2, 2) != short_type) continue;
-        const std::size_t value = tiff.number(entry + 8, 2);
+        if (tiff.number(entry, 2) != tag) continue;
+        // The standard has a short; some writers store a long.
+        const std::size_t type = tiff.number(entry + 2, 2);
+        if (type != short_type && type != long_type) continue;
+        const std::size_t value = tiff.number(entry + 8, type == short_type ? 2 : 4);
         return value >= 1 && value <= 8 ? static_cast<int>(value) : upright;
     }
     return upright;

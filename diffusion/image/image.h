@@ -1,9 +1,10 @@
 #pragma once
-// An image in memory, and reading one from a file of either format.
+// An image in memory, and reading one from a file of any format that ito knows.
 
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,7 +25,13 @@ inline constexpr std::int64_t max_image_pixels = std::int64_t{1} << 26;
 /// Throws ito::Error naming the file unless 1 <= height x width <= max_image_pixels.
 void check_image_size(std::int64_t height, std::int64_t width, const std::string& file);
 
-/// PNG or JPEG, told apart by their first bytes; see png.h and jpeg.h for what becomes of each kind.
+enum class ImageFormat { png, jpeg, webp };
+
+/// The format that a file's first bytes (12 are enough) name; nothing if it is none that decode_image reads.
+std::optional<ImageFormat> image_format(std::span<const std::byte> begin);
+
+/// PNG, JPEG or WebP by image_format, not by the name; see png.h, jpeg.h and webp.h for what becomes of each kind. Another
+/// file throws ito::Error that says what it seems to be.
 Image decode_image(std::span<const std::byte> bytes, const std::string& file);
 Image read_image(const std::filesystem::path& path);
 

@@ -108,16 +108,14 @@ bool read_rows(Decoder& decoder, unsigned char* pixels, std::size_t stride) {
     return true;
 }
 
-/// Without an ink profile: each ink takes its share of the light that black leaves. Adobe stores inks
-/// inverted.
-std::vector<std::uint8_t> cmyk_to_rgb(const std::vector<std::uint8_t>& cmyk, bool inverted) {
+/// Without an ink profile: each ink takes its share of the light that black leaves. Stored inverted, 255 for no ink: that
+/// is Adobe's way, which browsers and libraries take for granted in files without Adobe's marker, too.
+std::vector<std::uint8_t> cmyk_to_rgb(const std::vector<std::uint8_t>& cmyk) {
     std::vector<std::uint8_t> rgb(cmyk.size() / 4 * 3);
     for (std::size_t i = 0; i < cmyk.size() / 4; ++i) {
-        const auto light = [&](std::size_t c) -> unsigned {
-            return inverted ? cmyk[4 * i + c] : 255u - cmyk[4 * i + c];
-        };
+        const std::uint8_t* light = &cmyk[4 * i];
         for (std::size_t c = 0; c < 3; ++c)
-            rgb[3 * i + c] = static_cast<std::uint8_t>((light(c) * light(3) + 127) / 255);
+            rgb[3 * i + c] = static_cast<std::uint8_t>((light[c] * light[3] + 127) / 255);
     }
     return rgb;
 }
@@ -167,7 +165,7 @@ Image decode_jpeg(std::span<const std::byte> bytes, const std::string& file) {
     if (!read_rows(decoder, image.pixels.data(), stride)) fail("{}: damaged JPEG: {}", file, decoder.message);
 
     image.channels = stored == 1 ? 1 : 3;
-    if (stored == 4) image.pixels = cmyk_to_rgb(image.pixels, decoder.jpeg.saw_Adobe_marker != 0);
+    if (stored == 4) image.pixels = cmyk_to_rgb(image.pixels);
     return upright(std::move(image), orientation);
 }
 

@@ -8,6 +8,8 @@
 
 #include "core/atomic_file.h"
 #include "core/error.h"
+#include "diffusion/image/alpha.h"
+#include "diffusion/image/exif.h"
 
 // libpng reports errors by longjmp. A jump over an object with a destructor is undefined, so the functions
 // that call setjmp, and the callbacks, hold nothing but plain values; whatever owns memory lives in their
@@ -116,7 +118,7 @@ bool read_header(Reader& reader, bool& gray_palette, std::size_t& packed_stride)
 bool read_rows(Reader& reader, png_bytepp rows) {
     if (setjmp(png_jmpbuf(reader.png)) != 0) return false;
     png_read_image(reader.png, rows);
-    png_read_end(reader.png, nullptr);
+    png_read_end(reader.png, reader.info);  // an eXIf chunk may follow the pixels
     return true;
 }
 
@@ -133,20 +135,12 @@ bool write_all(Writer& writer, png_const_bytep pixels, png_uint_32 height, png_u
     return true;
 }
 
-/// Keeps `colors` of the stored channels, blended over white if the last stored one is alpha.
-std::vector<std::uint8_t> flatten(const std::vector<std::uint8_t>& stored, std::size_t stored_channels,
-                                  std::size_t colors) {
-    const bool has_alpha = stored_channels % 2 == 0;
-    const std::size_t count = stored.size() / stored_channels;
-    std::vector<std::uint8_t> pixels(count * colors);
-    for (std::size_t i = 0; i < count; ++i) {
-        const std::uint8_t* from = &stored[i * stored_channels];
-        const unsigned alpha = has_alpha ? from[stored_channels - 1] : 255;
-        for (std::size_t c = 0; c < colors; ++c)
-            pixels[i * colors + c] =
-                static_cast<std::uint8_t>((from[c] * alpha + 255 * (255 - alpha) + 127) / 255);
-    }
-    return pixels;
+int orientation_of(Reader& reader) {
+    png_bytep block = nullptr;
+    png_uint_32 size = 0;
+    if (setjmp(png_jmpbuf(reader.png)) != 0) return 1;
+    if (png_get_eXIf_1(reader.png, reader.info, &size, &block) == 0) return 1;
+    return exif_orientation(std::as_bytes(std::span<const unsigned char>(block, size)));
 }
 
 /// True if every chunk up to the end's lies within the file. libpng takes the memory for a chunk before it reads it, and
@@ -200,8 +194,8 @@ Image decode_png(std::span<const std::byte> bytes, const std::string& file) {
     image.channels = stored_channels <= 2 || gray_palette ? 1 : 3;
     image.pixels = stored_channels == static_cast<std::size_t>(image.channels)
                        ? std::move(stored)
-                       : flatten(stored, stored_channels, static_cast<std::size_t>(image.channels));
-    return image;
+                       : over_white(stored, stored_channels, static_cast<std::size_t>(image.channels));
+    return upright(std::move(image), orientation_of(reader));
 }
 
 std::vector<std::byte> encode_png(const Image& image) {

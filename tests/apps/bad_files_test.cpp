@@ -177,7 +177,7 @@ TEST_F(BadFiles, Pictures) {
         {"no columns", png_announcing(0, 8), {}},
         {"absurd sides", png_announcing(0x7fffffff, 0x7fffffff), {}},
         {"large, without pixels", png_announcing(4096, 4096), {}},
-        {"text", "GIF89a", {"neither a PNG nor a JPEG"}},
+        {"text", "GIF89a", {"is a GIF image, expected PNG, JPEG or WebP"}},
     };
     const Case jpegs[] = {
         {"only the marker", jpeg.substr(0, 2), {}},

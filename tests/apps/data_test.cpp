@@ -98,7 +98,7 @@ TEST_F(Data, Folder) {
     fs::create_directory(folder_ / "empty");
     expect_train_refused(at("empty"), {}, {"empty: holds no .png"});
     folder_.write("broken/1.png", "not a png");
-    expect_train_refused(at("broken"), {}, {"1.png: is neither a PNG nor a JPEG"});
+    expect_train_refused(at("broken"), {}, {"1.png: is a text file, expected PNG, JPEG or WebP"});
     expect_train_refused(at("broken/1.png"), {}, {"1.png: is neither", "folder of images"});
 }
 

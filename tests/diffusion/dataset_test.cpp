@@ -307,7 +307,7 @@ TEST(Folder, SplitsAndErrors) {
     expect_error([&] { load_dataset((folder / "empty").string()); }, {"/empty: holds no .png"});
     folder.write("broken/1.png", "not a png");
     expect_error([&] { load_dataset((folder / "broken").string()); },
-                 {"broken/1.png: is neither a PNG nor a JPEG"});
+                 {"broken/1.png: is a text file, expected PNG, JPEG or WebP"});
     EXPECT_EQ(parse_split("test"), Split::test);
     expect_error([] { parse_split("val"); }, {"\"val\", expected train or test"});
 }

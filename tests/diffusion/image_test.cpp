@@ -272,8 +272,8 @@ TEST(Jpeg, RefusesDamage) {
             }
         }
     }
-    expect_error([] { decode("GIF89a........"); }, {"x.file: is neither a PNG nor a JPEG"});
-    expect_error([] { decode(""); }, {"neither"});
+    expect_error([] { decode("GIF89a........"); }, {"x.file: is a GIF image, expected PNG, JPEG or WebP"});
+    expect_error([] { decode(""); }, {"x.file: is empty"});
     expect_error([] { read_image("/nonexistent.png"); }, {"/nonexistent.png", "cannot be opened"});
 }
 

@@ -1,0 +1,13 @@
+#pragma once
+// What a file seems to be that is no image ito reads.
+
+#include <cstddef>
+#include <span>
+#include <string>
+
+namespace ito::diffusion {
+
+/// By the first bytes (500 are enough): "is a GIF image", "is an HTML page (a failed download?)", "is empty".
+std::string describe_file(std::span<const std::byte> begin);
+
+}  // namespace ito::diffusion
