@@ -15,6 +15,7 @@
 #include "core/context.h"
 #include "core/error.h"
 #include "core/json_depth.h"
+#include "diffusion/data/folder_scan.h"
 #include "diffusion/run_lock.h"
 
 namespace ito::apps {
@@ -76,7 +77,8 @@ Run TrainCommand::new_run() {
             "--out {}: holds a run already; continue it with --resume {}, or choose another folder", out,
             shell_word(out));
     require(run.vacant(), "--out {}: exists and is not an empty folder; choose another", out);
-    require(out.empty() || is_dataset_name(config.data) || !lies_in(out, config.data),
+    require(out.empty() || is_dataset_name(config.data) || !lies_in(out, config.data) ||
+                !lies_in(out, scan_folder(config.data).folder),  // beside the split that is taken it may
             "--out {}: lies in the folder of --data, so that its samples would become data; choose another",
             out);
     return run;

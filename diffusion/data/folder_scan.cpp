@@ -206,6 +206,9 @@ class Scanner {
         const fs::path real = fs::canonical(folder, error);
         if (error) return pass(folder, error.message(), part);
         if (open_.contains(real)) return pass(folder, "leads back to a folder above it", part);
+        // The samples of a run, say, that lies beside the split it was trained on.
+        if (fs::exists(folder / "model_index.json", error))
+            return pass(folder, "a model, no images to train on", part);
         std::vector<fs::directory_entry> entries;
         error = list(folder, entries);
         if (error == std::errc::permission_denied || error == std::errc::operation_not_permitted ||

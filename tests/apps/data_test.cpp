@@ -140,7 +140,7 @@ TEST_F(Data, SaysWhatOfAFolderIsTaken) {
                          {"train, validation have a split's name", "(cat)", "--data", "data/train"});
     expect_refused(ito({"train", "--resume", at("run"), "--steps", "3"}), {"--data", "data/train"});
     expect_success(ito({"train", "--resume", at("run"), "--steps", "3", "--data", at("data/train")}));
-    // Beside a split a run's samples would be images too.
+    // Among the images its samples would be images too.
     expect_train_refused(at("data/train"), {"--out", at("data/train/run")}, {"lies in the folder of --data"});
 }
 

@@ -138,6 +138,15 @@ TEST_F(FolderOfImages, OfSplitsOneIsTaken) {
     EXPECT_EQ(taken(Split::test), (Names{"test/3.png"}));
 }
 
+TEST_F(FolderOfImages, TheSamplesOfARunAreNoData) {
+    write({"train/1.png", "runs/a/samples/2.png", "runs/3.png"});
+    folder_.write("runs/a/model_index.json", "{}");
+    expect_refused({"train has a split's name", "(runs)"});
+    fs::remove(folder_ / "runs/3.png");
+    EXPECT_EQ(taken(), (Names{"train/1.png"}));
+    EXPECT_EQ(notes(), (Names{at("train") + ": passed over runs/a (a model, no images to train on)"}));
+}
+
 TEST_F(FolderOfImages, WhatIsNotClearIsRefused) {
     write({"train/1.png", "cat/2.png"});
     expect_refused({"train has a split's name", "(cat)", "--data", "/train to take that alone", "rename"});
