@@ -17,6 +17,7 @@
 #include "core/system.h"
 #include "diffusion/data/folder.h"
 #include "diffusion/run.h"
+#include "diffusion/train_config.h"
 
 namespace ito::apps {
 namespace {
@@ -36,6 +37,8 @@ std::string human(std::uint64_t bytes) {
 
 struct DoctorCommand {
     std::string data = "fashion-mnist", data_dir, device = "auto";
+    std::int64_t image_size = 0;
+    bool skip_broken = false;
 
     int operator()();
 
@@ -74,7 +77,7 @@ void DoctorCommand::processor() {
     good("its features", fmt::format("{}", fmt::join(processor_features(), " ")));
     if (const auto limit = processor_limit(); limit && *limit < threads())
         note("processor time", fmt::format("the container is limited to {:.1f} processors", *limit),
-             fmt::format("ito train --threads {}", std::max(1, static_cast<int>(*limit))));
+             fmt::format("give ito train --threads {}", std::max(1, static_cast<int>(*limit))));
 }
 
 void DoctorCommand::memory_and_pages() {
@@ -125,14 +128,14 @@ void DoctorCommand::devices() {
     try {
         good("device", fmt::format("--device {} is {}", device, Execution{device}.text()));
     } catch (const Error& error) {
-        problem("device", error.what(), "ito train --device cpu");
+        problem("device", error.what(), "give --device cpu, or leave it out");
     }
 }
 
 /// Opens the set whole, as training would: a damaged file shows.
 void DoctorCommand::named_data_set(const std::string& name) {
     try {
-        const auto set = diffusion::load_dataset(name, {.data_dir = data_dir});
+        const auto set = diffusion::load_dataset(name, {.data_dir = data_dir, .image_size = image_size});
         good(name.c_str(),
              fmt::format("{} images of {}x{}x{}", set.count, set.height, set.width, set.channels));
     } catch (const Error& error) {
@@ -146,16 +149,28 @@ void DoctorCommand::named_data_set(const std::string& name) {
     }
 }
 
+/// As training reads it, image by image: what is broken or of another size shows, and what is passed over.
 void DoctorCommand::image_folder() {
-    if (!data_dir.empty())
-        return problem("data",
-                       fmt::format("{}: is a folder of images, with which --data-dir has no meaning", data),
-                       "ito doctor --data without --data-dir");
+    std::error_code ignored;
+    if (!fs::is_directory(data, ignored) || !data_dir.empty())
+        return problem(
+            "data",
+            fmt::format("{}: is {}", data,
+                        data_dir.empty() ? "not a folder"
+                                         : "a folder of images, with which --data-dir has no meaning"),
+            data_dir.empty() ? "give --data a folder of images, or fashion-mnist" : "leave --data-dir out");
     try {
-        const auto files = diffusion::image_files(diffusion::image_folder(data));
-        good("data", fmt::format("{}: {} image files (not opened)", data, files.size()));
+        const diffusion::FolderScan scan = diffusion::scan_folder(data);
+        for (const std::string& line : scan.notes) note("data", line);
+        const auto set = diffusion::load_folder(scan, {.image_size = image_size, .skip_broken = skip_broken});
+        for (std::size_t i = scan.notes.size(); i < set.notes.size(); ++i) note("data", set.notes[i]);
+        diffusion::TrainConfig config;
+        config.image_size = image_size;
+        static_cast<void>(config.unet(set.height, set.width, set.channels));
+        good("data", fmt::format("{}: {} of {}x{}x{}", data, counted(set.count, "image"), set.height,
+                                 set.width, set.channels));
     } catch (const Error& error) {
-        problem("data", error.what(), "ito doctor --data with a folder of images, or with fashion-mnist");
+        problem("data", error.what(), {});
     }
 }
 
@@ -199,8 +214,10 @@ int DoctorCommand::operator()() {
     data_sets();
     current_folder();
     if (problems_.empty()) {
-        std::string command = fmt::format("ito train --data {}", shell_word(data));
+        std::string command = fmt::format("{} train --data {}", program(), shell_word(data));
         if (!data_dir.empty()) command += fmt::format(" --data-dir {}", shell_word(data_dir));
+        if (image_size > 0) command += fmt::format(" --image-size {}", image_size);
+        if (skip_broken) command += " --skip-broken";
         if (device != "auto") command += fmt::format(" --device {}", device);
         fmt::print("\nTraining can run: {} --out {}\n", command, shell_word(new_run()));
         return 0;
@@ -217,6 +234,9 @@ Action add_doctor(CLI::App& app) {
     app.add_option("--data", c.data, "What to train on: fashion-mnist, mnist, cifar10, or a folder of images")
         ->capture_default_str();
     app.add_option("--data-dir", c.data_dir, "Folder with the files of mnist or cifar10");
+    app.add_option("--image-size", c.image_size, "Scale and crop to this side, as ito train does")
+        ->capture_default_str();
+    app.add_flag("--skip-broken", c.skip_broken, "Leave out the files of a folder that cannot be read");
     app.add_option("--device", c.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
     return [command] { return (*command)(); };
 }

@@ -100,10 +100,12 @@ std::optional<Dataset> FiguresCommand::real_images(const nn::UNetConfig& model, 
         if (!given("--data-dir")) data_dir = config.data_dir;
     }
     try {
-        const Dataset all = with_channels(
-            load_dataset(
-                data, {.data_dir = data_dir, .image_size = model.height == model.width ? model.height : 0}),
-            model.in_channels);
+        Dataset all =
+            load_dataset(data, {.data_dir = data_dir,
+                                .image_size = model.height == model.width ? model.height : 0,
+                                .skip_broken = true});  // a few images are shown, of those that can be
+        for (const std::string& note : all.notes) progress.print(fmt::format("note      {}", note));
+        all = with_channels(std::move(all), model.in_channels);
         require(all.height == model.height && all.width == model.width && all.channels == model.in_channels,
                 "--data {}: images of {}x{}x{}, the model makes {}x{}x{}", data, all.height, all.width,
                 all.channels, model.height, model.width, model.in_channels);

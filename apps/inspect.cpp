@@ -71,7 +71,9 @@ Subject subject_of_config(const std::string& file) {
         if (train.image_size == 0) data.height = data.width = colour ? 32 : 28;
         data.channels = colour ? 3 : 1;
     } else {
-        data = load_dataset(train.data, {.data_dir = train.data_dir, .image_size = train.image_size});
+        data = load_dataset(
+            train.data,
+            {.data_dir = train.data_dir, .image_size = train.image_size, .skip_broken = train.skip_broken});
     }
     return {file, train.unet(data.height, data.width, data.channels), train};
 }

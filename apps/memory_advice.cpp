@@ -41,8 +41,7 @@ std::size_t free_memory(const Device& device) {
     return free + held.slab_bytes - held.in_use;
 }
 
-}  // namespace
-
+/// About the largest batch that fits, 0 if none does.
 std::int64_t batch_that_fits(const TrainConfig& config, const ModelConfig& model,
                              const TrainerOptions& options, std::size_t data_bytes) {
     try {
@@ -57,6 +56,39 @@ std::int64_t batch_that_fits(const TrainConfig& config, const ModelConfig& model
     } catch (const OutOfMemory&) {
         return 0;
     }
+}
+
+}  // namespace
+
+Fitting training_that_fits(const TrainConfig& config, const ModelConfig& model, const TrainerOptions& options,
+                           std::size_t data_bytes) {
+    // A step with one photograph as its camera made it takes hours, most of it attention.
+    constexpr std::int64_t most_pixels = 512 * 512;
+    const nn::UNetConfig& unet = model.unet;
+    const std::int64_t pixels = unet.height * unet.width;
+    Fitting fits;
+    if (pixels <= most_pixels) fits.batch = batch_that_fits(config, model, options, data_bytes);
+    if (fits.batch >= config.batch) return fits;
+    for (const std::int64_t side : {128, 64, 32}) {
+        if (side >= std::min(unet.height, unet.width)) continue;
+        try {
+            ModelConfig smaller = model;
+            if (config.init_from.empty()) {
+                smaller.unet = config.unet(side, side, unet.in_channels);
+            } else {
+                smaller.unet.height = smaller.unet.width = side;
+            }
+            const double bytes = static_cast<double>(data_bytes) * static_cast<double>(side * side) /
+                                 static_cast<double>(pixels);
+            if (batch_that_fits(config, smaller, options, static_cast<std::size_t>(bytes)) < config.batch)
+                continue;
+            fits.image_size = side;
+            break;
+        } catch (const Error&) {
+            // Options that name sizes, as --attention-resolutions, do not go with this one.
+        }
+    }
+    return fits;
 }
 
 }  // namespace ito::apps

@@ -7,10 +7,15 @@
 
 namespace ito::apps {
 
-/// About the largest batch with which a step of such a training fits on its device, 0 if none does: steps of one and of two
-/// images are made and their memory measured, the rest follows from that. `config` and `model` are the training's, whose own
-/// memory has been freed; `data_bytes`: of its data set.
-std::int64_t batch_that_fits(const diffusion::TrainConfig& config, const diffusion::ModelConfig& model,
-                             const diffusion::TrainerOptions& options, std::size_t data_bytes);
+/// What a training may have instead of what it asked for.
+struct Fitting {
+    std::int64_t batch = 0;       ///< about the largest, 0 if not even one image fits
+    std::int64_t image_size = 0;  ///< a smaller side with which the batch fits as it is; 0: none was found
+};
+
+/// Measured on the training's device: steps of one and of two images are made, the rest follows from their memory. `config`
+/// and `model` are the training's, whose own memory has been freed; `data_bytes`: of its data set.
+Fitting training_that_fits(const diffusion::TrainConfig& config, const diffusion::ModelConfig& model,
+                           const diffusion::TrainerOptions& options, std::size_t data_bytes);
 
 }  // namespace ito::apps

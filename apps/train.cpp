@@ -15,6 +15,8 @@
 #include "core/autograd/node.h"
 #include "core/context.h"
 #include "core/error.h"
+#include "core/json_depth.h"
+#include "diffusion/data/folder_scan.h"
 #include "diffusion/pipeline.h"
 #include "diffusion/run_lock.h"
 
@@ -71,6 +73,8 @@ struct TrainCommand {
     ConfigFile file;
     CLI::App* app = nullptr;
     std::optional<RunLock> lock;
+    std::vector<std::string> notes;     ///< what was chosen of data and weights, a line each
+    std::vector<std::string> left_out;  ///< of the data set
 
     int operator()();
 
@@ -80,13 +84,15 @@ struct TrainCommand {
     ModelConfig model_for(const std::optional<Beginning>& start, const Dataset& data) const;
     int train(const Run& run, const ModelConfig& model, const std::optional<Beginning>& start, Dataset&& data,
               const TrainerOptions& options);
-    [[noreturn]] void end_out_of_memory(const Run& run, const OutOfMemory& error, std::int64_t fits) const;
+    [[noreturn]] void end_out_of_memory(const Run& run, const OutOfMemory& error, const Fitting& fits) const;
     bool given(const char* option) const { return app->count(option) > 0; }
     Run new_run();
     Run open_run();
     void begin(const Run& run);
     void require_room(const Run& run, Trainer& trainer) const;
     void write_config(const Run& run) const;
+    void write_left_out(const Run& run) const;
+    void check_left_out(const Run& run) const;
     void continue_from(const Run& run, Trainer& trainer);
 };
 
@@ -98,7 +104,8 @@ Run TrainCommand::new_run() {
             "--out {}: holds a run already; continue it with --resume {}, or choose another folder", out,
             shell_word(out));
     require(run.vacant(), "--out {}: exists and is not an empty folder; choose another", out);
-    require(out.empty() || is_dataset_name(config.data) || !lies_in(out, image_folder(config.data)),
+    require(out.empty() || is_dataset_name(config.data) || !lies_in(out, config.data) ||
+                !lies_in(out, scan_folder(config.data).folder),  // beside the split that is taken it may
             "--out {}: lies in the folder of --data, so that its samples would become data; choose another",
             out);
     return run;
@@ -145,8 +152,9 @@ Run TrainCommand::open_run() {
 
 void TrainCommand::continue_from(const Run& run, Trainer& trainer) {
     if (const auto checkpoint = run.latest_checkpoint()) {
+        if (!data_changed) check_left_out(run);
         const fs::path file = *checkpoint / "state.json";
-        const std::int64_t then = TrainerState::from_json(read_text(file), file.string()).dataset[0],
+        const std::int64_t then = TrainerState::from_json(read_json_text(file), file.string()).dataset[0],
                            now = trainer.images().count();
         require(then == now || data_changed,
                 "--resume {0}: was trained on {1}, and there are {2} now; --data-changed goes on with these, "
@@ -234,6 +242,44 @@ void TrainCommand::write_config(const Run& run) const {
             run.config_toml().filename().string(), to_toml(config.to_json())));
 }
 
+/// Which files were broken when the training began: those that the set of images is made without. JSON is UTF-8; a name of
+/// other bytes is kept as far as it goes.
+std::string to_json(const std::vector<std::string>& files) {
+    return nlohmann::json(files).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+void TrainCommand::write_left_out(const Run& run) const {
+    if (config.skip_broken && (data_changed || !run.latest_checkpoint()))
+        write_file_atomically(run.left_out(), to_json(left_out));
+}
+
+/// With other files broken than when the training began it would go on with other images, even if they are as many.
+void TrainCommand::check_left_out(const Run& run) const {
+    if (!config.skip_broken || !fs::exists(run.left_out())) return;
+    const std::string file = run.left_out().string(), text = read_text(run.left_out());
+    require_shallow_json(text, file);
+    const auto saved = nlohmann::json::parse(text, nullptr, false);
+    const auto now = nlohmann::json::parse(to_json(left_out));
+    require(saved.is_array() &&
+                std::all_of(saved.begin(), saved.end(), [](auto& name) { return name.is_string(); }),
+            "{}: not a list of file names", file);
+    const auto has = [](const nlohmann::json& list, const nlohmann::json& name) {
+        return std::find(list.begin(), list.end(), name) != list.end();
+    };
+    for (const auto& name : now)
+        require(has(saved, name),
+                "{}/{}: cannot be read, but the training began with it; restore it (--skip-broken holds for "
+                "what was "
+                "broken at the beginning: {})",
+                config.data, excerpt(name.get<std::string>()), file);
+    for (const auto& name : saved)
+        require(
+            has(now, name),
+            "{}/{}: is in {}, the files that the training began without, and now is not broken; remove it, "
+            "or begin a new run",
+            config.data, excerpt(name.get<std::string>()), file);
+}
+
 int TrainCommand::operator()() {
     return file.run(*app, [this] { return run_command(); });
 }
@@ -258,7 +304,13 @@ int TrainCommand::run_command() {
     const Computation computation = execution.apply();
 
     const auto start = beginning(run);
-    Dataset data = load_dataset(config.data, {.data_dir = config.data_dir, .image_size = config.image_size});
+    Dataset data = load_dataset(config.data, {.data_dir = config.data_dir,
+                                              .image_size = config.image_size,
+                                              .skip_broken = config.skip_broken,
+                                              .resumed = given("--resume")});
+    if (start) notes = start->notes;
+    notes.insert(notes.end(), data.notes.begin(), data.notes.end());
+    left_out = data.left_out;
     if (start) data = with_channels(std::move(data), start->model.unet.in_channels);
     const ModelConfig model = model_for(start, data);
     const std::size_t data_bytes = data.images.size();
@@ -268,19 +320,30 @@ int TrainCommand::run_command() {
     try {
         return train(run, model, start, std::move(data), options);
     } catch (const OutOfMemory& error) {
-        end_out_of_memory(run, error, batch_that_fits(config, model, options, data_bytes));
+        end_out_of_memory(run, error, training_that_fits(config, model, options, data_bytes));
     }
 }
 
 /// One line with what would fit. A run that has no checkpoint makes room for another try.
-void TrainCommand::end_out_of_memory(const Run& run, const OutOfMemory& error, std::int64_t fits) const {
+void TrainCommand::end_out_of_memory(const Run& run, const OutOfMemory& error, const Fitting& fits) const {
     const auto checkpoint = run.latest_checkpoint();
     if (!checkpoint && begun) run.discard();
-    const std::string advice =
-        fits == 0 ? "not even one image fits; use a smaller --base-channels or --image-size"
-        : fits < config.batch
-            ? fmt::format("--batch {} fits, and --grad-accum keeps the number of images of a step", fits)
-            : std::string("other programs use the device's memory, or previews need more than a step does");
+    std::string advice;
+    if (given("--resume")) {
+        advice =
+            "a resumed training keeps its batch and image size: end other programs, or resume on another "
+            "device";
+    } else if (fits.batch >= config.batch) {
+        advice = "other programs use the device's memory, or previews need more than a step does";
+    } else {
+        if (fits.batch > 0)
+            advice = fmt::format("--batch {} fits, and --grad-accum keeps the number of images of a step",
+                                 fits.batch);
+        if (fits.image_size > 0)
+            advice += fmt::format("{}--image-size {} fits with this batch", advice.empty() ? "" : "; or ",
+                                  fits.image_size);
+        if (advice.empty()) advice = "not even one image fits; use a smaller --base-channels or --image-size";
+    }
     fail("{}; {}{}", error.what(), advice,
          checkpoint ? fmt::format("; the checkpoint {} stays", checkpoint->filename().string())
                     : std::string());
@@ -316,25 +379,24 @@ int TrainCommand::train(const Run& run, const ModelConfig& model, const std::opt
     if (given("--resume")) continue_from(run, trainer);
     trace.check(trainer.total_steps() > 0 ? trainer.total_steps() - trainer.steps_done() : 0);
     if (dry_run) {
+        for (const std::string& note : notes) fmt::print("# note      {}\n", note);
         for (const std::string& line : training_description(config, trainer, run)) fmt::print("# {}\n", line);
-        for (const std::string& note : start ? start->notes : std::vector<std::string>())
-            fmt::print("# {}\n", note);
         fmt::print("{}", to_toml(config.to_json()));
         require(std::fflush(stdout) == 0, "--dry-run: standard output cannot be written");
         return 0;
     }
-    for (const std::string& note : start ? start->notes : std::vector<std::string>())
-        fmt::print("{}\n", note);
     autograd::set_anomaly_mode(anomaly);
     if (!given("--resume")) begin(run);
     begun = !given("--resume");
     require_room(run, trainer);
     run.remove_abandoned_files();
     write_config(run);
+    write_left_out(run);
     make_folder(run.samples());
     make_folder(run.trainer());
     run.write_pipeline(model.unet, model.scheduler);
     catch_interrupts();
+    for (const std::string& note : notes) fmt::print("note      {}\n", note);
     return run_training(config, trainer, run, *lock, trace);
 }
 
@@ -346,6 +408,7 @@ void add_options(CLI::App& app, TrainCommand& c) {
     app.add_option("--data-dir", o.data_dir, "Folder with the files of mnist or cifar10");
     app.add_option("--image-size", o.image_size, "Scale and crop to this side, 0 for as they are")
         ->capture_default_str();
+    app.add_flag("--skip-broken", o.skip_broken, "Leave out the files of a folder that cannot be read");
     app.add_flag("--flip", o.flip, "Mirror half of the images left-right");
     app.add_option("--out", c.out, "Run directory to create");
     app.add_option("--resume", c.resume, "Run directory to continue");

@@ -100,7 +100,7 @@ void Run::keep_latest_checkpoints(std::int64_t count) const {
 void Run::discard() const {
     require(!latest_checkpoint(), "{}: has a checkpoint, and is not discarded", root_.string());
     std::error_code ignored;
-    for (const fs::path& path : {config(), config_toml(), metrics(), root_ / "model_index.json"})
+    for (const fs::path& path : {config(), config_toml(), left_out(), metrics(), root_ / "model_index.json"})
         fs::remove(path, ignored);
     for (const fs::path& folder : {samples(), trainer(), root_ / "unet", root_ / "scheduler", tensorboard()})
         fs::remove_all(folder, ignored);

@@ -7,6 +7,7 @@
 //   trainer/step-00000500/{weights,ema,adam_m,adam_v}.safetensors, state.json
 //   config.json      every resolved option of the training
 //   config.toml      the same for ito train --config
+//   left_out.json    with --skip-broken: the files that were broken when the training began
 //   .lock            held by the process that trains here (diffusion/run_lock.h)
 //   metrics.jsonl    one line per logged step
 //   samples/*.png    grids from the same noise
@@ -37,6 +38,7 @@ class Run {
     const std::filesystem::path& root() const { return root_; }
     std::filesystem::path config() const { return root_ / "config.json"; }
     std::filesystem::path config_toml() const { return root_ / "config.toml"; }
+    std::filesystem::path left_out() const { return root_ / "left_out.json"; }
     std::filesystem::path lock() const { return root_ / ".lock"; }
     std::filesystem::path metrics() const { return root_ / "metrics.jsonl"; }
     std::filesystem::path samples() const { return root_ / "samples"; }

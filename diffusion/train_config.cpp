@@ -21,6 +21,7 @@ void for_each_field(Config& c, Visit&& visit) {
     visit("data", c.data);
     visit("data_dir", c.data_dir);
     visit("image_size", c.image_size);
+    visit("skip_broken", c.skip_broken);
     visit("flip", c.flip);
     visit("steps", c.steps);
     visit("minutes", c.minutes);
@@ -228,7 +229,9 @@ nn::UNetConfig TrainConfig::unet(std::int64_t height, std::int64_t width, std::i
         "--channel-mults {}: {} levels need sides that are multiples of {}, the images are {}x{}; give fewer "
         "levels or --image-size {}",
         fmt::join(channel_mults, ","), channel_mults.size(), multiple, height, width,
-        (std::max(height, width) + multiple - 1) / multiple * multiple);
+        // Of photographs' sizes the next multiple would need more memory than there is.
+        std::max(height, width) > 256 ? std::int64_t{128}
+                                      : (std::max(height, width) + multiple - 1) / multiple * multiple);
     std::vector<std::int64_t> resolutions;
     for (std::size_t i = 0; i < channel_mults.size(); ++i) {
         resolutions.push_back(std::max(height, width) >> i);

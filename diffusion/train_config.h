@@ -22,6 +22,7 @@ struct TrainConfig {
     std::string data = "fashion-mnist";
     std::string data_dir;
     std::int64_t image_size = 0;  ///< 0: as the data set has it
+    bool skip_broken = false;     ///< files of a folder that cannot be read are left out
     bool flip = false;
     // length
     static constexpr std::int64_t most_steps = 1'000'000'000;

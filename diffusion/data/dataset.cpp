@@ -11,14 +11,6 @@ namespace ito::diffusion {
 
 namespace fs = std::filesystem;
 
-fs::path image_folder(const fs::path& folder, Split split) {
-    if (fs::is_directory(folder / "train") && fs::is_directory(folder / "test"))
-        return folder / (split == Split::train ? "train" : "test");
-    require(split == Split::train, "{}: has no test split, expected subfolders train and test",
-            folder.string());
-    return folder;
-}
-
 Split parse_split(const std::string& name) {
     if (name == "train") return Split::train;
     if (name == "test") return Split::test;
@@ -35,16 +27,28 @@ void check_image_side(std::int64_t size) {
             "--image-size {}: expected 1 to {}, or 0 to leave images as they are", size, largest);
 }
 
-void check_memory(std::int64_t count, std::int64_t size, std::int64_t channels) {
+void check_memory(std::int64_t count, std::int64_t height, std::int64_t width, std::int64_t channels,
+                  const DatasetOptions& options) {
     constexpr double gib = 1 << 30;
     const auto memory = system::memory();
-    const double needed = static_cast<double>(count) * static_cast<double>(size * size * channels),
+    const double needed = static_cast<double>(count) * static_cast<double>(height * width * channels),
                  there = static_cast<double>(memory.available + memory.swap);
-    require(
-        memory.total == 0 || needed < there,
-        "--image-size {}: {} images of that size take {:.1f} GiB of memory, and {:.1f} GiB are free; use a "
-        "smaller size",
-        size, count, needed / gib, there / gib);
+    if (memory.total == 0 || needed < there) return;
+    if (options.image_size > 0 && !options.resumed)
+        fail(
+            "--image-size {}: {} images of that size take {:.1f} GiB of memory, and {:.1f} GiB are free; use "
+            "a "
+            "smaller size",
+            options.image_size, count, needed / gib, there / gib);
+    require(!options.resumed,
+            "{} images of {}x{} pixels take {:.1f} GiB of memory, and {:.1f} GiB are free; end other "
+            "programs, or "
+            "resume on a machine with more",
+            count, width, height, needed / gib, there / gib);
+    fail(
+        "{} images of {}x{} pixels take {:.1f} GiB of memory, and {:.1f} GiB are free; scale them with "
+        "--image-size, for example --image-size 64",
+        count, width, height, needed / gib, there / gib);
 }
 
 Dataset with_channels(Dataset dataset, std::int64_t channels) {
@@ -63,7 +67,7 @@ Dataset with_channels(Dataset dataset, std::int64_t channels) {
 Dataset resize_dataset(Dataset dataset, std::int64_t size) {
     check_image_side(size);
     if (size == 0 || (dataset.height == size && dataset.width == size)) return dataset;
-    check_memory(dataset.count, size, dataset.channels);
+    check_memory(dataset.count, size, size, dataset.channels, {.image_size = size});
     std::vector<std::uint8_t> resized;
     resized.reserve(static_cast<std::size_t>(dataset.count * size * size * dataset.channels));
     for (std::int64_t i = 0; i < dataset.count; ++i) {
@@ -99,7 +103,7 @@ Dataset load_dataset(const std::string& name_or_dir, const DatasetOptions& optio
     require(options.data_dir.empty(),
             "--data {}: is a folder of images, with which --data-dir {} has no meaning", name_or_dir,
             options.data_dir.string());
-    return load_folder(image_folder(name_or_dir, options.split), options.image_size);
+    return load_folder(scan_folder(name_or_dir, options.split), options);
 }
 
 }  // namespace ito::diffusion

@@ -15,6 +15,10 @@ struct Dataset {
     std::vector<std::uint8_t> images;      ///< [count, height, width, channels]
     std::vector<std::int64_t> labels;      ///< [count], or empty: unlabelled
     std::vector<std::string> label_names;  ///< by label, or empty
+    /// One line for each choice that was made on the way here (which split, what was passed over), to be shown.
+    std::vector<std::string> notes = {};
+    /// With DatasetOptions::skip_broken: files that cannot be read, relative to their folder.
+    std::vector<std::string> left_out = {};
 
     std::int64_t image_size() const { return height * width * channels; }
     std::span<const std::uint8_t> image(std::int64_t i) const {
@@ -30,9 +34,11 @@ Split parse_split(const std::string& name);
 
 /// Which part of a data set, and in what size.
 struct DatasetOptions {
-    std::filesystem::path data_dir;  ///< where the files of a named set lie
-    std::int64_t image_size = 0;     ///< side of the (square) images; 0 leaves them as they are
+    std::filesystem::path data_dir = {};  ///< where the files of a named set lie
+    std::int64_t image_size = 0;          ///< side of the (square) images; 0 leaves them as they are
     Split split = Split::train;
+    bool skip_broken = false;  ///< leaves out the files of a folder that cannot be read, instead of an Error
+    bool resumed = false;  ///< the images of a run that goes on: an Error does not advise to change their set
 };
 
 /// `name_or_dir` is one of
@@ -40,15 +46,12 @@ struct DatasetOptions {
 ///   fashion-mnist   the four IDX files in data_dir, or where Debian's package dataset-fashion-mnist puts them
 ///   mnist           the four IDX files in data_dir
 ///   cifar10         the .bin files in data_dir
-///   any folder      of PNG and JPEG files; data_dir must be empty. With subfolders train and test the split
-///                   chooses one, otherwise there is only a train split. (A folder called mnist: ./mnist.)
+///   any folder      of PNG, JPEG and WebP files; data_dir must be empty. What is taken, and which of several splits:
+///                   folder_scan.h. (A folder called mnist: ./mnist.)
 ///
 /// Throws ito::Error, one line that names the option of `ito train` to change, before it returns anything
 /// incomplete.
 Dataset load_dataset(const std::string& name_or_dir, const DatasetOptions& options = {});
-
-/// Where the images of a folder lie: in its subfolder train or test if it has both, else in itself.
-std::filesystem::path image_folder(const std::filesystem::path& folder, Split split = Split::train);
 
 /// True for fashion-mnist, mnist and cifar10: not a folder.
 bool is_dataset_name(const std::string& text);
@@ -59,8 +62,10 @@ Dataset with_channels(Dataset dataset, std::int64_t channels);
 /// Every image scaled and cropped to size x size (image/resize.h); unchanged if it is already that.
 Dataset resize_dataset(Dataset dataset, std::int64_t size);
 
-/// Throws Error if so many images of size x size are more than what memory is free.
-void check_memory(std::int64_t count, std::int64_t size, std::int64_t channels);
+/// Throws Error if so many images of this size need more memory than is free; options.image_size tells whether they were
+/// scaled to it.
+void check_memory(std::int64_t count, std::int64_t height, std::int64_t width, std::int64_t channels,
+                  const DatasetOptions& options);
 
 /// Throws unless 1 <= size <= 4096, or 0 where that means "as they are".
 void check_image_side(std::int64_t size);

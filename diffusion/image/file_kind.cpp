@@ -3,8 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cctype>
 #include <string_view>
+
+#include "core/file_kind.h"
 
 namespace ito::diffusion {
 namespace {
@@ -42,12 +43,8 @@ constexpr Magic kinds[] = {
     {0, "qoif"sv, "a QOI image"},
     {0, "DDS "sv, "a DDS image"},
     {0, "v/1\1"sv, "an OpenEXR image"},
-    {0, "%PDF"sv, "a PDF document"},
-    {0, "version https://git-lfs"sv,
-     "a pointer of Git LFS instead of the file (git lfs pull in its repository fetches that)"},
     {0, "PK\3\4"sv, "a ZIP archive (or a document made of one)"},
     {0, "PK\5\6"sv, "an empty ZIP archive"},
-    {0, "\x1f\x8b"sv, "a gzip file"},
     {0,
      "\xfd"
      "7zXZ\0"sv,
@@ -56,28 +53,12 @@ constexpr Magic kinds[] = {
     {0, "7z\xbc\xaf\x27\x1c"sv, "a 7-Zip archive"},
     {0, "Rar!\x1a\7"sv, "a RAR archive"},
     {257, "ustar"sv, "a tar archive"},
-    {0, "\x93NUMPY"sv, "a NumPy array"},
     {0, "\x1a\x45\xdf\xa3"sv, "a video"},
 };
 
-std::string lower(std::string_view text) {
-    std::string result(text);
-    std::transform(result.begin(), result.end(), result.begin(),
-                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    return result;
-}
-
-/// A text whose format says itself by a tag: HTML, SVG or other XML.
-const char* markup(std::string_view text) {
-    if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);  // a byte order mark
-    const std::size_t start = text.find_first_not_of(" \t\r\n");
-    if (start == std::string_view::npos || text[start] != '<') return nullptr;
-    const std::string tags = lower(text.substr(start, 500));
-    if (tags.starts_with("<!doctype html") || tags.starts_with("<html") || tags.starts_with("<head"))
-        return "an HTML page (a failed download?)";
-    if (tags.find("<svg") != std::string::npos) return "an SVG drawing";
-    if (tags.starts_with("<?xml")) return "an XML file";
-    return nullptr;
+/// An SVG drawing, with or without XML's declaration before it.
+bool is_svg(std::string_view text) {
+    return text.substr(0, file_kind_bytes).find("<svg") != std::string_view::npos;
 }
 
 /// P1 to P7, then white space: the Netpbm formats PBM, PGM, PPM and PAM.
@@ -108,7 +89,8 @@ std::string describe_file(std::span<const std::byte> begin) {
             return fmt::format("is {}", kind.what);
     if (is_bmp(text)) return "is a BMP image";
     if (is_netpbm(text)) return "is a Netpbm image";
-    if (const char* what = markup(text)) return fmt::format("is {}", what);
+    if (is_svg(text)) return "is an SVG drawing";
+    if (const FileKind kind = what_it_seems(begin)) return fmt::format("is {} ({})", kind.name, kind.remedy);
     if (text.starts_with("RIFF")) return "is a RIFF file (a sound or a video?)";
     if (is_text(text)) return "is a text file";
     std::string hex;

@@ -96,11 +96,133 @@ TEST_F(Data, Folder) {
     expect_train_refused(at("wide"), {"--data-dir", at("odd")}, {"--data", "--data-dir", "no meaning"});
     expect_train_refused(at("nowhere"), {}, {"--data", "nowhere: is neither", "folder of images"});
     fs::create_directory(folder_ / "empty");
-    expect_train_refused(at("empty"), {}, {"empty: holds no .png"});
+    expect_train_refused(at("empty"), {}, {"empty: holds no PNG, JPEG or WebP file"});
     folder_.write("broken/1.png", "not a png");
     expect_train_refused(at("broken"), {}, {"1.png: is a text file, expected PNG, JPEG or WebP"});
     expect_train_refused(at("broken/1.png"), {}, {"1.png: is neither", "folder of images"});
 }
+
+std::string lines_with(const std::string& text, const std::string& word) {
+    std::istringstream in(text);
+    std::string found;
+    for (std::string line; std::getline(in, line);)
+        if (line.find(word) != std::string::npos) found += line + "\n";
+    return found;
+}
+
+TEST_F(Data, SaysWhatOfAFolderIsTaken) {
+    write_pngs(folder_, "data/train", 4, 8, 8);
+    write_pngs(folder_, "data/validation", 2, 8, 8);
+    folder_.write("data/train/a.jfif", testing::make_jpeg(blob(4, 8, 8)));
+    for (int i = 0; i < 20; ++i) folder_.write("data/train/" + std::to_string(i) + ".gif", "GIF89a");
+    folder_.write("data/train/@eaDir/100.png/thumb.jpg", "small");
+    const std::string notes[] = {
+        "note      using " + at("data/train") + "; validation is not used\n",
+        "note      " + at("data/train") +
+            ": passed over 20 images of formats that are not read (20 gif; convert them to PNG, JPEG or WebP "
+            "to "
+            "train on them), system folders (@eaDir)\n"};
+    const auto trained = ito(train_tiny(at("data"), at("run")) + Arguments{"--steps", "2"});
+    expect_success(trained);
+    EXPECT_EQ(lines_with(trained.out, "note "), notes[0] + notes[1]);
+    EXPECT_NE(trained.out.find("data: 5 images of 8x8x1"), std::string::npos) << trained.out;
+    const auto dry = ito(train_tiny(at("data"), at("dry")) + Arguments{"--dry-run"});
+    expect_success(dry);
+    EXPECT_EQ(lines_with(dry.out, "note "), "# " + notes[0] + "# " + notes[1]);
+    const auto doctor = ito({"doctor", "--data", at("data")});
+    for (const std::string& note : notes) {
+        const std::string text = note.substr(note.find_first_of("u/"));
+        EXPECT_NE(doctor.out.find(text), std::string::npos) << doctor.out << "lacks " << text;
+    }
+
+    write_pngs(folder_, "data/cat", 1, 8, 8);
+    expect_train_refused(at("data"), {},
+                         {"train, validation have a split's name", "(cat)", "--data", "data/train"});
+    expect_refused(ito({"train", "--resume", at("run"), "--steps", "3"}), {"--data", "data/train"});
+    expect_success(ito({"train", "--resume", at("run"), "--steps", "3", "--data", at("data/train")}));
+    // Among the images its samples would be images too.
+    expect_train_refused(at("data/train"), {"--out", at("data/train/run")}, {"lies in the folder of --data"});
+}
+
+TEST_F(Data, BrokenImages) {
+    write_pngs(folder_, "data", 6, 8, 8);
+    const std::string whole = TemporaryFolder::read(folder_ / "data/101.png");
+    const auto damage = [&](const std::string& name) { folder_.write("data/" + name, whole.substr(0, 40)); };
+    damage("101.png");
+    damage("104.png");
+    expect_train_refused(at("data"), {},
+                         {"data: 2 of 6 images cannot be read: 101.png, 104.png;", "--skip-broken"});
+    expect_refused(ito(train_tiny(at("data"), at("run")) + Arguments{"--dry-run"}), {"101.png, 104.png"});
+    const auto doctor = ito({"doctor", "--data", at("data")});
+    EXPECT_EQ(doctor.status, 1);
+    EXPECT_NE(doctor.out.find("2 of 6 images cannot be read: 101.png, 104.png;"), std::string::npos)
+        << doctor.out;
+    const auto skipping = ito({"doctor", "--data", at("data"), "--skip-broken"});
+    EXPECT_EQ(skipping.status, 0);
+    EXPECT_NE(skipping.out.find("4 images of 8x8x1"), std::string::npos) << skipping.out;
+    EXPECT_NE(skipping.out.find("--skip-broken --out runs/data"), std::string::npos) << skipping.out;
+
+    const auto trained = ito(train_tiny(at("data"), at("run")) + Arguments{"--steps", "2", "--skip-broken"});
+    expect_success(trained);
+    EXPECT_NE(trained.out.find("left out 2 of 6 images that cannot be read: 101.png, 104.png\n"),
+              std::string::npos)
+        << trained.out;
+    expect_success(ito({"figures", at("run"), "--images", "2", "--steps", "2"}));
+
+    // The option stays with the run, and holds for what was broken when it began.
+    const Arguments resume{"train", "--resume", at("run"), "--steps", "4"};
+    damage("102.png");
+    expect_refused(ito(resume),
+                   {"data/102.png: cannot be read, but the training began with it", "left_out.json"});
+    folder_.write("data/101.png", whole);  // as many again, but others
+    expect_refused(ito(resume), {"data/102.png: cannot be read, but the training began with it"});
+    folder_.write("data/102.png", whole);
+    expect_refused(ito(resume), {"data/101.png: is in ", "left_out.json", "now is not broken", "remove it"});
+    fs::remove(folder_ / "data/101.png");
+    expect_refused(ito(resume), {"data/101.png: is in "});
+    damage("101.png");
+    for (const char* text : {"{}", "[1]", "no JSON"}) {
+        const std::string before = TemporaryFolder::read(at("run/left_out.json"));
+        folder_.write("run/left_out.json", text);
+        expect_refused(ito(resume), {"left_out.json: not a list of file names"});
+        folder_.write("run/left_out.json", before);
+    }
+    expect_refused(ito(resume + Arguments{"--skip-broken=false"}),
+                   {"--skip-broken false", "trained with true"});
+    expect_success(ito(resume));
+
+    // Without the option a run names what to restore: changing its set of images is no way out.
+    folder_.write("data/101.png", whole);
+    folder_.write("data/104.png", whole);
+    expect_success(ito(train_tiny(at("data"), at("all")) + Arguments{"--steps", "2"}));
+    EXPECT_FALSE(fs::exists(folder_ / "all/left_out.json"));
+    damage("103.png");
+    const auto broken = ito({"train", "--resume", at("all"), "--steps", "3"});
+    expect_refused(broken, {"103.png: ", "restore what was there"});
+    EXPECT_EQ(broken.err.find("--skip-broken"), std::string::npos) << broken.err;
+}
+
+#if !defined(__SANITIZE_ADDRESS__)  // which needs all of the address space, so that ulimit -v ends it
+TEST_F(Data, LargeImagesOutOfMemoryAreToBeScaled) {
+    write_pngs(folder_, "data", 2, 640, 640);
+    const auto limited = [&](const Arguments& arguments, const CommandOptions& options) {
+        Arguments all{"-c", "ulimit -v 800000 && exec \"$@\"", "bash", ITO_BINARY};
+        all.insert(all.end(), arguments.begin(), arguments.end());
+        return testing::run_command("/bin/bash", all, options);
+    };
+    const Arguments train =
+        train_tiny(at("data"), at("run")) +
+        Arguments{"--steps", "9", "--base-channels", "16", "--attention-resolutions", "0"};
+    const auto large = limited(train, {});
+    EXPECT_EQ(large.status, 1);
+    EXPECT_NE(large.err.find("out of memory"), std::string::npos) << large.err;
+    EXPECT_NE(large.err.find("--image-size 128 fits with this batch"), std::string::npos) << large.err;
+    EXPECT_FALSE(fs::exists(folder_ / "run/config.json"));
+    const auto scaled =
+        limited(train + Arguments{"--image-size", "128"}, {.signal = SIGINT, .signal_at = "step 1/9"});
+    EXPECT_EQ(scaled.status, 130) << scaled.err;
+}
+#endif
 
 TEST_F(Data, RefusesBadOptions) {
     write_pngs(folder_, "data", 4, 8, 8);
@@ -118,6 +240,7 @@ TEST_F(Data, RefusesBadOptions) {
     refused({"--grad-accum", "0"}, {"--grad-accum 0"});
     refused({"--image-size", "-8"}, {"--image-size -8"});
     refused({"--image-size", "9"}, {"--channel-mults", "--image-size 10"});
+    refused({"--image-size", "4095"}, {"--channel-mults", "--image-size 128"});
     refused({"--base-channels", "3"}, {"--base-channels 3"});
     refused({"--channel-mults", "1,0"}, {"--channel-mults 0"});
     refused({"--channel-mults", "1,x"}, {"--channel-mults", "x"});

@@ -34,8 +34,9 @@ TEST(Doctor, SaysThatTrainingCanRunWhereItRuns) {
     const TemporaryFolder folder;
     write_pngs(folder, "photos", 5, 8, 8);
     const auto result = ito({"doctor", "--data", "photos", "--device", "cpu"}, {.folder = folder.path()});
-    expect_verdict(result, 0, "Training can run: ito train --data photos --device cpu --out runs/photos");
-    expect_row(result.out, "data", {"  ok ", "photos: 5 image files"});
+    expect_verdict(result, 0,
+                   "Training can run: " ITO_BINARY " train --data photos --device cpu --out runs/photos");
+    expect_row(result.out, "data", {"  ok ", "photos: 5 images of 8x8x1"});
     expect_row(result.out, "memory", {"  ok ", "GiB"});
     expect_row(result.out, "processor", {"  ok ", "processors usable"});
     expect_row(result.out, "instruction set", {"  ok "});
@@ -55,7 +56,8 @@ TEST(Doctor, CountsTheImagesThatTrainingTakes) {
     fs::create_directory_symlink("../photos", folder / "photos/circle");
     const auto circle = ito({"doctor", "--data", "photos"}, {.folder = folder.path()});
     EXPECT_EQ(circle.status, 0);
-    expect_row(circle.out, "data", {"  ok ", "photos: 5 image files"});
+    expect_row(circle.out, "data", {"note", "passed over circle (leads back to a folder above it)"});
+    EXPECT_NE(circle.out.find("photos: 5 images of 8x8x1"), std::string::npos) << circle.out;
     const auto trained =
         ito(train_tiny("photos", "run") + Arguments{"--steps", "1"}, {.folder = folder.path()});
     EXPECT_NE(trained.out.find("photos: 5 images"), std::string::npos) << trained.out << trained.err;
@@ -64,7 +66,24 @@ TEST(Doctor, CountsTheImagesThatTrainingTakes) {
     folder.write("both/test/1.png", "no image");
     const auto hidden = ito({"doctor", "--data", "both"}, {.folder = folder.path()});
     expect_verdict(hidden, 1, "To be fixed: data");
-    expect_row(hidden.out, "data", {"BAD", "both/train: holds no .png"});
+    expect_row(hidden.out, "data", {"BAD", "both/train: holds no PNG, JPEG or WebP file"});
+}
+
+TEST(Doctor, AgreesWithTrainingOnSizes) {
+    const TemporaryFolder folder;
+    write_pngs(folder, "photos", 2, 8, 8);
+    folder.write("photos/z.jpg", testing::make_jpeg(blob(0, 10, 12)));
+    const Arguments doctor{"doctor", "--data", "photos"};
+    const auto mixed = ito(doctor, {.folder = folder.path()});
+    expect_verdict(mixed, 1, "To be fixed: data");
+    expect_row(mixed.out, "data", {"BAD", "z.jpg has 12 x 10 pixels", "--image-size"});
+    expect_verdict(ito(doctor + Arguments{"--image-size", "16"}, {.folder = folder.path()}), 0,
+                   "ito train --data photos --image-size 16 --out runs/photos");
+    const auto odd = ito(doctor + Arguments{"--image-size", "18"}, {.folder = folder.path()});
+    expect_row(odd.out, "data", {"BAD", "multiples of 4", "--image-size 20"});
+    expect_refused(
+        ito({"train", "--data", "photos", "--image-size", "18", "--out", "run"}, {.folder = folder.path()}),
+        {"multiples of 4"});
 }
 
 TEST(Doctor, ItsCommandRuns) {
@@ -121,11 +140,11 @@ TEST(Doctor, NamesWhatIsMissing) {
     fs::create_directories(folder / "empty");
     const auto empty = ito({"doctor", "--data", "empty"}, {.folder = folder.path()});
     expect_verdict(empty, 1, "To be fixed: data");
-    expect_row(empty.out, "data", {"BAD", "empty: holds no .png", "->"});
+    expect_row(empty.out, "data", {"BAD", "empty: holds no PNG, JPEG or WebP file"});
     const auto absent = ito({"doctor", "--data", "absent", "--device", "abacus"}, {.folder = folder.path()});
     expect_verdict(absent, 1, "To be fixed: device, data");
     expect_row(absent.out, "data", {"BAD", "absent: is not a folder"});
-    expect_row(absent.out, "device", {"BAD", "abacus", "-> ito train --device cpu"});
+    expect_row(absent.out, "device", {"BAD", "abacus", "-> give --device cpu"});
 
     // Debian's package is found where it puts its files, or the command that installs it is named.
     const auto fashion = ito({"doctor"}, {.folder = folder.path()});

@@ -81,6 +81,10 @@ TEST(AtomicFile, PassesOverTheNamesOfAKilledProcess) {
 TEST(AtomicFolder, AppearsWhenItIsComplete) {
     const TemporaryFolder folder;
     const auto target = folder / "trainer/step-1";
+    // A folder that was moved away is not made again in its old place.
+    expect_error([&] { AtomicFolder stray(target); }, {"trainer/step-1: cannot be created"});
+    EXPECT_FALSE(std::filesystem::exists(folder / "trainer"));
+    std::filesystem::create_directory(folder / "trainer");
     {
         const AtomicFolder half(target);
         write_file_atomically(half.path() / "a", std::string_view("half"));

@@ -256,7 +256,7 @@ TEST(Folder, ClassesAndOrder) {
     }
     // An image outside the classes: no labels.
     write_image(folder, "a.png", flat(4, 4, {0}));
-    const Dataset mixed = load_folder(folder.path(), 0);
+    const Dataset mixed = load_dataset(folder.path().string());
     EXPECT_EQ(mixed.count, 4);
     EXPECT_TRUE(mixed.labels.empty());
     EXPECT_TRUE(mixed.label_names.empty());
@@ -266,25 +266,30 @@ TEST(Folder, GrayAndColourOfAnySize) {
     const TemporaryFolder folder;
     write_image(folder, "1.png", flat(8, 8, {100}));
     folder.write("2.jpeg", make_jpeg(flat(30, 20, {50})));
-    EXPECT_EQ(load_folder(folder.path(), 8).channels, 1);
+    const auto load = [&](std::int64_t size) {
+        return load_dataset(folder.path().string(), {.image_size = size});
+    };
+    EXPECT_EQ(load(8).channels, 1);
     write_image(folder, "3.png", flat(9, 40, {10, 20, 30}));
     folder.write("4.jpg", make_jpeg(flat(16, 16, {77})));
-    const Dataset dataset = load_folder(folder.path(), 8);
+    const Dataset dataset = load(8);
     EXPECT_EQ(dataset.count, 4);
     EXPECT_EQ(dataset.channels, 3);
     ASSERT_EQ(dataset.images.size(), 4u * 8 * 8 * 3);
     const Bytes colors[] = {{100, 100, 100}, {50, 50, 50}, {10, 20, 30}, {77, 77, 77}};
     for (std::int64_t i = 0; i < 4; ++i)
         for (std::size_t k = 0; k < 192; ++k) EXPECT_EQ(dataset.image(i)[k], colors[i][k % 3]);
-    expect_error([&] { load_folder(folder.path(), 0); },
-                 {"2.jpeg has 20 x 30 pixels", "1.png has 8 x 8", "give --image-size"});
+    expect_error([&] { load(0); }, {"2.jpeg has 20 x 30 pixels", "1.png has 8 x 8", "give --image-size"});
 }
 
 TEST(Folder, SplitsAndErrors) {
     const TemporaryFolder folder;
     DatasetOptions options;
-    write_image(folder, "train/x/1.png", flat(2, 2, {1}));
+    write_image(folder, "x/1.png", flat(2, 2, {1}));
     options.split = Split::test;
+    expect_error([&] { load_dataset(folder.path().string(), options); }, {"has no test split"});
+    fs::create_directory(folder / "train");
+    fs::rename(folder / "x", folder / "train/x");
     expect_error([&] { load_dataset(folder.path().string(), options); }, {"has no test split"});
     write_image(folder, "test/y/1.png", flat(2, 2, {2}));
     EXPECT_EQ(load_dataset(folder.path().string(), options).images[0], 2);
@@ -292,6 +297,8 @@ TEST(Folder, SplitsAndErrors) {
     EXPECT_EQ(train.count, 1);
     EXPECT_EQ(train.images[0], 1);
     EXPECT_EQ(train.label_names, (std::vector<std::string>{"x"}));
+    ASSERT_EQ(train.notes.size(), 1u);
+    EXPECT_EQ(train.notes[0], "using " + (folder / "train").string() + "; test is not used");
 
     options = {};
     options.image_size = 5000;
@@ -304,7 +311,8 @@ TEST(Folder, SplitsAndErrors) {
     expect_error([] { load_dataset("imagenet"); },
                  {"--data imagenet: is neither fashion-mnist, mnist, cifar10 nor a folder"});
     fs::create_directory(folder / "empty");
-    expect_error([&] { load_dataset((folder / "empty").string()); }, {"/empty: holds no .png"});
+    expect_error([&] { load_dataset((folder / "empty").string()); },
+                 {"/empty: holds no PNG, JPEG or WebP file"});
     folder.write("broken/1.png", "not a png");
     expect_error([&] { load_dataset((folder / "broken").string()); },
                  {"broken/1.png: is a text file, expected PNG, JPEG or WebP"});
