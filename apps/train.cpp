@@ -7,15 +7,15 @@
 
 #include "apps/commands.h"
 #include "apps/config_file.h"
+#include "apps/init_from.h"
+#include "apps/left_out.h"
 #include "apps/memory_advice.h"
 #include "apps/terminal.h"
 #include "apps/training_loop.h"
-#include "apps/weight_table.h"
 #include "core/atomic_file.h"
 #include "core/autograd/node.h"
 #include "core/context.h"
 #include "core/error.h"
-#include "core/json_depth.h"
 #include "diffusion/data/folder_scan.h"
 #include "diffusion/pipeline.h"
 #include "diffusion/run_lock.h"
@@ -44,25 +44,6 @@ constexpr std::string_view free_options[] = {"--steps",        "--minutes",    "
                                              "--sample-every", "--save-every", "--keep",   "--data-dir",
                                              "--tensorboard",  "--precision"};
 
-/// Options that the network and the schedule of --init-from answer.
-constexpr std::string_view answered_fields[] = {
-    "base_channels", "channel_mults", "layers_per_block", "attention_resolutions",
-    "heads",         "norm_groups",   "timesteps",        "beta_schedule",
-    "beta_start",    "beta_end",      "rescale_betas"};
-
-std::string option_of(std::string_view field) {
-    std::string option = fmt::format("--{}", field);
-    std::replace(option.begin(), option.end(), '_', '-');
-    return option;
-}
-
-/// What a training with --init-from begins with.
-struct Beginning {
-    ModelConfig model;
-    std::shared_ptr<nn::UNet> weights;  ///< null where a checkpoint has newer ones
-    std::vector<std::string> notes;     ///< what was chosen and converted
-};
-
 struct TrainCommand {
     TrainConfig config;
     std::string out, resume;
@@ -80,8 +61,6 @@ struct TrainCommand {
 
   private:
     int run_command();
-    std::optional<Beginning> beginning(const Run& run);
-    ModelConfig model_for(const std::optional<Beginning>& start, const Dataset& data) const;
     int train(const Run& run, const ModelConfig& model, const std::optional<Beginning>& start, Dataset&& data,
               const TrainerOptions& options);
     [[noreturn]] void end_out_of_memory(const Run& run, const OutOfMemory& error, const Fitting& fits) const;
@@ -91,8 +70,6 @@ struct TrainCommand {
     void begin(const Run& run);
     void require_room(const Run& run, Trainer& trainer) const;
     void write_config(const Run& run) const;
-    void write_left_out(const Run& run) const;
-    void check_left_out(const Run& run) const;
     void continue_from(const Run& run, Trainer& trainer);
 };
 
@@ -152,7 +129,7 @@ Run TrainCommand::open_run() {
 
 void TrainCommand::continue_from(const Run& run, Trainer& trainer) {
     if (const auto checkpoint = run.latest_checkpoint()) {
-        if (!data_changed) check_left_out(run);
+        if (config.skip_broken && !data_changed) check_left_out(run, config.data, left_out);
         const fs::path file = *checkpoint / "state.json";
         const std::int64_t then = TrainerState::from_json(read_json_text(file), file.string()).dataset[0],
                            now = trainer.images().count();
@@ -182,48 +159,6 @@ void TrainCommand::continue_from(const Run& run, Trainer& trainer) {
             counted(trainer.steps_done(), "step"));
 }
 
-/// Reads --init-from, or what the run was begun with, and makes the options say the same.
-std::optional<Beginning> TrainCommand::beginning(const Run& run) {
-    if (config.init_from.empty()) return {};
-    if (given("--resume") && run.latest_checkpoint())
-        return Beginning{{read_unet_config(run.root()),
-                          read_scheduler_config(run.root() / "scheduler" / "scheduler_config.json")},
-                         nullptr,
-                         {}};
-    const WeightSet set = parse_weight_set(config.weights);
-    const Pipeline pipeline = load_pipeline(config.init_from, {.set = set, .variant = config.variant});
-    require_finite(pipeline.model->named_parameters(), config.init_from,
-                   inspect_options(set == WeightSet::raw, config.variant));
-    Beginning begin{{pipeline.model->config(), pipeline.scheduler}, pipeline.model, pipeline.notes};
-    nn::UNetConfig& unet = begin.model.unet;
-    // Its weights do not say whether values are dropped while it is trained.
-    if (given("--dropout")) unet.dropout = config.dropout;
-    const auto wanted = nlohmann::json::parse(config.to_json());
-    config.describe(begin.model);
-    config.dropout = unet.dropout;
-    const auto has = nlohmann::json::parse(config.to_json());
-    for (const std::string_view field : answered_fields)
-        require(!given(option_of(field).c_str()) || wanted.at(field) == has.at(field),
-                "{} {}: --init-from brings {}; leave the option out", option_of(field),
-                wanted.at(field).dump(), has.at(field).dump());
-    if (!given("--image-size") && unet.height == unet.width) config.image_size = unet.height;
-    return begin;
-}
-
-/// The network for these images.
-ModelConfig TrainCommand::model_for(const std::optional<Beginning>& start, const Dataset& data) const {
-    if (!start) return {config.unet(data.height, data.width, data.channels), config.scheduler()};
-    ModelConfig model = start->model;
-    const std::int64_t multiple = std::int64_t{1} << (model.unet.block_out_channels.size() - 1);
-    require(data.height % multiple == 0 && data.width % multiple == 0,
-            "--init-from: its network needs sides that are multiples of {}, the images are {}x{}; give "
-            "--image-size {}",
-            multiple, data.height, data.width, model.unet.height);
-    model.unet.height = data.height;
-    model.unet.width = data.width;
-    return model;
-}
-
 /// Makes the folder of a new run.
 void TrainCommand::begin(const Run& run) {
     make_folder(run.root());
@@ -240,44 +175,6 @@ void TrainCommand::write_config(const Run& run) const {
         fmt::format(
             "# Every option of this run. The same training again: ito train --config {} --out NEW\n{}",
             run.config_toml().filename().string(), to_toml(config.to_json())));
-}
-
-/// Which files were broken when the training began: those that the set of images is made without. JSON is UTF-8; a name of
-/// other bytes is kept as far as it goes.
-std::string to_json(const std::vector<std::string>& files) {
-    return nlohmann::json(files).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-}
-
-void TrainCommand::write_left_out(const Run& run) const {
-    if (config.skip_broken && (data_changed || !run.latest_checkpoint()))
-        write_file_atomically(run.left_out(), to_json(left_out));
-}
-
-/// With other files broken than when the training began it would go on with other images, even if they are as many.
-void TrainCommand::check_left_out(const Run& run) const {
-    if (!config.skip_broken || !fs::exists(run.left_out())) return;
-    const std::string file = run.left_out().string(), text = read_text(run.left_out());
-    require_shallow_json(text, file);
-    const auto saved = nlohmann::json::parse(text, nullptr, false);
-    const auto now = nlohmann::json::parse(to_json(left_out));
-    require(saved.is_array() &&
-                std::all_of(saved.begin(), saved.end(), [](auto& name) { return name.is_string(); }),
-            "{}: not a list of file names", file);
-    const auto has = [](const nlohmann::json& list, const nlohmann::json& name) {
-        return std::find(list.begin(), list.end(), name) != list.end();
-    };
-    for (const auto& name : now)
-        require(has(saved, name),
-                "{}/{}: cannot be read, but the training began with it; restore it (--skip-broken holds for "
-                "what was "
-                "broken at the beginning: {})",
-                config.data, excerpt(name.get<std::string>()), file);
-    for (const auto& name : saved)
-        require(
-            has(now, name),
-            "{}/{}: is in {}, the files that the training began without, and now is not broken; remove it, "
-            "or begin a new run",
-            config.data, excerpt(name.get<std::string>()), file);
 }
 
 int TrainCommand::operator()() {
@@ -303,7 +200,9 @@ int TrainCommand::run_command() {
                               no_graph,      no_autotune,    config.weight_gradients};
     const Computation computation = execution.apply();
 
-    const auto start = beginning(run);
+    const auto start = open_beginning(
+        config, [this](const std::string& option) { return given(option.c_str()); },
+        given("--resume") ? &run : nullptr);
     Dataset data = load_dataset(config.data, {.data_dir = config.data_dir,
                                               .image_size = config.image_size,
                                               .skip_broken = config.skip_broken,
@@ -312,7 +211,9 @@ int TrainCommand::run_command() {
     notes.insert(notes.end(), data.notes.begin(), data.notes.end());
     left_out = data.left_out;
     if (start) data = with_channels(std::move(data), start->model.unet.in_channels);
-    const ModelConfig model = model_for(start, data);
+    const ModelConfig model =
+        start ? start->model_for(data.height, data.width)
+              : ModelConfig{config.unet(data.height, data.width, data.channels), config.scheduler()};
     const std::size_t data_bytes = data.images.size();
     // What is traced or searched for NaN is launched by the host, op by op.
     const TrainerOptions options{.computation = computation,
@@ -391,7 +292,7 @@ int TrainCommand::train(const Run& run, const ModelConfig& model, const std::opt
     require_room(run, trainer);
     run.remove_abandoned_files();
     write_config(run);
-    write_left_out(run);
+    if (config.skip_broken && (data_changed || !run.latest_checkpoint())) write_left_out(run, left_out);
     make_folder(run.samples());
     make_folder(run.trainer());
     run.write_pipeline(model.unet, model.scheduler);

@@ -28,7 +28,8 @@ void load_raw(const Run& run, const nn::UNet& model) {
     for (auto checkpoint = run.latest_checkpoint();;) {
         require(checkpoint.has_value(), "{}: no trainer/step-* checkpoint{}", run.root().string(),
                 present(run.lock()) && !present(run.unet_weights())
-                    ? " yet, and so no weights: go on with ito train --resume"
+                    ? fmt::format(" yet, and so no weights: go on with ito train --resume {}",
+                                  run.root().string())
                     : ", so only the ema weights are there; use --weights ema (ito inspect: without --raw)");
         try {
             nn::load_tensors(*checkpoint / "weights.safetensors", model.named_parameters());

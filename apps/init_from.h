@@ -1,0 +1,38 @@
+#pragma once
+// ito train --init-from: a training that begins with the network, the noise schedule and the weights of another.
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "diffusion/run.h"
+#include "diffusion/train_config.h"
+#include "nn/unet.h"
+
+namespace ito::apps {
+
+/// What a training with --init-from begins with.
+struct Beginning {
+    diffusion::ModelConfig model;
+    std::shared_ptr<nn::UNet> weights;  ///< null where a checkpoint has newer ones
+    std::vector<std::string> notes;     ///< what was chosen and converted, a line each for the user
+
+    /// The network for images of this size; throws Error if it cannot have it.
+    diffusion::ModelConfig model_for(std::int64_t height, std::int64_t width) const;
+};
+
+/// Whether an option stands in the command line or the configuration file.
+using Given = std::function<bool(const std::string& option)>;
+
+/// Opens config.init_from, none if it is empty, and makes the fields of `config` say what it brings. Throws Error if an option
+/// that was given says something else. `run`: the one that is resumed, or null; it has network and schedule by itself.
+std::optional<Beginning> open_beginning(diffusion::TrainConfig& config, const Given& given,
+                                        const diffusion::Run* run);
+
+/// "--beta-start" of beta_start.
+std::string option_of(std::string_view field);
+
+}  // namespace ito::apps
