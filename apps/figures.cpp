@@ -141,7 +141,15 @@ int FiguresCommand::run_command() {
     ProgressLine progress;
     for (const std::string& note : pipeline.notes) progress.print(note);
     const auto real = real_images(pipeline.model->config(), progress);
-    if (make_figures(Run(run), pipeline, folder, options, real, progress)) return 0;
+    if (make_figures(Run(run), pipeline, folder, options, real, progress)) {
+        // That of a training which was killed before its end, say.
+        std::error_code ignored;
+        if (!names && Run(run).exists() && Run(run).latest_checkpoint() &&
+            !fs::exists(Run(run).root() / "report.html", ignored))
+            report_training(Run(run), TrainConfig::from_json(read_json_text(Run(run).config()),
+                                                             Run(run).config().string()));
+        return 0;
+    }
     progress.print("interrupted; no figure was written");
     return exit_interrupted;
 }

@@ -37,16 +37,17 @@ void check_left_out(const diffusion::Run& run, const std::string& data,
     };
     for (const auto& name : now)
         require(has(saved, name),
-                "{}/{}: cannot be read, but the training began with it; restore it (--skip-broken holds for "
-                "what was "
-                "broken at the beginning: {})",
+                "{}/{}: cannot be read, and is not among the files that the training began without ({}); "
+                "restore it, or "
+                "remove it if it is new; --data-changed goes on without it",
                 data, excerpt(name.get<std::string>()), file);
     for (const auto& name : saved)
-        require(has(now, name),
-                "{}/{}: is in {}, the files that the training began without, and now is not broken; remove "
-                "it, or begin a "
-                "new run",
-                data, excerpt(name.get<std::string>()), file);
+        require(
+            has(now, name) || !std::filesystem::exists(std::filesystem::path(data) / name.get<std::string>()),
+            "{}/{}: is among the files that the training began without ({}), and now is not broken; remove "
+            "it, or "
+            "--data-changed goes on with it",
+            data, excerpt(name.get<std::string>()), file);
 }
 
 }  // namespace ito::apps

@@ -19,8 +19,13 @@ namespace ito::apps {
 namespace fs = std::filesystem;
 
 OutputFile::OutputFile(const char* option, std::filesystem::path path, bool force, const char* remedy)
-    : path_(std::move(path)) {
+    : path_(resolve(std::move(path))) {
+    constexpr std::size_t longest =
+        255 - sizeof ".4194304.9999.tmp";  // while it is written the name is longer
     require(!path_.empty(), "{}: the name is empty; expected a file", option);
+    require(path_.filename().string().size() <= longest,
+            "{}: the file's name has {} bytes; expected at most {}", option, path_.filename().string().size(),
+            longest);
     const fs::path folder = path_.has_parent_path() ? path_.parent_path() : fs::path(".");
     require(fs::is_directory(folder), "{} {}: the folder {} does not exist", option, path_.string(),
             folder.string());
@@ -51,13 +56,21 @@ bool OutputFile::take(const char* option, bool force, const char* remedy) {
             return false;
         }
         struct ::stat status {};
-        require(force || (::fstat(descriptor_, &status) == 0 && status.st_size == 0),
-                "{} {}: exists already; choose another name{}", option, path_.string(), remedy);
+        placeholder_ = ::fstat(descriptor_, &status) == 0 && status.st_size == 0;
+        require(force || placeholder_, "{} {}: exists already; choose another name{}", option, path_.string(),
+                remedy);
     } catch (...) {
         ::close(descriptor_);
         throw;
     }
     return true;
+}
+
+fs::path OutputFile::resolve(fs::path path) {
+    std::error_code error;
+    for (int links = 0; links < 40 && fs::is_symlink(path, error); ++links)
+        path = path.parent_path() / fs::read_symlink(path, error);
+    return path;
 }
 
 bool OutputFile::is_ours() const {
@@ -67,20 +80,35 @@ bool OutputFile::is_ours() const {
            held.st_dev == named.st_dev && held.st_ino == named.st_ino;
 }
 
+std::int64_t OutputFile::bytes_there() const {
+    struct ::stat status {};
+    return descriptor_ >= 0 && ::fstat(descriptor_, &status) == 0 ? std::int64_t{status.st_size} : -1;
+}
+
+fs::path OutputFile::place() const {
+    struct ::stat held {};
+    std::error_code error;
+    if (descriptor_ < 0 || fs::is_directory(fs::absolute(path_).parent_path(), error) ||
+        ::fstat(descriptor_, &held) != 0 || held.st_nlink == 0)
+        return path_;
+    const fs::path now = fs::read_symlink(fmt::format("/proc/self/fd/{}", descriptor_), error);
+    return error ? path_ : now;
+}
+
 fs::path OutputFile::write(std::span<const std::byte> content) {
+    path_ = place();
+    const bool others = placeholder_ && bytes_there() > 0;  // someone else has written into it
     fs::path free = path_;
-    for (int i = 2; descriptor_ >= 0 && fs::exists(free) && !(free == path_ && is_ours()); ++i)
+    for (int i = 2; descriptor_ >= 0 && fs::exists(free) && !(free == path_ && is_ours() && !others); ++i)
         free.replace_filename(fmt::format("{}-{}{}", path_.stem().string(), i, path_.extension().string()));
     write_file_atomically(free, content);
     return free;
 }
 
 OutputFile::~OutputFile() {
-    struct ::stat status {};
-    if (is_ours() && ::fstat(descriptor_, &status) == 0 && status.st_size == 0) {
-        std::error_code ignored;
-        fs::remove(fs::canonical(path_, ignored), ignored);  // a link keeps what it leads to
-    }
+    path_ = place();
+    std::error_code ignored;
+    if (is_ours() && bytes_there() == 0) fs::remove(path_, ignored);
     if (descriptor_ >= 0) ::close(descriptor_);
 }
 

@@ -3,6 +3,7 @@
 // beginning, so that of two commands that are given one name the second is refused and not one of their results lost.
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <span>
@@ -25,8 +26,11 @@ class OutputFile {
     OutputFile& operator=(const OutputFile&) = delete;
 
     const std::filesystem::path& path() const { return path_; }
+    /// What would be written at `path`: the file that a link leads to.
+    static std::filesystem::path resolve(std::filesystem::path path);
 
-    /// Writes it whole or not at all, and returns its path: another one beside it if someone put a file there meanwhile.
+    /// Writes it whole or not at all, and returns its path: where its folder was moved to, and another one beside it if someone
+    /// put a file there meanwhile.
     std::filesystem::path write(std::span<const std::byte> content);
     std::filesystem::path write(std::string_view content) { return write(std::as_bytes(std::span(content))); }
 
@@ -34,8 +38,13 @@ class OutputFile {
     /// False if another file has come there since this one was looked at.
     bool take(const char* option, bool force, const char* remedy);
     bool is_ours() const;
+    /// Bytes of the file that was taken; -1 if there is none.
+    std::int64_t bytes_there() const;
+    /// Where the taken name is now, should its folder have been moved.
+    std::filesystem::path place() const;
 
     std::filesystem::path path_;
+    bool placeholder_ = false;
     int descriptor_ = -1;
 };
 

@@ -106,7 +106,8 @@ std::unique_ptr<OutputFile> open_picture(const char* option, const fs::path& pat
 /// What a sampling into pictures writes.
 struct Pictures {
     explicit Pictures(const SampleCommand& c) {
-        require(c.progressive.empty() || fs::weakly_canonical(c.out) != fs::weakly_canonical(c.progressive),
+        require(c.progressive.empty() || fs::weakly_canonical(OutputFile::resolve(c.out)) !=
+                                             fs::weakly_canonical(OutputFile::resolve(c.progressive)),
                 "--progressive {}: is the file of --out too; choose another name", c.progressive);
         images = open_picture("--out", c.out, c.force);
         if (!c.progressive.empty()) progressive = open_picture("--progressive", c.progressive, c.force);
@@ -172,7 +173,7 @@ Sampling::Sampling(const SampleCommand& c) : command_(c) {
         c.run,
         {.set = set, .step = c.given("--step") ? std::optional(c.step) : std::nullopt, .variant = c.variant});
     require_finite(pipeline_.model->named_parameters(), c.run,
-                   inspect_options(set == WeightSet::raw, c.variant));
+                   c.given("--step") ? "" : inspect_options(set == WeightSet::raw, c.variant));
     fingerprint_ = apps::fingerprint(pipeline_);
     pipeline_.to(computation);
     SchedulerConfig& scheduler = pipeline_.scheduler;

@@ -9,6 +9,7 @@
 #include "apps/config_file.h"
 #include "apps/init_from.h"
 #include "apps/left_out.h"
+#include "apps/machine.h"
 #include "apps/memory_advice.h"
 #include "apps/terminal.h"
 #include "apps/training_loop.h"
@@ -81,6 +82,16 @@ Run TrainCommand::new_run() {
             "--out {}: holds a run already; continue it with --resume {}, or choose another folder", out,
             shell_word(out));
     require(run.vacant(), "--out {}: exists and is not an empty folder; choose another", out);
+    if (!out.empty()) {
+        std::error_code ignored;
+        fs::path place = fs::absolute(run.root());
+        require(fs::exists(place, ignored) || !fs::is_symlink(place, ignored),
+                "--out {}: is a link to nothing; choose another folder", out);
+        while (!fs::exists(place, ignored) && place.has_relative_path()) place = place.parent_path();
+        const std::string why = fs::is_directory(place) ? why_not_writable(place) : "Not a directory";
+        require(why.empty(), "--out {}: the folder cannot be created in {}: {}; choose another", out,
+                place.string(), why);
+    }
     require(out.empty() || is_dataset_name(config.data) || !lies_in(out, config.data) ||
                 !lies_in(out, scan_folder(config.data).folder),  // beside the split that is taken it may
             "--out {}: lies in the folder of --data, so that its samples would become data; choose another",
@@ -136,8 +147,9 @@ void TrainCommand::continue_from(const Run& run, Trainer& trainer) {
         require(then == now || data_changed,
                 "--resume {0}: was trained on {1}, and there are {2} now; --data-changed goes on with these, "
                 "or begin "
-                "anew with its weights: {3} train --init-from {0} --out NEW",
-                shell_word(resume), counted(then, "image"), now, program());
+                "anew with its weights: {3} train --init-from {0} --data {4}{5} --out NEW",
+                shell_word(resume), counted(then, "image"), now, program(), shell_word(config.data),
+                config.data_dir.empty() ? "" : " --data-dir " + shell_word(config.data_dir));
         if (then != now) fmt::print("on with {}; {} before\n", counted(now, "image"), counted(then, "image"));
         trainer.load(*checkpoint, ImageCount::any);
     } else {

@@ -69,6 +69,12 @@ std::vector<std::string> WeightTable::warnings() const {
     return lines;
 }
 
+std::string WeightTable::first_not_finite() const {
+    for (const WeightStatistics& tensor : tensors_)
+        if (tensor.nan + tensor.infinite > 0) return tensor.name;
+    return {};
+}
+
 std::int64_t WeightTable::not_finite() const {
     std::int64_t count = 0;
     for (const auto& t : tensors_) count += t.nan + t.infinite;
@@ -116,9 +122,12 @@ nlohmann::ordered_json WeightTable::to_json() const {
 
 void require_finite(const std::vector<nn::NamedTensor>& weights, const std::string& run,
                     const std::string& options) {
-    const std::int64_t count = WeightTable(weights).not_finite();
-    require(count == 0, "{}: {} of its weights are NaN or infinite; ito inspect {} {} shows which", run,
-            count, shell_word(run), options);
+    const WeightTable table(weights);
+    require(table.not_finite() == 0, "{}: {} of its weights are NaN or infinite, the first in {}{}", run,
+            table.not_finite(), table.first_not_finite(),
+            options.empty()
+                ? ""
+                : fmt::format("; {} inspect {} {} shows which", program(), shell_word(run), options));
 }
 
 std::string inspect_options(bool raw, const std::string& variant) {

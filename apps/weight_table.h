@@ -30,6 +30,8 @@ class WeightTable {
     /// One line for each tensor with dead channels or values that are not finite.
     std::vector<std::string> warnings() const;
     std::int64_t not_finite() const;
+    /// The name of the first tensor with such a value; empty if there is none.
+    std::string first_not_finite() const;
 
     /// For a terminal of 100 columns.
     std::string to_text() const;

@@ -1,5 +1,7 @@
 #include "core/json_depth.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 
 namespace ito {
@@ -19,6 +21,28 @@ void require_shallow_json(std::string_view text, const std::string& file) {
             --depth;
         }
     }
+}
+
+std::string quote_python_numbers(std::string_view text) {
+    std::string quoted;
+    bool in_string = false;
+    for (std::size_t i = 0; i < text.size();) {
+        std::size_t length = 1;
+        bool number = false;
+        if (!in_string)
+            for (const std::string_view word : {"NaN", "-Infinity", "Infinity"})
+                if (text.substr(i).starts_with(word)) {
+                    length = word.size();
+                    number = true;
+                    break;
+                }
+        if (text[i] == '"') in_string = !in_string;
+        if (in_string && text[i] == '\\') length = std::min<std::size_t>(2, text.size() - i);
+        const std::string_view piece = text.substr(i, length);
+        quoted += number ? fmt::format("\"{}\"", piece) : std::string(piece);
+        i += length;
+    }
+    return quoted;
 }
 
 }  // namespace ito

@@ -235,7 +235,7 @@ ReverseFigures reverse_figures(const Pipeline& pipeline, const FigureOptions& op
     require(config.in_channels == 1 || config.in_channels == 3,
             "figures: the model makes images of {} channels; expected 1 or 3", config.in_channels);
     const std::int64_t steps = options.steps > 0 ? options.steps : schedule.timesteps();
-    const ReverseProcess process = reverse_process(pipeline.scheduler, steps);
+    const ReverseProcess process = preview_process(pipeline.scheduler, steps);
 
     const std::int64_t room = room_for(config.height, config.width);
     const std::int64_t count = std::clamp<std::int64_t>(room / 2, 1, options.images);

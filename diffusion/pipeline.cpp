@@ -93,7 +93,16 @@ SchedulerConfig read_schedule(const PipelineFolder& found, std::vector<std::stri
 
 /// Refuses a pipeline whose images this project would not make; a note where it is not known.
 void check_pipeline(const PipelineFolder& found, std::vector<std::string>& notes) {
-    if (!found.model_index) return;
+    if (!found.model_index) {
+        // Without the index its other parts tell.
+        for (const char* part : {"vae", "vqvae", "movq", "text_encoder", "image_encoder"})
+            require(!fs::is_directory(found.unet.parent_path() / part),
+                    "{}: lies beside {}/, so that its network does not make pixels by itself; ito samples "
+                    "pipelines of a "
+                    "UNet2DModel and a scheduler",
+                    found.unet.string(), part);
+        return;
+    }
     const std::string file = found.model_index->string();
     const ModelIndex index = parse_model_index(read_text(file), file);
     require_pixel_pipeline(index, file);

@@ -52,8 +52,12 @@ std::string hub_name(const fs::path& cached) {
 
 std::string hub_remedy(const fs::path& cached) {
     const std::string name = hub_name(cached);
-    return name.empty() ? "download the model again"
-                        : fmt::format("complete the download with: hf download {}", name);
+    const bool plain = !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+        return std::isalnum(c) ||
+               std::string_view("-_./").find(static_cast<char>(c)) != std::string_view::npos;
+    });
+    return plain ? fmt::format("complete the download with: hf download {}", name)
+                 : "download the model again";
 }
 
 fs::path find_snapshot(const fs::path& cached, PipelineFolder& found) {
@@ -166,6 +170,12 @@ PipelineFolder find_pipeline(const fs::path& folder, WeightSet weights) {
     found.root = present(folder / "snapshots") ? find_snapshot(folder, found) : folder;
     if (const fs::path above = full_path(folder).parent_path(); above.filename() == "snapshots")
         found.remedy = hub_remedy(above.parent_path());
+    std::error_code ignored;
+    require(
+        !fs::is_symlink(found.root / "model_index.json", ignored) || present(found.root / "model_index.json"),
+        "{}: is a link to nothing, and says what kind of pipeline this is; {}",
+        (found.root / "model_index.json").string(),
+        found.remedy.empty() ? "copy the folder with what its links lead to" : found.remedy);
     if (present(found.root / "model_index.json")) found.model_index = found.root / "model_index.json";
 
     if (present(found.root / "unet" / network_config) || present(found.root / "unet_ema" / network_config)) {

@@ -49,7 +49,6 @@ constexpr const char* of_other_schedulers[] = {"algorithm_type",
                                                "predict_x0",
                                                "rho",
                                                "set_alpha_to_one",
-                                               "sigma_data",
                                                "sigma_max",
                                                "sigma_min",
                                                "sigma_schedule",
@@ -68,20 +67,12 @@ constexpr const char* of_other_schedulers[] = {"algorithm_type",
                                                "use_karras_sigmas",
                                                "use_lu_lambdas"};
 /// The classes of those schedulers, less the suffix.
-constexpr std::string_view other_schedulers[] = {"DDIM",
-                                                 "DEISMultistep",
-                                                 "DPMSolverMultistep",
-                                                 "DPMSolverSDE",
-                                                 "DPMSolverSinglestep",
-                                                 "EDMEuler",
-                                                 "EulerAncestralDiscrete",
-                                                 "EulerDiscrete",
-                                                 "HeunDiscrete",
-                                                 "KDPM2AncestralDiscrete",
-                                                 "KDPM2Discrete",
-                                                 "LMSDiscrete",
-                                                 "PNDM",
-                                                 "UniPCMultistep"};
+constexpr std::string_view other_schedulers[] = {
+    "DDIM",          "DEISMultistep",       "DPMSolverMultistep",
+    "DPMSolverSDE",  "DPMSolverSinglestep", "EulerAncestralDiscrete",
+    "EulerDiscrete", "HeunDiscrete",        "KDPM2AncestralDiscrete",
+    "KDPM2Discrete", "LMSDiscrete",         "PNDM",
+    "UniPCMultistep"};
 
 template <class Enum, std::size_t count>
 const char* name_in(const Named<Enum> (&names)[count], Enum value) {
@@ -148,6 +139,16 @@ class Fields {
         return value->get<std::vector<double>>();
     }
 
+    bool is_positive(const char* key) const {
+        const Json* value = find(key);
+        return value && value->is_number() && value->get<double>() > 0;
+    }
+
+    void absent(const char* key, const char* why) const {
+        const Json* value = find(key);
+        require(value == nullptr, "{}: has {}: {}, which ito does not sample", file_, key, why);
+    }
+
     /// A field that changes nothing here.
     void unused(const char* key) const { known_.add(key); }
 
@@ -206,6 +207,14 @@ TimestepSpacing parse_timestep_spacing(const std::string& text, const std::strin
     fail("{} {}: expected leading, linspace or trailing", what, text);
 }
 
+ReverseProcess preview_process(SchedulerConfig config, std::int64_t steps) {
+    const std::int64_t stride = config.schedule.timesteps / steps;
+    if (config.timestep_spacing == TimestepSpacing::leading &&
+        (steps - 1) * stride + config.steps_offset >= config.schedule.timesteps)
+        config.timestep_spacing = TimestepSpacing::linspace;
+    return reverse_process(config, steps);
+}
+
 ReverseProcess reverse_process(const SchedulerConfig& config, std::int64_t steps) {
     const NoiseSchedule schedule(config.schedule);
     return {schedule,
@@ -218,9 +227,9 @@ SchedulerConfig parse_scheduler_config(std::string_view text, const std::string&
     require_shallow_json(text, file);
     Json object;
     try {
-        object = Json::parse(text.begin(), text.end());
+        object = Json::parse(quote_python_numbers(text));
     } catch (const Json::parse_error& error) {
-        fail("{}: is not valid JSON (at byte {})", file, error.byte);
+        fail("{}: is not valid JSON (cut short? download or copy it again)", file);
     } catch (const Json::exception& error) {
         fail("{}: is not valid JSON ({})", file, error.what());
     }
@@ -235,6 +244,8 @@ SchedulerConfig parse_scheduler_config(std::string_view text, const std::string&
     fields.only("thresholding", false);
     for (const char* key : {"dynamic_thresholding_ratio", "sample_max_value"}) fields.unused(key);
     for (const char* key : of_other_schedulers) fields.unused(key);
+    // Only EDM's schedulers have it, whose networks are fed and read in another way (Karras et al. 2022, eq. 7).
+    fields.absent("sigma_data", "it is of a network that was trained with EDM's preconditioning");
 
     SchedulerConfig config;
     config.schedule.timesteps = fields.integer("num_train_timesteps", 1000);
@@ -253,7 +264,9 @@ SchedulerConfig parse_scheduler_config(std::string_view text, const std::string&
     }
     config.variance = fields.choice("variance_type", variance_types, VarianceKind::posterior);
     config.clip_sample = fields.boolean("clip_sample", true);
-    config.clip_sample_range = fields.number("clip_sample_range", 1);
+    // Without clipping it is not read, and may be anything.
+    if (config.clip_sample || fields.is_positive("clip_sample_range"))
+        config.clip_sample_range = fields.number("clip_sample_range", 1);
     config.timestep_spacing = fields.choice("timestep_spacing", spacings, TimestepSpacing::leading);
     config.steps_offset = fields.integer("steps_offset", 0);
     require(config.clip_sample_range > 0 && std::isfinite(config.clip_sample_range),
@@ -271,7 +284,16 @@ SchedulerConfig parse_scheduler_config(std::string_view text, const std::string&
 
 SchedulerConfig read_scheduler_config(const std::filesystem::path& path, std::vector<std::string>* notes) {
     const FileContent file(path);
-    return parse_scheduler_config(file.text(), path.string(), notes);
+    SchedulerConfig config = parse_scheduler_config(file.text(), path.string(), notes);
+    const auto has = [&](std::string_view field) {
+        return file.text().find(field) != std::string_view::npos;
+    };
+    require(has("\"_class_name\"") || has("\"num_train_timesteps\""),
+            "{}: has neither _class_name nor num_train_timesteps, so it is no scheduler's configuration; "
+            "download or copy "
+            "it again",
+            path.string());
+    return config;
 }
 
 std::string format_scheduler_config(const SchedulerConfig& config) {

@@ -41,6 +41,9 @@ TimestepSpacing parse_timestep_spacing(const std::string& text, const std::strin
 
 /// The chain of `steps` steps that the config stands for: its schedule, spacing, offset and variance.
 ReverseProcess reverse_process(const SchedulerConfig& config, std::int64_t steps);
+/// The same for previews and figures, which a training must not end over: where an offset leads a short chain out of the
+/// schedule, the steps are spread as linspace does.
+ReverseProcess preview_process(SchedulerConfig config, std::int64_t steps);
 
 /// Betas that were rescaled are written as what they became, since diffusers has no such option.
 std::string format_scheduler_config(const SchedulerConfig& config);

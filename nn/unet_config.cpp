@@ -98,8 +98,9 @@ class Fields {
   public:
     Fields(const std::string& text, std::string source) : source_(std::move(source)) {
         require_shallow_json(text, source_);
-        json_ = Json::parse(text, nullptr, false);
-        require(!json_.is_discarded() && json_.is_object(), "{}: not a JSON object", source_);
+        json_ = Json::parse(quote_python_numbers(text), nullptr, false);
+        require(!json_.is_discarded() && json_.is_object(),
+                "{}: not a JSON object (cut short? download or copy it again)", source_);
     }
 
     bool has(const char* key) const {
@@ -150,6 +151,10 @@ class Fields {
     mutable KnownFields known_;
 };
 
+/// What diffusers' EMAModel writes into the configuration of unet_ema: how the average was made.
+constexpr const char* of_averages[] = {"decay", "inv_gamma",         "min_decay",     "optimization_step",
+                                       "power", "update_after_step", "use_ema_warmup"};
+
 std::vector<bool> attention_of(const std::vector<std::string>& types, const std::string& plain,
                                const std::string& with, const std::string& source, const char* field) {
     std::vector<bool> attention;
@@ -181,6 +186,7 @@ UNetConfig UNetConfig::from_json(const std::string& text, const std::string& sou
     fields.expect("upsample_type", "conv");
     fields.expect("mid_block_type", "UNetMidBlock2D");
     fields.unused("num_train_timesteps");  // the rows of a learned time embedding
+    for (const char* key : of_averages) fields.unused(key);
 
     UNetConfig config;  // what a file leaves out has UNet2DModel's default
     config.in_channels = fields.get<std::int64_t>("in_channels", 3);

@@ -64,6 +64,28 @@ SplitName split_name(const std::string& folder) {
     return SplitName::none;
 }
 
+/// Words of a folder's name, in lower case: "train", "images" of "Train_Images", "val" of "val2017".
+std::vector<std::string> words_of(const std::string& name) {
+    std::vector<std::string> words(1);
+    for (const char c : lower(name))
+        if (std::isalpha(static_cast<unsigned char>(c))) {
+            words.back() += c;
+        } else if (!words.back().empty()) {
+            words.emplace_back();
+        }
+    return words;
+}
+
+/// What the name of a folder sounds like, though it is not exactly a split's: "train2017", "test-images", "valset".
+SplitName sounds_like(const std::string& folder) {
+    for (std::string word : words_of(folder)) {
+        for (const std::string_view end : {"set", "data"})
+            if (word.ends_with(end) && word.size() > end.size()) word.resize(word.size() - end.size());
+        if (const SplitName name = split_name(word); name != SplitName::none) return name;
+    }
+    return SplitName::none;
+}
+
 /// Whether the first bytes are an image's. `error` is errno's value where they cannot be read.
 bool begins_as_image(const fs::path& file, int& error) {
     const int descriptor = open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -143,7 +165,8 @@ class Scanner {
         std::vector<fs::directory_entry> entries;
         const std::error_code error = list(root_, entries);
         if (error) fail("{}: cannot be read: {}", root_.string(), error.message());
-        open_.insert(fs::canonical(root_));
+        real_root_ = fs::canonical(root_);
+        open_.insert(real_root_);
         std::vector<Part> parts(1);
         for (const auto& entry : entries) {
             Part part{is_folder(entry) ? entry.path().filename().string() : std::string(), {}, {}};
@@ -206,6 +229,13 @@ class Scanner {
         const fs::path real = fs::canonical(folder, error);
         if (error) return pass(folder, error.message(), part);
         if (open_.contains(real)) return pass(folder, "leads back to a folder above it", part);
+        // Entered once: links among neighbours would show the same images as often as there are ways to them.
+        const bool within =
+            std::mismatch(real_root_.begin(), real_root_.end(), real.begin(), real.end()).first ==
+            real_root_.end();
+        if (fs::is_symlink(folder, error) && within)
+            return pass(folder, "a link to a folder that is here already", part);
+        if (!entered_.insert(real).second) return pass(folder, "the same folder as another link's", part);
         // The samples of a run, say, that lies beside the split it was trained on.
         if (fs::exists(folder / "model_index.json", error))
             return pass(folder, "a model, no images to train on", part);
@@ -235,6 +265,8 @@ class Scanner {
     }
 
     const fs::path root_;
+    fs::path real_root_;
+    std::set<fs::path> entered_;
     std::set<fs::path> open_;  ///< the folders on the way here
 };
 
@@ -300,6 +332,27 @@ const Part* chosen_split(const fs::path& folder, const Splits& splits, Split spl
          (folder / left.front()->name).string());
 }
 
+/// A line about folders that sound like splits and are not taken for any; empty where there are none. A training split and
+/// another are needed: a class may be called train.
+std::string unused_splits(const FolderScan& scan) {
+    std::map<SplitName, std::set<std::string>> found;
+    for (const fs::path& file : scan.files) {
+        const fs::path inner = file.lexically_relative(scan.folder).parent_path();
+        fs::path way;
+        for (const fs::path& part : inner) {
+            way /= part;
+            if (const SplitName name = sounds_like(part.string()); name != SplitName::none)
+                found[name].insert(way.string());
+        }
+    }
+    if (!found.contains(SplitName::train) || found.size() < 2) return {};
+    std::vector<std::string> names;
+    for (const auto& [name, ways] : found) names.insert(names.end(), ways.begin(), ways.end());
+    return fmt::format("{}: {} sound like splits, and all are used; give --data {} to take that alone",
+                       scan.folder.string(), some_of(names),
+                       (scan.folder / *found[SplitName::train].begin()).string());
+}
+
 }  // namespace
 
 std::string some_of(std::span<const std::string> names) {
@@ -325,11 +378,11 @@ FolderScan scan_folder(const fs::path& folder, Split split) {
         scan.files.insert(scan.files.end(), std::make_move_iterator(part.files.begin()),
                           std::make_move_iterator(part.files.end()));
     }
+    if (const std::string note = unused_splits(scan); !note.empty()) scan.notes.push_back(note);
     const std::vector<std::string> lines = passed.lines();
     require(!scan.files.empty(), "{}: holds no PNG, JPEG or WebP file{}{}", scan.folder.string(),
             lines.empty() ? "" : "; ", fmt::join(lines, "; "));
-    for (const std::string& line : lines)
-        scan.notes.push_back(fmt::format("{}: {}", scan.folder.string(), line));
+    for (const std::string& line : lines) scan.notes.push_back(fmt::format("{}: {}", folder.string(), line));
     for (std::string& note : scan.notes) note = excerpt(note, 2000);  // names may hold line breaks
     return scan;
 }

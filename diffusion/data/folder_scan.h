@@ -20,7 +20,7 @@ struct FolderScan {
 
 /// Takes every file named .png, .jpg, .jpeg, .jpe, .jfif or .webp (in any case), and of the others those whose first
 /// bytes are a PNG's, JPEG's or WebP's. Files of usual companions (.txt, .json, .csv, ...) are not opened. Links are
-/// followed. Passed over, with a note: other files, system folders (@eaDir, lost+found, ...), links that lead back
+/// followed. Passed over, with a note: other files, system folders (lost+found, ...), links that lead back
 /// to a folder above them, folders of models (runs: model_index.json), what cannot be read. Passed over without one: names that begin with a dot.
 ///
 /// If all subfolders with images are splits (train or training, val, valid or validation, test or testing, eval; in any

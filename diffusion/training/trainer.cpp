@@ -48,6 +48,7 @@ Trainer::Trainer(const TrainConfig& config, const ModelConfig& model, Dataset&& 
                  const TrainerOptions& options)
     : config_(config),
       options_(options),
+      scheduler_(model.scheduler),
       schedule_(model.scheduler.schedule),
       images_(std::move(dataset), options.computation.device, images_per_step(), options.images),
       model_(new_model(config, model.unet, options.computation.device)),
@@ -125,7 +126,7 @@ std::optional<LoggedWindow> Trainer::logged_window(bool wait) {
 
 Tensor Trainer::sample(std::int64_t count, std::int64_t sampling_steps,
                        const std::function<bool()>& keep_going) {
-    const ReverseProcess process = reverse_process(config_.scheduler(), sampling_steps);
+    const ReverseProcess process = preview_process(scheduler_, sampling_steps);
     const auto on_step = [&](std::int64_t, std::int64_t, const Tensor&, const Tensor&) {
         return keep_going();
     };

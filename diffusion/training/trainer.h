@@ -114,6 +114,7 @@ class Trainer {
 
     TrainConfig config_;
     TrainerOptions options_;
+    SchedulerConfig scheduler_;
     NoiseSchedule schedule_;
     TrainingImages images_;
     std::shared_ptr<nn::UNet> model_;

@@ -118,6 +118,35 @@ TEST_F(Outputs, AFileThatCameMeanwhileIsNotReplaced) {
     EXPECT_GT(fs::file_size(at("grid-2.png")), 1000u);
 }
 
+TEST_F(Outputs, APictureWhoseFolderIsRenamedIsWrittenThere) {
+    fs::create_directory(folder_ / "here");
+    const auto result = ito(sampling("here/grid.png"), pause([&] { return fs::exists(at("here/grid.png")); },
+                                                             [&] { fs::rename(at("here"), at("there")); }));
+    expect_success(result);
+    EXPECT_FALSE(fs::exists(at("here")));
+    EXPECT_NE(result.out.find("-> " + at("there/grid.png")), std::string::npos) << result.out;
+    EXPECT_GT(fs::file_size(at("there/grid.png")), 1000u);
+}
+
+TEST_F(Outputs, ALinkStaysOne) {
+    const Arguments command = sampling("link.png") + Arguments{"--num", "2", "--sampling-steps", "2"};
+    fs::create_symlink("target.png", at("link.png"));
+    expect_success(ito(command));
+    EXPECT_TRUE(fs::is_symlink(at("link.png")));
+    EXPECT_GT(fs::file_size(at("target.png")), 100u);
+    expect_refused(ito(command), {"--out", "exists already"});
+    expect_refused(
+        ito(command + Arguments{"--out", at("target.png"), "--force", "--progressive", at("link.png")}),
+        {"--progressive", "the file of --out too"});
+    // What was written into the name by someone else stays.
+    fs::remove(at("target.png"));
+    const auto result = ito(sampling("target.png"), pause([&] { return fs::exists(at("target.png")); },
+                                                          [&] { folder_.write("target.png", "mine"); }));
+    expect_success(result);
+    EXPECT_EQ(TemporaryFolder::read(at("target.png")), "mine");
+    EXPECT_GT(fs::file_size(at("target-2.png")), 1000u);
+}
+
 TEST_F(Outputs, EmptyAndCutImagesOfAFolderAreMadeAgain) {
     sampling("unused.png");
     const Arguments command{"sample",           at("model"), "--num",    "4",

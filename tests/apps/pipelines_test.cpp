@@ -472,6 +472,15 @@ TEST_F(Pipelines, OnlyThoseOfPixels) {
     refused_with([](Json& json) { json.erase("unet"); }, {"without \"unet\""});
     refused_with([](Json& json) { json.erase("_class_name"); }, {"model_index.json", "no \"_class_name\""});
     refused_with([](Json& json) { json["unet"] = {1, 2}; }, {"\"unet\" is [1,2]"});
+    // Without the index the folders tell; and an index that a cache has lost is not passed over.
+    fs::remove(path("p/model_index.json"));
+    fs::create_directory(path("p/vqvae"));
+    expect_refused(ito(sample("p")), {"lies beside vqvae/", "does not make pixels"});
+    fs::remove(path("p/vqvae"));
+    fs::create_symlink("../blobs/gone", path("p/model_index.json"));
+    expect_refused(ito(sample("p")), {"model_index.json: is a link to nothing"});
+    fs::remove(path("p/model_index.json"));
+    folder_.write(index, good);
     edit(index, [](Json& json) { json["vae"] = {"diffusers", "AutoencoderKL"}; });
     expect_success(ito({"inspect", path("p").string()}));
     // Without a network that ito knows the pipeline is named too.

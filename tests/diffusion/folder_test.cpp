@@ -134,7 +134,7 @@ TEST_F(FolderOfImages, OfSplitsOneIsTaken) {
     folder_.write("annotations/all.json", "{}");
     EXPECT_EQ(taken(), (Names{"train/1.png"}));
     EXPECT_EQ(notes(), (Names{"using " + at("train") + "; val, test are not used",
-                              at("train") + ": passed over 1 other file (1 json)"}));
+                              folder_.path().string() + ": passed over 1 other file (1 json)"}));
     EXPECT_EQ(taken(Split::test), (Names{"test/3.png"}));
 }
 
@@ -144,7 +144,8 @@ TEST_F(FolderOfImages, TheSamplesOfARunAreNoData) {
     expect_refused({"train has a split's name", "(runs)"});
     fs::remove(folder_ / "runs/3.png");
     EXPECT_EQ(taken(), (Names{"train/1.png"}));
-    EXPECT_EQ(notes(), (Names{at("train") + ": passed over runs/a (a model, no images to train on)"}));
+    EXPECT_EQ(notes(),
+              (Names{folder_.path().string() + ": passed over runs/a (a model, no images to train on)"}));
 }
 
 TEST_F(FolderOfImages, WhatIsNotClearIsRefused) {
@@ -251,6 +252,38 @@ TEST(CheckMemory, NamesImageSize) {
     expect_error([&] { check_memory(many, 64, 64, 3, {.image_size = 64}); },
                  {"--image-size 64", "use a smaller size"});
     expect_error([&] { check_memory(many, 64, 64, 3, {.resumed = true}); }, {"64x64", "resume on a machine"});
+}
+
+TEST_F(FolderOfImages, FoldersThatOnlySoundLikeSplitsAreUsedAloud) {
+    const auto write = [&](const std::string& name) { folder_.write(name + "/a.png", "x"); };
+    for (const char* name : {"train2017", "val2017"}) write(name);
+    EXPECT_EQ(notes(), Names{folder_.path().string() +
+                             ": train2017, val2017 sound like splits, and all are used; give --data " +
+                             at("train2017") + " to take that alone"});
+    // One folder deeper, as archives unpack them.
+    for (const char* name : {"train2017", "val2017"}) std::filesystem::remove_all(at(name));
+    for (const char* name : {"ds/train_images", "ds/testset"}) write(name);
+    EXPECT_EQ(notes().size(), 1u);
+    // A class of trains beside others is none.
+    std::filesystem::remove_all(at("ds"));
+    for (const char* name : {"vehicles/train", "vehicles/bus", "intestines/evaluated"}) write(name);
+    EXPECT_EQ(notes(), Names{});
+}
+
+TEST_F(FolderOfImages, LinksAmongNeighboursAreNotFollowedInEveryOrder) {
+    constexpr int folders = 12;  // 12! ways
+    for (int i = 0; i < folders; ++i) {
+        folder_.write(std::to_string(i) + "/a.png", "x");
+        for (int j = 0; j < folders; ++j)
+            std::filesystem::create_symlink("../" + std::to_string(j),
+                                            at(std::to_string(i) + "/l" + std::to_string(j)));
+    }
+    EXPECT_EQ(scan_folder(folder_.path()).files.size(), std::size_t{folders});
+    // What lies elsewhere is taken once.
+    const TemporaryFolder elsewhere;
+    elsewhere.write("b.png", "x");
+    for (const char* name : {"x", "y"}) std::filesystem::create_directory_symlink(elsewhere.path(), at(name));
+    EXPECT_EQ(scan_folder(folder_.path()).files.size(), std::size_t{folders + 1});
 }
 
 }  // namespace

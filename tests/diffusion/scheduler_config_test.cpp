@@ -51,8 +51,10 @@ const std::vector<Field> fields_of_ddpm{
      {"\"DDIMScheduler\"", "\"FlowMatchEulerDiscreteScheduler\"", "[\"DDPMScheduler\"]", "null"},
      {"\"DDPMScheduler\""}},
     {"_diffusers_version", {}, {}, {"\"0.35.1\""}},
+    {"sigma_data", {}, {"0.5", "null"}, {}},  // of EDM's schedulers, whose networks are preconditioned
+    {"lambda_min_clipped", {}, {}, {"-Infinity", "NaN", "-5.1"}},  // as Python writes them
     {"_use_default_values", {}, {"[\"beta_end\"]"}, {"[]"}},
-    {"beta_end", {"0.01"}, {"null", "\"0.02\"", "1.5", "0"}, {"0.02"}},
+    {"beta_end", {"0.01"}, {"null", "\"0.02\"", "1.5", "0", "NaN", "Infinity"}, {"0.02"}},
     {"beta_schedule",
      {"\"scaled_linear\"", "\"squaredcos_cap_v2\"", "\"sigmoid\""},
      {"null", "\"exp\"", "\"laplace\"", "3"},
@@ -101,13 +103,43 @@ TEST(SchedulerConfig, EveryFieldIsHonouredRefusedOrKnownToChangeNothing) {
         EXPECT_TRUE(std::ranges::count(seen, name) == 1) << name;
     std::vector<std::string> of_others = fields["of_others"];
     of_others.push_back("timestep_values");  // of DDIM's in diffusers 0.3
-    EXPECT_GE(of_others.size(), 29u);
+    std::erase(of_others, "sigma_data");
+    EXPECT_GE(of_others.size(), 28u);
     for (const auto& name : of_others)
         for (const char* value : {"true", "null", "\"x\"", "2"}) {
             std::vector<std::string> notes;
             EXPECT_EQ(parse_scheduler_config(fmt::format("{{\"{}\": {}}}", name, value), "f", &notes),
                       defaults);
             EXPECT_TRUE(notes.empty()) << name;
+        }
+}
+
+TEST(SchedulerConfig, ARangeIsReadWithClippingAlone) {
+    for (const char* range : {"null", "0", "\"x\""})
+        EXPECT_FALSE(
+            parse(fmt::format(R"({{"clip_sample": false, "clip_sample_range": {}}})", range)).clip_sample);
+}
+
+TEST(SchedulerConfig, AFileThatIsNone) {
+    const TemporaryFolder folder;
+    for (const char* text : {"{}", R"({"error": "Repository not found"})"})
+        expect_error([&] { read_scheduler_config(folder.write("s.json", text)); },
+                     {"s.json: has neither _class_name nor num_train_timesteps"});
+}
+
+TEST(SchedulerConfig, PreviewsNeverLeaveTheSchedule) {
+    for (const std::int64_t offset : {0, 2, 30, 99, 5000})
+        for (const std::int64_t steps : {1, 7, 50, 100}) {
+            const auto config =
+                parse(fmt::format(R"({{"num_train_timesteps": 100, "steps_offset": {}}})", offset));
+            const ReverseProcess process = preview_process(config, steps);
+            EXPECT_EQ(process.size(), steps);
+            for (const auto& step : process.transitions()) EXPECT_LT(step.t, 100);
+            // Where the configured chain is one, it is taken.
+            if (offset == 0) {
+                EXPECT_EQ(process.transitions().front().t,
+                          reverse_process(config, steps).transitions().front().t);
+            }
         }
 }
 
