@@ -134,10 +134,10 @@ int FiguresCommand::run_command() {
             "--steps {}: expected at most {}, the steps of this model", options.steps, timesteps);
     options.steps = std::min(options.steps, timesteps);
     const fs::path folder = output();
+    catch_interrupts();  // before names are taken: they are to be given back
     std::optional<FigureNames> names;
     if (given("--out") && fs::weakly_canonical(folder) != fs::weakly_canonical(Run(run).figures()))
         names.emplace(folder, force);
-    catch_interrupts();
     ProgressLine progress;
     for (const std::string& note : pipeline.notes) progress.print(note);
     const auto real = real_images(pipeline.model->config(), progress);

@@ -187,7 +187,6 @@ Sampling::Sampling(const SampleCommand& c) : command_(c) {
         fail("--sampling-steps {}: {} (--timestep-spacing)", steps, error.what());
     }
     for (const std::string& note : pipeline_.notes) progress_.print(note);
-    catch_interrupts();
     start_ = std::chrono::steady_clock::now();
 }
 
@@ -329,6 +328,7 @@ int SampleCommand::operator()() {
 
 int SampleCommand::run_command() const {
     check();
+    catch_interrupts();  // before names are taken: they are to be given back
     if (!folder.empty()) {
         Sampling sampling(*this);
         return draw_folder(*this, sampling);

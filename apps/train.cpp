@@ -278,7 +278,7 @@ void TrainCommand::require_room(const Run& run, Trainer& trainer) const {
     const fs::space_info disk = fs::space(run.root(), error);
     const auto available = static_cast<double>(disk.available);
     require(
-        error || static_cast<double>(more) * checkpoint <= available,
+        error || disk.capacity == 0 || static_cast<double>(more) * checkpoint <= available,
         "{}: the disk has {:.1f} MiB left, and {} of {:.1f} MiB each will be there at a time; choose another "
         "disk{}",
         run.root().string(), available / mib, counted(more, "checkpoint"), checkpoint / mib,

@@ -1,5 +1,7 @@
 // What may happen to the files and folders that a command writes to, between its beginning and its end.
 
+#include <sys/stat.h>
+
 #include <set>
 
 #include "tests/apps/ito_command.h"
@@ -36,6 +38,14 @@ class Outputs : public ::testing::Test {
         return {"sample", at("model"), "--num", "300", "--threads", "1", "--out", at(out)};
     }
 
+    /// Whether a command has taken this name: the file is there, and the system knows of its lock.
+    bool taken(const std::string& name) const {
+        struct ::stat status {};
+        if (::stat(at(name).c_str(), &status) != 0) return false;
+        return TemporaryFolder::read("/proc/locks").find(fmt::format(":{} ", status.st_ino)) !=
+               std::string::npos;
+    }
+
     TemporaryFolder folder_;
 };
 
@@ -44,7 +54,7 @@ TEST_F(Outputs, TheSecondSamplingIntoOnePictureIsRefused) {
     int tried = 0;
     const auto result = ito(
         first,
-        pause([&] { return fs::exists(at("grid.png")); },
+        pause([&] { return taken("grid.png"); },
               [&] {
                   for (const Arguments& more : {Arguments{}, Arguments{"--force"}})
                       expect_refused(ito(first + more), {"--out", "grid.png: another process is about to"});
@@ -58,13 +68,13 @@ TEST_F(Outputs, TheSecondSamplingIntoOnePictureIsRefused) {
     EXPECT_EQ(tried, 1);
     EXPECT_GT(fs::file_size(at("grid.png")), 1000u);
     // And where the first replaces a picture.
-    const auto again = ito(first + Arguments{"--force"},
-                           {.signals = [&, seen = 0](const auto&, const auto&, double seconds) mutable {
-                               if (seconds > 0.2 && seen++ == 0)
-                                   expect_refused(ito(first + Arguments{"--force"}), {"another process"});
-                               return 0;
-                           }});
-    expect_success(again);
+    const Arguments replacing = first + Arguments{"--force"};
+    expect_success(ito(replacing, pause([&] { return taken("grid.png"); },
+                                        [&] {
+                                            expect_refused(ito(replacing), {"another process"});
+                                            ++tried;
+                                        })));
+    EXPECT_EQ(tried, 2);
 }
 
 TEST_F(Outputs, TheSecondFiguresInOneFolderAreRefused) {
@@ -73,8 +83,7 @@ TEST_F(Outputs, TheSecondFiguresInOneFolderAreRefused) {
     const auto refuse = [&] {
         expect_refused(ito(command), {"--out", "another process is about to write it"});
     };
-    expect_success(
-        ito(command, pause([&] { return fs::exists(at("pictures/loss_by_timestep.svg")); }, refuse)));
+    expect_success(ito(command, pause([&] { return taken("pictures/loss_by_timestep.svg"); }, refuse)));
     const auto drawn = files_below(folder_ / "pictures");
     for (const auto& [name, content] : drawn) EXPECT_FALSE(content.empty()) << name;
     EXPECT_TRUE(drawn.contains("progressive.png"));
@@ -98,16 +107,15 @@ TEST_F(Outputs, AnEmptyFileOfAKilledSamplingIsTakenOver) {
     expect_refused(ito(other + Arguments{"--variance", "none"}), {"--variance none"});
     EXPECT_FALSE(fs::exists(at("other.png")));
     bool sent = false;
-    const auto stopped = ito(
-        other, {.signals = [&](const auto&, const auto&, double seconds) {
-            return seconds > 0.3 && fs::exists(at("other.png")) && !std::exchange(sent, true) ? SIGINT : 0;
-        }});
+    const auto stopped = ito(other, {.signals = [&](const auto&, const auto&, double) {
+                                 return taken("other.png") && !std::exchange(sent, true) ? SIGINT : 0;
+                             }});
     EXPECT_EQ(stopped.status, 130) << stopped.out << stopped.err;
     EXPECT_FALSE(fs::exists(at("other.png")));
 }
 
 TEST_F(Outputs, AFileThatCameMeanwhileIsNotReplaced) {
-    const auto result = ito(sampling("grid.png"), pause([&] { return fs::exists(at("grid.png")); },
+    const auto result = ito(sampling("grid.png"), pause([&] { return taken("grid.png"); },
                                                         [&] {
                                                             folder_.write("new", "mine");
                                                             fs::rename(at("new"), at("grid.png"));
@@ -120,7 +128,7 @@ TEST_F(Outputs, AFileThatCameMeanwhileIsNotReplaced) {
 
 TEST_F(Outputs, APictureWhoseFolderIsRenamedIsWrittenThere) {
     fs::create_directory(folder_ / "here");
-    const auto result = ito(sampling("here/grid.png"), pause([&] { return fs::exists(at("here/grid.png")); },
+    const auto result = ito(sampling("here/grid.png"), pause([&] { return taken("here/grid.png"); },
                                                              [&] { fs::rename(at("here"), at("there")); }));
     expect_success(result);
     EXPECT_FALSE(fs::exists(at("here")));
@@ -140,7 +148,7 @@ TEST_F(Outputs, ALinkStaysOne) {
         {"--progressive", "the file of --out too"});
     // What was written into the name by someone else stays.
     fs::remove(at("target.png"));
-    const auto result = ito(sampling("target.png"), pause([&] { return fs::exists(at("target.png")); },
+    const auto result = ito(sampling("target.png"), pause([&] { return taken("target.png"); },
                                                           [&] { folder_.write("target.png", "mine"); }));
     expect_success(result);
     EXPECT_EQ(TemporaryFolder::read(at("target.png")), "mine");
