@@ -40,6 +40,10 @@ std::optional<Beginning> open_beginning(TrainConfig& config, const Given& given,
                    inspect_options(set == WeightSet::raw, config.variant));
     Beginning begin{{pipeline.model->config(), pipeline.scheduler}, pipeline.model, pipeline.notes};
     nn::UNetConfig& unet = begin.model.unet;
+    if (run != nullptr) {  // its options say all already
+        unet.dropout = config.dropout;
+        return begin;
+    }
     // Its weights do not say whether values are dropped while it is trained.
     if (given("--dropout")) unet.dropout = config.dropout;
     const auto wanted = nlohmann::json::parse(config.to_json());

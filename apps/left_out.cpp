@@ -22,7 +22,7 @@ void write_left_out(const diffusion::Run& run, const std::vector<std::string>& f
     write_file_atomically(run.left_out(), to_json(files));
 }
 
-void check_left_out(const diffusion::Run& run, const std::string& data,
+void check_left_out(const diffusion::Run& run, const std::filesystem::path& folder,
                     const std::vector<std::string>& files) {
     if (!std::filesystem::exists(run.left_out())) return;
     const std::string file = run.left_out().string(), text = diffusion::read_json_text(run.left_out());
@@ -37,17 +37,16 @@ void check_left_out(const diffusion::Run& run, const std::string& data,
     };
     for (const auto& name : now)
         require(has(saved, name),
-                "{}/{}: cannot be read, and is not among the files that the training began without ({}); "
+                "{}: cannot be read, and is not among the files that the training began without ({}); "
                 "restore it, or "
                 "remove it if it is new; --data-changed goes on without it",
-                data, excerpt(name.get<std::string>()), file);
+                (folder / excerpt(name.get<std::string>())).string(), file);
     for (const auto& name : saved)
-        require(
-            has(now, name) || !std::filesystem::exists(std::filesystem::path(data) / name.get<std::string>()),
-            "{}/{}: is among the files that the training began without ({}), and now is not broken; remove "
-            "it, or "
-            "--data-changed goes on with it",
-            data, excerpt(name.get<std::string>()), file);
+        require(has(now, name) || !std::filesystem::exists(folder / name.get<std::string>()),
+                "{}: is among the files that the training began without ({}), and now is not broken; remove "
+                "it, or "
+                "--data-changed goes on with it",
+                (folder / excerpt(name.get<std::string>())).string(), file);
 }
 
 }  // namespace ito::apps

@@ -140,7 +140,8 @@ Run TrainCommand::open_run() {
 
 void TrainCommand::continue_from(const Run& run, Trainer& trainer) {
     if (const auto checkpoint = run.latest_checkpoint()) {
-        if (config.skip_broken && !data_changed) check_left_out(run, config.data, left_out);
+        if (config.skip_broken && !data_changed)
+            check_left_out(run, scan_folder(config.data).folder, left_out);
         const fs::path file = *checkpoint / "state.json";
         const std::int64_t then = TrainerState::from_json(read_json_text(file), file.string()).dataset[0],
                            now = trainer.images().count();

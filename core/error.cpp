@@ -22,7 +22,7 @@ std::string excerpt(std::string_view text, std::size_t longest) {
 std::string listed(std::span<const std::string> names, std::size_t most) {
     std::string text;
     for (std::size_t i = 0; i < std::min(names.size(), most); ++i)
-        text += (i > 0 ? ", " : "") + excerpt(names[i]);
+        text += (i > 0 ? ", " : "") + excerpt(names[i], 200);
     if (names.size() > most) text += fmt::format(" and {} more", names.size() - most);
     return text;
 }

@@ -38,8 +38,9 @@ std::string quote_python_numbers(std::string_view text) {
                 }
         if (text[i] == '"') in_string = !in_string;
         if (in_string && text[i] == '\\') length = std::min<std::size_t>(2, text.size() - i);
-        const std::string_view piece = text.substr(i, length);
-        quoted += number ? fmt::format("\"{}\"", piece) : std::string(piece);
+        if (number) quoted += '"';
+        quoted += text.substr(i, length);
+        if (number) quoted += '"';
         i += length;
     }
     return quoted;

@@ -51,6 +51,10 @@ void check_memory(std::int64_t count, std::int64_t height, std::int64_t width, s
         count, width, height, needed / gib, there / gib);
 }
 
+void append_as_rgb(std::vector<std::uint8_t>& to, std::span<const std::uint8_t> gray) {
+    for (const std::uint8_t value : gray) to.insert(to.end(), 3, value);
+}
+
 Dataset with_channels(Dataset dataset, std::int64_t channels) {
     if (dataset.channels == channels) return dataset;
     require(dataset.channels == 1 && channels == 3, "--data: images of {}, the network is for {}",
@@ -58,7 +62,7 @@ Dataset with_channels(Dataset dataset, std::int64_t channels) {
             channels == 1 ? "1" : fmt::to_string(channels));
     std::vector<std::uint8_t> rgb;
     rgb.reserve(3 * dataset.images.size());
-    for (const std::uint8_t value : dataset.images) rgb.insert(rgb.end(), 3, value);
+    append_as_rgb(rgb, dataset.images);
     dataset.images = std::move(rgb);
     dataset.channels = 3;
     return dataset;

@@ -56,6 +56,9 @@ Dataset load_dataset(const std::string& name_or_dir, const DatasetOptions& optio
 /// True for fashion-mnist, mnist and cifar10: not a folder.
 bool is_dataset_name(const std::string& text);
 
+/// Three equal channels for each gray pixel.
+void append_as_rgb(std::vector<std::uint8_t>& to, std::span<const std::uint8_t> gray);
+
 /// The images with so many channels: the same, or gray ones as RGB. Throws Error for anything else.
 Dataset with_channels(Dataset dataset, std::int64_t channels);
 

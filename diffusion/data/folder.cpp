@@ -13,11 +13,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Three equal channels for each gray pixel.
-void append_as_rgb(std::vector<std::uint8_t>& to, std::span<const std::uint8_t> gray) {
-    for (const std::uint8_t value : gray) to.insert(to.end(), 3, value);
-}
-
 void label_by_subfolder(Dataset& dataset, const fs::path& folder, const std::vector<fs::path>& files) {
     std::vector<std::string> classes;
     for (const fs::path& file : files) {
@@ -137,7 +132,7 @@ class Loader {
     }
 
     void report_broken() {
-        const std::string folder = scan_.folder.string(), names = some_of(dataset_.left_out);
+        const std::string folder = scan_.folder.string(), names = listed(dataset_.left_out);
         const std::size_t broken = dataset_.left_out.size(), all = scan_.files.size();
         require(dataset_.count > 0 || !options_.skip_broken, "{}: none of the {} images can be read ({})",
                 folder, all, first_error_);

@@ -112,7 +112,7 @@ std::int64_t sum(const Counts& counts) {
 std::string text_of(const Counts& counts) {
     std::vector<std::string> parts;
     for (const auto& [name, count] : counts) parts.push_back(fmt::format("{} {}", count, name));
-    return some_of(parts);
+    return listed(parts);
 }
 
 /// What is no data, or cannot be read.
@@ -141,10 +141,10 @@ struct PassedOver {
                 fmt::format("{} other file{} ({})", count, count == 1 ? "" : "s", text_of(others)));
         if (!systems.empty()) {
             const std::vector<std::string> names(systems.begin(), systems.end());
-            parts.push_back(fmt::format("system folders ({})", some_of(names)));
+            parts.push_back(fmt::format("system folders ({})", listed(names)));
         }
         if (!parts.empty()) lines.push_back(fmt::format("passed over {}", fmt::join(parts, ", ")));
-        if (!entries.empty()) lines.push_back(fmt::format("passed over {}", some_of(entries)));
+        if (!entries.empty()) lines.push_back(fmt::format("passed over {}", listed(entries)));
         return lines;
     }
 };
@@ -223,17 +223,25 @@ class Scanner {
         }
     }
 
+    /// Whether a folder lies below the root in none that is passed over for its name.
+    bool is_visited_by_itself(const fs::path& real) const {
+        const auto [root, inner] =
+            std::mismatch(real_root_.begin(), real_root_.end(), real.begin(), real.end());
+        return root == real_root_.end() && std::none_of(inner, real.end(), [](const fs::path& part) {
+                   const std::string name = part.string();
+                   return name.front() == '.' || any_of(system_folders, lower(name));
+               });
+    }
+
     /// Folders on the way here are not entered again: a link to one of them leads around in a circle.
     void visit_folder(const fs::path& folder, Part& part) {
         std::error_code error;
         const fs::path real = fs::canonical(folder, error);
         if (error) return pass(folder, error.message(), part);
         if (open_.contains(real)) return pass(folder, "leads back to a folder above it", part);
-        // Entered once: links among neighbours would show the same images as often as there are ways to them.
-        const bool within =
-            std::mismatch(real_root_.begin(), real_root_.end(), real.begin(), real.end()).first ==
-            real_root_.end();
-        if (fs::is_symlink(folder, error) && within)
+        // Entered once: links among neighbours would show the same images as often as there are ways to them. (What lies in a
+        // hidden folder here is seen through links alone.)
+        if (fs::is_symlink(folder, error) && is_visited_by_itself(real))
             return pass(folder, "a link to a folder that is here already", part);
         if (!entered_.insert(real).second) return pass(folder, "the same folder as another link's", part);
         // The samples of a run, say, that lies beside the split it was trained on.
@@ -275,7 +283,7 @@ std::string names_of(const std::vector<const Part*>& parts) {
     std::vector<std::string> names;
     for (const Part* part : parts)
         names.push_back(part->name.empty() ? part->files.front().filename().string() : part->name);
-    return some_of(names);
+    return listed(names);
 }
 
 /// The parts of `folder` that are splits, by what their names say, and the others, as far as they hold images.
@@ -336,8 +344,11 @@ const Part* chosen_split(const fs::path& folder, const Splits& splits, Split spl
 /// another are needed: a class may be called train.
 std::string unused_splits(const FolderScan& scan) {
     std::map<SplitName, std::set<std::string>> found;
+    fs::path last;  // files come folder by folder
     for (const fs::path& file : scan.files) {
-        const fs::path inner = file.lexically_relative(scan.folder).parent_path();
+        if (file.parent_path() == last) continue;
+        last = file.parent_path();
+        const fs::path inner = last.lexically_relative(scan.folder);
         fs::path way;
         for (const fs::path& part : inner) {
             way /= part;
@@ -349,17 +360,11 @@ std::string unused_splits(const FolderScan& scan) {
     std::vector<std::string> names;
     for (const auto& [name, ways] : found) names.insert(names.end(), ways.begin(), ways.end());
     return fmt::format("{}: {} sound like splits, and all are used; give --data {} to take that alone",
-                       scan.folder.string(), some_of(names),
+                       scan.folder.string(), listed(names),
                        (scan.folder / *found[SplitName::train].begin()).string());
 }
 
 }  // namespace
-
-std::string some_of(std::span<const std::string> names) {
-    constexpr std::size_t most = 10;
-    const std::string text = fmt::format("{}", fmt::join(names.first(std::min(names.size(), most)), ", "));
-    return names.size() > most ? fmt::format("{} and {} more", text, names.size() - most) : text;
-}
 
 FolderScan scan_folder(const fs::path& folder, Split split) {
     require(fs::is_directory(folder), "{}: is not a folder", folder.string());

@@ -2,7 +2,6 @@
 // What a folder of images holds: which files a training takes, and what it passes over.
 
 #include <filesystem>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -27,8 +26,5 @@ struct FolderScan {
 /// case), the one that `split` names is the folder. Throws ito::Error where it is missing, where images lie beside a
 /// split (train and cat: is train a class?), and where no image is found.
 FolderScan scan_folder(const std::filesystem::path& folder, Split split = Split::train);
-
-/// "a.png, b.png and 3 more": ten of the names at most.
-std::string some_of(std::span<const std::string> names);
 
 }  // namespace ito::diffusion

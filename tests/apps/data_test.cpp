@@ -191,6 +191,16 @@ TEST_F(Data, BrokenImages) {
     fs::remove(folder_ / "data/101.png");  // the images are the same without it
     expect_success(ito(resume));
 
+    // The same where a split of the folder is taken.
+    write_pngs(folder_, "split/train", 4, 8, 8);
+    write_pngs(folder_, "split/val", 2, 8, 8);
+    folder_.write("split/train/broken.png", "");
+    expect_success(ito(train_tiny(at("split"), at("of-split")) + Arguments{"--steps", "2", "--skip-broken"}));
+    folder_.write("split/train/broken.png", whole);
+    fs::remove(folder_ / "split/train/100.png");  // as many as before, but others
+    expect_refused(ito({"train", "--resume", at("of-split"), "--steps", "4"}),
+                   {"split/train/broken.png: is among the files", "now is not broken"});
+
     // Without the option a run names what to restore: changing its set of images is no way out.
     folder_.write("data/101.png", whole);
     folder_.write("data/104.png", whole);

@@ -79,16 +79,18 @@ TEST_F(InitFrom, ResumesBitForBit) {
     expect_success(ito({"train", "--resume", at("parts"), "--steps", "9"}));
     expect_same_training(folder_ / "whole", folder_ / "parts");
 
-    // One that never saved begins again, with the same weights.
+    // One that never saved begins again, with the same weights and the options it was given.
     fs::rename(at("gone"), at("first"));
+    const Arguments options{"--steps", "9", "--save-every", "1000", "--dropout", "0.3", "--image-size", "16"};
+    expect_success(ito(train("first", "whole-16") + options));
     bool killed = false;
-    ito(train("first", "killed") + Arguments{"--steps", "9", "--save-every", "1000"},
-        {.signals = [&](const auto&, const auto&, double) {
+    ito(train("first", "killed") + options, {.signals = [&](const auto&, const auto&, double) {
             return fs::exists(at("killed/config.json")) && !std::exchange(killed, true) ? SIGKILL : 0;
         }});
     ASSERT_TRUE(killed);
     expect_success(ito({"train", "--resume", at("killed")}));
-    expect_same_training(folder_ / "whole", folder_ / "killed");
+    expect_same_training(folder_ / "whole-16", folder_ / "killed");
+    EXPECT_EQ(json_of("killed/unet/config.json")["dropout"], 0.3);
 }
 
 TEST_F(InitFrom, APipelineThatTheOptionsCannotDescribe) {

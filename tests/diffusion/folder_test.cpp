@@ -279,6 +279,11 @@ TEST_F(FolderOfImages, LinksAmongNeighboursAreNotFollowedInEveryOrder) {
                                             at(std::to_string(i) + "/l" + std::to_string(j)));
     }
     EXPECT_EQ(scan_folder(folder_.path()).files.size(), std::size_t{folders});
+    // What lies in a hidden folder is seen through links alone.
+    folder_.write(".store/cats/c.png", "x");
+    std::filesystem::create_symlink(".store/cats", at("cats"));
+    EXPECT_EQ(scan_folder(folder_.path()).files.size(), std::size_t{folders + 1});
+    std::filesystem::remove(at("cats"));
     // What lies elsewhere is taken once.
     const TemporaryFolder elsewhere;
     elsewhere.write("b.png", "x");
