@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
-#include <cstring>
 
 #include "apps/terminal.h"
 #include "core/error.h"
@@ -90,7 +89,7 @@ std::string describe(const CLI::ParseError& error) {
 
 int report(const CLI::App& app, const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
-    std::string text = describe(error), command = "ito";
+    std::string text = describe(error), command;  // " train"
     const CLI::App* innermost = &app;
     while (!innermost->get_subcommands().empty()) {
         innermost = innermost->get_subcommands().front();
@@ -106,10 +105,10 @@ int report(const CLI::App& app, const CLI::ParseError& error) {
             fmt::format("{} stands before the command; its options follow it", excerpt(before.front(), 60));
     } else if (!rest.empty()) {
         const std::string first = excerpt(rest.front(), 60);
-        text = first.starts_with('-') ? fmt::format("{} has no option {}", command, first)
+        text = first.starts_with('-') ? fmt::format("ito{} has no option {}", command, first)
                                       : fmt::format("'{}' belongs to no option", first);
     }
-    fmt::print(stderr, "ito: {} (see {}{} --help)\n", text, program(), command.substr(std::strlen("ito")));
+    fmt::print(stderr, "ito: {} (see {}{} --help)\n", text, program(), command);
     return 2;  // wrong usage
 }
 

@@ -51,10 +51,7 @@ fs::path FiguresCommand::output() const {
     std::error_code ignored;
     require(!fs::exists(folder, ignored) || fs::is_directory(folder, ignored), "--out {}: is not a folder",
             folder.string());
-    // It is made with the first figure. Until then there must be a place for it.
-    fs::path place = fs::absolute(folder);
-    while (!fs::exists(place, ignored) && place.has_relative_path()) place = place.parent_path();
-    const std::string why = why_not_writable(place);
+    const std::string why = why_no_folder(folder);
     require(why.empty(), "{}: files cannot be made there: {}; choose a folder with --out", folder.string(),
             why);
     return folder;
@@ -141,15 +138,7 @@ int FiguresCommand::run_command() {
     ProgressLine progress;
     for (const std::string& note : pipeline.notes) progress.print(note);
     const auto real = real_images(pipeline.model->config(), progress);
-    if (make_figures(Run(run), pipeline, folder, options, real, progress)) {
-        // That of a training which was killed before its end, say.
-        std::error_code ignored;
-        if (!names && Run(run).exists() && Run(run).latest_checkpoint() &&
-            !fs::exists(Run(run).root() / "report.html", ignored))
-            report_training(Run(run), TrainConfig::from_json(read_json_text(Run(run).config()),
-                                                             Run(run).config().string()));
-        return 0;
-    }
+    if (make_figures(Run(run), pipeline, folder, options, real, progress)) return 0;
     progress.print("interrupted; no figure was written");
     return exit_interrupted;
 }

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <sstream>
+#include <system_error>
 
 #include "core/system.h"
 
@@ -75,6 +76,16 @@ std::string why_not_writable(const fs::path& folder) {
     close(file);
     unlink(pattern.c_str());
     return {};
+}
+
+std::string why_no_folder(const fs::path& folder) {
+    std::error_code ignored;
+    fs::path place = fs::absolute(folder);
+    if (!fs::exists(place, ignored) && fs::is_symlink(place, ignored)) return "it is a link to nothing";
+    while (!fs::exists(place, ignored) && place.has_relative_path()) place = place.parent_path();
+    if (!fs::is_directory(place, ignored)) return fmt::format("{} is a file", place.string());
+    const std::string why = why_not_writable(place);
+    return why.empty() ? why : fmt::format("{}: {}", place.string(), why);
 }
 
 }  // namespace ito::apps

@@ -28,5 +28,7 @@ bool nvidia_driver();
 
 /// Empty if files can be made in `folder`, else why not.
 std::string why_not_writable(const std::filesystem::path& folder);
+/// Empty if files can be made in `folder` once it and its parents are created, else why not.
+std::string why_no_folder(const std::filesystem::path& folder);
 
 }  // namespace ito::apps

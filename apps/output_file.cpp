@@ -55,8 +55,7 @@ bool OutputFile::take(const char* option, bool force, const char* remedy) {
             ::close(std::exchange(descriptor_, -1));
             return false;
         }
-        struct ::stat status {};
-        placeholder_ = ::fstat(descriptor_, &status) == 0 && status.st_size == 0;
+        placeholder_ = bytes_there() == 0;
         require(force || placeholder_, "{} {}: exists already; choose another name{}", option, path_.string(),
                 remedy);
     } catch (...) {

@@ -32,13 +32,18 @@ std::size_t terminal_width() {
     return size.ws_col - 1;
 }
 
-}  // namespace
-
 /// True where a line can be rewritten: an editor's shell is a terminal too, but a dumb one.
-static bool is_terminal() {
+bool is_terminal() {
     const char* kind = std::getenv("TERM");
     return isatty(STDOUT_FILENO) != 0 && kind != nullptr && std::string_view(kind) != "dumb";
 }
+
+std::string& program_name() {
+    static std::string name = "ito";
+    return name;
+}
+
+}  // namespace
 
 ProgressLine::ProgressLine() : terminal_(is_terminal()) {}
 
@@ -95,13 +100,6 @@ std::string shell_word(const std::string& text) {
     for (const char c : name) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
     return word + "'";
 }
-
-namespace {
-std::string& program_name() {
-    static std::string name = "ito";
-    return name;
-}
-}  // namespace
 
 std::string program() {
     return program_name();

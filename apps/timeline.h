@@ -59,8 +59,8 @@ struct StepTrace {
     std::string file;
     std::int64_t step = 3;  ///< counted from 1 in this command; the first ones fill memory, plans and caches
 
-    /// Takes the file, or refuses one that could not be written, and a step that there will not be; `steps` are all that this command
-    /// makes, 0 if nobody knows yet.
+    /// Takes the file, or refuses one that could not be written, and a step that there will not be; `steps` are all that
+    /// this command makes, 0 if nobody knows yet.
     void check(std::int64_t steps);
     bool wanted(std::int64_t number) const { return !file.empty() && number == step; }
     /// Writes the file; what to tell the user.

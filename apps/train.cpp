@@ -62,7 +62,7 @@ struct TrainCommand {
 
   private:
     int run_command();
-    int train(const Run& run, const ModelConfig& model, const std::optional<Beginning>& start, Dataset&& data,
+    int train(const Run& run, const ModelConfig& model, std::shared_ptr<nn::UNet> weights, Dataset&& data,
               const TrainerOptions& options);
     [[noreturn]] void end_out_of_memory(const Run& run, const OutOfMemory& error, const Fitting& fits) const;
     bool given(const char* option) const { return app->count(option) > 0; }
@@ -83,14 +83,8 @@ Run TrainCommand::new_run() {
             shell_word(out));
     require(run.vacant(), "--out {}: exists and is not an empty folder; choose another", out);
     if (!out.empty()) {
-        std::error_code ignored;
-        fs::path place = fs::absolute(run.root());
-        require(fs::exists(place, ignored) || !fs::is_symlink(place, ignored),
-                "--out {}: is a link to nothing; choose another folder", out);
-        while (!fs::exists(place, ignored) && place.has_relative_path()) place = place.parent_path();
-        const std::string why = fs::is_directory(place) ? why_not_writable(place) : "Not a directory";
-        require(why.empty(), "--out {}: the folder cannot be created in {}: {}; choose another", out,
-                place.string(), why);
+        const std::string why = why_no_folder(run.root());
+        require(why.empty(), "--out {}: the folder cannot be created: {}; choose another", out, why);
     }
     require(out.empty() || is_dataset_name(config.data) || !lies_in(out, config.data) ||
                 !lies_in(out, scan_folder(config.data).folder),  // beside the split that is taken it may
@@ -167,7 +161,9 @@ void TrainCommand::continue_from(const Run& run, Trainer& trainer) {
         config.steps = trainer.total_steps();  // as planned from --minutes
         if (!given("--minutes")) config.minutes = 0;
     }
-    require(trainer.total_steps() == 0 || trainer.steps_done() < trainer.total_steps(),
+    // Without a report it was killed between its last checkpoint and its end, which is then made up for.
+    require(trainer.total_steps() == 0 || trainer.steps_done() < trainer.total_steps() ||
+                !fs::exists(run.report()),
             "--resume {}: is trained for {} already; give --steps more than that to go on", resume,
             counted(trainer.steps_done(), "step"));
 }
@@ -213,7 +209,7 @@ int TrainCommand::run_command() {
                               no_graph,      no_autotune,    config.weight_gradients};
     const Computation computation = execution.apply();
 
-    const auto start = open_beginning(
+    auto start = open_beginning(
         config, [this](const std::string& option) { return given(option.c_str()); },
         given("--resume") ? &run : nullptr);
     Dataset data = load_dataset(config.data, {.data_dir = config.data_dir,
@@ -232,7 +228,7 @@ int TrainCommand::run_command() {
     const TrainerOptions options{.computation = computation,
                                  .graph = !(no_graph || anomaly || given("--trace"))};
     try {
-        return train(run, model, start, std::move(data), options);
+        return train(run, model, start ? std::move(start->weights) : nullptr, std::move(data), options);
     } catch (const OutOfMemory& error) {
         end_out_of_memory(run, error, training_that_fits(config, model, options, data_bytes));
     }
@@ -286,10 +282,11 @@ void TrainCommand::require_room(const Run& run, Trainer& trainer) const {
         config.keep > 1 ? ", or a lower --keep" : "");
 }
 
-int TrainCommand::train(const Run& run, const ModelConfig& model, const std::optional<Beginning>& start,
+int TrainCommand::train(const Run& run, const ModelConfig& model, std::shared_ptr<nn::UNet> weights,
                         Dataset&& data, const TrainerOptions& options) {
     Trainer trainer(config, model, std::move(data), options);
-    if (start && start->weights) trainer.begin_from(*start->weights);
+    if (weights) trainer.begin_from(*weights);
+    weights.reset();
     if (given("--resume")) continue_from(run, trainer);
     trace.check(trainer.total_steps() > 0 ? trainer.total_steps() - trainer.steps_done() : 0);
     if (dry_run) {

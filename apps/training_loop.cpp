@@ -353,10 +353,10 @@ int Training::train() {
     }
     const bool whole = preview() && figures();
     report_training(run_, config_);
-    progress_.print(
-        fmt::format("{} in {}; look at {}, sample with: {} sample {}",
-                    whole ? "done" : "trained, pictures interrupted,", format_duration(seconds_since(start_)),
-                    (run_.root() / "report.html").string(), program(), shell_word(run_.root().string())));
+    progress_.print(fmt::format("{} in {}; look at {}, sample with: {} sample {}",
+                                whole ? "done" : "trained, pictures interrupted,",
+                                format_duration(seconds_since(start_)), run_.report().string(), program(),
+                                shell_word(run_.root().string())));
     return whole ? 0 : exit_interrupted;
 }
 

@@ -1,12 +1,11 @@
 #pragma once
-// What a text needs before the JSON library reads it.
+// What a text needs before the JSON library reads it: a guard, since that reads any depth but prints, copies and compares by
+// recursion; and quotes around numbers that are none in JSON.
 
 #include <string>
 #include <string_view>
 
 namespace ito {
-
-// The library reads any depth but prints, copies and compares by recursion.
 
 /// Throws Error naming the file if the brackets of a JSON text nest deeper than any file of this project does: a
 /// megabyte of them would exhaust the stack.

@@ -179,10 +179,6 @@ void check_places(std::vector<Placed>& placed, std::uint64_t buffer_bytes, const
             buffer_bytes - end);
 }
 
-}  // namespace
-
-namespace {
-
 constexpr std::uint64_t length_bytes = 8;
 
 /// The size of the header, from a file's first bytes (`begin`) and how many it has in all.

@@ -238,7 +238,7 @@ void write_report(const Run& run, const ReportRows& machine) {
     html += "<h2>Training</h2>\n" + charts(metrics, per_step);
     html += "<h2>Configuration</h2>\n" + table(options_of(config));
     if (!machine.empty()) html += "<h2>Machine</h2>\n" + table(machine);
-    write_file_atomically(run.root() / "report.html", html + "</body></html>\n");
+    write_file_atomically(run.report(), html + "</body></html>\n");
 }
 
 }  // namespace ito::diffusion

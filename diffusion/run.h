@@ -42,6 +42,7 @@ class Run {
     std::filesystem::path lock() const { return root_ / ".lock"; }
     std::filesystem::path metrics() const { return root_ / "metrics.jsonl"; }
     std::filesystem::path samples() const { return root_ / "samples"; }
+    std::filesystem::path report() const { return root_ / "report.html"; }
     std::filesystem::path figures() const { return root_ / "figures"; }
     std::filesystem::path tensorboard() const { return root_ / "tensorboard"; }
     std::filesystem::path trainer() const { return root_ / "trainer"; }

@@ -304,7 +304,7 @@ TEST_F(Data, RefusesBadPlacesForTheRun) {
     expect_refused(train(at("data")), {"--out", "not an empty folder"});
     folder_.write("file", "mine");
     expect_refused(train(at("file")), {"--out", "file: exists and is not an empty folder"});
-    expect_refused(train(at("file/run")), {"file/run", "cannot be created", "Not a directory"});
+    expect_refused(train(at("file/run")), {"file/run", "cannot be created", "file is a file"});
     EXPECT_EQ(TemporaryFolder::read(at("file")), "mine");
     EXPECT_TRUE(files_below(folder_ / "run") == before);
     EXPECT_EQ(folder_.entries(), 3);

@@ -223,6 +223,26 @@ TEST_F(Outputs, ARunThatIsRenamedWhileItTrains) {
     EXPECT_EQ(names[0], names[1]);
 }
 
+TEST_F(Outputs, AKilledEndIsMadeUpFor) {
+    const Arguments steps{"--steps", "20"};
+    expect_success(ito(train("whole") + steps));
+    bool killed = false;
+    ito(train("run") + steps, {.signals = [&](const auto&, const auto&, double) {
+            return fs::exists(folder_ / "run/unet/diffusion_pytorch_model.safetensors") &&
+                           !std::exchange(killed, true)
+                       ? SIGKILL
+                       : 0;
+        }});
+    ASSERT_TRUE(killed);
+    ASSERT_FALSE(fs::exists(at("run/report.html")));
+    const Arguments resume{"train", "--resume", at("run")};
+    expect_success(ito(resume));
+    expect_same_training(folder_ / "whole", folder_ / "run");
+    EXPECT_EQ(files_below(folder_ / "whole/figures"), files_below(folder_ / "run/figures"));
+    EXPECT_TRUE(fs::exists(at("run/report.html")));
+    expect_refused(ito(resume), {"is trained for 20 steps already"});
+}
+
 TEST_F(Outputs, ARunThatIsRemovedWhileItTrains) {
     const auto result = ito(
         train("run") + Arguments{"--steps", "100000", "--save-every", "50"},
