@@ -13,6 +13,7 @@
 #include "apps/machine.h"
 #include "core/atomic_file.h"
 #include "core/error.h"
+#include "core/system.h"
 
 namespace ito::apps {
 
@@ -85,13 +86,9 @@ std::int64_t OutputFile::bytes_there() const {
 }
 
 fs::path OutputFile::place() const {
-    struct ::stat held {};
     std::error_code error;
-    if (descriptor_ < 0 || fs::is_directory(fs::absolute(path_).parent_path(), error) ||
-        ::fstat(descriptor_, &held) != 0 || held.st_nlink == 0)
-        return path_;
-    const fs::path now = fs::read_symlink(fmt::format("/proc/self/fd/{}", descriptor_), error);
-    return error ? path_ : now;
+    if (descriptor_ < 0 || fs::is_directory(fs::absolute(path_).parent_path(), error)) return path_;
+    return system::path_of(descriptor_).value_or(path_);
 }
 
 fs::path OutputFile::write(std::span<const std::byte> content) {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <fstream>
@@ -33,6 +34,15 @@ std::uint64_t number(const std::string& text, std::uint64_t otherwise) {
     std::uint64_t value = 0;
     std::istringstream in(text);
     return in >> value ? value : otherwise;
+}
+
+std::optional<fs::path> path_of(int descriptor) {
+    struct ::stat status {};
+    if (::fstat(descriptor, &status) != 0 || status.st_nlink == 0) return {};
+    std::error_code error;
+    const fs::path path = fs::read_symlink(fmt::format("/proc/self/fd/{}", descriptor), error);
+    // Of what was removed it has another text than a path.
+    return error || !fs::exists(path, error) ? std::nullopt : std::optional(path);
 }
 
 std::vector<fs::path> control_groups(const std::string& controller) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,9 @@ std::string entry(const std::filesystem::path& file, const std::string& key);
 
 /// The number that `text` begins with; `otherwise` if there is none ("max", a file that is not there).
 std::uint64_t number(const std::string& text, std::uint64_t otherwise);
+
+/// Where an open file or folder is now, also once it was renamed; none if it was removed or the system does not tell.
+std::optional<std::filesystem::path> path_of(int descriptor);
 
 /// The folders of control groups that may limit this process: its own, and what a container sees as the root.
 std::vector<std::filesystem::path> control_groups(const std::string& controller);

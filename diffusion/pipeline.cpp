@@ -87,7 +87,6 @@ SchedulerConfig read_schedule(const PipelineFolder& found, std::vector<std::stri
              found.remedy.empty() ? "copy it there from the model's training (scheduler.save_pretrained)"
                                   : found.remedy);
     }
-    static_cast<void>(read_json_text(file));
     return read_scheduler_config(file, &notes);
 }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <set>
 #include <vector>
 
 #include "core/atomic_file.h"
@@ -40,24 +39,31 @@ std::optional<std::int64_t> step_of_checkpoint(const fs::path& checkpoint) {
     return step;
 }
 
+/// What a training writes before it has trained, besides an empty log.
+std::set<fs::path> Run::first_files() const {
+    return {config(),
+            config_toml(),
+            left_out(),
+            root_ / "model_index.json",
+            root_ / "unet" / "config.json",
+            root_ / "scheduler" / "scheduler_config.json"};
+}
+
+std::set<fs::path> Run::first_folders() const {
+    return {root_ / "unet", root_ / "scheduler", samples(), trainer(), tensorboard()};
+}
+
 bool Run::vacant() const {
     std::error_code error;
     if (!fs::exists(root_, error)) return !error;
     if (!fs::is_directory(root_, error)) return false;
     // A run that was never saved and has logged nothing is worth no more than the command that begins it again.
-    const std::set<fs::path> written_first{lock(),
-                                           config(),
-                                           config_toml(),
-                                           root_ / "model_index.json",
-                                           root_ / "unet" / "config.json",
-                                           root_ / "scheduler" / "scheduler_config.json"};
-    const std::set<fs::path> folders{root_ / "unet", root_ / "scheduler", samples(), trainer(),
-                                     tensorboard()};
+    const auto files = first_files(), folders = first_folders();
     for (fs::recursive_directory_iterator entry(root_, error), end; !error && entry != end;
          entry.increment(error)) {
         const fs::path path = entry->path();
         std::error_code ignored;
-        if (written_first.contains(path) || folders.contains(path) || path.extension() == ".tmp" ||
+        if (files.contains(path) || folders.contains(path) || path == lock() || path.extension() == ".tmp" ||
             path.parent_path() == tensorboard() || path.parent_path().extension() == ".tmp")
             continue;
         if (path != metrics() || fs::file_size(path, ignored) > 0) return false;
@@ -100,10 +106,9 @@ void Run::keep_latest_checkpoints(std::int64_t count) const {
 void Run::discard() const {
     require(!latest_checkpoint(), "{}: has a checkpoint, and is not discarded", root_.string());
     std::error_code ignored;
-    for (const fs::path& path : {config(), config_toml(), left_out(), metrics(), root_ / "model_index.json"})
-        fs::remove(path, ignored);
-    for (const fs::path& folder : {samples(), trainer(), root_ / "unet", root_ / "scheduler", tensorboard()})
-        fs::remove_all(folder, ignored);
+    for (const fs::path& path : first_files()) fs::remove(path, ignored);
+    fs::remove(metrics(), ignored);
+    for (const fs::path& folder : first_folders()) fs::remove_all(folder, ignored);
 }
 
 void Run::remove_abandoned_files() const {

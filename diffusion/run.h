@@ -20,6 +20,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -73,6 +74,9 @@ class Run {
     void write_pipeline(const nn::UNetConfig& unet, const SchedulerConfig& scheduler) const;
 
   private:
+    std::set<std::filesystem::path> first_files() const;
+    std::set<std::filesystem::path> first_folders() const;
+
     std::filesystem::path root_;
 };
 

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/system.h"
 
 namespace ito::diffusion {
 
@@ -36,13 +37,10 @@ std::filesystem::path RunLock::folder() const {
     if (directory_ < 0 || ::fstat(directory_, &held) != 0) return folder_;
     if (::stat(folder_.c_str(), &named) == 0 && held.st_dev == named.st_dev && held.st_ino == named.st_ino)
         return folder_;
-    // The kernel knows the path of what is open. It has no other mark of a folder that was removed.
-    std::error_code error;
-    const auto now = std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", directory_), error);
-    require(!error && held.st_nlink > 0 && std::filesystem::is_directory(now, error),
-            "{}: the folder was removed while it was trained in; nothing can be saved there",
+    const auto now = system::path_of(directory_);
+    require(now.has_value(), "{}: the folder was removed while it was trained in; nothing can be saved there",
             folder_.string());
-    return now;
+    return *now;
 }
 
 RunLock::~RunLock() {

@@ -89,7 +89,7 @@ enum class TimestepSpacing {
 
 /// The timesteps in the order of sampling, strictly decreasing: those of diffusers. `steps_offset` is added under
 /// `leading` only, and if N < T: all T timesteps are one list, whatever the spacing. linspace with N = 1 gives T - 1
-/// (diffusers: 0, as numpy.linspace does). Throws unless 1 <= N <= T and all lie below T.
+/// (diffusers: 0, as numpy.linspace does); under `trailing` diffusers' list ends in a -1 too many for some N, by rounding. Throws unless 1 <= N <= T and all lie below T.
 std::vector<std::int64_t> spaced_timesteps(std::int64_t train_timesteps, std::int64_t count,
                                            TimestepSpacing spacing = TimestepSpacing::linspace,
                                            std::int64_t steps_offset = 0);

@@ -6,6 +6,7 @@
 
 #include "core/atomic_file.h"
 #include "core/error.h"
+#include "core/file_kind.h"
 #include "core/input_file.h"
 #include "core/json_depth.h"
 #include "nn/config_fields.h"
@@ -224,6 +225,7 @@ ReverseProcess reverse_process(const SchedulerConfig& config, std::int64_t steps
 
 SchedulerConfig parse_scheduler_config(std::string_view text, const std::string& file,
                                        std::vector<std::string>* notes) {
+    require_json_kind(text, file);
     require_shallow_json(text, file);
     Json object;
     try {

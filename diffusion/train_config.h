@@ -32,9 +32,9 @@ struct TrainConfig {
     std::int64_t batch = 64;  ///< of one forward pass
     std::int64_t grad_accum = 1;
     // model
-    /// A run or a pipeline whose network, noise schedule and weights ("ema" or "raw", of a `variant`) the training begins with; empty: fresh
-    /// weights, and a network of the fields below. Those describe the network in any case where they can: one that
-    /// diffusers saved may have what they cannot say, and the run's unet/config.json then says it alone.
+    /// A run or a pipeline whose network, noise schedule and weights ("ema" or "raw", of a `variant`) the training begins
+    /// with; empty: fresh weights, and a network of the fields below. Those describe the network in any case where they
+    /// can: one that diffusers saved may have what they cannot say, and the run's unet/config.json then says it alone.
     std::string init_from;
     std::string weights = "ema", variant;
     std::int64_t base_channels = 32;

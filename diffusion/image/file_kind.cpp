@@ -74,7 +74,7 @@ bool is_bmp(std::string_view text) {
 
 /// Nothing but lines of ASCII among the first bytes.
 bool is_text(std::string_view text) {
-    text = text.substr(0, 500);
+    text = text.substr(0, file_kind_bytes);
     return std::all_of(text.begin(), text.end(),
                        [](char c) { return (c >= 0x20 && c < 0x7f) || c == '\n' || c == '\r' || c == '\t'; });
 }

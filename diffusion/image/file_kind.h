@@ -7,7 +7,7 @@
 
 namespace ito::diffusion {
 
-/// By the first bytes (500 are enough): "is a GIF image", "is an HTML page (a failed download?)", "is empty".
+/// By the first bytes (512 are enough): "is a GIF image", "is a Git LFS pointer (fetch ...)", "is empty".
 std::string describe_file(std::span<const std::byte> begin);
 
 }  // namespace ito::diffusion

@@ -237,14 +237,7 @@ class Forward final : public Call {
                 if (at.bias == nullptr) {
                     const std::int64_t k = a_.shape.out_channels;
                     rounded = Scratch<bfloat16>(context_, k);
-                    cuda::copy(context_, {.rows = 1,
-                                          .columns = k,
-                                          .from = DType::float32,
-                                          .to = DType::bfloat16,
-                                          .x = a_.bias,
-                                          .x_pitch = k,
-                                          .y = rounded.get(),
-                                          .y_pitch = k});
+                    cuda::copy(context_, copy_of(a_.bias, k, rounded.get()));
                     at.bias = rounded.get();
                 }
             }

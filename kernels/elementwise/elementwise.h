@@ -52,6 +52,19 @@ struct Copy {
     std::int64_t y_pitch = 0;
 };
 
+/// The copy of `count` elements that lie one after another.
+template <class From, class To>
+Copy copy_of(const From* x, std::int64_t count, To* y) {
+    return {.rows = 1,
+            .columns = count,
+            .from = dtype_of<From>,
+            .to = dtype_of<To>,
+            .x = x,
+            .x_pitch = count,
+            .y = y,
+            .y_pitch = count};
+}
+
 struct Fill {
     std::int64_t rows = 0, columns = 0;
     DType type = DType::float32;

@@ -225,15 +225,7 @@ void forward(const Context& context, const LinearForward<T>& a, Version version)
                 parts.vector = rounded.get();
                 // The library adds a bias of y's type only.
                 parts.before_library = [&] {
-                    const std::int64_t n = product.columns;
-                    cuda::copy(context, {.rows = 1,
-                                         .columns = n,
-                                         .from = DType::float32,
-                                         .to = DType::bfloat16,
-                                         .x = a.bias,
-                                         .x_pitch = n,
-                                         .y = rounded.get(),
-                                         .y_pitch = n});
+                    cuda::copy(context, copy_of(a.bias, product.columns, rounded.get()));
                 };
             }
         }

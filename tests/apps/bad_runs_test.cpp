@@ -6,7 +6,7 @@
 #include <cstring>
 #include <functional>
 
-#include "tests/apps/ito_command.h"
+#include "tests/apps/shared_run.h"
 
 namespace ito::apps {
 namespace {
@@ -41,15 +41,11 @@ struct Weights {
 };
 
 /// A trained run for all tests, and a copy of it for each to damage.
-class BadRuns : public ::testing::Test {
+class BadRuns : public SharedRun<BadRuns> {
+  public:
+    static Arguments training() { return {"--steps", "3"}; }
+
   protected:
-    static void SetUpTestSuite() {
-        shared_ = std::make_unique<TemporaryFolder>();
-        write_pngs(*shared_, "data", 12, 8, 8);
-        expect_success(
-            ito(train_tiny((*shared_ / "data").string(), *shared_ / "run") + Arguments{"--steps", "3"}));
-    }
-    static void TearDownTestSuite() { shared_.reset(); }
     void SetUp() override { fs::copy(*shared_ / "run", folder_ / "run", fs::copy_options::recursive); }
 
     static std::string good(const std::string& name) {
@@ -75,12 +71,7 @@ class BadRuns : public ::testing::Test {
         EXPECT_FALSE(fs::exists(folder_ / "x.png"));
         folder_.write("run/" + name, good(name));
     }
-
-    static std::unique_ptr<TemporaryFolder> shared_;
-    TemporaryFolder folder_;
 };
-
-std::unique_ptr<TemporaryFolder> BadRuns::shared_;
 
 TEST_F(BadRuns, Safetensors) {
     const std::string names[] = {"unet/diffusion_pytorch_model.safetensors",

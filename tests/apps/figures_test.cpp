@@ -1,6 +1,6 @@
 // ito figures and ito train --tensorboard from the outside.
 
-#include "tests/apps/ito_command.h"
+#include "tests/apps/shared_run.h"
 
 namespace ito::apps {
 namespace {
@@ -9,30 +9,19 @@ using diffusion::Image;
 using diffusion::read_image;
 
 /// One trained run for all tests: 8 x 12 pixels in colour, so that no axis can be mistaken for another.
-class Figures : public ::testing::Test {
-  protected:
-    static void SetUpTestSuite() {
-        shared_ = std::make_unique<TemporaryFolder>();
-        write_pngs(*shared_, "data", 12, 8, 12, 3);
-        expect_success(ito(train_tiny((*shared_ / "data").string(), *shared_ / "run") +
-                           Arguments{"--steps", "40", "--ema", "0.9", "--tensorboard"}));
-    }
-    static void TearDownTestSuite() { shared_.reset(); }
+class Figures : public SharedRun<Figures, 8, 12, 3> {
+  public:
+    static Arguments training() { return {"--steps", "40", "--ema", "0.9", "--tensorboard"}; }
 
+  protected:
     static std::string run() { return (*shared_ / "run").string(); }
-    std::string at(const std::string& name) const { return (folder_ / name).string(); }
     /// Without what `ito train` has put there.
     std::string bare_copy(const std::string& name) const {
         fs::copy(run(), at(name), fs::copy_options::recursive);
         fs::remove_all(folder_ / name / "figures");
         return at(name);
     }
-
-    static std::unique_ptr<TemporaryFolder> shared_;
-    TemporaryFolder folder_;
 };
-
-std::unique_ptr<TemporaryFolder> Figures::shared_;
 
 TEST_F(Figures, AreThoseOfTheTrainingAndTouchNothingElse) {
     const std::string copy = bare_copy("copy");

@@ -8,22 +8,16 @@
 #include <cstring>
 #include <limits>
 
-#include "tests/apps/ito_command.h"
+#include "tests/apps/shared_run.h"
 
 namespace ito::apps {
 namespace {
 
-class Refusals : public ::testing::Test {
-  protected:
-    static void SetUpTestSuite() {
-        shared_ = std::make_unique<TemporaryFolder>();
-        write_pngs(*shared_, "data", 12, 8, 8);
-        expect_success(
-            ito(train_tiny((*shared_ / "data").string(), *shared_ / "run") + Arguments{"--steps", "3"}));
-    }
-    static void TearDownTestSuite() { shared_.reset(); }
+class Refusals : public SharedRun<Refusals> {
+  public:
+    static Arguments training() { return {"--steps", "3"}; }
 
-    std::string at(const std::string& name) const { return (folder_ / name).string(); }
+  protected:
     static std::string data() { return (*shared_ / "data").string(); }
     std::string copy() const {
         fs::copy(*shared_ / "run", folder_ / "run", fs::copy_options::recursive);
@@ -38,12 +32,7 @@ class Refusals : public ::testing::Test {
         all.insert(all.end(), arguments.begin(), arguments.end());
         return testing::run_command("/bin/bash", all, {.folder = folder_.path()});
     }
-
-    static std::unique_ptr<TemporaryFolder> shared_;
-    TemporaryFolder folder_;
 };
-
-std::unique_ptr<TemporaryFolder> Refusals::shared_;
 
 TEST_F(Refusals, ValuesThatAreNone) {
     const auto refused = [&](const Arguments& more, std::initializer_list<const char*> parts) {

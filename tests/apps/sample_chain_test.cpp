@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "tests/apps/ito_command.h"
+#include "tests/apps/shared_run.h"
 
 namespace ito::apps {
 namespace {
@@ -11,18 +11,12 @@ using diffusion::Image;
 using diffusion::read_image;
 
 /// One trained run of 20 timesteps for all tests.
-class SampleChain : public ::testing::Test {
-  protected:
-    static void SetUpTestSuite() {
-        shared_ = std::make_unique<TemporaryFolder>();
-        write_pngs(*shared_, "data", 12, 8, 8, 1);
-        expect_success(ito(train_tiny((*shared_ / "data").string(), *shared_ / "run") +
-                           Arguments{"--steps", "30", "--ema", "0.9"}));
-    }
-    static void TearDownTestSuite() { shared_.reset(); }
+class SampleChain : public SharedRun<SampleChain> {
+  public:
+    static Arguments training() { return {"--steps", "30", "--ema", "0.9"}; }
 
+  protected:
     static std::string run() { return (*shared_ / "run").string(); }
-    std::string at(const std::string& name) const { return (folder_ / name).string(); }
 
     /// The pipeline of the run with other values in its scheduler_config.json.
     std::string pipeline(const std::string& name, const nlohmann::json& scheduler) {
@@ -50,12 +44,7 @@ class SampleChain : public ::testing::Test {
     static bool says(const Drawn& drawn, const std::string& text) {
         return drawn.out.find(text) != std::string::npos;
     }
-
-    static std::unique_ptr<TemporaryFolder> shared_;
-    TemporaryFolder folder_;
 };
-
-std::unique_ptr<TemporaryFolder> SampleChain::shared_;
 
 TEST_F(SampleChain, ThePipelinesSpacingAndOffsetAreTaken) {
     const Arguments five{"--sampling-steps", "5"};

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "tests/apps/ito_command.h"
+#include "tests/apps/shared_run.h"
 
 namespace ito::apps {
 namespace {
@@ -23,18 +23,12 @@ std::vector<std::uint8_t> cell(const Image& grid, std::int64_t n, std::int64_t c
 }
 
 /// One trained run for all tests. 8 x 12 pixels in colour, so that no axis can be mistaken for another.
-class Sample : public ::testing::Test {
-  protected:
-    static void SetUpTestSuite() {
-        shared_ = std::make_unique<TemporaryFolder>();
-        write_pngs(*shared_, "data", 12, 8, 12, 3);
-        expect_success(ito(train_tiny((*shared_ / "data").string(), *shared_ / "run") +
-                           Arguments{"--steps", "30", "--ema", "0.9"}));
-    }
-    static void TearDownTestSuite() { shared_.reset(); }
+class Sample : public SharedRun<Sample, 8, 12, 3> {
+  public:
+    static Arguments training() { return {"--steps", "30", "--ema", "0.9"}; }
 
+  protected:
     static std::string run() { return (*shared_ / "run").string(); }
-    std::string at(const std::string& name) const { return (folder_ / name).string(); }
 
     /// Samples into a picture of that name with the plainest layout and decodes it.
     Image sample(const std::string& name, const Arguments& more = {}) const {
@@ -42,12 +36,7 @@ class Sample : public ::testing::Test {
             ito(Arguments{"sample", run(), "--upscale", "1", "--threads", "1", "--out", at(name)} + more));
         return read_image(at(name));
     }
-
-    static std::unique_ptr<TemporaryFolder> shared_;
-    TemporaryFolder folder_;
 };
-
-std::unique_ptr<TemporaryFolder> Sample::shared_;
 
 TEST_F(Sample, AnImageDependsOnItsSeedAndIndexAlone) {
     const Image all = sample("all.png", {"--num", "7"});

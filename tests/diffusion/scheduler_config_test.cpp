@@ -241,7 +241,7 @@ TEST(SchedulerConfig, Refuses) {
         expect_error([&] { parse(text); }, {"scheduler_config.json: "});
         expect_error([&] { parse(text); }, parts);
     };
-    refused("", {"not valid JSON"});
+    refused("", {"an empty file"});
     refused("{\"a\": \n 1,}", {"not valid JSON"});
     refused("[1]", {"is array, expected a JSON object"});
     refused(R"({"_class_name": "PNDMScheduler"})",
@@ -270,7 +270,7 @@ TEST(SchedulerConfig, Refuses) {
     refused(R"({"steps_offset": -1})", {"steps_offset is -1"});
     const TemporaryFolder folder;
     expect_error([&] { read_scheduler_config(folder.write("empty.json", "")); },
-                 {"empty.json: is not valid JSON"});
+                 {"empty.json: is an empty file, not JSON"});
     expect_error([] { read_scheduler_config("/nonexistent/scheduler_config.json"); }, {"/nonexistent/"});
 }
 
