@@ -17,7 +17,7 @@
 #include "core/context.h"
 #include "core/cuda/cuda.h"
 #include "core/error.h"
-#include "diffusion/sampler.h"
+#include "diffusion/solvers/sampler.h"
 #include "diffusion/training/trainer.h"
 #include "nn/init.h"
 

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "core/precision.h"
-#include "diffusion/train_config.h"
+#include "diffusion/training/train_config.h"
 
 namespace ito::apps {
 

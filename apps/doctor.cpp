@@ -14,10 +14,10 @@
 #include "core/cuda/cuda.h"
 #include "core/dispatch.h"
 #include "core/error.h"
-#include "core/system.h"
+#include "core/io/system.h"
 #include "diffusion/data/folder.h"
-#include "diffusion/run.h"
-#include "diffusion/train_config.h"
+#include "diffusion/run/run.h"
+#include "diffusion/training/train_config.h"
 
 namespace ito::apps {
 namespace {
@@ -110,7 +110,7 @@ void DoctorCommand::devices() {
         good("CUDA driver",
              fmt::format("for CUDA {}.{}, ito is built with {}.{}", info.driver / 1000,
                          info.driver % 1000 / 10, info.runtime / 1000, info.runtime % 1000 / 10));
-        kernels::VendorHandles& libraries = *context_of(Device::cuda()).vendor;
+        kernels::LibraryHandles& libraries = *context_of(Device::cuda()).libraries;
         const auto library = [&](const char* name, bool found, const std::string& why, const char* instead) {
             if (found) return good(name, "is used where it is fastest");
             note(name, fmt::format("cannot be used, {} by hand-written kernels: {}", instead, why));

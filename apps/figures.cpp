@@ -11,13 +11,13 @@
 #include "apps/output_file.h"
 #include "apps/version.h"
 #include "apps/weight_table.h"
-#include "core/atomic_file.h"
 #include "core/context.h"
 #include "core/error.h"
-#include "core/system.h"
+#include "core/io/atomic_file.h"
+#include "core/io/system.h"
 #include "diffusion/image/png.h"
-#include "diffusion/metrics.h"
-#include "diffusion/report.h"
+#include "diffusion/report/report.h"
+#include "diffusion/run/metrics.h"
 
 namespace ito::apps {
 namespace {

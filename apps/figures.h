@@ -6,9 +6,9 @@
 #include <string>
 
 #include "apps/terminal.h"
-#include "diffusion/figures.h"
-#include "diffusion/run.h"
-#include "diffusion/train_config.h"
+#include "diffusion/report/figures.h"
+#include "diffusion/run/run.h"
+#include "diffusion/training/train_config.h"
 
 namespace ito::apps {
 

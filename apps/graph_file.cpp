@@ -9,10 +9,10 @@
 #include <filesystem>
 #include <sstream>
 
-#include "core/atomic_file.h"
 #include "core/autograd/graphviz.h"
 #include "core/error.h"
-#include "core/input_file.h"
+#include "core/io/atomic_file.h"
+#include "core/io/input_file.h"
 
 extern char** environ;
 

@@ -4,12 +4,12 @@
 
 #include <nlohmann/json.hpp>
 
-#include "core/atomic_file.h"
 #include "core/error.h"
-#include "core/input_file.h"
-#include "core/json_depth.h"
-#include "diffusion/files.h"
+#include "core/io/atomic_file.h"
+#include "core/io/input_file.h"
+#include "core/io/json_depth.h"
 #include "diffusion/image/png.h"
+#include "diffusion/run/files.h"
 
 namespace ito::apps {
 
@@ -24,7 +24,7 @@ bool has_pictures(const fs::path& folder) {
     return false;
 }
 
-/// Whether it begins and ends as a PNG does. What lies between was written with it at once (core/atomic_file.h).
+/// Whether it begins and ends as a PNG does. What lies between was written with it at once (core/io/atomic_file.h).
 bool is_whole_png(const fs::path& path) {
     constexpr std::string_view signature = "\x89PNG\r\n\x1a\n", end{"\0\0\0\0IEND\xae\x42\x60\x82", 12};
     const InputFile file(path);

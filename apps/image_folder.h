@@ -7,7 +7,7 @@
 #include <string>
 
 #include "diffusion/image/image.h"
-#include "diffusion/pipeline.h"
+#include "diffusion/pipeline/pipeline.h"
 
 namespace ito::apps {
 

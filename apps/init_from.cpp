@@ -5,7 +5,7 @@
 
 #include "apps/weight_table.h"
 #include "core/error.h"
-#include "diffusion/pipeline.h"
+#include "diffusion/pipeline/pipeline.h"
 
 namespace ito::apps {
 

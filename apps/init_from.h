@@ -8,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
-#include "diffusion/run.h"
-#include "diffusion/train_config.h"
+#include "diffusion/run/run.h"
+#include "diffusion/training/train_config.h"
 #include "nn/unet.h"
 
 namespace ito::apps {

@@ -13,7 +13,7 @@
 #include "core/choices.h"
 #include "core/context.h"
 #include "core/error.h"
-#include "diffusion/pipeline.h"
+#include "diffusion/pipeline/pipeline.h"
 #include "diffusion/training/trainer.h"
 
 namespace ito::apps {

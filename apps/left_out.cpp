@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "core/atomic_file.h"
 #include "core/error.h"
-#include "core/json_depth.h"
-#include "diffusion/files.h"
+#include "core/io/atomic_file.h"
+#include "core/io/json_depth.h"
+#include "diffusion/run/files.h"
 
 namespace ito::apps {
 namespace {

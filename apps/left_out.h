@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "diffusion/run.h"
+#include "diffusion/run/run.h"
 
 namespace ito::apps {
 

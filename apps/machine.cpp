@@ -11,7 +11,7 @@
 #include <sstream>
 #include <system_error>
 
-#include "core/system.h"
+#include "core/io/system.h"
 
 namespace ito::apps {
 namespace {

@@ -18,7 +18,7 @@
 #include "core/cuda/cuda.h"
 #include "core/dispatch.h"
 #include "core/error.h"
-#include "kernels/runtime/instruction_set.h"
+#include "kernels/cpu/instruction_set.h"
 
 namespace ito::apps {
 

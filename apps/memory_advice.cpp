@@ -2,7 +2,7 @@
 
 #include "core/allocator.h"
 #include "core/cuda/cuda.h"
-#include "core/system.h"
+#include "core/io/system.h"
 
 namespace ito::apps {
 

@@ -3,9 +3,9 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "core/atomic_file.h"
 #include "core/error.h"
-#include "diffusion/files.h"
+#include "core/io/atomic_file.h"
+#include "diffusion/run/files.h"
 
 namespace ito::apps {
 

@@ -11,9 +11,9 @@
 #include <utility>
 
 #include "apps/machine.h"
-#include "core/atomic_file.h"
 #include "core/error.h"
-#include "core/system.h"
+#include "core/io/atomic_file.h"
+#include "core/io/system.h"
 
 namespace ito::apps {
 

@@ -5,8 +5,8 @@
 
 #include "apps/output_file.h"
 #include "apps/terminal.h"
-#include "core/atomic_file.h"
 #include "core/error.h"
+#include "core/io/atomic_file.h"
 #include "core/ops/flops.h"
 
 namespace ito::apps {

@@ -13,13 +13,13 @@
 #include "apps/memory_advice.h"
 #include "apps/terminal.h"
 #include "apps/training_loop.h"
-#include "core/atomic_file.h"
 #include "core/autograd/node.h"
 #include "core/context.h"
 #include "core/error.h"
+#include "core/io/atomic_file.h"
 #include "diffusion/data/folder_scan.h"
-#include "diffusion/pipeline.h"
-#include "diffusion/run_lock.h"
+#include "diffusion/pipeline/pipeline.h"
+#include "diffusion/run/run_lock.h"
 
 namespace ito::apps {
 namespace {

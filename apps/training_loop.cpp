@@ -17,7 +17,7 @@
 #include "core/error.h"
 #include "diffusion/image/grid.h"
 #include "diffusion/image/png.h"
-#include "diffusion/tensorboard.h"
+#include "diffusion/report/tensorboard.h"
 
 namespace ito::apps {
 

@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "apps/timeline.h"
-#include "diffusion/run.h"
-#include "diffusion/run_lock.h"
-#include "diffusion/train_config.h"
+#include "diffusion/run/run.h"
+#include "diffusion/run/run_lock.h"
+#include "diffusion/training/train_config.h"
 #include "diffusion/training/trainer.h"
 
 namespace ito::apps {

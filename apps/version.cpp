@@ -15,7 +15,7 @@
 
 #include "core/dispatch.h"
 #include "git_description.h"
-#include "kernels/runtime/instruction_set.h"
+#include "kernels/cpu/instruction_set.h"
 
 namespace ito::apps {
 namespace {

@@ -5,8 +5,8 @@
 
 #include "core/cuda/cuda.h"
 #include "core/error.h"
-#include "core/json_depth.h"
-#include "kernels/runtime/choices.h"
+#include "core/io/json_depth.h"
+#include "kernels/common/choices.h"
 
 namespace ito {
 namespace {

@@ -1,6 +1,6 @@
 #pragma once
 // Which variants of CUDA kernels run: found by timing at the first call of a size, kept for the process, and to be saved beside a
-// checkpoint, so that a resumed training repeats the bits of the one that was interrupted (kernels/runtime/choices.h).
+// checkpoint, so that a resumed training repeats the bits of the one that was interrupted (kernels/common/choices.h).
 
 #include <map>
 #include <string>

@@ -7,7 +7,7 @@
 #include "core/cuda/cuda.h"
 #include "core/error.h"
 #include "core/scratch.h"
-#include "kernels/runtime/plan_cache.h"
+#include "kernels/common/plan_cache.h"
 
 namespace ito {
 namespace {

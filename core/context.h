@@ -4,7 +4,7 @@
 #include <cstddef>
 
 #include "core/device.h"
-#include "kernels/runtime/context.h"
+#include "kernels/common/context.h"
 
 namespace ito {
 

@@ -9,7 +9,7 @@
 
 #include "core/cuda/cuda.h"
 #include "core/tensor.h"
-#include "kernels/runtime/value_pointer.h"
+#include "kernels/common/value_pointer.h"
 
 namespace ito {
 

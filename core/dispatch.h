@@ -7,7 +7,7 @@
 #include "core/device.h"
 #include "core/error.h"
 #include "core/trace.h"
-#include "kernels/runtime/dtype.h"
+#include "kernels/common/dtype.h"
 
 namespace ito {
 

@@ -1,5 +1,5 @@
 #pragma once
-// How messages of ito::Error (kernels/runtime/error.h) are formatted and thrown. A message names the op or file, the value
+// How messages of ito::Error (kernels/common/error.h) are formatted and thrown. A message names the op or file, the value
 // found, what was expected and what to do: "conv2d: weight expects 64 input channels, input has 32 (shape [8, 28, 28, 32])".
 
 #include <fmt/format.h>
@@ -10,7 +10,7 @@
 #include <string_view>
 #include <utility>
 
-#include "kernels/runtime/error.h"
+#include "kernels/common/error.h"
 
 namespace ito {
 

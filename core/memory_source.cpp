@@ -7,7 +7,7 @@
 #include <cstring>
 
 #include "core/cuda/cuda.h"
-#include "core/system.h"
+#include "core/io/system.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>

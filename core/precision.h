@@ -4,7 +4,7 @@
 #include <string>
 
 #include "core/device.h"
-#include "kernels/runtime/dtype.h"
+#include "kernels/common/dtype.h"
 
 namespace ito {
 

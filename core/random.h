@@ -1,10 +1,10 @@
 #pragma once
 // Which random draws the ops of the current scope use. There is no generator state: draws are addressed by
-// (seed, purpose, layer, sample, step, element), see kernels/runtime/philox.h.
+// (seed, purpose, layer, sample, step, element), see kernels/philox/philox.h.
 
 #include <cstdint>
 
-#include "kernels/runtime/philox.h"
+#include "kernels/philox/philox.h"
 
 namespace ito {
 

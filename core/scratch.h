@@ -10,7 +10,7 @@
 
 #include "core/allocator.h"
 #include "core/device.h"
-#include "kernels/runtime/context.h"
+#include "kernels/common/context.h"
 
 namespace ito {
 

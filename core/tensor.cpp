@@ -50,22 +50,22 @@ Shape dense_strides(const Shape& shape) {
 }
 
 /// The distance between rows if all dimensions but the last collapse into evenly spaced rows; else -1.
-std::int64_t row_pitch(const Shape& shape, const Shape& strides) {
+std::int64_t row_stride_of(const Shape& shape, const Shape& strides) {
     if (shape.empty() || numel(shape) == 0) return shape.empty() ? 1 : shape.back();
     const std::size_t last = shape.size() - 1;
     if (shape[last] > 1 && strides[last] != 1) return -1;
-    std::int64_t pitch = shape[last], step = -1;
+    std::int64_t row_stride = shape[last], step = -1;
     for (std::size_t i = last; i-- > 0;) {
         if (shape[i] == 1) continue;
         if (step < 0) {
-            pitch = strides[i];
-            if (pitch < shape[last]) return -1;
+            row_stride = strides[i];
+            if (row_stride < shape[last]) return -1;
         } else if (strides[i] != step) {
             return -1;
         }
         step = strides[i] * shape[i];
     }
-    return pitch;
+    return row_stride;
 }
 
 /// The strides of `target` if it differs from `shape` only by dimensions of size 1.
@@ -159,17 +159,17 @@ bool Tensor::is_contiguous() const {
 }
 
 bool Tensor::has_rows() const {
-    return row_pitch(shape(), strides()) >= 0;
+    return row_stride_of(shape(), strides()) >= 0;
 }
 
 Rows Tensor::rows() const {
     const std::int64_t columns = shape().empty() ? 1 : shape().back();
-    const std::int64_t pitch = row_pitch(shape(), strides());
-    if (pitch < 0) {
+    const std::int64_t row_stride = row_stride_of(shape(), strides());
+    if (row_stride < 0) {
         fail("tensor: shape {} with strides {} is not evenly spaced rows; call contiguous()", shape(),
              strides());
     }
-    return {columns ? numel() / columns : 0, columns, pitch};
+    return {columns ? numel() / columns : 0, columns, row_stride};
 }
 
 void* Tensor::raw() const {
@@ -198,14 +198,14 @@ Tensor Tensor::view(const Shape& target) const {
     if (is_contiguous()) return view_of(target, dense_strides(target), impl().offset);
     if (const auto strides = restride_units(shape(), this->strides(), target))
         return view_of(target, *strides, impl().offset);
-    // Rows a pitch apart keep that form under any new split of the leading dimensions.
+    // Rows a row stride apart keep that form under any new split of the leading dimensions.
     const bool keeps_rows = has_rows() && !target.empty() && target.back() == shape().back();
     require(keeps_rows,
             "tensor: shape {} with strides {} cannot be seen as {} without a copy; call contiguous()",
             shape(), strides(), target);
     Shape strides = dense_strides(target);
-    const std::int64_t pitch = rows().pitch;
-    for (std::size_t i = 0; i + 1 < strides.size(); ++i) strides[i] = strides[i] / target.back() * pitch;
+    const std::int64_t row_stride = rows().stride;
+    for (std::size_t i = 0; i + 1 < strides.size(); ++i) strides[i] = strides[i] / target.back() * row_stride;
     return view_of(target, std::move(strides), impl().offset);
 }
 
@@ -317,9 +317,9 @@ Tensor& Tensor::copy_(const Tensor& source) {
                                  .from = from.dtype(),
                                  .to = to.dtype(),
                                  .x = from.raw(),
-                                 .x_pitch = x.pitch,
+                                 .x_stride = x.stride,
                                  .y = to.raw(),
-                                 .y_pitch = y.pitch});
+                                 .y_stride = y.stride});
     });
     bump_version();
     return *this;
@@ -335,7 +335,7 @@ Tensor& Tensor::fill_(double value) {
                                  .type = to.dtype(),
                                  .value = value,
                                  .y = to.raw(),
-                                 .y_pitch = y.pitch});
+                                 .y_stride = y.stride});
     });
     bump_version();
     return *this;
@@ -354,11 +354,11 @@ Tensor& Tensor::add_(const Tensor& other, double alpha) {
                                          .alpha = alpha,
                                          .beta = 1,
                                          .a = x.data<T>(),
-                                         .a_pitch = x.rows().pitch,
+                                         .a_stride = x.rows().stride,
                                          .b = y.data<T>(),
-                                         .b_pitch = y.rows().pitch,
+                                         .b_stride = y.rows().stride,
                                          .y = y.data<T>(),
-                                         .y_pitch = y.rows().pitch});
+                                         .y_stride = y.rows().stride});
         });
     });
     bump_version();
@@ -374,9 +374,9 @@ Tensor& Tensor::scale_(double factor) {
                                          .columns = y.rows().columns,
                                          .alpha = factor,
                                          .a = y.data<T>(),
-                                         .a_pitch = y.rows().pitch,
+                                         .a_stride = y.rows().stride,
                                          .y = y.data<T>(),
-                                         .y_pitch = y.rows().pitch});
+                                         .y_stride = y.rows().stride});
         });
     });
     bump_version();

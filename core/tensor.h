@@ -2,7 +2,7 @@
 // Tensor: a typed, strided view of storage on a device, with its place in the autograd graph.
 //
 // A Tensor is a handle: copies share the same elements and the same gradient. Image tensors are [N, H, W, C],
-// logically and physically; a slice of channels is a view whose pixels lie a pitch apart (see rows()).
+// logically and physically; a slice of channels is a view whose pixels lie a row stride apart (see rows()).
 
 #include <cstdint>
 #include <functional>
@@ -15,7 +15,7 @@
 #include "core/allocator.h"
 #include "core/device.h"
 #include "core/error.h"
-#include "kernels/runtime/dtype.h"
+#include "kernels/common/dtype.h"
 
 namespace ito {
 
@@ -49,11 +49,11 @@ class Storage {
     std::uint64_t version_ = 0;
 };
 
-/// Memory seen as `rows` rows of `columns` adjacent elements that start `pitch` elements apart: the form in
-/// which kernels take tensors. `columns` is the last dimension; a dense tensor has pitch == columns.
+/// Memory seen as `rows` rows of `columns` adjacent elements that start `stride` elements apart: the form in
+/// which kernels take tensors. `columns` is the last dimension; a dense tensor has stride == columns.
 struct Rows {
-    std::int64_t rows = 0, columns = 0, pitch = 0;
-    bool dense() const { return pitch == columns || rows <= 1; }
+    std::int64_t rows = 0, columns = 0, stride = 0;
+    bool dense() const { return stride == columns || rows <= 1; }
 };
 
 /// A handle to elements of one type with a shape; copies share elements and gradient.

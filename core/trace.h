@@ -8,7 +8,7 @@
 #include <string>
 
 #include "core/tensor.h"
-#include "kernels/runtime/work_listener.h"
+#include "kernels/common/work_listener.h"
 
 namespace ito::trace {
 

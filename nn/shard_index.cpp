@@ -5,8 +5,8 @@
 #include <set>
 
 #include "core/error.h"
-#include "core/file_kind.h"
-#include "core/json_depth.h"
+#include "core/io/file_kind.h"
+#include "core/io/json_depth.h"
 
 namespace ito::nn {
 namespace {

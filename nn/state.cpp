@@ -4,7 +4,7 @@
 #include <map>
 #include <set>
 
-#include "core/safetensors.h"
+#include "core/io/safetensors.h"
 
 namespace ito::nn {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "core/json_depth.h"
+#include "core/io/json_depth.h"
 #include "nn/config_fields.h"
 #include "nn/unet.h"
 

@@ -4,8 +4,8 @@
 #include <cstring>
 
 #include "core/error.h"
-#include "core/float16.h"
-#include "core/input_file.h"
+#include "core/io/float16.h"
+#include "core/io/input_file.h"
 #include "nn/shard_index.h"
 
 namespace ito::nn {

@@ -35,12 +35,12 @@ set(planted ${CMAKE_CURRENT_BINARY_DIR}/planted_launches)
 foreach(layer kernels core nn diffusion apps)
   file(WRITE ${planted}/${layer}/fine.h "// f<<<1, 1>>>() in a comment\n")
 endforeach()
-file(WRITE ${planted}/kernels/runtime/launch.cuh
+file(WRITE ${planted}/kernels/cuda/launch.cuh
      "f<<<1, 1>>>();\ncheck(cudaGetLastError());\ng<<<1,\n 1>>>();\nreturn;\ncudaLaunchKernel(h);\n")
 file(WRITE ${planted}/core/wrong.cpp "\nf<<<1, 1>>>();\ncheck(cudaGetLastError());\n")
 add_test(NAME lint.launches_sees_planted_errors COMMAND ${PROJECT_SOURCE_DIR}/tools/lint/launches.sh ${planted})
 set_tests_properties(lint.launches_sees_planted_errors PROPERTIES PASS_REGULAR_EXPRESSION
-  "^kernels/runtime/launch.cuh:3: [^\n]*cudaGetLastError[^\n]*\n[^\n]*launch.cuh:6: [^\n]*dropped\ncore/wrong.cpp:2: a launch outside[^\n]*\n$")
+  "^kernels/cuda/launch.cuh:3: [^\n]*cudaGetLastError[^\n]*\n[^\n]*launch.cuh:6: [^\n]*dropped\ncore/wrong.cpp:2: a launch outside[^\n]*\n$")
 set_tests_properties(lint.launches lint.launches_sees_planted_errors PROPERTIES LABELS cpu)
 
 # Registers and occupancy: what is computed from a log that is known, and a spill in it is seen.

@@ -18,7 +18,7 @@ void add(std::vector<Case>& cases, const Model& model, bool everything) {
                      .shape = fmt::format("{}{}", count, everything ? "+ema+copy" : ""),
                      .elements = static_cast<double>(count),
                      .floor_bytes = static_cast<double>(count) * (everything ? 38 : 28),
-                     .versions = cuda::adam_versions,
+                     .variants = cuda::adam_variants,
                      .prepare = [=](Buffers& memory) -> Launch {
                          const std::vector<AdamStep> step{{1e-4, 0.1, 0.001, 1, 0.999}};
                          Adam<float> a;
@@ -30,7 +30,7 @@ void add(std::vector<Case>& cases, const Model& model, bool everything) {
                          a.v = memory.positive<float>(count);
                          if (everything) a.ema = memory.normal<float>(count);
                          if (everything) a.copy = memory.output<bfloat16>(count);
-                         return [a](const Context& c, Version v) { cuda::adam(c, a, v); };
+                         return [a](const Context& c, Variant v) { cuda::adam(c, a, v); };
                      }});
 }
 

@@ -20,9 +20,9 @@ AttentionForward<T> forward_args(Buffers& memory, const Layer& layer) {
     a.q = memory.normal<T>(3 * layer.elements());
     a.k = a.q ? a.q + layer.channels : nullptr;
     a.v = a.q ? a.k + layer.channels : nullptr;
-    a.qkv_pitch = 3 * layer.channels;
+    a.qkv_stride = 3 * layer.channels;
     a.o = memory.output<T>(layer.elements());
-    a.o_pitch = layer.channels;
+    a.o_stride = layer.channels;
     a.lse = memory.output<float>(layer.batch * layer.pixels());
     return a;
 }
@@ -31,27 +31,27 @@ template <class T>
 void add(std::vector<Case>& cases, const Model& model, const Layer& layer) {
     const std::string shape = fmt::format("{}x{}x{}", layer.batch, layer.pixels(), layer.channels);
     Case c = describe<T>("attention_forward", model, shape, layer.elements(), 4 * sizeof(T),
-                         cuda::attention_versions);
+                         cuda::attention_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
         const AttentionForward<T> a = forward_args<T>(memory, layer);
-        return [a](const Context& context, Version v) { cuda::attention_forward(context, a, v); };
+        return [a](const Context& context, Variant v) { cuda::attention_forward(context, a, v); };
     };
     cases.push_back(c);
     c = describe<T>("attention_backward", model, shape, layer.elements(), 8 * sizeof(T),
-                    cuda::attention_versions);
+                    cuda::attention_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
         const AttentionForward<T> f = forward_args<T>(memory, layer);
         AttentionBackward<T> a;
         a.shape = f.shape, a.scale = f.scale;
-        a.q = f.q, a.k = f.k, a.v = f.v, a.qkv_pitch = f.qkv_pitch;
-        a.o = memory.normal<T>(layer.elements()), a.o_pitch = f.o_pitch;
+        a.q = f.q, a.k = f.k, a.v = f.v, a.qkv_stride = f.qkv_stride;
+        a.o = memory.normal<T>(layer.elements()), a.o_stride = f.o_stride;
         a.lse = memory.positive<float>(layer.batch * layer.pixels());
-        a.grad_o = memory.normal<T>(layer.elements()), a.grad_o_pitch = f.o_pitch;
+        a.grad_o = memory.normal<T>(layer.elements()), a.grad_o_stride = f.o_stride;
         a.grad_q = memory.output<T>(3 * layer.elements());
         a.grad_k = a.grad_q ? a.grad_q + layer.channels : nullptr;
         a.grad_v = a.grad_q ? a.grad_k + layer.channels : nullptr;
-        a.grad_qkv_pitch = f.qkv_pitch;
-        return [a](const Context& context, Version v) { cuda::attention_backward(context, a, v); };
+        a.grad_qkv_stride = f.qkv_stride;
+        return [a](const Context& context, Variant v) { cuda::attention_backward(context, a, v); };
     };
     cases.push_back(c);
 }

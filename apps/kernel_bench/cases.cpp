@@ -7,8 +7,8 @@
 #include <map>
 #include <random>
 
+#include "kernels/cuda/cuda_error.h"
 #include "kernels/elementwise/convert.h"
-#include "kernels/runtime/cuda_error.h"
 
 namespace ito::apps::kernel_bench {
 namespace {

@@ -10,9 +10,9 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/runtime/context.h"
-#include "kernels/runtime/dtype.h"
-#include "kernels/runtime/version.h"
+#include "kernels/common/context.h"
+#include "kernels/common/dtype.h"
+#include "kernels/common/variant.h"
 
 namespace ito::apps::kernel_bench {
 
@@ -61,7 +61,7 @@ class Buffers {
     std::size_t used_ = 0;
 };
 
-using Launch = std::function<void(const kernels::Context&, kernels::Version)>;
+using Launch = std::function<void(const kernels::Context&, kernels::Variant)>;
 
 struct Case {
     std::string kernel;  ///< "silu_forward"
@@ -70,7 +70,7 @@ struct Case {
     std::string shape;       ///< "64x128"
     double elements = 0;     ///< by which instructions are divided
     double floor_bytes = 0;  ///< the least, as the kernel's header says
-    std::span<const kernels::Version> versions;
+    std::span<const kernels::Variant> variants;
     /// Lays out the arguments; the launch that it returns only runs the kernel.
     std::function<Launch(Buffers&)> prepare;
 
@@ -97,14 +97,14 @@ struct Model {
 /// A case that only lacks `prepare`.
 template <class T>
 Case describe(const char* kernel, const Model& model, std::string shape, std::int64_t elements,
-              double bytes_per_element, std::span<const kernels::Version> versions) {
+              double bytes_per_element, std::span<const kernels::Variant> variants) {
     return {.kernel = kernel,
             .type = dtype_of<T>,
             .model = model.name,
             .shape = std::move(shape),
             .elements = static_cast<double>(elements),
             .floor_bytes = static_cast<double>(elements) * bytes_per_element,
-            .versions = versions,
+            .variants = variants,
             .prepare = {}};
 }
 

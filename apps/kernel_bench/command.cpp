@@ -13,7 +13,7 @@ namespace ito::apps::kernel_bench {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using kernels::Version;
+using kernels::Variant;
 
 std::vector<Case> chosen(const std::string& filter, bool reduced) {
     std::vector<Case> all = all_cases(models(reduced));
@@ -52,7 +52,7 @@ Json timed(const Case& c, const Timing& timing, double copy) {
 }
 
 void print_head(bool counts) {
-    fmt::print("{:48} {:11} ", "kernel", "version");
+    fmt::print("{:48} {:11} ", "kernel", "variant");
     if (counts) {
         fmt::print("{:>12} {:>13} {:>12} {:>13} {:>9} {:>13}\n", "unique/floor", "sectors/floor",
                    "sectors/load", "sectors/store", "conflicts", "instr/element");
@@ -61,8 +61,8 @@ void print_head(bool counts) {
     }
 }
 
-void print_row(const Case& c, Version version, const Json& row) {
-    fmt::print("{:48} {:11} ", c.name(), name_of(version));
+void print_row(const Case& c, Variant variant, const Json& row) {
+    fmt::print("{:48} {:11} ", c.name(), name_of(variant));
     const auto number = [&](const char* key) { return row.at(key).get<double>(); };
     if (row.contains("not_run")) {
         fmt::print("{}\n", row.at("not_run").get<std::string>());
@@ -105,26 +105,26 @@ int run(const Options& options) {
     report["results"] = Json::array();
     for (const Case& c : cases) {
         const Prepared prepared = machine.prepare(c, counts ? 0 : machine.l2_bytes());
-        std::vector<Version> versions{Version::best};
-        versions.insert(versions.end(), c.versions.begin(), c.versions.end());
-        for (const Version version : versions) {
+        std::vector<Variant> variants{Variant::best};
+        variants.insert(variants.end(), c.variants.begin(), c.variants.end());
+        for (const Variant variant : variants) {
             Json row{{"kernel", c.kernel},
                      {"type", name_of(c.type)},
                      {"model", c.model},
                      {"shape", c.shape},
-                     {"version", name_of(version)},
+                     {"variant", name_of(variant)},
                      {"elements", static_cast<std::int64_t>(c.elements)},
                      {"floor_bytes", static_cast<std::int64_t>(c.floor_bytes)}};
             try {
-                machine.try_once(prepared, version);
-                row.update(counts ? counted(c, machine.count(prepared, version))
-                                  : timed(c, machine.time(prepared, version, options.repeats), copy));
+                machine.try_once(prepared, variant);
+                row.update(counts ? counted(c, machine.count(prepared, variant))
+                                  : timed(c, machine.time(prepared, variant, options.repeats), copy));
             } catch (const kernels::CudaError&) {
                 throw;
-            } catch (const Error& error) {  // not every version takes every shape
+            } catch (const Error& error) {  // not every variant takes every shape
                 row["not_run"] = error.what();
             }
-            if (!options.json) print_row(c, version, row);
+            if (!options.json) print_row(c, variant, row);
             report["results"].push_back(std::move(row));
         }
     }

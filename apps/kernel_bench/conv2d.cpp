@@ -24,7 +24,7 @@ Case describe(const char* kernel, const Model& model, const Conv2dShape& s) {
         std::string(kernel) == "conv2d_forward" ? out
         : weights                               ? s.weight_elements()
                                                 : in,
-        1, cuda::conv2d_versions);
+        1, cuda::conv2d_variants);
     c.floor_bytes = static_cast<double>((in + out) * static_cast<std::int64_t>(sizeof(T)) +
                                         s.weight_elements() *
                                             static_cast<std::int64_t>(weights ? sizeof(float) : sizeof(T)));
@@ -39,32 +39,32 @@ void add(std::vector<Case>& cases, const Model& model, const Conv2dShape& s) {
     c.prepare = [=](Buffers& memory) -> Launch {
         Conv2dForward<T> a;
         a.shape = s;
-        a.x = memory.normal<T>(in), a.x_pitch = s.in_channels;
+        a.x = memory.normal<T>(in), a.x_stride = s.in_channels;
         a.weight = memory.normal<T>(s.weight_elements());
         a.bias = memory.normal<float>(s.out_channels);
-        a.y = memory.output<T>(out), a.y_pitch = s.out_channels;
-        return [a](const Context& context, Version v) { cuda::conv2d_forward(context, a, v); };
+        a.y = memory.output<T>(out), a.y_stride = s.out_channels;
+        return [a](const Context& context, Variant v) { cuda::conv2d_forward(context, a, v); };
     };
     cases.push_back(c);
     c = describe<T>("conv2d_backward_data", model, s);
     c.prepare = [=](Buffers& memory) -> Launch {
         Conv2dBackwardData<T> a;
         a.shape = s;
-        a.grad_y = memory.normal<T>(out), a.grad_y_pitch = s.out_channels;
+        a.grad_y = memory.normal<T>(out), a.grad_y_stride = s.out_channels;
         a.weight = memory.normal<T>(s.weight_elements());
-        a.grad_x = memory.output<T>(in), a.grad_x_pitch = s.in_channels;
-        return [a](const Context& context, Version v) { cuda::conv2d_backward_data(context, a, v); };
+        a.grad_x = memory.output<T>(in), a.grad_x_stride = s.in_channels;
+        return [a](const Context& context, Variant v) { cuda::conv2d_backward_data(context, a, v); };
     };
     cases.push_back(c);
     c = describe<T>("conv2d_backward_weights", model, s);
     c.prepare = [=](Buffers& memory) -> Launch {
         Conv2dBackwardWeights<T> a;
         a.shape = s;
-        a.x = memory.normal<T>(in), a.x_pitch = s.in_channels;
-        a.grad_y = memory.normal<T>(out), a.grad_y_pitch = s.out_channels;
+        a.x = memory.normal<T>(in), a.x_stride = s.in_channels;
+        a.grad_y = memory.normal<T>(out), a.grad_y_stride = s.out_channels;
         a.grad_weight = memory.output<float>(s.weight_elements());
         a.grad_bias = memory.output<float>(s.out_channels);
-        return [a](const Context& context, Version v) { cuda::conv2d_backward_weights(context, a, v); };
+        return [a](const Context& context, Variant v) { cuda::conv2d_backward_weights(context, a, v); };
     };
     cases.push_back(c);
 }

@@ -15,7 +15,7 @@ void add(std::vector<Case>& cases, const Model& model, const Layer& layer) {
                      .shape = layer.shape(),
                      .elements = static_cast<double>(layer.elements()),
                      .floor_bytes = static_cast<double>(layer.elements()) * 2 * sizeof(T),
-                     .versions = cuda::dropout_versions,
+                     .variants = cuda::dropout_variants,
                      .prepare = [=](Buffers& memory) -> Launch {
                          const Dropout<T> a{.batch = layer.batch,
                                             .pixels = layer.pixels(),
@@ -23,10 +23,10 @@ void add(std::vector<Case>& cases, const Model& model, const Layer& layer) {
                                             .probability = 0.1f,
                                             .mask = {.seed = 1, .purpose = Purpose::dropout},
                                             .x = memory.normal<T>(layer.elements()),
-                                            .x_pitch = layer.channels,
+                                            .x_stride = layer.channels,
                                             .y = memory.output<T>(layer.elements()),
-                                            .y_pitch = layer.channels};
-                         return [a](const Context& c, Version v) { cuda::dropout(c, a, v); };
+                                            .y_stride = layer.channels};
+                         return [a](const Context& c, Variant v) { cuda::dropout(c, a, v); };
                      }});
 }
 

@@ -10,34 +10,34 @@ using namespace kernels;
 template <class T>
 void arithmetic(std::vector<Case>& cases, const Model& model, const Layer& layer) {
     const std::int64_t count = layer.elements();
-    Case c = describe<T>("axpby", model, layer.shape(), count, 3 * sizeof(T), cuda::elementwise_versions);
+    Case c = describe<T>("axpby", model, layer.shape(), count, 3 * sizeof(T), cuda::elementwise_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
         const T *a = memory.normal<T>(count), *b = memory.normal<T>(count);
         const Axpby<T> args{1, count, 0.5, 2, nullptr, a, count, b, count, memory.output<T>(count), count};
-        return [args](const Context& context, Version v) { cuda::axpby(context, args, v); };
+        return [args](const Context& context, Variant v) { cuda::axpby(context, args, v); };
     };
     cases.push_back(c);
-    c = describe<T>("multiply", model, layer.shape(), count, 3 * sizeof(T), cuda::elementwise_versions);
+    c = describe<T>("multiply", model, layer.shape(), count, 3 * sizeof(T), cuda::elementwise_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
         const T *a = memory.normal<T>(count), *b = memory.normal<T>(count);
         const Multiply<T> args{1, count, a, count, b, count, memory.output<T>(count), count};
-        return [args](const Context& context, Version v) { cuda::multiply(context, args, v); };
+        return [args](const Context& context, Variant v) { cuda::multiply(context, args, v); };
     };
     cases.push_back(c);
-    c = describe<T>("fill", model, layer.shape(), count, sizeof(T), cuda::elementwise_versions);
+    c = describe<T>("fill", model, layer.shape(), count, sizeof(T), cuda::elementwise_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
         const Fill args{1, count, dtype_of<T>, 0, memory.output<T>(count), count};
-        return [args](const Context& context, Version v) { cuda::fill(context, args, v); };
+        return [args](const Context& context, Variant v) { cuda::fill(context, args, v); };
     };
     cases.push_back(c);
     // Into a slice of a concatenated activation.
-    c = describe<T>("copy_to_slice", model, layer.shape(), count, 2 * sizeof(T), cuda::elementwise_versions);
+    c = describe<T>("copy_to_slice", model, layer.shape(), count, 2 * sizeof(T), cuda::elementwise_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
         const std::int64_t rows = layer.batch * layer.pixels(), columns = layer.channels;
         const T* x = memory.normal<T>(count);
         const Copy args{
             rows, columns, dtype_of<T>, dtype_of<T>, x, columns, memory.output<T>(2 * count), 2 * columns};
-        return [args](const Context& context, Version v) { cuda::copy(context, args, v); };
+        return [args](const Context& context, Variant v) { cuda::copy(context, args, v); };
     };
     cases.push_back(c);
 }
@@ -45,12 +45,12 @@ void arithmetic(std::vector<Case>& cases, const Model& model, const Layer& layer
 void conversion(std::vector<Case>& cases, const Model& model, const Layer& layer) {
     const std::int64_t count = layer.elements();
     Case c = describe<float>("copy_to_bfloat16", model, layer.shape(), count,
-                             sizeof(float) + sizeof(bfloat16), cuda::elementwise_versions);
+                             sizeof(float) + sizeof(bfloat16), cuda::elementwise_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
         const float* x = memory.normal<float>(count);
         const Copy args{
             1, count, DType::float32, DType::bfloat16, x, count, memory.output<bfloat16>(count), count};
-        return [args](const Context& context, Version v) { cuda::copy(context, args, v); };
+        return [args](const Context& context, Variant v) { cuda::copy(context, args, v); };
     };
     cases.push_back(c);
 }

@@ -20,7 +20,7 @@ GroupNormForward<T> forward_args(Buffers& memory, const Layer& layer, bool secon
     if (second) a.shift = memory.normal<T>(layer.batch * layer.channels);
     a.dropout = second ? 0.1f : 0;
     a.mask = {.seed = 1, .purpose = Purpose::dropout};
-    a.x_pitch = a.y_pitch = a.shift_pitch = layer.channels;
+    a.x_stride = a.y_stride = a.shift_stride = layer.channels;
     a.silu = true;
     a.y = memory.output<T>(layer.elements());
     a.mean = memory.normal<float>(layer.batch * groups);
@@ -32,29 +32,29 @@ template <class T>
 void add(std::vector<Case>& cases, const Model& model, const Layer& layer, bool second) {
     const std::string shape = layer.shape() + (second ? "+t+drop" : "");
     Case c = describe<T>("group_norm_forward", model, shape, layer.elements(), 2 * sizeof(T),
-                         cuda::group_norm_versions);
+                         cuda::group_norm_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
         const GroupNormForward<T> a = forward_args<T>(memory, layer, second);
-        return [a](const Context& context, Version v) { cuda::group_norm_forward(context, a, v); };
+        return [a](const Context& context, Variant v) { cuda::group_norm_forward(context, a, v); };
     };
     cases.push_back(c);
     c = describe<T>("group_norm_backward", model, shape, layer.elements(), 3 * sizeof(T),
-                    cuda::group_norm_versions);
+                    cuda::group_norm_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
         const GroupNormForward<T> f = forward_args<T>(memory, layer, second);
         GroupNormBackward<T> a;
         a.shape = f.shape;
-        a.x = f.x, a.x_pitch = f.x_pitch, a.gamma = f.gamma, a.beta = f.beta;
-        a.shift = f.shift, a.shift_pitch = f.shift_pitch;
+        a.x = f.x, a.x_stride = f.x_stride, a.gamma = f.gamma, a.beta = f.beta;
+        a.shift = f.shift, a.shift_stride = f.shift_stride;
         a.silu = f.silu, a.dropout = f.dropout, a.mask = f.mask;
         a.mean = f.mean, a.rstd = f.rstd;
         a.grad_y = memory.normal<T>(layer.elements());
         a.grad_x = memory.output<T>(layer.elements());
-        a.grad_y_pitch = a.grad_x_pitch = a.grad_shift_pitch = layer.channels;
+        a.grad_y_stride = a.grad_x_stride = a.grad_shift_stride = layer.channels;
         a.grad_gamma = memory.output<float>(layer.channels);
         a.grad_beta = memory.output<float>(layer.channels);
         if (second) a.grad_shift = memory.output<T>(layer.batch * layer.channels);
-        return [a](const Context& context, Version v) { cuda::group_norm_backward(context, a, v); };
+        return [a](const Context& context, Variant v) { cuda::group_norm_backward(context, a, v); };
     };
     cases.push_back(c);
 }

@@ -16,7 +16,7 @@ namespace ito::apps::kernel_bench {
 namespace {
 
 using kernels::check_cuda;
-using kernels::Version;
+using kernels::Variant;
 
 /// A launch cannot be told from the clock's grain by less, nor does it get more exact by more.
 constexpr std::size_t least_nodes = 20, most_nodes = 4096;
@@ -83,14 +83,14 @@ Prepared Machine::prepare(const Case& measured, std::size_t cache_bytes) const {
     return Prepared(measured, cache_bytes, context_);
 }
 
-void Machine::try_once(const Prepared& prepared, Version version) const {
-    prepared.launch(0, version);
+void Machine::try_once(const Prepared& prepared, Variant variant) const {
+    prepared.launch(0, variant);
     check_cuda(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
 }
 
-Timing Machine::time(const Prepared& prepared, Version version, std::int64_t repeats) const {
+Timing Machine::time(const Prepared& prepared, Variant variant, std::int64_t repeats) const {
     const std::size_t rounds = (least_nodes + prepared.size() - 1) / prepared.size();
-    return time_graph([&](std::size_t i) { prepared.launch(i, version); }, rounds * prepared.size(), repeats);
+    return time_graph([&](std::size_t i) { prepared.launch(i, variant); }, rounds * prepared.size(), repeats);
 }
 
 Timing Machine::time_graph(const std::function<void(std::size_t)>& enqueue, std::size_t nodes,
@@ -123,9 +123,9 @@ Timing Machine::time_graph(const std::function<void(std::size_t)>& enqueue, std:
                                                  : (microseconds[half - 1] + microseconds[half]) / 2};
 }
 
-Work Machine::count(const Prepared& prepared, Version version) const {
+Work Machine::count(const Prepared& prepared, Variant variant) const {
     vgpu_count(1);
-    try_once(prepared, version);
+    try_once(prepared, variant);
     vgpu_count(0);
     const auto counter = [](const char* name) { return static_cast<double>(vgpu_counter(name)); };
     return {.unique_bytes = counter("unique_bytes_read") + counter("unique_bytes_written"),

@@ -10,7 +10,7 @@
 
 #include "apps/kernel_bench/cases.h"
 #include "core/cuda/handles.h"
-#include "kernels/runtime/plan_cache.h"
+#include "kernels/common/plan_cache.h"
 
 namespace ito::apps::kernel_bench {
 
@@ -39,7 +39,7 @@ class Prepared {
     Prepared(const Case& measured, std::size_t cache_bytes, const kernels::Context& machine);
 
     std::size_t size() const { return launches_.size(); }
-    void launch(std::size_t i, kernels::Version version) const { launches_[i % size()](context_, version); }
+    void launch(std::size_t i, kernels::Variant variant) const { launches_[i % size()](context_, variant); }
 
   private:
     DeviceMemory memory_;
@@ -61,10 +61,10 @@ class Machine {
     /// So many arguments that they fill `cache_bytes` twice; 0: one.
     Prepared prepare(const Case& measured, std::size_t cache_bytes) const;
     /// Device time from launch to launch in a CUDA graph that goes through all of the arguments, after two such graphs.
-    Timing time(const Prepared& prepared, kernels::Version version, std::int64_t repeats) const;
-    Work count(const Prepared& prepared, kernels::Version version) const;
+    Timing time(const Prepared& prepared, kernels::Variant variant, std::int64_t repeats) const;
+    Work count(const Prepared& prepared, kernels::Variant variant) const;
     /// Waits for a first launch; throws what the launcher throws.
-    void try_once(const Prepared& prepared, kernels::Version version) const;
+    void try_once(const Prepared& prepared, kernels::Variant variant) const;
     /// Bytes read and written a second by device-to-device copies of `bytes`.
     double copy_bytes_per_second(std::size_t bytes, std::int64_t repeats) const;
 

@@ -16,17 +16,17 @@ void add(std::vector<Case>& cases, const Model& model) {
                      .shape = image.shape(),
                      .elements = static_cast<double>(image.elements()),
                      .floor_bytes = static_cast<double>(image.elements()) * 2 * sizeof(T),
-                     .versions = cuda::mse_loss_versions,
+                     .variants = cuda::mse_loss_variants,
                      .prepare = [=](Buffers& memory) -> Launch {
                          MseLoss<T> a;
                          a.batch = image.batch, a.pixels = image.pixels(), a.channels = image.channels;
                          a.prediction = memory.normal<T>(image.elements());
-                         a.prediction_pitch = a.grad_pitch = image.channels;
+                         a.prediction_stride = a.grad_stride = image.channels;
                          a.noise = {.seed = 1, .purpose = Purpose::noise};
                          a.per_sample = memory.output<float>(image.batch);
                          a.loss = memory.output<float>(1);
                          a.grad = memory.output<T>(image.elements());
-                         return [a](const Context& c, Version v) { cuda::mse_loss(c, a, v); };
+                         return [a](const Context& c, Variant v) { cuda::mse_loss(c, a, v); };
                      }});
 }
 

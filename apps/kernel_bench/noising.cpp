@@ -16,7 +16,7 @@ void add(std::vector<Case>& cases, const Model& model) {
                      .shape = image.shape(),
                      .elements = static_cast<double>(image.elements()),
                      .floor_bytes = static_cast<double>(image.elements()) * (1 + sizeof(T)),
-                     .versions = cuda::noising_versions,
+                     .variants = cuda::noising_variants,
                      .prepare = [=](Buffers& memory) -> Launch {
                          std::vector<std::int64_t> t;
                          for (std::int64_t n = 0; n < image.batch; ++n) t.push_back(n % 2);
@@ -29,8 +29,8 @@ void add(std::vector<Case>& cases, const Model& model) {
                          a.sigma = memory.upload(std::vector<float>{0.6f, 0.8f});
                          a.noise = {.seed = 1, .purpose = Purpose::noise};
                          a.x_t = memory.output<T>(image.elements());
-                         a.x_t_pitch = image.channels;
-                         return [a](const Context& c, Version v) { cuda::noising(c, a, v); };
+                         a.x_t_stride = image.channels;
+                         return [a](const Context& c, Variant v) { cuda::noising(c, a, v); };
                      }});
 }
 

@@ -13,7 +13,7 @@ struct Options {
     bool json = false;
 };
 
-/// Returns the exit status. A build without CUDA has absent.cpp's, which throws.
+/// Returns the exit status. A build without CUDA has stub.cpp's, which throws.
 int run(const Options&);
 
 }  // namespace ito::apps::kernel_bench

@@ -18,11 +18,11 @@ void add(std::vector<Case>& cases, const Model& model) {
                      .shape = std::to_string(count),
                      .elements = static_cast<double>(count),
                      .floor_bytes = static_cast<double>(count) * sizeof(T),
-                     .versions = cuda::reduce_versions,
+                     .variants = cuda::reduce_variants,
                      .prepare = [=](Buffers& memory) -> Launch {
                          const T* x = memory.normal<T>(count);
                          const Reduce<T> a{1, count, x, count, memory.output<double>(1)};
-                         return [a](const Context& c, Version v) { cuda::sum_squares(c, a, v); };
+                         return [a](const Context& c, Variant v) { cuda::sum_squares(c, a, v); };
                      }});
 }
 

@@ -16,7 +16,7 @@ void add(std::vector<Case>& cases, const Model& model) {
                      .shape = image.shape(),
                      .elements = static_cast<double>(image.elements()),
                      .floor_bytes = static_cast<double>(image.elements()) * (8 + sizeof(T)),
-                     .versions = cuda::reverse_step_versions,
+                     .variants = cuda::reverse_step_variants,
                      .prepare = [=](Buffers& memory) -> Launch {
                          const std::vector<ReverseStepCoefficients> step{{1.01, -0.1, 0.02, 0.97, 0.1, 1}};
                          ReverseStep<T> a;
@@ -24,9 +24,9 @@ void add(std::vector<Case>& cases, const Model& model) {
                          a.coefficients = device_value(memory.upload(step));
                          a.noise = {.seed = 1, .purpose = Purpose::reverse};
                          a.eps = memory.normal<T>(image.elements());
-                         a.eps_pitch = image.channels;
+                         a.eps_stride = image.channels;
                          a.x = memory.normal<float>(image.elements());
-                         return [a](const Context& c, Version v) { cuda::reverse_step(c, a, v); };
+                         return [a](const Context& c, Variant v) { cuda::reverse_step(c, a, v); };
                      }});
 }
 

@@ -13,18 +13,18 @@ template <class T>
 void add(std::vector<Case>& cases, const Model& model) {
     const std::int64_t rows = model.image.batch, columns = model.time_channels, count = rows * columns;
     const std::string shape = fmt::format("{}x{}", rows, columns);
-    Case c = describe<T>("silu_forward", model, shape, count, 2 * sizeof(T), cuda::silu_versions);
+    Case c = describe<T>("silu_forward", model, shape, count, 2 * sizeof(T), cuda::silu_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
         const T* x = memory.normal<T>(count);
         const SiluForward<T> a{rows, columns, x, columns, memory.output<T>(count), columns};
-        return [a](const Context& context, Version v) { cuda::silu_forward(context, a, v); };
+        return [a](const Context& context, Variant v) { cuda::silu_forward(context, a, v); };
     };
     cases.push_back(c);
-    c = describe<T>("silu_backward", model, shape, count, 3 * sizeof(T), cuda::silu_versions);
+    c = describe<T>("silu_backward", model, shape, count, 3 * sizeof(T), cuda::silu_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
         const T *x = memory.normal<T>(count), *dy = memory.normal<T>(count);
         const SiluBackward<T> a{rows, columns, x, columns, dy, columns, memory.output<T>(count), columns};
-        return [a](const Context& context, Version v) { cuda::silu_backward(context, a, v); };
+        return [a](const Context& context, Variant v) { cuda::silu_backward(context, a, v); };
     };
     cases.push_back(c);
 }

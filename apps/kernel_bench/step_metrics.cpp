@@ -17,7 +17,7 @@ void add(std::vector<Case>& cases, const Model& model) {
                      .shape = fmt::format("{}", batch),
                      .elements = static_cast<double>(batch),
                      .floor_bytes = static_cast<double>(batch) * 12,
-                     .versions = cuda::step_metrics_versions,
+                     .variants = cuda::step_metrics_variants,
                      .prepare = [=](Buffers& memory) -> Launch {
                          std::vector<std::int64_t> t;
                          for (std::int64_t n = 0; n < batch; ++n) t.push_back(n * 619 % 1000);
@@ -27,7 +27,7 @@ void add(std::vector<Case>& cases, const Model& model) {
                          a.per_sample = memory.positive<float>(batch);
                          a.loss = memory.positive<float>(1);
                          a.sums = device_value(memory.upload(std::vector<StepSums>(1)));
-                         return [a](const Context& c, Version v) { cuda::step_losses(c, a, v); };
+                         return [a](const Context& c, Variant v) { cuda::step_losses(c, a, v); };
                      }});
 }
 

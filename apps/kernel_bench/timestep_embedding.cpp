@@ -18,7 +18,7 @@ void add(std::vector<Case>& cases, const Model& model) {
                      .shape = fmt::format("{}x{}", batch, dim),
                      .elements = static_cast<double>(batch * dim),
                      .floor_bytes = static_cast<double>(batch * dim) * sizeof(T),
-                     .versions = cuda::timestep_embedding_versions,
+                     .variants = cuda::timestep_embedding_variants,
                      .prepare = [=](Buffers& memory) -> Launch {
                          std::vector<std::int64_t> t;
                          for (std::int64_t n = 0; n < batch; ++n) t.push_back(n * 619 % 1000);
@@ -26,7 +26,7 @@ void add(std::vector<Case>& cases, const Model& model) {
                          a.batch = batch, a.dim = dim;
                          a.t = memory.upload(t);
                          a.y = memory.output<T>(batch * dim);
-                         return [a](const Context& c, Version v) { cuda::timestep_embedding(c, a, v); };
+                         return [a](const Context& c, Variant v) { cuda::timestep_embedding(c, a, v); };
                      }});
 }
 

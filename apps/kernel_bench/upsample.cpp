@@ -10,31 +10,31 @@ using namespace kernels;
 template <class T>
 void add(std::vector<Case>& cases, const Model& model, const Layer& x) {
     Case c = describe<T>("upsample_forward", model, x.shape(), 4 * x.elements(), 1.25 * sizeof(T),
-                         cuda::upsample_versions);
+                         cuda::upsample_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
         const UpsampleForward<T> a{.batch = x.batch,
                                    .height = x.side,
                                    .width = x.side,
                                    .channels = x.channels,
                                    .x = memory.normal<T>(x.elements()),
-                                   .x_pitch = x.channels,
+                                   .x_stride = x.channels,
                                    .y = memory.output<T>(4 * x.elements()),
-                                   .y_pitch = x.channels};
-        return [a](const Context& context, Version v) { cuda::upsample_forward(context, a, v); };
+                                   .y_stride = x.channels};
+        return [a](const Context& context, Variant v) { cuda::upsample_forward(context, a, v); };
     };
     cases.push_back(c);
     c = describe<T>("upsample_backward", model, x.shape(), 4 * x.elements(), 1.25 * sizeof(T),
-                    cuda::upsample_versions);
+                    cuda::upsample_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
         const UpsampleBackward<T> a{.batch = x.batch,
                                     .height = x.side,
                                     .width = x.side,
                                     .channels = x.channels,
                                     .grad_y = memory.normal<T>(4 * x.elements()),
-                                    .grad_y_pitch = x.channels,
+                                    .grad_y_stride = x.channels,
                                     .grad_x = memory.output<T>(x.elements()),
-                                    .grad_x_pitch = x.channels};
-        return [a](const Context& context, Version v) { cuda::upsample_backward(context, a, v); };
+                                    .grad_x_stride = x.channels};
+        return [a](const Context& context, Variant v) { cuda::upsample_backward(context, a, v); };
     };
     cases.push_back(c);
 }

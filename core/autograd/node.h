@@ -48,7 +48,7 @@ class GradientSlot {
 
     /// The buffer to write or add to, as mode() said *before* this call; it counts as written from now on.
     Tensor buffer();
-    /// The same, without gaps between rows: for kernels that take no pitch (gradients of weights).
+    /// The same, without gaps between rows: for kernels that take no row stride (gradients of weights).
     Tensor dense_buffer();
 
     /// Hands on a finished gradient: taken over without a copy if the target is empty (and, for later

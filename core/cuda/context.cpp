@@ -8,11 +8,11 @@
 #include "core/cuda/counters.h"
 #include "core/cuda/cuda.h"
 #include "core/cuda/handles.h"
+#include "core/cuda/library_handles.h"
 #include "core/cuda/staging.h"
-#include "core/cuda/vendor.h"
 #include "core/scratch.h"
-#include "kernels/runtime/choices.h"
-#include "kernels/runtime/plan_cache.h"
+#include "kernels/common/choices.h"
+#include "kernels/common/plan_cache.h"
 
 namespace ito::cuda {
 namespace {
@@ -27,7 +27,7 @@ class DeviceContext {
         context_.stream.handle = stream_.get();
         context_.plans = &plans_;
         context_.scratch = &scratch_;
-        context_.vendor = &libraries_;
+        context_.libraries = &libraries_;
         context_.choices = &choices_;
     }
     DeviceContext(const DeviceContext&) = delete;
@@ -105,7 +105,7 @@ kernels::VariantChoices& choices(int index) {
 std::string why_no_cudnn(int index) {
     const kernels::Context& here = context(index);
     if (here.cudnn() != nullptr) return "";
-    return "cuDNN is not used, convolutions run by hand-written kernels: " + here.vendor->why_not_cudnn();
+    return "cuDNN is not used, convolutions run by hand-written kernels: " + here.libraries->why_not_cudnn();
 }
 
 std::size_t take_scratch_peak(int index) {

@@ -1,5 +1,5 @@
 #pragma once
-// What the rest of core asks of CUDA. Implemented in core/cuda/*.cpp; in a build without CUDA by core/cuda/absent.cpp,
+// What the rest of core asks of CUDA. Implemented in core/cuda/*.cpp; in a build without CUDA by core/cuda/stub.cpp,
 // which has no device. Only core/dispatch.h and the choice of files in core/CMakeLists.txt know which of the two it is.
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 #include <string>
 
 #include "core/memory_source.h"
-#include "kernels/runtime/context.h"
+#include "kernels/common/context.h"
 
 namespace ito::cuda {
 

@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <utility>
 
-#include "kernels/runtime/cuda_error.h"
+#include "kernels/cuda/cuda_error.h"
 
 namespace ito::cuda {
 

@@ -40,16 +40,16 @@ struct AttentionNode final : autograd::Node {
                                               .q = in.data<T>(),
                                               .k = in.data<T>() + channels,
                                               .v = in.data<T>() + 2 * channels,
-                                              .qkv_pitch = in.rows().pitch,
+                                              .qkv_stride = in.rows().stride,
                                               .o = out.data<T>(),
-                                              .o_pitch = out.rows().pitch,
-                                              .lse = lse.get(name()).template data<kernels::master_t<T>>(),
+                                              .o_stride = out.rows().stride,
+                                              .lse = lse.get(name()).template data<kernels::accum_t<T>>(),
                                               .grad_o = dy.data<T>(),
-                                              .grad_o_pitch = dy.rows().pitch,
+                                              .grad_o_stride = dy.rows().stride,
                                               .grad_q = d.data<T>(),
                                               .grad_k = d.data<T>() + channels,
                                               .grad_v = d.data<T>() + 2 * channels,
-                                              .grad_qkv_pitch = d.rows().pitch,
+                                              .grad_qkv_stride = d.rows().stride,
                                               .accumulate = accumulate});
         });
     }
@@ -71,17 +71,17 @@ Tensor attention(const Tensor& qkv, std::int64_t heads) {
     const Tensor input = qkv.has_rows() ? qkv : qkv.contiguous();
     Tensor y = Tensor::empty({shape.batch, shape.tokens, channels}, qkv.dtype(), qkv.device()), lse;
     dispatch_float("attention", qkv.device(), qkv.dtype(), [&]<class T>() {
-        lse = Tensor::empty({shape.batch, heads, shape.tokens}, dtype_of<kernels::master_t<T>>, qkv.device());
+        lse = Tensor::empty({shape.batch, heads, shape.tokens}, dtype_of<kernels::accum_t<T>>, qkv.device());
         ITO_LAUNCH(y.device(), attention_forward, context_of(y.device()),
                    kernels::AttentionForward<T>{.shape = shape,
                                                 .scale = scale_of(shape),
                                                 .q = input.data<T>(),
                                                 .k = input.data<T>() + channels,
                                                 .v = input.data<T>() + 2 * channels,
-                                                .qkv_pitch = input.rows().pitch,
+                                                .qkv_stride = input.rows().stride,
                                                 .o = y.data<T>(),
-                                                .o_pitch = y.rows().pitch,
-                                                .lse = lse.data<kernels::master_t<T>>()});
+                                                .o_stride = y.rows().stride,
+                                                .lse = lse.data<kernels::accum_t<T>>()});
     });
     return autograd::record("attention", y, {qkv}, [&] {
         auto node = std::make_shared<AttentionNode>();

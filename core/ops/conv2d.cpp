@@ -56,16 +56,16 @@ struct Conv2dNode final : autograd::Node {
         if (inputs[1].wanted() || inputs[2].wanted()) {
             kernels::Conv2dBackwardWeights<T> args{.shape = geometry,
                                                    .x = input.data<T>(),
-                                                   .x_pitch = input.rows().pitch,
+                                                   .x_stride = input.rows().stride,
                                                    .grad_y = dy.data<T>(),
-                                                   .grad_y_pitch = dy.rows().pitch};
+                                                   .grad_y_stride = dy.rows().stride};
             if (inputs[1].wanted()) {
                 args.accumulate_weight = inputs[1].accumulates();
-                args.grad_weight = inputs[1].dense_buffer().template data<kernels::master_t<T>>();
+                args.grad_weight = inputs[1].dense_buffer().template data<kernels::accum_t<T>>();
             }
             if (inputs[2].wanted()) {
                 args.accumulate_bias = inputs[2].accumulates();
-                args.grad_bias = inputs[2].buffer().template data<kernels::master_t<T>>();
+                args.grad_bias = inputs[2].buffer().template data<kernels::accum_t<T>>();
             }
             ITO_LAUNCH(device, conv2d_backward_weights, context_of(device), args);
         }
@@ -75,10 +75,10 @@ struct Conv2dNode final : autograd::Node {
             ITO_LAUNCH(device, conv2d_backward_data, context_of(device),
                        kernels::Conv2dBackwardData<T>{.shape = geometry,
                                                       .grad_y = dy.data<T>(),
-                                                      .grad_y_pitch = dy.rows().pitch,
+                                                      .grad_y_stride = dy.rows().stride,
                                                       .weight = w.data<T>(),
                                                       .grad_x = dx.data<T>(),
-                                                      .grad_x_pitch = dx.rows().pitch,
+                                                      .grad_x_stride = dx.rows().stride,
                                                       .accumulate = accumulate});
         }
     }
@@ -137,20 +137,19 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
         const Tensor packed = packed_weight(weight, shape, Conv2dPass::forward);
         kernels::Conv2dForward<T> args{.shape = shape,
                                        .x = input.data<T>(),
-                                       .x_pitch = input.rows().pitch,
+                                       .x_stride = input.rows().stride,
                                        .weight = compute_weight.data<T>(),
                                        .packed = packed ? packed.raw() : nullptr,
                                        .y = y.data<T>(),
-                                       .y_pitch = y.rows().pitch};
+                                       .y_stride = y.rows().stride};
         if (bias) {
-            args.bias = dense_bias.data<kernels::master_t<T>>();
-            if constexpr (!std::is_same_v<T, kernels::master_t<T>>)
-                args.rounded_bias = rounded_bias.data<T>();
+            args.bias = dense_bias.data<kernels::accum_t<T>>();
+            if constexpr (!std::is_same_v<T, kernels::accum_t<T>>) args.rounded_bias = rounded_bias.data<T>();
         }
         const Tensor add = residual && !residual.has_rows() ? residual.contiguous() : residual;
         if (add) {
             args.residual = add.data<T>();
-            args.residual_pitch = add.rows().pitch;
+            args.residual_stride = add.rows().stride;
         }
         ITO_LAUNCH(x.device(), conv2d_forward, context_of(x.device()), args);
     });

@@ -19,9 +19,9 @@ void launch(const Tensor& x, const Tensor& y, float probability, const kernels::
                                        .probability = probability,
                                        .mask = mask,
                                        .x = x.data<T>(),
-                                       .x_pitch = x.rows().pitch,
+                                       .x_stride = x.rows().stride,
                                        .y = y.data<T>(),
-                                       .y_pitch = y.rows().pitch,
+                                       .y_stride = y.rows().stride,
                                        .accumulate = accumulate});
     });
 }

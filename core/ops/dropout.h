@@ -2,7 +2,7 @@
 // Dropout; the kernel's contract is kernels/dropout/dropout.h.
 
 #include "core/tensor.h"
-#include "kernels/runtime/philox.h"
+#include "kernels/philox/philox.h"
 
 namespace ito::ops {
 

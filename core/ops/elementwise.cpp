@@ -24,12 +24,12 @@ void launch_axpby(double alpha, const Tensor& a, double beta, const Tensor& b, c
                                .alpha = alpha,
                                .beta = beta,
                                .a = a.data<T>(),
-                               .a_pitch = a.rows().pitch,
+                               .a_stride = a.rows().stride,
                                .y = y.data<T>(),
-                               .y_pitch = y.rows().pitch};
+                               .y_stride = y.rows().stride};
         if (b) {
             args.b = b.data<T>();
-            args.b_pitch = b.rows().pitch;
+            args.b_stride = b.rows().stride;
         }
         ITO_LAUNCH(y.device(), axpby, context_of(y.device()), args);
     });
@@ -41,11 +41,11 @@ void launch_multiply(const Tensor& a, const Tensor& b, const Tensor& y, bool acc
                    kernels::Multiply<T>{.rows = y.rows().rows,
                                         .columns = y.rows().columns,
                                         .a = a.data<T>(),
-                                        .a_pitch = a.rows().pitch,
+                                        .a_stride = a.rows().stride,
                                         .b = b.data<T>(),
-                                        .b_pitch = b.rows().pitch,
+                                        .b_stride = b.rows().stride,
                                         .y = y.data<T>(),
-                                        .y_pitch = y.rows().pitch,
+                                        .y_stride = y.rows().stride,
                                         .accumulate = accumulate});
     });
 }

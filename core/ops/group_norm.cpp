@@ -26,12 +26,12 @@ struct GroupNormNode final : autograd::Node {
 
     template <class T>
     void backward_as(const Gradient& gradient, std::span<GradientSlot> inputs) {
-        using Master = kernels::master_t<T>;
+        using Master = kernels::accum_t<T>;
         const Tensor dy = gradient.value.has_rows() ? gradient.value : gradient.value.contiguous();
         const Tensor& input = x.get(name());
         kernels::GroupNormBackward<T> args{.shape = geometry,
                                            .x = input.data<T>(),
-                                           .x_pitch = input.rows().pitch,
+                                           .x_stride = input.rows().stride,
                                            .gamma = gamma.get(name()).template data<Master>(),
                                            .beta = beta.get(name()).template data<Master>(),
                                            .silu = options.silu,
@@ -40,14 +40,14 @@ struct GroupNormNode final : autograd::Node {
                                            .mean = mean.get(name()).template data<Master>(),
                                            .rstd = rstd.get(name()).template data<Master>(),
                                            .grad_y = dy.data<T>(),
-                                           .grad_y_pitch = dy.rows().pitch};
+                                           .grad_y_stride = dy.rows().stride};
         if (const Tensor& s = shift.get(name())) {
             args.shift = s.data<T>();
-            args.shift_pitch = s.rows().pitch;
+            args.shift_stride = s.rows().stride;
         }
         if (const Tensor& s = scale_shift.get(name())) {
             args.scale_shift = s.data<T>();
-            args.scale_shift_pitch = s.rows().pitch;
+            args.scale_shift_stride = s.rows().stride;
         }
         // The buffers must outlive the launch: a borrowed gradient is cloned by buffer().
         Tensor dx, dshift, dscale_shift;
@@ -55,7 +55,7 @@ struct GroupNormNode final : autograd::Node {
             args.accumulate_x = inputs[0].accumulates();
             dx = inputs[0].buffer();
             args.grad_x = dx.data<T>();
-            args.grad_x_pitch = dx.rows().pitch;
+            args.grad_x_stride = dx.rows().stride;
         }
         if (inputs[1].wanted()) {
             args.accumulate_gamma = inputs[1].accumulates();
@@ -69,13 +69,13 @@ struct GroupNormNode final : autograd::Node {
             args.accumulate_shift = inputs[3].accumulates();
             dshift = inputs[3].buffer();
             args.grad_shift = dshift.data<T>();
-            args.grad_shift_pitch = dshift.rows().pitch;
+            args.grad_shift_stride = dshift.rows().stride;
         }
         if (inputs[4].wanted()) {
             args.accumulate_scale_shift = inputs[4].accumulates();
             dscale_shift = inputs[4].buffer();
             args.grad_scale_shift = dscale_shift.data<T>();
-            args.grad_scale_shift_pitch = dscale_shift.rows().pitch;
+            args.grad_scale_shift_stride = dscale_shift.rows().stride;
         }
         ITO_LAUNCH(dy.device(), group_norm_backward, context_of(dy.device()), args);
     }
@@ -119,29 +119,29 @@ Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, cons
                                .groups = options.groups};
     Tensor y = Tensor::like(x), mean, rstd;
     dispatch_float("group_norm", x.device(), x.dtype(), [&]<class T>() {
-        using Master = kernels::master_t<T>;
+        using Master = kernels::accum_t<T>;
         mean = Tensor::empty({batch, options.groups}, dtype_of<Master>, x.device());
         rstd = Tensor::like(mean);
         kernels::GroupNormForward<T> args{.shape = shape,
                                           .eps = options.eps,
                                           .x = input.data<T>(),
-                                          .x_pitch = input.rows().pitch,
+                                          .x_stride = input.rows().stride,
                                           .gamma = dense_gamma.data<Master>(),
                                           .beta = dense_beta.data<Master>(),
                                           .silu = options.silu,
                                           .dropout = options.dropout,
                                           .mask = options.mask,
                                           .y = y.data<T>(),
-                                          .y_pitch = y.rows().pitch,
+                                          .y_stride = y.rows().stride,
                                           .mean = mean.data<Master>(),
                                           .rstd = rstd.data<Master>()};
         if (shift) {
             args.shift = shift.data<T>();
-            args.shift_pitch = shift.rows().pitch;
+            args.shift_stride = shift.rows().stride;
         }
         if (scale_shift) {
             args.scale_shift = scale_shift.data<T>();
-            args.scale_shift_pitch = scale_shift.rows().pitch;
+            args.scale_shift_stride = scale_shift.rows().stride;
         }
         ITO_LAUNCH(x.device(), group_norm_forward, context_of(x.device()), args);
     });

@@ -3,7 +3,7 @@
 // kernel's contract are in kernels/group_norm/group_norm.h.
 
 #include "core/tensor.h"
-#include "kernels/runtime/philox.h"
+#include "kernels/philox/philox.h"
 
 namespace ito::ops {
 

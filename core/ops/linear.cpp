@@ -26,7 +26,7 @@ struct LinearNode final : autograd::Node {
 
     template <class T>
     void backward_as(const Gradient& gradient, std::span<GradientSlot> inputs) {
-        using Master = kernels::master_t<T>;
+        using Master = kernels::accum_t<T>;
         const Tensor dy = gradient.value.has_rows() ? gradient.value : gradient.value.contiguous();
         const Tensor& input = x.get(name());
         const Tensor& w = weight.get(name());
@@ -34,9 +34,9 @@ struct LinearNode final : autograd::Node {
         if (inputs[1].wanted() || inputs[2].wanted()) {
             kernels::LinearBackwardWeights<T> args{.shape = geometry,
                                                    .x = input.data<T>(),
-                                                   .x_pitch = input.rows().pitch,
+                                                   .x_stride = input.rows().stride,
                                                    .grad_y = dy.data<T>(),
-                                                   .grad_y_pitch = dy.rows().pitch};
+                                                   .grad_y_stride = dy.rows().stride};
             if (inputs[1].wanted()) {
                 args.accumulate_weight = inputs[1].accumulates();
                 args.grad_weight = inputs[1].dense_buffer().template data<Master>();
@@ -53,10 +53,10 @@ struct LinearNode final : autograd::Node {
             ITO_LAUNCH(device, linear_backward_data, context_of(device),
                        kernels::LinearBackwardData<T>{.shape = geometry,
                                                       .grad_y = dy.data<T>(),
-                                                      .grad_y_pitch = dy.rows().pitch,
+                                                      .grad_y_stride = dy.rows().stride,
                                                       .weight = w.data<T>(),
                                                       .grad_x = dx.data<T>(),
-                                                      .grad_x_pitch = dx.rows().pitch,
+                                                      .grad_x_stride = dx.rows().stride,
                                                       .accumulate = accumulate});
         }
     }
@@ -95,19 +95,18 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
     dispatch_float("linear", x.device(), x.dtype(), [&]<class T>() {
         kernels::LinearForward<T> args{.shape = shape,
                                        .x = input.data<T>(),
-                                       .x_pitch = input.rows().pitch,
+                                       .x_stride = input.rows().stride,
                                        .weight = compute_weight.data<T>(),
                                        .y = y.data<T>(),
-                                       .y_pitch = y.rows().pitch};
+                                       .y_stride = y.rows().stride};
         if (bias) {
-            args.bias = dense_bias.data<kernels::master_t<T>>();
-            if constexpr (!std::is_same_v<T, kernels::master_t<T>>)
-                args.rounded_bias = rounded_bias.data<T>();
+            args.bias = dense_bias.data<kernels::accum_t<T>>();
+            if constexpr (!std::is_same_v<T, kernels::accum_t<T>>) args.rounded_bias = rounded_bias.data<T>();
         }
         const Tensor add = residual && !residual.has_rows() ? residual.contiguous() : residual;
         if (add) {
             args.residual = add.data<T>();
-            args.residual_pitch = add.rows().pitch;
+            args.residual_stride = add.rows().stride;
         }
         ITO_LAUNCH(x.device(), linear_forward, context_of(x.device()), args);
     });

@@ -25,11 +25,11 @@ struct MseLossNode final : autograd::Node {
             ITO_LAUNCH(device(), axpby, context_of(device()),
                        kernels::Axpby<T>{.rows = rows.rows,
                                          .columns = rows.columns,
-                                         .scale = gradient.value.data<kernels::master_t<T>>(),
+                                         .scale = gradient.value.data<kernels::accum_t<T>>(),
                                          .a = dx.data<T>(),
-                                         .a_pitch = rows.pitch,
+                                         .a_stride = rows.stride,
                                          .y = dx.data<T>(),
-                                         .y_pitch = rows.pitch});
+                                         .y_stride = rows.stride});
         });
         grad = {};  // the one owner is dx now
         inputs[0].give({std::move(dx), true});
@@ -54,14 +54,14 @@ MseLoss launch(const Tensor& prediction, const Tensor& target, const kernels::Ph
     Tensor grad;
     const Device device = prediction.device();
     dispatch_float("mse_loss", device, prediction.dtype(), [&]<class T>() {
-        using Master = kernels::master_t<T>;
+        using Master = kernels::accum_t<T>;
         result.loss = Tensor::empty({}, dtype_of<Master>, device);
         result.per_sample = Tensor::empty({batch}, dtype_of<Master>, device);
         kernels::MseLoss<T> args{.batch = batch,
                                  .pixels = prediction.numel() / (batch * channels),
                                  .channels = channels,
                                  .prediction = input.data<T>(),
-                                 .prediction_pitch = input.rows().pitch,
+                                 .prediction_stride = input.rows().stride,
                                  .noise = noise,
                                  .per_sample = result.per_sample.data<Master>(),
                                  .loss = result.loss.data<Master>()};
@@ -70,7 +70,7 @@ MseLoss launch(const Tensor& prediction, const Tensor& target, const kernels::Ph
         if (record) {
             grad = Tensor::like(prediction);
             args.grad = grad.data<T>();
-            args.grad_pitch = grad.rows().pitch;
+            args.grad_stride = grad.rows().stride;
         }
         ITO_LAUNCH(device, mse_loss, context_of(device), args);
     });

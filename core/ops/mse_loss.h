@@ -2,7 +2,7 @@
 // Mean squared error; the kernel's contract is kernels/mse_loss/mse_loss.h.
 
 #include "core/tensor.h"
-#include "kernels/runtime/philox.h"
+#include "kernels/philox/philox.h"
 
 namespace ito::ops {
 

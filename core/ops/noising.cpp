@@ -35,7 +35,7 @@ Tensor noising(const NoisingInput& in) {
     Tensor x_t =
         Tensor::empty({batch, in.images.dim(1), in.images.dim(2), in.images.dim(3)}, in.type, device);
     dispatch_float("noising", device, in.type, [&]<class T>() {
-        using Master = kernels::master_t<T>;
+        using Master = kernels::accum_t<T>;
         const auto launch = [&]<class Source>(const Source* images) {
             ITO_LAUNCH(device, noising, context_of(device),
                        kernels::Noising<T, Source>{.batch = batch,
@@ -50,7 +50,7 @@ Tensor noising(const NoisingInput& in) {
                                                    .sigma = sigma.data<Master>(),
                                                    .noise = in.noise,
                                                    .x_t = x_t.data<T>(),
-                                                   .x_t_pitch = x_t.rows().pitch});
+                                                   .x_t_stride = x_t.rows().stride});
         };
         if (in.images.dtype() == DType::uint8)
             launch(in.images.data<std::uint8_t>());

@@ -2,7 +2,7 @@
 // The forward process in closed form; the kernel's contract is kernels/noising/noising.h.
 
 #include "core/tensor.h"
-#include "kernels/runtime/philox.h"
+#include "kernels/philox/philox.h"
 
 namespace ito::ops {
 

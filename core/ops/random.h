@@ -2,7 +2,7 @@
 // Fills with random numbers at Philox coordinates; the kernels' contract is kernels/random/random.h.
 
 #include "core/tensor.h"
-#include "kernels/runtime/philox.h"
+#include "kernels/philox/philox.h"
 
 namespace ito::ops {
 

@@ -23,11 +23,11 @@ struct SumNode final : autograd::Node {
             ITO_LAUNCH(device(), axpby, context_of(device()),
                        kernels::Axpby<T>{.rows = 1,
                                          .columns = all.numel(),
-                                         .scale = gradient.value.data<kernels::master_t<T>>(),
+                                         .scale = gradient.value.data<kernels::accum_t<T>>(),
                                          .a = all.data<T>(),
-                                         .a_pitch = all.numel(),
+                                         .a_stride = all.numel(),
                                          .y = all.data<T>(),
-                                         .y_pitch = all.numel()});
+                                         .y_stride = all.numel()});
         });
         inputs[0].give({all, true});
     }
@@ -46,7 +46,7 @@ Tensor reduce(const Tensor& x, Kind kind, double factor) {
         const kernels::Reduce<T> args{.rows = input.rows().rows,
                                       .columns = input.rows().columns,
                                       .x = input.data<T>(),
-                                      .x_pitch = input.rows().pitch,
+                                      .x_stride = input.rows().stride,
                                       .out = out.data<double>(),
                                       .factor = factor};
         if (kind == Kind::sum)

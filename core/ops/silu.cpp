@@ -27,11 +27,11 @@ struct SiluNode final : autograd::Node {
                        kernels::SiluBackward<T>{.rows = dy.rows().rows,
                                                 .columns = dy.rows().columns,
                                                 .x = input.data<T>(),
-                                                .x_pitch = input.rows().pitch,
+                                                .x_stride = input.rows().stride,
                                                 .grad_y = dy.data<T>(),
-                                                .grad_y_pitch = dy.rows().pitch,
+                                                .grad_y_stride = dy.rows().stride,
                                                 .grad_x = dx.data<T>(),
-                                                .grad_x_pitch = dx.rows().pitch,
+                                                .grad_x_stride = dx.rows().stride,
                                                 .accumulate = accumulate});
         });
     }
@@ -50,9 +50,9 @@ Tensor silu(const Tensor& x) {
                    kernels::SiluForward<T>{.rows = y.rows().rows,
                                            .columns = y.rows().columns,
                                            .x = input.data<T>(),
-                                           .x_pitch = input.rows().pitch,
+                                           .x_stride = input.rows().stride,
                                            .y = y.data<T>(),
-                                           .y_pitch = y.rows().pitch});
+                                           .y_stride = y.rows().stride});
     });
     return autograd::record("silu", y, {x}, [&] {
         auto node = std::make_shared<SiluNode>();

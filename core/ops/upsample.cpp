@@ -25,9 +25,9 @@ struct UpsampleNode final : autograd::Node {
                                                     .width = input[2],
                                                     .channels = input[3],
                                                     .grad_y = dy.data<T>(),
-                                                    .grad_y_pitch = dy.rows().pitch,
+                                                    .grad_y_stride = dy.rows().stride,
                                                     .grad_x = dx.data<T>(),
-                                                    .grad_x_pitch = dx.rows().pitch,
+                                                    .grad_x_stride = dx.rows().stride,
                                                     .accumulate = accumulate});
         });
     }
@@ -49,9 +49,9 @@ Tensor upsample_nearest(const Tensor& x) {
                                                .width = x.dim(2),
                                                .channels = x.dim(3),
                                                .x = input.data<T>(),
-                                               .x_pitch = input.rows().pitch,
+                                               .x_stride = input.rows().stride,
                                                .y = y.data<T>(),
-                                               .y_pitch = y.rows().pitch});
+                                               .y_stride = y.rows().stride});
     });
     return autograd::record("upsample", y, {x}, [&] {
         auto node = std::make_shared<UpsampleNode>();

@@ -3,7 +3,7 @@
 #include <string_view>
 
 #include "core/error.h"
-#include "core/input_file.h"
+#include "core/io/input_file.h"
 
 namespace ito::diffusion {
 namespace {

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "core/error.h"
-#include "kernels/runtime/philox.h"
+#include "kernels/philox/philox.h"
 
 namespace ito::diffusion {
 

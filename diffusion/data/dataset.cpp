@@ -1,7 +1,7 @@
 #include "diffusion/data/dataset.h"
 
 #include "core/error.h"
-#include "core/system.h"
+#include "core/io/system.h"
 #include "diffusion/data/cifar10.h"
 #include "diffusion/data/folder.h"
 #include "diffusion/data/idx.h"

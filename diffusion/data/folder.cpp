@@ -6,7 +6,7 @@
 #include "core/error.h"
 #include "diffusion/image/image.h"
 #include "diffusion/image/resize.h"
-#include "kernels/runtime/parallel.h"
+#include "kernels/cpu/parallel.h"
 
 namespace ito::diffusion {
 namespace {

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <string_view>
 
-#include "core/file_kind.h"
+#include "core/io/file_kind.h"
 
 namespace ito::diffusion {
 namespace {

@@ -6,8 +6,8 @@
 #include <cstdio>
 #include <cstring>
 
-#include "core/atomic_file.h"
 #include "core/error.h"
+#include "core/io/atomic_file.h"
 #include "diffusion/image/alpha.h"
 #include "diffusion/image/exif.h"
 

@@ -3,9 +3,9 @@
 #include <cmath>
 #include <utility>
 
-#include "core/atomic_file.h"
 #include "core/choices.h"
-#include "core/input_file.h"
+#include "core/io/atomic_file.h"
+#include "core/io/input_file.h"
 #include "nn/state.h"
 
 namespace ito::diffusion {

@@ -6,7 +6,7 @@
 
 #include <filesystem>
 
-#include "diffusion/run.h"
+#include "diffusion/run/run.h"
 #include "diffusion/training/trainer_state.h"
 #include "nn/optimizer.h"
 

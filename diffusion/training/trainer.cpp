@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "core/trace.h"
-#include "diffusion/sampler.h"
+#include "diffusion/solvers/sampler.h"
 #include "nn/init.h"
 
 namespace ito::diffusion {

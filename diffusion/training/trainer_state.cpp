@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "core/json_depth.h"
+#include "core/io/json_depth.h"
 
 namespace ito::diffusion {
 namespace {

@@ -12,7 +12,7 @@
 #include "core/device_value.h"
 #include "core/recorded_work.h"
 #include "diffusion/schedule.h"
-#include "diffusion/train_config.h"
+#include "diffusion/training/train_config.h"
 #include "diffusion/training/training_images.h"
 #include "kernels/step_metrics/step_metrics.h"
 #include "nn/optimizer.h"

@@ -1,13 +1,13 @@
 // Adam and AdamW in CUDA. The factors of a step are computed from float64 once (a thread's float64 arithmetic is up to
 // 64 times as slow as its float32's) and folded as in adam_cpu.cpp, which leaves one root and one division for each
-// parameter. Roundings are spelled out, so that the versions agree bit for bit.
+// parameter. Roundings are spelled out, so that the variants agree bit for bit.
 
 #include <string>
 
 #include "kernels/adam/adam.h"
-#include "kernels/runtime/error.h"
-#include "kernels/runtime/launch.cuh"
-#include "kernels/runtime/vector.cuh"
+#include "kernels/common/error.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/vector.cuh"
 
 namespace ito::kernels {
 namespace {
@@ -58,7 +58,7 @@ __device__ float average(const Factors& f, float ema, float p) {
     return __fmaf_rn(f.ema_rest, __fsub_rn(p, ema), ema);
 }
 
-// Lines of the formula for one element, each a launch of the naive version.
+// Lines of the formula for one element, each a launch of the naive variant.
 
 struct FirstMoment {
     static __device__ void update(const Adam<float>& a, const Factors& f, std::int64_t i) {
@@ -171,13 +171,13 @@ void launch_line(const Context& context, const Adam<float>& a) {
 
 namespace cuda {
 
-void adam(const Context& context, const Adam<float>& a, Version version) {
+void adam(const Context& context, const Adam<float>& a, Variant variant) {
     require_memory("adam", a.step, Memory::device);
     const bool aligned = rows_aligned(a.param, 0) && rows_aligned(a.grad, 0) && rows_aligned(a.m, 0) &&
                          rows_aligned(a.v, 0) && rows_aligned(a.ema, 0) &&
                          reinterpret_cast<std::uintptr_t>(a.copy) % 8 == 0;
-    if (version == Version::best) version = aligned ? Version::fused : Version::naive;
-    if (version == Version::naive) {
+    if (variant == Variant::best) variant = aligned ? Variant::fused : Variant::naive;
+    if (variant == Variant::naive) {
         launch_line<FirstMoment>(context, a);
         launch_line<SecondMoment>(context, a);
         launch_line<Parameter>(context, a);
@@ -185,9 +185,9 @@ void adam(const Context& context, const Adam<float>& a, Version version) {
         if (a.copy != nullptr) launch_line<Rounded>(context, a);
         return;
     }
-    if (version != Version::fused)
-        throw Error(std::string("adam: no version '") + name_of(version) + "'; expected naive or fused");
-    if (!aligned) throw Error("adam: the fused version needs every array on 16 bytes, the copy on 8");
+    if (variant != Variant::fused)
+        throw Error(std::string("adam: no variant '") + name_of(variant) + "'; expected naive or fused");
+    if (!aligned) throw Error("adam: the fused variant needs every array on 16 bytes, the copy on 8");
     const auto kernel = a.ema != nullptr
                             ? (a.copy != nullptr ? adam_fused<true, true> : adam_fused<true, false>)
                             : (a.copy != nullptr ? adam_fused<false, true> : adam_fused<false, false>);

@@ -11,7 +11,7 @@
 //   copy = bfloat16(p)                       (optional)
 //
 // correction_i = 1 - beta_i^step. The floor: 28 bytes a parameter for p, grad, m, v; 36 with the EMA, 38 with
-// the bfloat16 copy. CUDA's fused version moves just these and 40 bytes of AdamStep for each 1024 parameters, 16 bytes a
+// the bfloat16 copy. CUDA's fused variant moves just these and 40 bytes of AdamStep for each 1024 parameters, 16 bytes a
 // thread and access (8 of the copy).
 //
 // clip_by_norm puts the clip factor of a gradient into AdamStep from the sum of its squares, where that was computed:
@@ -25,10 +25,10 @@
 #include <cstdint>
 #include <limits>
 
-#include "kernels/runtime/context.h"
-#include "kernels/runtime/dtype.h"
-#include "kernels/runtime/value_pointer.h"
-#include "kernels/runtime/version.h"
+#include "kernels/common/context.h"
+#include "kernels/common/dtype.h"
+#include "kernels/common/value_pointer.h"
+#include "kernels/common/variant.h"
 
 namespace ito::kernels {
 
@@ -84,8 +84,8 @@ void clip_by_norm(const Context&, const ClipByNorm&);
 /// Float32 parameters. `naive` is a launch for each line of the formula; `fused` needs every array on 16 bytes (the copy
 /// on 8). Both give the same bits.
 namespace cuda {
-inline constexpr Version adam_versions[] = {Version::naive, Version::fused};
-void adam(const Context&, const Adam<float>&, Version = Version::best);
+inline constexpr Variant adam_variants[] = {Variant::naive, Variant::fused};
+void adam(const Context&, const Adam<float>&, Variant = Variant::best);
 void clip_by_norm(const Context&, const ClipByNorm&);
 }  // namespace cuda
 

@@ -12,7 +12,7 @@
 #include <cmath>
 
 #include "kernels/adam/adam.h"
-#include "kernels/runtime/parallel.h"
+#include "kernels/cpu/parallel.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ito::kernels::HWY_NAMESPACE {

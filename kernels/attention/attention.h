@@ -4,9 +4,9 @@
 //   S = scale * Q K^T,  P = softmax over keys(S),  O = P V,  lse[i] = log sum over j of exp(S[i,j])
 //   dV = P^T dO,  dP = dO V^T,  dS = P * (dP - rowsum(dO * O)),  dQ = scale * dS K,  dK = scale * dS^T Q
 //
-// q, k, v [N, tokens, heads * head_dim] with a pitch from token to token: the three are slices of one
-// projection [N, tokens, 3C], so q = base, k = base + C, v = base + 2C and the pitch is 3C; head h owns
-// channels [h*head_dim, (h+1)*head_dim). o likewise with its own pitch; lse [N, heads, tokens].
+// q, k, v [N, tokens, heads * head_dim] with a stride from token to token: the three are slices of one
+// projection [N, tokens, 3C], so q = base, k = base + C, v = base + 2C and the stride is 3C; head h owns
+// channels [h*head_dim, (h+1)*head_dim). o likewise with its own stride; lse [N, heads, tokens].
 //
 // The floor: 4u forward and 8u backward, u = the bytes of one of q, k, v, o; 4*N*heads*tokens^2*head_dim
 // floating-point operations forward, 10 of the same unit backward (S and P are recomputed from lse).
@@ -14,9 +14,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/runtime/context.h"
-#include "kernels/runtime/dtype.h"
-#include "kernels/runtime/version.h"
+#include "kernels/common/context.h"
+#include "kernels/common/dtype.h"
+#include "kernels/common/variant.h"
 
 namespace ito::kernels {
 
@@ -31,10 +31,10 @@ struct AttentionForward {
     const T* q = nullptr;
     const T* k = nullptr;
     const T* v = nullptr;
-    std::int64_t qkv_pitch = 0;
+    std::int64_t qkv_stride = 0;
     T* o = nullptr;
-    std::int64_t o_pitch = 0;
-    master_t<T>* lse = nullptr;  ///< may be null (nothing will be differentiated)
+    std::int64_t o_stride = 0;
+    accum_t<T>* lse = nullptr;  ///< may be null (nothing will be differentiated)
 };
 
 template <class T>
@@ -44,16 +44,16 @@ struct AttentionBackward {
     const T* q = nullptr;
     const T* k = nullptr;
     const T* v = nullptr;
-    std::int64_t qkv_pitch = 0;
+    std::int64_t qkv_stride = 0;
     const T* o = nullptr;
-    std::int64_t o_pitch = 0;
-    const master_t<T>* lse = nullptr;
+    std::int64_t o_stride = 0;
+    const accum_t<T>* lse = nullptr;
     const T* grad_o = nullptr;
-    std::int64_t grad_o_pitch = 0;
+    std::int64_t grad_o_stride = 0;
     T* grad_q = nullptr;
     T* grad_k = nullptr;
     T* grad_v = nullptr;
-    std::int64_t grad_qkv_pitch = 0;
+    std::int64_t grad_qkv_stride = 0;
     bool accumulate = false;  ///< add to the three gradients instead of overwriting them
 };
 
@@ -88,7 +88,7 @@ void attention_backward(const Context&, const AttentionBackward<double>&);
 /// added across blocks, so that results repeat to the bit, at 7 products instead of 5. mma is one launch, of 5 products: a block
 /// has all tokens of an (image, head), and nothing is added across blocks either. One image's result does not depend on its batch.
 ///
-/// Any pitch, alignment and number of tokens; rows on 16 bytes are read 16 bytes at a time, others element by element.
+/// Any row stride, alignment and number of tokens; rows on 16 bytes are read 16 bytes at a time, others element by element.
 /// tiled and tensor take heads of up to 256 channels, padded to 16, 32, 64, 128 or 256. float32 is never rounded to TF32.
 /// mma (backward, bfloat16) takes up to 256 tokens, padded to 64 or 256, heads of 40 to 256 channels, padded to 64, 128 or 256,
 /// and rows on 16 bytes; it overwrites the gradients and does not add to them. More than 64 tokens take 227 KiB of shared memory
@@ -101,12 +101,12 @@ void attention_backward(const Context&, const AttentionBackward<double>&);
 /// The tensor cores take P and dS rounded to bfloat16, off by up to 0.2 percent each: where all keys share a large part,
 /// dQ = dS K keeps of it that rounding.
 namespace cuda {
-inline constexpr Version attention_versions[] = {Version::naive, Version::tiled, Version::tensor,
-                                                 Version::mma};
-void attention_forward(const Context&, const AttentionForward<float>&, Version = Version::best);
-void attention_forward(const Context&, const AttentionForward<bfloat16>&, Version = Version::best);
-void attention_backward(const Context&, const AttentionBackward<float>&, Version = Version::best);
-void attention_backward(const Context&, const AttentionBackward<bfloat16>&, Version = Version::best);
+inline constexpr Variant attention_variants[] = {Variant::naive, Variant::tiled, Variant::tensor,
+                                                 Variant::mma};
+void attention_forward(const Context&, const AttentionForward<float>&, Variant = Variant::best);
+void attention_forward(const Context&, const AttentionForward<bfloat16>&, Variant = Variant::best);
+void attention_backward(const Context&, const AttentionBackward<float>&, Variant = Variant::best);
+void attention_backward(const Context&, const AttentionBackward<bfloat16>&, Variant = Variant::best);
 }  // namespace cuda
 
 }  // namespace ito::kernels

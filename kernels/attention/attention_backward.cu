@@ -3,8 +3,8 @@
 
 #include "kernels/attention/attention_gradient.cuh"
 #include "kernels/attention/attention_tile.cuh"
-#include "kernels/runtime/block_reduce.cuh"
-#include "kernels/runtime/scratch.h"
+#include "kernels/common/scratch.h"
+#include "kernels/cuda/block_reduce.cuh"
 
 namespace ito::kernels {
 namespace attention_detail {
@@ -21,8 +21,8 @@ __global__ void __launch_bounds__(row_sum_threads)
         (blockIdx.x * static_cast<std::int64_t>(row_sum_threads) + threadIdx.x) / warp_size;
     if (row >= s.batch * s.heads * s.tokens) return;
     const std::int64_t head = row / s.tokens, n = head / s.heads, h = head % s.heads, token = row % s.tokens;
-    const T* const o = head_rows(a.o, s, a.o_pitch, n, h) + token * a.o_pitch;
-    const T* const grad_o = head_rows(a.grad_o, s, a.grad_o_pitch, n, h) + token * a.grad_o_pitch;
+    const T* const o = head_rows(a.o, s, a.o_stride, n, h) + token * a.o_stride;
+    const T* const grad_o = head_rows(a.grad_o, s, a.grad_o_stride, n, h) + token * a.grad_o_stride;
     const int lane = static_cast<int>(threadIdx.x) % warp_size;
     float sum = 0;
     for (std::int64_t c = lane; c < s.head_dim; c += warp_size) sum += to_float(o[c]) * to_float(grad_o[c]);
@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(tiled_threads)
     for (int r = 0; r < rows; ++r) {
         if (first_kept + y + r * across >= tokens) continue;
         const auto row = [&](T* base) {
-            return side.gradient(a, base) + (y + r * across) * a.grad_qkv_pitch;
+            return side.gradient(a, base) + (y + r * across) * a.grad_qkv_stride;
         };
 #pragma unroll
         for (int c = 0; c < runs; ++c) {
@@ -143,30 +143,30 @@ void launch_tiled(const Context& context, const AttentionBackward<T>& a, const f
 }
 
 template <class T>
-void backward(const Context& context, const AttentionBackward<T>& a, Version version) {
+void backward(const Context& context, const AttentionBackward<T>& a, Variant variant) {
     const AttentionShape& s = a.shape;
     const bool empty = s.batch == 0 || s.tokens == 0 || s.heads == 0 || s.head_dim == 0;
     if constexpr (sizeof(T) == 2) {
-        if (version == Version::mma || (version == Version::best && mma_pays(s))) {
+        if (variant == Variant::mma || (variant == Variant::best && mma_pays(s))) {
             const std::string why_not = empty ? "" : why_not_mma(a);
             if (why_not.empty()) {
                 if (!empty) launch_mma(context, a);
                 return;
             }
-            if (version == Version::mma)
-                throw Error("attention_backward: version 'mma' " + why_not + "; use tensor");
+            if (variant == Variant::mma)
+                throw Error("attention_backward: variant 'mma' " + why_not + "; use tensor");
         }
     }
-    version = choose<T>("attention_backward", s, version);
+    variant = choose<T>("attention_backward", s, variant);
     if (empty) return;
     const std::int64_t rows = s.batch * s.heads * s.tokens;
     const Scratch<float> row_sums(context, rows);
     const std::int64_t blocks = blocks_for(rows, row_sum_threads / warp_size);
     launch(context, "attention_row_sums", attention_row_sums<T>, dim3(static_cast<unsigned>(blocks)),
            dim3(row_sum_threads), 0, a, row_sums);
-    if (version == Version::naive) return launch_naive(context, a, row_sums);
+    if (variant == Variant::naive) return launch_naive(context, a, row_sums);
     if constexpr (sizeof(T) == 2) {
-        if (version == Version::tensor) return launch_tensor(context, a, row_sums);
+        if (variant == Variant::tensor) return launch_tensor(context, a, row_sums);
     }
     launch_tiled(context, a, row_sums);
 }
@@ -176,11 +176,11 @@ void backward(const Context& context, const AttentionBackward<T>& a, Version ver
 
 namespace cuda {
 
-void attention_backward(const Context& context, const AttentionBackward<float>& a, Version version) {
-    attention_detail::backward(context, a, version);
+void attention_backward(const Context& context, const AttentionBackward<float>& a, Variant variant) {
+    attention_detail::backward(context, a, variant);
 }
-void attention_backward(const Context& context, const AttentionBackward<bfloat16>& a, Version version) {
-    attention_detail::backward(context, a, version);
+void attention_backward(const Context& context, const AttentionBackward<bfloat16>& a, Variant variant) {
+    attention_detail::backward(context, a, variant);
 }
 
 }  // namespace cuda

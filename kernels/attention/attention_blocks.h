@@ -7,39 +7,39 @@
 #include <cstdint>
 
 #include "kernels/attention/attention.h"
-#include "kernels/runtime/parallel.h"
+#include "kernels/cpu/parallel.h"
 
 namespace ito::kernels::attention_detail {
 
 struct Blocks {
     std::int64_t queries;  ///< in one block
     std::int64_t count;    ///< blocks of one (image, head)
-    std::int64_t pitch;    ///< floats of a row of scores: all keys, padded to whole vectors
+    std::int64_t stride;   ///< floats of a row of scores: all keys, padded to whole vectors
 
     /// A block of scores has about 64 Ki elements, 256 KiB: it stays in the second-level cache.
     explicit Blocks(const AttentionShape& s) {
-        pitch = ceil_div(std::max<std::int64_t>(s.tokens, 1), 64) * 64;
-        const std::int64_t most = std::clamp<std::int64_t>(65536 / pitch, 32, 256);
+        stride = ceil_div(std::max<std::int64_t>(s.tokens, 1), 64) * 64;
+        const std::int64_t most = std::clamp<std::int64_t>(65536 / stride, 32, 256);
         count = ceil_div(s.tokens, most);
         queries = count > 0 ? ceil_div(ceil_div(s.tokens, count), 8) * 8 : 0;
         count = queries > 0 ? ceil_div(s.tokens, queries) : 0;
     }
     /// Scores of one block, and one number per query, in floats.
-    std::int64_t scores_size() const { return queries * pitch; }
+    std::int64_t scores_size() const { return queries * stride; }
     std::int64_t row_size() const { return ceil_div(queries, 16) * 16; }
 };
 
 /// One block of queries of backward between its matrix products.
 struct GradientRows {
-    std::int64_t rows, tokens, pitch;
+    std::int64_t rows, tokens, stride;
     float* scores;  ///< scale Q K^T on entry, P on return
     float* grads;   ///< dO V^T on entry, scale dS on return
     const float* lse;
     float scale;
     const float* o;
-    std::int64_t o_pitch;
+    std::int64_t o_stride;
     const float* grad_o;
-    std::int64_t grad_o_pitch, head_dim;
+    std::int64_t grad_o_stride, head_dim;
 };
 
 }  // namespace ito::kernels::attention_detail

@@ -13,11 +13,11 @@
 #include <string>
 
 #include "kernels/attention/attention_blocks.h"
-#include "kernels/runtime/error.h"
-#include "kernels/runtime/parallel.h"
-#include "kernels/runtime/scratch.h"
-#include "kernels/runtime/simd_load-inl.h"
-#include "kernels/runtime/simd_math-inl.h"
+#include "kernels/common/error.h"
+#include "kernels/common/scratch.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd_load-inl.h"
+#include "kernels/cpu/simd_math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ito::kernels {
@@ -55,21 +55,22 @@ float exponentials(float* scores, std::int64_t count, float* highest) {
 }
 
 /// Softmax of the rows of a block up to the factor 1 / sum, which goes into `inverse_sums`.
-void softmax_rows(float* scores, std::int64_t pitch, std::int64_t rows, std::int64_t tokens,
+void softmax_rows(float* scores, std::int64_t stride, std::int64_t rows, std::int64_t tokens,
                   float* inverse_sums, float* lse) {
     for (std::int64_t i = 0; i < rows; ++i) {
         float highest = 0;
-        const float sum = exponentials(scores + i * pitch, tokens, &highest);
+        const float sum = exponentials(scores + i * stride, tokens, &highest);
         inverse_sums[i] = 1.0f / sum;
         if (lse) lse[i] = highest + std::log(sum);
     }
 }
 
-void scale_rows(float* o, std::int64_t pitch, std::int64_t rows, std::int64_t columns, const float* factors) {
+void scale_rows(float* o, std::int64_t stride, std::int64_t rows, std::int64_t columns,
+                const float* factors) {
     const D d;
     const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
     for (std::int64_t i = 0; i < rows; ++i) {
-        float* row = o + i * pitch;
+        float* row = o + i * stride;
         const V factor = hn::Set(d, factors[i]);
         std::int64_t c = 0;
         for (; c + lanes <= columns; c += lanes)
@@ -99,9 +100,9 @@ void gradient_rows(const attention_detail::GradientRows& a) {
     const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
     const V scale = hn::Set(d, a.scale);
     for (std::int64_t i = 0; i < a.rows; ++i) {
-        const V mean = hn::Set(d, dot(a.o + i * a.o_pitch, a.grad_o + i * a.grad_o_pitch, a.head_dim));
+        const V mean = hn::Set(d, dot(a.o + i * a.o_stride, a.grad_o + i * a.grad_o_stride, a.head_dim));
         const V lse = hn::Set(d, a.lse[i]);
-        float *scores = a.scores + i * a.pitch, *grads = a.grads + i * a.pitch;
+        float *scores = a.scores + i * a.stride, *grads = a.grads + i * a.stride;
         // Rows are padded to whole vectors; what is computed in the padding is never read.
         for (std::int64_t j = 0; j < a.tokens; j += lanes) {
             const V p = exp_nonpositive(d, hn::Sub(hn::Load(d, scores + j), lse));
@@ -130,15 +131,15 @@ using attention_detail::GradientRows;
 /// A row-major matrix, or its transpose, for `multiply`.
 struct Matrix {
     const float* data;
-    std::int64_t pitch;
+    std::int64_t stride;
     bool transposed = false;
 };
 
 /// c[m, n] = alpha a[m, k] b[k, n] + beta c, on the calling thread (parallel_for sees to that).
 void multiply(std::int64_t m, std::int64_t n, std::int64_t k, float alpha, Matrix a, Matrix b, float beta,
-              float* c, std::int64_t c_pitch) {
+              float* c, std::int64_t c_stride) {
     const dnnl_status_t status = dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', m, n, k,
-                                            alpha, a.data, a.pitch, b.data, b.pitch, beta, c, c_pitch);
+                                            alpha, a.data, a.stride, b.data, b.stride, beta, c, c_stride);
     if (status != dnnl_success)
         throw Error("attention: oneDNN sgemm of [" + std::to_string(m) + ", " + std::to_string(k) + "] x [" +
                     std::to_string(k) + ", " + std::to_string(n) + "] failed with status " +
@@ -147,8 +148,8 @@ void multiply(std::int64_t m, std::int64_t n, std::int64_t k, float alpha, Matri
 
 /// First element of head h of image n.
 template <class T>
-T* head(T* base, const AttentionShape& s, std::int64_t pitch, std::int64_t n, std::int64_t h) {
-    return base + n * s.tokens * pitch + h * s.head_dim;
+T* head(T* base, const AttentionShape& s, std::int64_t stride, std::int64_t n, std::int64_t h) {
+    return base + n * s.tokens * stride + h * s.head_dim;
 }
 
 bool empty(const AttentionShape& s) {
@@ -165,51 +166,52 @@ std::int64_t backward_worker_floats(const Blocks& blocks) {
 void forward_block(const AttentionForward<float>& a, const Blocks& blocks, std::int64_t n, std::int64_t h,
                    Range queries, float* scratch) {
     const AttentionShape& s = a.shape;
-    const std::int64_t rows = queries.end - queries.begin, pitch = a.qkv_pitch;
-    const float* q = head(a.q, s, pitch, n, h) + queries.begin * pitch;
-    float* o = head(a.o, s, a.o_pitch, n, h) + queries.begin * a.o_pitch;
+    const std::int64_t rows = queries.end - queries.begin, stride = a.qkv_stride;
+    const float* q = head(a.q, s, stride, n, h) + queries.begin * stride;
+    float* o = head(a.o, s, a.o_stride, n, h) + queries.begin * a.o_stride;
     float *scores = scratch, *inverse_sums = scratch + blocks.scores_size();
-    multiply(rows, s.tokens, s.head_dim, static_cast<float>(a.scale), {q, pitch},
-             {head(a.k, s, pitch, n, h), pitch, true}, 0, scores, blocks.pitch);
+    multiply(rows, s.tokens, s.head_dim, static_cast<float>(a.scale), {q, stride},
+             {head(a.k, s, stride, n, h), stride, true}, 0, scores, blocks.stride);
     float* lse = a.lse ? a.lse + (n * s.heads + h) * s.tokens + queries.begin : nullptr;
-    HWY_DYNAMIC_DISPATCH(softmax_rows)(scores, blocks.pitch, rows, s.tokens, inverse_sums, lse);
-    multiply(rows, s.head_dim, s.tokens, 1, {scores, blocks.pitch}, {head(a.v, s, pitch, n, h), pitch}, 0, o,
-             a.o_pitch);
-    HWY_DYNAMIC_DISPATCH(scale_rows)(o, a.o_pitch, rows, s.head_dim, inverse_sums);
+    HWY_DYNAMIC_DISPATCH(softmax_rows)(scores, blocks.stride, rows, s.tokens, inverse_sums, lse);
+    multiply(rows, s.head_dim, s.tokens, 1, {scores, blocks.stride}, {head(a.v, s, stride, n, h), stride}, 0,
+             o, a.o_stride);
+    HWY_DYNAMIC_DISPATCH(scale_rows)(o, a.o_stride, rows, s.head_dim, inverse_sums);
 }
 
 void backward_head(const AttentionBackward<float>& a, const Blocks& blocks, std::int64_t n, std::int64_t h,
                    float* scratch) {
     const AttentionShape& s = a.shape;
-    const std::int64_t pitch = a.qkv_pitch, grad_pitch = a.grad_qkv_pitch, d = s.head_dim;
-    const Matrix k{head(a.k, s, pitch, n, h), pitch};
-    const Matrix v_transposed{head(a.v, s, pitch, n, h), pitch, true};
-    float* grad_k = head(a.grad_k, s, grad_pitch, n, h);
-    float* grad_v = head(a.grad_v, s, grad_pitch, n, h);
+    const std::int64_t stride = a.qkv_stride, grad_stride = a.grad_qkv_stride, d = s.head_dim;
+    const Matrix k{head(a.k, s, stride, n, h), stride};
+    const Matrix v_transposed{head(a.v, s, stride, n, h), stride, true};
+    float* grad_k = head(a.grad_k, s, grad_stride, n, h);
+    float* grad_v = head(a.grad_v, s, grad_stride, n, h);
     float *scores = scratch, *grads = scratch + blocks.scores_size();
     for (std::int64_t block = 0; block < blocks.count; ++block) {
         const Range queries = piece_range(s.tokens, blocks.queries, block);
         const std::int64_t rows = queries.end - queries.begin;
-        const Matrix q{head(a.q, s, pitch, n, h) + queries.begin * pitch, pitch};
-        const Matrix grad_o{head(a.grad_o, s, a.grad_o_pitch, n, h) + queries.begin * a.grad_o_pitch,
-                            a.grad_o_pitch};
-        multiply(rows, s.tokens, d, static_cast<float>(a.scale), q, {k.data, pitch, true}, 0, scores,
-                 blocks.pitch);
-        multiply(rows, s.tokens, d, 1, grad_o, v_transposed, 0, grads, blocks.pitch);
+        const Matrix q{head(a.q, s, stride, n, h) + queries.begin * stride, stride};
+        const Matrix grad_o{head(a.grad_o, s, a.grad_o_stride, n, h) + queries.begin * a.grad_o_stride,
+                            a.grad_o_stride};
+        multiply(rows, s.tokens, d, static_cast<float>(a.scale), q, {k.data, stride, true}, 0, scores,
+                 blocks.stride);
+        multiply(rows, s.tokens, d, 1, grad_o, v_transposed, 0, grads, blocks.stride);
         GradientRows between{};
-        between.rows = rows, between.tokens = s.tokens, between.pitch = blocks.pitch;
+        between.rows = rows, between.tokens = s.tokens, between.stride = blocks.stride;
         between.scores = scores, between.grads = grads, between.scale = static_cast<float>(a.scale);
         between.lse = a.lse + (n * s.heads + h) * s.tokens + queries.begin;
-        between.o = head(a.o, s, a.o_pitch, n, h) + queries.begin * a.o_pitch, between.o_pitch = a.o_pitch;
-        between.grad_o = grad_o.data, between.grad_o_pitch = a.grad_o_pitch, between.head_dim = d;
+        between.o = head(a.o, s, a.o_stride, n, h) + queries.begin * a.o_stride,
+        between.o_stride = a.o_stride;
+        between.grad_o = grad_o.data, between.grad_o_stride = a.grad_o_stride, between.head_dim = d;
         HWY_DYNAMIC_DISPATCH(gradient_rows)(between);
 
         // Keys and values gather from all queries: block after block, in this order.
         const float beta_q = a.accumulate ? 1.0f : 0.0f, beta_kv = a.accumulate || block > 0 ? 1.0f : 0.0f;
-        multiply(s.tokens, d, rows, 1, {scores, blocks.pitch, true}, grad_o, beta_kv, grad_v, grad_pitch);
-        multiply(s.tokens, d, rows, 1, {grads, blocks.pitch, true}, q, beta_kv, grad_k, grad_pitch);
-        multiply(rows, d, s.tokens, 1, {grads, blocks.pitch}, k, beta_q,
-                 head(a.grad_q, s, grad_pitch, n, h) + queries.begin * grad_pitch, grad_pitch);
+        multiply(s.tokens, d, rows, 1, {scores, blocks.stride, true}, grad_o, beta_kv, grad_v, grad_stride);
+        multiply(s.tokens, d, rows, 1, {grads, blocks.stride, true}, q, beta_kv, grad_k, grad_stride);
+        multiply(rows, d, s.tokens, 1, {grads, blocks.stride}, k, beta_q,
+                 head(a.grad_q, s, grad_stride, n, h) + queries.begin * grad_stride, grad_stride);
     }
 }
 

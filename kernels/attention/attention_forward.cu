@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(tiled_threads) attention_tiled(AttentionForwar
     const std::int64_t head = blockIdx.x / tiles, n = head / s.heads, h = head % s.heads;
     const int first_query = static_cast<int>(blockIdx.x % tiles) * query_rows;
     const auto rows_of = [&](const T* base) {
-        return Rows<T>{head_rows(base, s, a.qkv_pitch, n, h), a.qkv_pitch, tokens, channels, aligned};
+        return Rows<T>{head_rows(base, s, a.qkv_stride, n, h), a.qkv_stride, tokens, channels, aligned};
     };
     const Rows<T> k = rows_of(a.k), v = rows_of(a.v);
     const int x = thread_x(), y = thread_y();
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(tiled_threads) attention_tiled(AttentionForwar
         const float total = row_sum(sum[r]), inverse = 1.0f / total;
         if (query >= tokens) continue;
         if (a.lse != nullptr && x == 0) a.lse[head * s.tokens + query] = highest[r] + logf(total);
-        T* const row = head_rows(a.o, s, a.o_pitch, n, h) + query * a.o_pitch;
+        T* const row = head_rows(a.o, s, a.o_stride, n, h) + query * a.o_stride;
 #pragma unroll
         for (int c = 0; c < runs; ++c) {
 #pragma unroll
@@ -100,13 +100,13 @@ void launch_tiled(const Context& context, const AttentionForward<T>& a) {
 }
 
 template <class T>
-void forward(const Context& context, const AttentionForward<T>& a, Version version) {
+void forward(const Context& context, const AttentionForward<T>& a, Variant variant) {
     const AttentionShape& s = a.shape;
-    version = choose<T>("attention_forward", s, version);
+    variant = choose<T>("attention_forward", s, variant);
     if (s.batch == 0 || s.tokens == 0 || s.heads == 0 || s.head_dim == 0) return;
-    if (version == Version::naive) return launch_naive(context, a);
+    if (variant == Variant::naive) return launch_naive(context, a);
     if constexpr (sizeof(T) == 2) {
-        if (version == Version::tensor) return launch_tensor(context, a);
+        if (variant == Variant::tensor) return launch_tensor(context, a);
     }
     launch_tiled(context, a);
 }
@@ -116,11 +116,11 @@ void forward(const Context& context, const AttentionForward<T>& a, Version versi
 
 namespace cuda {
 
-void attention_forward(const Context& context, const AttentionForward<float>& a, Version version) {
-    attention_detail::forward(context, a, version);
+void attention_forward(const Context& context, const AttentionForward<float>& a, Variant variant) {
+    attention_detail::forward(context, a, variant);
 }
-void attention_forward(const Context& context, const AttentionForward<bfloat16>& a, Version version) {
-    attention_detail::forward(context, a, version);
+void attention_forward(const Context& context, const AttentionForward<bfloat16>& a, Variant variant) {
+    attention_detail::forward(context, a, variant);
 }
 
 }  // namespace cuda

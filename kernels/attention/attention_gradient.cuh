@@ -25,11 +25,11 @@ class Side {
         const std::int64_t head = blockIdx.x / tiles;
         n_ = head / s.heads, h_ = head % s.heads;
         first_kept = static_cast<int>(blockIdx.x % tiles) * kept_rows;
-        const auto rows = [&](const T* base, std::int64_t pitch) {
-            return Rows<T>{head_rows(base, s, pitch, n_, h_), pitch, tokens, channels, aligned};
+        const auto rows = [&](const T* base, std::int64_t stride) {
+            return Rows<T>{head_rows(base, s, stride, n_, h_), stride, tokens, channels, aligned};
         };
-        const Rows<T> q = rows(a.q, a.qkv_pitch), k = rows(a.k, a.qkv_pitch), v = rows(a.v, a.qkv_pitch),
-                      grad_o = rows(a.grad_o, a.grad_o_pitch);
+        const Rows<T> q = rows(a.q, a.qkv_stride), k = rows(a.k, a.qkv_stride), v = rows(a.v, a.qkv_stride),
+                      grad_o = rows(a.grad_o, a.grad_o_stride);
         kept_first = keys ? k : q, kept_second = keys ? v : grad_o;
         other_first = keys ? q : k, other_second = keys ? grad_o : v;
         lse_ = a.lse + head * s.tokens, row_sums_ = row_sums + head * s.tokens;
@@ -47,7 +47,7 @@ class Side {
 
     /// The first of the rows that are kept, in one of the three gradients.
     __device__ T* gradient(const AttentionBackward<T>& a, T* base) const {
-        return head_rows(base, a.shape, a.grad_qkv_pitch, n_, h_) + first_kept * a.grad_qkv_pitch;
+        return head_rows(base, a.shape, a.grad_qkv_stride, n_, h_) + first_kept * a.grad_qkv_stride;
     }
 
   private:

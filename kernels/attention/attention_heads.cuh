@@ -5,52 +5,52 @@
 #include <string>
 
 #include "kernels/attention/attention.h"
-#include "kernels/runtime/error.h"
-#include "kernels/runtime/launch.cuh"
-#include "kernels/runtime/vector.cuh"
+#include "kernels/common/error.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/vector.cuh"
 
 namespace ito::kernels::attention_detail {
 
-/// Wider heads are left to the naive version.
+/// Wider heads are left to the naive variant.
 inline constexpr std::int64_t widest_head = 256;
 
 /// The rows of head `h` of image `n` in a tensor that starts at `base`.
 template <class T>
-__device__ T* head_rows(T* base, const AttentionShape& s, std::int64_t pitch, std::int64_t n,
+__device__ T* head_rows(T* base, const AttentionShape& s, std::int64_t stride, std::int64_t n,
                         std::int64_t h) {
-    return base + n * s.tokens * pitch + h * s.head_dim;
+    return base + n * s.tokens * stride + h * s.head_dim;
 }
 
 /// The rows of one head, for tiles that may begin and end anywhere.
 template <class T>
 struct Rows {
     const T* data;
-    std::int64_t pitch;
+    std::int64_t stride;
     int tokens, channels;
     bool aligned;  ///< every row begins on 16 bytes
 };
 
 /// Every head's rows begin on 16 bytes.
 template <class T>
-bool heads_aligned(const AttentionShape& s, const T* data, std::int64_t pitch) {
-    return rows_aligned(data, pitch) && static_cast<std::size_t>(s.head_dim) * sizeof(T) % 16 == 0;
+bool heads_aligned(const AttentionShape& s, const T* data, std::int64_t stride) {
+    return rows_aligned(data, stride) && static_cast<std::size_t>(s.head_dim) * sizeof(T) % 16 == 0;
 }
 
 /// Every tensor's.
 template <class T>
 bool all_aligned(const AttentionForward<T>& a) {
     const T* const inputs[] = {a.q, a.k, a.v};
-    bool aligned = heads_aligned<T>(a.shape, a.o, a.o_pitch);
-    for (const T* data : inputs) aligned = aligned && heads_aligned(a.shape, data, a.qkv_pitch);
+    bool aligned = heads_aligned<T>(a.shape, a.o, a.o_stride);
+    for (const T* data : inputs) aligned = aligned && heads_aligned(a.shape, data, a.qkv_stride);
     return aligned;
 }
 template <class T>
 bool all_aligned(const AttentionBackward<T>& a) {
     const T* const inputs[] = {a.q, a.k, a.v};
     const T* const outputs[] = {a.grad_q, a.grad_k, a.grad_v};
-    bool aligned = heads_aligned(a.shape, a.grad_o, a.grad_o_pitch);
-    for (const T* data : inputs) aligned = aligned && heads_aligned(a.shape, data, a.qkv_pitch);
-    for (const T* data : outputs) aligned = aligned && heads_aligned(a.shape, data, a.grad_qkv_pitch);
+    bool aligned = heads_aligned(a.shape, a.grad_o, a.grad_o_stride);
+    for (const T* data : inputs) aligned = aligned && heads_aligned(a.shape, data, a.qkv_stride);
+    for (const T* data : outputs) aligned = aligned && heads_aligned(a.shape, data, a.grad_qkv_stride);
     return aligned;
 }
 
@@ -62,7 +62,7 @@ __device__ void load_elements(const Rows<T>& from, int first_row, int first_chan
     for (int at = static_cast<int>(threadIdx.x); at < rows * width; at += threads) {
         const int row = first_row + at / width, channel = first_channel + at % width;
         const bool exists = row < from.tokens && channel < from.channels;
-        put(at / width, at % width, exists ? from.data[row * from.pitch + channel] : T{});
+        put(at / width, at % width, exists ? from.data[row * from.stride + channel] : T{});
     }
 }
 
@@ -115,22 +115,22 @@ inline std::size_t shared_limit() {
     return static_cast<std::size_t>(most);
 }
 
-/// The version that runs, or Error. Not for `mma`, which asks more of its arguments than their shape.
+/// The variant that runs, or Error. Not for `mma`, which asks more of its arguments than their shape.
 template <class T>
-Version choose(const char* name, const AttentionShape& s, Version version) {
+Variant choose(const char* name, const AttentionShape& s, Variant variant) {
     constexpr bool has_tensor = sizeof(T) == 2;
     const bool wide = s.head_dim > widest_head;
-    if (version == Version::best)
-        return wide ? Version::naive : has_tensor ? Version::tensor : Version::tiled;
-    if (version != Version::naive && version != Version::tiled && !(version == Version::tensor && has_tensor))
-        throw Error(std::string(name) + ": no version '" + name_of(version) + "' for " +
+    if (variant == Variant::best)
+        return wide ? Variant::naive : has_tensor ? Variant::tensor : Variant::tiled;
+    if (variant != Variant::naive && variant != Variant::tiled && !(variant == Variant::tensor && has_tensor))
+        throw Error(std::string(name) + ": no variant '" + name_of(variant) + "' for " +
                     name_of(dtype_of<T>) + "; expected naive" +
                     (has_tensor ? ", tiled or tensor" : " or tiled"));
-    if (version != Version::naive && wide)
-        throw Error(std::string(name) + ": version '" + name_of(version) +
+    if (variant != Variant::naive && wide)
+        throw Error(std::string(name) + ": variant '" + name_of(variant) +
                     "' takes heads of up to 256 channels, these have " + std::to_string(s.head_dim) +
                     "; use naive");
-    return version;
+    return variant;
 }
 
 /// attention_naive.cu

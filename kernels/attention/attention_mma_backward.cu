@@ -183,9 +183,9 @@ __global__ void __launch_bounds__(P::threads, 1) attention_mma_gradient(Attentio
     };
     __shared__ Operands operands;
     if (threadIdx.x == 0) {
-        operands.q = rows_of(a.q, a.qkv_pitch), operands.k = rows_of(a.k, a.qkv_pitch);
-        operands.v = rows_of(a.v, a.qkv_pitch), operands.o = rows_of(a.o, a.o_pitch);
-        operands.grad_o = rows_of(a.grad_o, a.grad_o_pitch);
+        operands.q = rows_of(a.q, a.qkv_stride), operands.k = rows_of(a.k, a.qkv_stride);
+        operands.v = rows_of(a.v, a.qkv_stride), operands.o = rows_of(a.o, a.o_stride);
+        operands.grad_o = rows_of(a.grad_o, a.grad_o_stride);
     }
     __syncthreads();
     Feed<P> feed(operands);
@@ -196,8 +196,9 @@ __global__ void __launch_bounds__(P::threads, 1) attention_mma_gradient(Attentio
         lse[i] = i < tokens ? a.lse[head * s.tokens + i] : INFINITY, row_sums[i] = 0;
     const float scale = static_cast<float>(a.scale);
     const auto store = [&](const typename P::Channels::Sums& sums, float factor, bfloat16* to, int part) {
-        store_sums(sums, factor, head_rows(to, s, a.grad_qkv_pitch, n, h), static_cast<int>(a.grad_qkv_pitch),
-                   part * P::rows + P::Channels::row(), P::Channels::column(), tokens, channels);
+        store_sums(sums, factor, head_rows(to, s, a.grad_qkv_stride, n, h),
+                   static_cast<int>(a.grad_qkv_stride), part * P::rows + P::Channels::row(),
+                   P::Channels::column(), tokens, channels);
     };
 
     // P and dV, then dS and dK. What a product reads of the weights, it reads behind the barrier of its first chunk.
@@ -268,8 +269,8 @@ std::string why_not_mma(const AttentionBackward<bfloat16>& a) {
     if (s.head_dim <= 32 || s.head_dim > widest_head)
         return "takes heads of 40 to 256 channels, these have " + std::to_string(s.head_dim);
     constexpr std::int64_t most = std::numeric_limits<int>::max();
-    if (!all_aligned(a) || !heads_aligned(s, a.o, a.o_pitch) ||
-        std::max({a.qkv_pitch, a.o_pitch, a.grad_o_pitch, a.grad_qkv_pitch}) > most)
+    if (!all_aligned(a) || !heads_aligned(s, a.o, a.o_stride) ||
+        std::max({a.qkv_stride, a.o_stride, a.grad_o_stride, a.grad_qkv_stride}) > most)
         return "takes rows that begin on 16 bytes, with row strides of 31 bits";
     const std::size_t needed = with_plan(s, [&]<class P>() { return P::shared_bytes + sizeof(Operands); }),
                       has = shared_limit();

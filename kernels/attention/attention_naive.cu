@@ -2,7 +2,7 @@
 // key), which goes through all tokens and computes each score again wherever it needs it.
 
 #include "kernels/attention/attention_heads.cuh"
-#include "kernels/runtime/block_reduce.cuh"
+#include "kernels/cuda/block_reduce.cuh"
 
 namespace ito::kernels::attention_detail {
 namespace {
@@ -42,11 +42,11 @@ __global__ void __launch_bounds__(naive_threads) attention_naive(AttentionForwar
     const Place place(s);
     const int thread = static_cast<int>(threadIdx.x);
     const float scale = static_cast<float>(a.scale);
-    const T* const q = head_rows(a.q, s, a.qkv_pitch, place.n, place.h) + place.token * a.qkv_pitch;
-    const T* const k = head_rows(a.k, s, a.qkv_pitch, place.n, place.h);
-    const T* const v = head_rows(a.v, s, a.qkv_pitch, place.n, place.h);
-    T* const o = head_rows(a.o, s, a.o_pitch, place.n, place.h) + place.token * a.o_pitch;
-    const auto product = [&](std::int64_t j) { return dot(q, k + j * a.qkv_pitch, s.head_dim); };
+    const T* const q = head_rows(a.q, s, a.qkv_stride, place.n, place.h) + place.token * a.qkv_stride;
+    const T* const k = head_rows(a.k, s, a.qkv_stride, place.n, place.h);
+    const T* const v = head_rows(a.v, s, a.qkv_stride, place.n, place.h);
+    T* const o = head_rows(a.o, s, a.o_stride, place.n, place.h) + place.token * a.o_stride;
+    const auto product = [&](std::int64_t j) { return dot(q, k + j * a.qkv_stride, s.head_dim); };
 
     float highest = -INFINITY;
     for (std::int64_t j = thread; j < s.tokens; j += naive_threads)
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(naive_threads) attention_naive(AttentionForwar
             __syncthreads();
             for (int i = 0; i < count; ++i) {
                 sum += weights[i];
-                if (channel < s.head_dim) value += weights[i] * to_float(v[(j + i) * a.qkv_pitch + channel]);
+                if (channel < s.head_dim) value += weights[i] * to_float(v[(j + i) * a.qkv_stride + channel]);
             }
         }
         if (channel < s.head_dim) o[channel] = from_float<T>(value / sum);
@@ -84,10 +84,10 @@ __global__ void __launch_bounds__(naive_threads)
     const Place place(s);
     const int thread = static_cast<int>(threadIdx.x);
     const float scale = static_cast<float>(a.scale);
-    const T* const q = head_rows(a.q, s, a.qkv_pitch, place.n, place.h);
-    const T* const k = head_rows(a.k, s, a.qkv_pitch, place.n, place.h);
-    const T* const v = head_rows(a.v, s, a.qkv_pitch, place.n, place.h);
-    const T* const grad_o = head_rows(a.grad_o, s, a.grad_o_pitch, place.n, place.h);
+    const T* const q = head_rows(a.q, s, a.qkv_stride, place.n, place.h);
+    const T* const k = head_rows(a.k, s, a.qkv_stride, place.n, place.h);
+    const T* const v = head_rows(a.v, s, a.qkv_stride, place.n, place.h);
+    const T* const grad_o = head_rows(a.grad_o, s, a.grad_o_stride, place.n, place.h);
     const std::int64_t first_row = blockIdx.x - place.token;  // of this head in lse
     for (std::int64_t first = 0; first < s.head_dim; first += naive_threads) {
         const std::int64_t channel = first + thread;
@@ -97,24 +97,24 @@ __global__ void __launch_bounds__(naive_threads)
             __syncthreads();  // the weights before these are no longer needed
             if (thread < count) {
                 const std::int64_t i = keys ? t + thread : place.token, j = keys ? place.token : t + thread;
-                const float product = dot(q + i * a.qkv_pitch, k + j * a.qkv_pitch, s.head_dim);
+                const float product = dot(q + i * a.qkv_stride, k + j * a.qkv_stride, s.head_dim);
                 const float p = weight_of(product, scale, a.lse[first_row + i]);
                 weights[thread] = p;
-                gradients[thread] = p * (dot(grad_o + i * a.grad_o_pitch, v + j * a.qkv_pitch, s.head_dim) -
+                gradients[thread] = p * (dot(grad_o + i * a.grad_o_stride, v + j * a.qkv_stride, s.head_dim) -
                                          row_sums[first_row + i]);
             }
             __syncthreads();
             if (channel >= s.head_dim) continue;
             for (int i = 0; i < count; ++i) {
-                d_first += gradients[i] * to_float((keys ? q : k)[(t + i) * a.qkv_pitch + channel]);
+                d_first += gradients[i] * to_float((keys ? q : k)[(t + i) * a.qkv_stride + channel]);
                 if constexpr (keys)
-                    d_second += weights[i] * to_float(grad_o[(t + i) * a.grad_o_pitch + channel]);
+                    d_second += weights[i] * to_float(grad_o[(t + i) * a.grad_o_stride + channel]);
             }
         }
         if (channel >= s.head_dim) continue;
-        const std::int64_t at = place.token * a.grad_qkv_pitch + channel;
+        const std::int64_t at = place.token * a.grad_qkv_stride + channel;
         const auto rows = [&](T* base) {
-            return head_rows(base, s, a.grad_qkv_pitch, place.n, place.h) + at;
+            return head_rows(base, s, a.grad_qkv_stride, place.n, place.h) + at;
         };
         write_gradient(*rows(keys ? a.grad_k : a.grad_q), d_first * scale, a.accumulate);
         if constexpr (keys) write_gradient(*rows(a.grad_v), d_second, a.accumulate);

@@ -1,12 +1,12 @@
 #pragma once
-// Tiles of the version `tensor`, whose products are the tensor cores': bfloat16 operands in shared memory, float32 sums in
+// Tiles of the variant `tensor`, whose products are the tensor cores': bfloat16 operands in shared memory, float32 sums in
 // registers. A warp works on 16 rows. A tile's rows are `width` channels without padding, their 16-byte parts exchanged
 // (attention_heads.cuh), so that ldmatrix reads 8 rows without a bank conflict, transposed or not.
 
 #include "kernels/attention/attention_heads.cuh"
-#include "kernels/runtime/block_reduce.cuh"
-#include "kernels/runtime/packed.cuh"
-#include "kernels/runtime/tensor_core.cuh"
+#include "kernels/cuda/block_reduce.cuh"
+#include "kernels/cuda/packed.cuh"
+#include "kernels/cuda/tensor_core.cuh"
 
 namespace ito::kernels::attention_detail {
 
@@ -40,7 +40,7 @@ __device__ void copy_tile(uint4* tile, const Rows<bfloat16>& from, int first_row
         const int row = at / parts, part = at % parts, token = first_row + row, channel = part * 8;
         const bool exists = token < from.tokens && channel < from.channels;
         copy_async(part_of<width>(tile, row, part),
-                   exists ? from.data + token * from.pitch + channel : from.data, exists ? 16 : 0);
+                   exists ? from.data + token * from.stride + channel : from.data, exists ? 16 : 0);
     }
 }
 

@@ -29,7 +29,7 @@ __device__ int result_place(int row, int part) {
 /// needs.
 template <class P>
 __device__ void store_gradient(const float (&sums)[2 * P::channel_pairs][4], float factor, float4* tile,
-                               bfloat16* to, std::int64_t pitch, int rows, int channels, bool accumulate,
+                               bfloat16* to, std::int64_t stride, int rows, int channels, bool accumulate,
                                bool aligned) {
     constexpr int width = P::width, parts = width / 8;
     const int lane = lane_index(), row = warp_index() % P::down * 16 + lane / 4;
@@ -51,7 +51,7 @@ __device__ void store_gradient(const float (&sums)[2 * P::channel_pairs][4], flo
         const float4 two = tile[result_place<width>(r, 2 * part + !second)];
         const float4 low = second ? two : one, high = second ? one : two;
         if (r >= rows || part * 8 >= channels) continue;
-        bfloat16* const row_to = to + r * pitch;
+        bfloat16* const row_to = to + r * stride;
         Vector<bfloat16> x{{low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}};
         if (accumulate) {
             const int count = min(channels - part * 8, 8);
@@ -154,7 +154,7 @@ __global__ void __launch_bounds__(P::threads)
     }
     float4* const tile = reinterpret_cast<float4*>(shared);
     const auto store = [&](const float(&sums)[2 * P::channel_pairs][4], float factor, bfloat16* to) {
-        store_gradient<P>(sums, factor, tile, side.gradient(a, to), a.grad_qkv_pitch,
+        store_gradient<P>(sums, factor, tile, side.gradient(a, to), a.grad_qkv_stride,
                           tokens - side.first_kept, channels, a.accumulate, aligned);
     };
     store(first_sum, scale, keys ? a.grad_k : a.grad_q);

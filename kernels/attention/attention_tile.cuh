@@ -1,5 +1,5 @@
 #pragma once
-// Tiles of the version `tiled`, which multiplies in float32: 256 threads as 16 x 16, each with the rows y, y + 16, ... of a
+// Tiles of the variant `tiled`, which multiplies in float32: 256 threads as 16 x 16, each with the rows y, y + 16, ... of a
 // product of two tiles. Operands lie in shared memory as float32, row by row, and are read four channels at a time:
 //
 //   scores[row][column] = sum over channels of a[row][channel] * b[column][channel]     threads own columns x + 16 i
@@ -8,7 +8,7 @@
 // Both need eight 16-byte reads for 64 multiplications, without bank conflicts (see exchange() in attention_heads.cuh).
 
 #include "kernels/attention/attention_heads.cuh"
-#include "kernels/runtime/packed.cuh"
+#include "kernels/cuda/packed.cuh"
 
 namespace ito::kernels::attention_detail {
 
@@ -49,7 +49,7 @@ class Tile {
             const int row = first_row + at / parts, channel = first_channel + at % parts * lanes;
             packed_[i] = make_uint4(0, 0, 0, 0);
             if (at < count && row < from.tokens && channel < from.channels)
-                packed_[i] = *reinterpret_cast<const uint4*>(from.data + row * from.pitch + channel);
+                packed_[i] = *reinterpret_cast<const uint4*>(from.data + row * from.stride + channel);
         }
     }
     __device__ void put(float* tile) const {

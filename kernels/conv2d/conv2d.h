@@ -6,7 +6,7 @@
 //
 // in the order conv, residual, bias, which is what cuDNN can fuse. Reads outside the image are zero.
 //
-// Layouts: x, y, residual and their gradients [N, H, W, C] with a pitch (elements from one pixel to the
+// Layouts: x, y, residual and their gradients [N, H, W, C] with a stride (elements from one pixel to the
 // next, >= C; images follow each other without a gap); w [K, R, S, C] dense; bias [K].
 // The floor: 2*N*P*Q*K*R*S*C floating-point operations over the peak rate; a 3x3 layer of 32 channels or more
 // is bound by arithmetic, not by bytes.
@@ -17,9 +17,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/runtime/context.h"
-#include "kernels/runtime/dtype.h"
-#include "kernels/runtime/version.h"
+#include "kernels/common/context.h"
+#include "kernels/common/dtype.h"
+#include "kernels/common/variant.h"
 
 namespace ito::kernels {
 
@@ -46,14 +46,14 @@ template <class T>
 struct Conv2dForward {
     Conv2dShape shape;
     const T* x = nullptr;
-    std::int64_t x_pitch = 0;
+    std::int64_t x_stride = 0;
     const T* weight = nullptr;
     const void* packed = nullptr;  ///< from conv2d_pack(forward); null: packed into scratch memory on the fly
-    const master_t<T>* bias = nullptr;  ///< may be null
-    const T* residual = nullptr;        ///< may be null
-    std::int64_t residual_pitch = 0;
+    const accum_t<T>* bias = nullptr;  ///< may be null
+    const T* residual = nullptr;       ///< may be null
+    std::int64_t residual_stride = 0;
     T* y = nullptr;
-    std::int64_t y_pitch = 0;
+    std::int64_t y_stride = 0;
     const T* rounded_bias =
         nullptr;  ///< bias in T, for libraries that add no other; null: rounded where it is needed
 };
@@ -62,11 +62,11 @@ template <class T>
 struct Conv2dBackwardData {
     Conv2dShape shape;
     const T* grad_y = nullptr;
-    std::int64_t grad_y_pitch = 0;
+    std::int64_t grad_y_stride = 0;
     const T* weight = nullptr;
     const void* packed = nullptr;  ///< from conv2d_pack(backward_data); null: packed on the fly
     T* grad_x = nullptr;
-    std::int64_t grad_x_pitch = 0;
+    std::int64_t grad_x_stride = 0;
     bool accumulate = false;  ///< add to grad_x instead of overwriting it
 };
 
@@ -74,12 +74,12 @@ template <class T>
 struct Conv2dBackwardWeights {
     Conv2dShape shape;
     const T* x = nullptr;
-    std::int64_t x_pitch = 0;
+    std::int64_t x_stride = 0;
     const T* grad_y = nullptr;
-    std::int64_t grad_y_pitch = 0;
-    master_t<T>* grad_weight = nullptr;  ///< [K, R, S, C]; may be null
-    master_t<T>* grad_bias = nullptr;    ///< [K]; may be null
-    bool accumulate_weight = false;      ///< add to grad_weight instead of overwriting it
+    std::int64_t grad_y_stride = 0;
+    accum_t<T>* grad_weight = nullptr;  ///< [K, R, S, C]; may be null
+    accum_t<T>* grad_bias = nullptr;    ///< [K]; may be null
+    bool accumulate_weight = false;     ///< add to grad_weight instead of overwriting it
     bool accumulate_bias = false;
 };
 
@@ -120,7 +120,7 @@ void conv2d_pack(const Context&, const Conv2dShape& shape, Conv2dPass pass, cons
 ///   naive   one thread a result
 ///   tiled   an implicit matrix product without im2col buffers: tiles of 128x64 or 64x32 results a block, float32 by fused
 ///           multiply-adds, bfloat16 on the tensor cores; residual, bias and adding to grad_x in its last step. Any number of
-///           channels, alignment, pitch, stride and padding in the same launch: rows that start on 16 bytes are copied 16 bytes
+///           channels, alignment, row stride, stride and padding in the same launch: rows that start on 16 bytes are copied 16 bytes
 ///           at a time, others element by element
 ///   mma     bfloat16 and 3x3 filters of stride 1, any padding: fragments by ldmatrix from a patch of the image for all taps,
 ///           mma.sync. Forward and backward data (conv2d_product_mma.cu) for channels in multiples of 8 on 16 bytes; the weights'
@@ -133,7 +133,7 @@ void conv2d_pack(const Context&, const Conv2dShape& shape, Conv2dPass pass, cons
 ///           has no engine for some shapes, and none where y is the residual: then it throws
 ///
 /// `best` is the fastest of cudnn's engines and the hand-written variants, found by timing at the first call of a size
-/// (runtime/choose.h). Without choices in the context, or where nothing is timed, it is the first engine that cuDNN's heuristics
+/// (cuda/choose.h). Without choices in the context, or where nothing is timed, it is the first engine that cuDNN's heuristics
 /// name; without cuDNN mma where it takes a shape with 32 channels or more (the weights' gradient: with any), otherwise tiled.
 /// It rounds a gradient of weights to bfloat16 only if the context says so (bfloat16_weight_gradients). Beside these it knows
 /// the linear layer's `best` for the weights' gradient of 1x1 filters of stride 1 and bfloat16.
@@ -143,13 +143,13 @@ void conv2d_pack(const Context&, const Conv2dShape& shape, Conv2dPass pass, cons
 /// R*S * K/64 times and the weights N*P*Q/128 times, mostly from the caches, and grad_y again for grad_bias. At
 /// most 2^30 pixels in a batch.
 namespace cuda {
-inline constexpr Version conv2d_versions[] = {Version::naive, Version::tiled, Version::mma, Version::cudnn};
-void conv2d_forward(const Context&, const Conv2dForward<float>&, Version = Version::best);
-void conv2d_forward(const Context&, const Conv2dForward<bfloat16>&, Version = Version::best);
-void conv2d_backward_data(const Context&, const Conv2dBackwardData<float>&, Version = Version::best);
-void conv2d_backward_data(const Context&, const Conv2dBackwardData<bfloat16>&, Version = Version::best);
-void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<float>&, Version = Version::best);
-void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<bfloat16>&, Version = Version::best);
+inline constexpr Variant conv2d_variants[] = {Variant::naive, Variant::tiled, Variant::mma, Variant::cudnn};
+void conv2d_forward(const Context&, const Conv2dForward<float>&, Variant = Variant::best);
+void conv2d_forward(const Context&, const Conv2dForward<bfloat16>&, Variant = Variant::best);
+void conv2d_backward_data(const Context&, const Conv2dBackwardData<float>&, Variant = Variant::best);
+void conv2d_backward_data(const Context&, const Conv2dBackwardData<bfloat16>&, Variant = Variant::best);
+void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<float>&, Variant = Variant::best);
+void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<bfloat16>&, Variant = Variant::best);
 }  // namespace cuda
 
 }  // namespace ito::kernels

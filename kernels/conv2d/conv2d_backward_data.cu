@@ -31,12 +31,12 @@ __global__ void __launch_bounds__(naive_threads) conv2d_backward_data_naive(Conv
             if (down < 0 || right < 0 || down % s.stride != 0 || right % s.stride != 0) continue;
             const std::int64_t p = down / s.stride, q = right / s.stride;
             if (p >= s.out_height() || q >= s.out_width()) continue;
-            const T* grad_y = a.grad_y + ((n * s.out_height() + p) * s.out_width() + q) * a.grad_y_pitch;
+            const T* grad_y = a.grad_y + ((n * s.out_height() + p) * s.out_width() + q) * a.grad_y_stride;
             const T* weight = a.weight + (r * s.kernel_w + t) * s.in_channels + c;
             for (std::int64_t k = 0; k < s.out_channels; ++k)
                 sum += to_float(grad_y[k]) * to_float(weight[k * s.kernel_h * s.kernel_w * s.in_channels]);
         }
-    T& out = a.grad_x[pixel * a.grad_x_pitch + c];
+    T& out = a.grad_x[pixel * a.grad_x_stride + c];
     out = from_float<T>(a.accumulate ? to_float(out) + sum : sum);
 }
 
@@ -48,7 +48,7 @@ struct BackwardDataProduct {
     int stride, pad_top, pad_left;
     int column_tiles;
     T* grad_x;
-    std::int64_t grad_x_pitch;
+    std::int64_t grad_x_stride;
     bool accumulate;
     bool fours;  ///< grad_x can be accessed four elements at a time
 };
@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(tile::threads, tile::resident)
                                      f.width +
                                  in_phase.inner * f.stride + first_w;
                      }
-                     T* const to = f.grad_x + pixel * f.grad_x_pitch + j;
+                     T* const to = f.grad_x + pixel * f.grad_x_stride + j;
                      if (f.accumulate) {
                          const tile::Four add = tile::load_four(to, count, f.fours);
 #pragma unroll
@@ -116,10 +116,10 @@ __global__ void __launch_bounds__(tile::threads, tile::resident)
 }
 
 template <class T>
-void backward_data(const Context& context, const Conv2dBackwardData<T>& a, Version version) {
+void backward_data(const Context& context, const Conv2dBackwardData<T>& a, Variant variant) {
     const Conv2dShape& s = a.shape;
     const std::int64_t pixels = s.batch * s.height * s.width;
-    const bool tiled = chosen_tiled("conv2d_backward_data", version);
+    const bool tiled = chosen_tiled("conv2d_backward_data", variant);
     check_sizes("conv2d_backward_data", s);
     if (pixels == 0 || s.in_channels == 0) return;
     if (!tiled) {
@@ -133,7 +133,7 @@ void backward_data(const Context& context, const Conv2dBackwardData<T>& a, Versi
     const std::int64_t rows = s.batch * blocks_for(s.height, s.stride) * blocks_for(s.width, s.stride);
     with_tile_size(phases_h * phases_w, rows, s.in_channels, [&]<int size>() {
         const BackwardDataProduct<T> f{
-            .grad_y = {a.grad_y, a.grad_y_pitch, s.out_channels},
+            .grad_y = {a.grad_y, a.grad_y_stride, s.out_channels},
             .filter = {a.weight, s},
             .batch = static_cast<int>(s.batch),
             .height = static_cast<int>(s.height),
@@ -145,9 +145,9 @@ void backward_data(const Context& context, const Conv2dBackwardData<T>& a, Versi
             .pad_left = static_cast<int>(s.pad_left),
             .column_tiles = static_cast<int>(blocks_for(s.in_channels, tile::Tiling<size>::columns)),
             .grad_x = a.grad_x,
-            .grad_x_pitch = a.grad_x_pitch,
+            .grad_x_stride = a.grad_x_stride,
             .accumulate = a.accumulate,
-            .fours = tile::fours_aligned(a.grad_x, a.grad_x_pitch)};
+            .fours = tile::fours_aligned(a.grad_x, a.grad_x_stride)};
         launch(context, "conv2d_backward_data_tiled", conv2d_backward_data_tiled<T, size>,
                dim3(static_cast<unsigned>(tile::tiles<size>(rows, s.in_channels)),
                     static_cast<unsigned>(phases_h), static_cast<unsigned>(phases_w)),
@@ -160,27 +160,27 @@ void backward_data(const Context& context, const Conv2dBackwardData<T>& a, Versi
 namespace conv2d_detail {
 
 template <>
-std::vector<Version> hand_written(const Conv2dBackwardData<float>&) {
-    return {Version::tiled};
+std::vector<Variant> hand_written(const Conv2dBackwardData<float>&) {
+    return {Variant::tiled};
 }
 template <>
-std::vector<Version> hand_written(const Conv2dBackwardData<bfloat16>& a) {
-    if (!mma_takes(a)) return {Version::tiled};
-    return mma_pays(a.shape) ? std::vector{Version::mma, Version::tiled}
-                             : std::vector{Version::tiled, Version::mma};
+std::vector<Variant> hand_written(const Conv2dBackwardData<bfloat16>& a) {
+    if (!mma_takes(a)) return {Variant::tiled};
+    return mma_pays(a.shape) ? std::vector{Variant::mma, Variant::tiled}
+                             : std::vector{Variant::tiled, Variant::mma};
 }
 
 template <>
-void backward_data_by_hand(const Context& context, const Conv2dBackwardData<float>& a, Version version) {
-    backward_data(context, a, version);
+void backward_data_by_hand(const Context& context, const Conv2dBackwardData<float>& a, Variant variant) {
+    backward_data(context, a, variant);
 }
 template <>
-void backward_data_by_hand(const Context& context, const Conv2dBackwardData<bfloat16>& a, Version version) {
-    if (chosen_mma("conv2d_backward_data", version, mma_takes(a), mma_pays(a.shape))) {
+void backward_data_by_hand(const Context& context, const Conv2dBackwardData<bfloat16>& a, Variant variant) {
+    if (chosen_mma("conv2d_backward_data", variant, mma_takes(a), mma_pays(a.shape))) {
         check_sizes("conv2d_backward_data", a.shape);
         backward_data_mma(context, a);
     } else {
-        backward_data(context, a, version);
+        backward_data(context, a, variant);
     }
 }
 

@@ -7,8 +7,8 @@
 #include "kernels/conv2d/conv2d_backward_weights_mma.h"
 #include "kernels/conv2d/conv2d_sources.cuh"
 #include "kernels/conv2d/conv2d_variants.h"
+#include "kernels/cuda/column_sums.cuh"
 #include "kernels/linear/linear.h"
-#include "kernels/runtime/column_sums.cuh"
 
 namespace ito::kernels {
 namespace {
@@ -36,8 +36,8 @@ __global__ void __launch_bounds__(naive_threads) conv2d_backward_weights_naive(C
                 const std::int64_t w = q * s.stride + t - s.pad_left;
                 if (w < 0 || w >= s.width) continue;
                 row +=
-                    to_float(a.grad_y[((n * s.out_height() + p) * s.out_width() + q) * a.grad_y_pitch + k]) *
-                    to_float(a.x[((n * s.height + h) * s.width + w) * a.x_pitch + c]);
+                    to_float(a.grad_y[((n * s.out_height() + p) * s.out_width() + q) * a.grad_y_stride + k]) *
+                    to_float(a.x[((n * s.height + h) * s.width + w) * a.x_stride + c]);
             }
             sum += row;
         }
@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(naive_threads) conv2d_bias_naive(Conv2dBackwar
     if (k >= a.shape.out_channels) return;
     const std::int64_t pixels = a.shape.batch * a.shape.out_height() * a.shape.out_width();
     double sum = 0;
-    for (std::int64_t i = 0; i < pixels; ++i) sum += to_float(a.grad_y[i * a.grad_y_pitch + k]);
+    for (std::int64_t i = 0; i < pixels; ++i) sum += to_float(a.grad_y[i * a.grad_y_stride + k]);
     float& out = a.grad_bias[k];
     out = static_cast<float>(a.accumulate_bias ? out + sum : sum);
 }
@@ -149,13 +149,13 @@ void tiled(const Context& context, const Conv2dBackwardWeights<T>& a) {
         context, a.grad_weight != nullptr ? pieces.count * s.out_channels * pieces.columns : 0);
     if (a.grad_bias != nullptr) {
         const ColumnSumsCuda sums(context, s.batch * s.out_height() * s.out_width(), s.out_channels);
-        sums.run(context, a.grad_y, a.grad_y_pitch, a.grad_bias, a.accumulate_bias);
+        sums.run(context, a.grad_y, a.grad_y_stride, a.grad_bias, a.accumulate_bias);
     }
     if (a.grad_weight == nullptr) return;
     const auto launch_tiles = [&]<int size>() {
         const BackwardWeightsProduct<T> f{
-            .grad_y = {a.grad_y, a.grad_y_pitch, s.out_channels},
-            .x = {a.x, a.x_pitch, s.in_channels},
+            .grad_y = {a.grad_y, a.grad_y_stride, s.out_channels},
+            .x = {a.x, a.x_stride, s.in_channels},
             .window = forward_window(s),
             .pixels = static_cast<int>(s.batch * s.out_height() * s.out_width()),
             .piece = static_cast<int>(pieces.pixels),
@@ -178,8 +178,8 @@ void tiled(const Context& context, const Conv2dBackwardWeights<T>& a) {
 }
 
 template <class T>
-void backward_weights(const Context& context, const Conv2dBackwardWeights<T>& a, Version version) {
-    const bool by_tiles = chosen_tiled("conv2d_backward_weights", version);
+void backward_weights(const Context& context, const Conv2dBackwardWeights<T>& a, Variant variant) {
+    const bool by_tiles = chosen_tiled("conv2d_backward_weights", variant);
     check_sizes("conv2d_backward_weights", a.shape);
     if (by_tiles)
         tiled(context, a);
@@ -196,9 +196,9 @@ LinearBackwardWeights<bfloat16> linear_of(const Conv2dBackwardWeights<bfloat16>&
     const Conv2dShape& s = a.shape;
     return {.shape = {s.batch * s.height * s.width, s.in_channels, s.out_channels},
             .x = a.x,
-            .x_pitch = a.x_pitch,
+            .x_stride = a.x_stride,
             .grad_y = a.grad_y,
-            .grad_y_pitch = a.grad_y_pitch,
+            .grad_y_stride = a.grad_y_stride,
             .grad_weight = a.grad_weight,
             .grad_bias = a.grad_bias,
             .accumulate_weight = a.accumulate_weight,
@@ -210,31 +210,31 @@ LinearBackwardWeights<bfloat16> linear_of(const Conv2dBackwardWeights<bfloat16>&
 namespace conv2d_detail {
 
 template <>
-std::vector<Version> hand_written(const Conv2dBackwardWeights<float>&) {
-    return {Version::tiled};
+std::vector<Variant> hand_written(const Conv2dBackwardWeights<float>&) {
+    return {Variant::tiled};
 }
 template <>
-std::vector<Version> hand_written(const Conv2dBackwardWeights<bfloat16>& a) {
-    if (backward_weights_mma_takes(a.shape)) return {Version::mma, Version::tiled};
-    if (is_linear(a.shape)) return {Version::best, Version::tiled};
-    return {Version::tiled};
+std::vector<Variant> hand_written(const Conv2dBackwardWeights<bfloat16>& a) {
+    if (backward_weights_mma_takes(a.shape)) return {Variant::mma, Variant::tiled};
+    if (is_linear(a.shape)) return {Variant::best, Variant::tiled};
+    return {Variant::tiled};
 }
 
 template <>
 void backward_weights_by_hand(const Context& context, const Conv2dBackwardWeights<float>& a,
-                              Version version) {
-    backward_weights(context, a, version);
+                              Variant variant) {
+    backward_weights(context, a, variant);
 }
 template <>
 void backward_weights_by_hand(const Context& context, const Conv2dBackwardWeights<bfloat16>& a,
-                              Version version) {
-    if (chosen_mma("conv2d_backward_weights", version, backward_weights_mma_takes(a.shape))) {
+                              Variant variant) {
+    if (chosen_mma("conv2d_backward_weights", variant, backward_weights_mma_takes(a.shape))) {
         check_sizes("conv2d_backward_weights", a.shape);
         backward_weights_mma(context, a);
-    } else if (version == Version::best && is_linear(a.shape)) {
+    } else if (variant == Variant::best && is_linear(a.shape)) {
         cuda::linear_backward_weights(context, linear_of(a));
     } else {
-        backward_weights(context, a, version);
+        backward_weights(context, a, variant);
     }
 }
 

@@ -6,12 +6,12 @@
 // A GEMM for each of the nine taps: K x C results, reduced over the batch's pixels. The minimum is arithmetic: 2*9*K*C
 // operations a pixel over the peak rate of the tensor cores; for 128x32x32, 128 to 128 channels, 38.7 GFLOP against 67 MB.
 //
-// What the tiled version does, and why it is slow: a block sums 128x64 results of one tap, so each pixel of x is brought into
+// What the tiled variant does, and why it is slow: a block sums 128x64 results of one tap, so each pixel of x is brought into
 // shared memory for each tap, and each fragment in registers is multiplied with few others.
 //
 //   1. One patch of x for the taps. A stage is 64 pixels of grad_y and the pixels of x under any of their taps. A tap is another
 //      address in the patch, not another copy. (The prototype of this kernel had a patch for each column s of the filter: 110 us
-//      on an H100 for the shape above, against 337 us of the tiled version. Here all nine taps share one, which halves the bytes
+//      on an H100 for the shape above, against 337 us of the tiled variant. Here all nine taps share one, which halves the bytes
 //      that a block fetches for a product.)
 //   2. Fragments are used for several taps. A row of eight pixels of x is loaded once for each column s, as half of a fragment,
 //      and multiplied with the rows of grad_y that the taps r = 0, 1, 2 put against it: 5 ldmatrix for 36 mma.
@@ -36,11 +36,11 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/common/scratch.h"
 #include "kernels/conv2d/conv2d_backward_weights_mma.cuh"
-#include "kernels/runtime/block_reduce.cuh"
-#include "kernels/runtime/launch.cuh"
-#include "kernels/runtime/scratch.h"
-#include "kernels/runtime/tensor_core.cuh"
+#include "kernels/cuda/block_reduce.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/tensor_core.cuh"
 
 namespace ito::kernels::conv2d_detail {
 namespace {
@@ -331,8 +331,8 @@ void backward_weights_mma(const Context& context, const Conv2dBackwardWeights<bf
         context, a.grad_weight != nullptr ? plan.pieces * s.out_channels * taps * partial_channels : 0);
     const Scratch<float> bias_partial(
         context, a.grad_bias != nullptr ? plan.pieces * plan.shares() * partial_bias : 0);
-    const Product f{.grad_y = {a.grad_y, a.grad_y_pitch, s.out_channels, s.out_height(), s.out_width()},
-                    .x = {a.x, a.x_pitch, s.in_channels, s.height, s.width},
+    const Product f{.grad_y = {a.grad_y, a.grad_y_stride, s.out_channels, s.out_height(), s.out_width()},
+                    .x = {a.x, a.x_stride, s.in_channels, s.height, s.width},
                     .batch = static_cast<int>(s.batch),
                     .pad_top = static_cast<int>(s.pad_top),
                     .pad_left = static_cast<int>(s.pad_left),

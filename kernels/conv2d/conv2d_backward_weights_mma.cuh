@@ -6,8 +6,8 @@
 
 #include "kernels/conv2d/conv2d.h"
 #include "kernels/conv2d/conv2d_patch.cuh"
-#include "kernels/runtime/async_copy.cuh"
-#include "kernels/runtime/vector.cuh"
+#include "kernels/cuda/async_copy.cuh"
+#include "kernels/cuda/vector.cuh"
 
 namespace ito::kernels::conv2d_detail::weights_mma {
 

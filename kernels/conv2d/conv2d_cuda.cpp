@@ -9,14 +9,14 @@
 #include <string_view>
 #include <type_traits>
 
+#include "kernels/common/error.h"
+#include "kernels/common/plan_cache.h"
+#include "kernels/common/scratch.h"
 #include "kernels/conv2d/conv2d_cudnn_plan.h"
 #include "kernels/conv2d/conv2d_variants.h"
+#include "kernels/cuda/choose.h"
+#include "kernels/cuda/cuda_error.h"
 #include "kernels/elementwise/elementwise.h"
-#include "kernels/runtime/choose.h"
-#include "kernels/runtime/cuda_error.h"
-#include "kernels/runtime/error.h"
-#include "kernels/runtime/plan_cache.h"
-#include "kernels/runtime/scratch.h"
 
 namespace ito::kernels {
 namespace {
@@ -32,9 +32,9 @@ cudnnHandle_t cudnn_of(const Context& context) {
 constexpr std::string_view linear_word = "linear";
 
 /// A way to compute a convolution.
-struct Variant {
-    Version version = Version::tiled;  ///< `best`: the linear layer's
-    CudnnPlanPointer plan;             ///< of Version::cudnn
+struct Candidate {
+    Variant variant = Variant::tiled;  ///< `best`: the linear layer's
+    CudnnPlanPointer plan;             ///< of Variant::cudnn
     bool separate = false;             ///< the plan leaves residual and bias to a pass of its own
 };
 
@@ -82,20 +82,20 @@ std::string key_of(const CudnnProblem& p) {
 /// One call of a convolution: a Family for choose().
 class Call {
   public:
-    using Variant = kernels::Variant;
+    using Candidate = kernels::Candidate;
 
     Call(const Context& context, const CudnnProblem& problem) : context_(context), problem_(problem) {}
     virtual ~Call() = default;
 
-    std::string text(const Variant& v) const {
-        if (v.plan == nullptr) return std::string(word_of(v.version));
+    std::string text(const Candidate& v) const {
+        if (v.plan == nullptr) return std::string(word_of(v.variant));
         std::string made = cudnn_prefix();
         return made.append(v.separate ? separate_word : "").append(v.plan->engine().text());
     }
 
-    std::optional<Variant> recreate(std::string_view text) const {
-        for (const Version version : by_hand())
-            if (text == word_of(version)) return Variant{version, nullptr, false};
+    std::optional<Candidate> recreate(std::string_view text) const {
+        for (const Variant variant : by_hand())
+            if (text == word_of(variant)) return Candidate{variant, nullptr, false};
         if (cudnn_of(context_) == nullptr || !library_computes() || !skip(text, cudnn_prefix()))
             return std::nullopt;
         const bool separate = skip(text, separate_word);
@@ -103,18 +103,18 @@ class Call {
         if (!engine) return std::nullopt;
         CudnnPlanPointer plan = cudnn_plan(separate ? alone() : problem_, device(), *engine);
         if (plan == nullptr) return std::nullopt;
-        return Variant{Version::cudnn, std::move(plan), separate};
+        return Candidate{Variant::cudnn, std::move(plan), separate};
     }
 
-    std::vector<Variant> candidates(bool all) const {
-        std::vector<Variant> found = plans(all ? timed_plans : 1);
+    std::vector<Candidate> candidates(bool all) const {
+        std::vector<Candidate> found = plans(all ? timed_plans : 1);
         if (all || found.empty())
-            for (const Version version : by_hand()) found.push_back({version, nullptr, false});
+            for (const Variant variant : by_hand()) found.push_back({variant, nullptr, false});
         return found;
     }
 
-    void run(const Variant& v) {
-        if (v.plan == nullptr) return run_by_hand(v.version);
+    void run(const Candidate& v) {
+        if (v.plan == nullptr) return run_by_hand(v.variant);
         cudnnHandle_t const handle = cudnn_of(context_);
         cudnn::check(cudnnSetStream(handle, static_cast<cudaStream_t>(context_.stream.handle)),
                      "cudnnSetStream");
@@ -125,22 +125,22 @@ class Call {
     virtual std::vector<Accumulated> accumulated() const { return {}; }
 
     /// The fastest variant, found at the first call of this problem.
-    Variant best() {
+    Candidate best() {
         struct Key {
             CudnnProblem problem;
             std::int64_t generation, has_cudnn;
         } const key{problem_, context_.choices != nullptr ? context_.choices->generation() : 0,
                     cudnn_of(context_) != nullptr};
         const auto choose_now = [&] {
-            return std::make_shared<Variant>(choose(context_, key_of(problem_), *this));
+            return std::make_shared<Candidate>(choose(context_, key_of(problem_), *this));
         };
         if (context_.plans == nullptr) return *choose_now();
-        return context_.plans->get<Variant>("conv2d", key, choose_now);
+        return context_.plans->get<Candidate>("conv2d", key, choose_now);
     }
 
     /// The library's first guess; throws where it has none.
-    Variant by_library() const {
-        std::vector<Variant> found = plans(1);
+    Candidate by_library() const {
+        std::vector<Candidate> found = plans(1);
         if (found.empty())
             throw Error(key_of(problem_) + ": the variant 'cudnn' needs " +
                         (cudnn_of(context_) == nullptr ? "cuDNN, of which the context has no handle"
@@ -149,9 +149,9 @@ class Call {
     }
 
   protected:
-    virtual std::vector<Version> by_hand() const = 0;
-    virtual void run_by_hand(Version version) = 0;
-    virtual void by_plan(const Variant& v, cudnnHandle_t handle, void* workspace) = 0;
+    virtual std::vector<Variant> by_hand() const = 0;
+    virtual void run_by_hand(Variant variant) = 0;
+    virtual void by_plan(const Candidate& v, cudnnHandle_t handle, void* workspace) = 0;
     /// False where cuDNN is not asked at all.
     virtual bool library_computes() const {
         const Conv2dShape& s = problem_.shape;
@@ -163,8 +163,8 @@ class Call {
     CudnnProblem problem_;
 
   private:
-    static std::string_view word_of(Version version) {
-        return version == Version::best ? linear_word : name_of(version);
+    static std::string_view word_of(Variant variant) {
+        return variant == Variant::best ? linear_word : name_of(variant);
     }
     static cudnn::Descriptor device() {
         int index = 0;
@@ -177,16 +177,16 @@ class Call {
         p.residual = p.bias = 0, p.residual_stride = 0, p.residual_alignment = p.bias_alignment = 16;
         return p;
     }
-    std::vector<Variant> plans(std::size_t limit) const {
-        std::vector<Variant> found;
+    std::vector<Candidate> plans(std::size_t limit) const {
+        std::vector<Candidate> found;
         if (cudnn_of(context_) == nullptr || !library_computes()) return found;
         const cudnn::Descriptor here = device();
         for (CudnnPlanPointer& plan : cudnn_plans(problem_, here, limit))
-            found.push_back({Version::cudnn, std::move(plan), false});
+            found.push_back({Variant::cudnn, std::move(plan), false});
         if (found.empty() && problem_.pass == CudnnPass::forward &&
             (problem_.residual != 0 || problem_.bias != 0))
             for (CudnnPlanPointer& plan : cudnn_plans(alone(), here, limit))
-                found.push_back({Version::cudnn, std::move(plan), true});
+                found.push_back({Variant::cudnn, std::move(plan), true});
         cudaGetLastError();  // of plans that could not be made: the next launch, whose check reads it, would be blamed
         return found;
     }
@@ -211,12 +211,12 @@ template <class T>
 class Forward final : public Call {
   public:
     Forward(const Context& context, const Conv2dForward<T>& a)
-        : Call(context,
-               problem_of<T>(context, CudnnPass::forward, a.shape, a.x, a.x_pitch, a.weight, a.y, a.y_pitch)),
+        : Call(context, problem_of<T>(context, CudnnPass::forward, a.shape, a.x, a.x_stride, a.weight, a.y,
+                                      a.y_stride)),
           a_(a) {
         problem_.bias = a.bias != nullptr, problem_.residual = a.residual != nullptr;
         if (a.residual != nullptr) {
-            problem_.residual_stride = a.residual_pitch;
+            problem_.residual_stride = a.residual_stride;
             problem_.residual_alignment = alignment_of(a.residual);
         }
         // A bias that is rounded here lies in scratch memory.
@@ -225,9 +225,9 @@ class Forward final : public Call {
     }
 
   private:
-    std::vector<Version> by_hand() const override { return hand_written(a_); }
-    void run_by_hand(Version version) override { forward_by_hand(context_, a_, version); }
-    void by_plan(const Variant& v, cudnnHandle_t handle, void* workspace) override {
+    std::vector<Variant> by_hand() const override { return hand_written(a_); }
+    void run_by_hand(Variant variant) override { forward_by_hand(context_, a_, variant); }
+    void by_plan(const Candidate& v, cudnnHandle_t handle, void* workspace) override {
         CudnnPointers at{.x = a_.x, .weight = a_.weight, .y = a_.y, .residual = nullptr, .bias = nullptr};
         Scratch<bfloat16> rounded;
         if (!v.separate) {
@@ -255,8 +255,8 @@ template <class T>
 class BackwardData final : public Call {
   public:
     BackwardData(const Context& context, const Conv2dBackwardData<T>& a)
-        : Call(context, problem_of<T>(context, CudnnPass::backward_data, a.shape, a.grad_x, a.grad_x_pitch,
-                                      a.weight, a.grad_y, a.grad_y_pitch)),
+        : Call(context, problem_of<T>(context, CudnnPass::backward_data, a.shape, a.grad_x, a.grad_x_stride,
+                                      a.weight, a.grad_y, a.grad_y_stride)),
           a_(a) {
         problem_.accumulate = a.accumulate;
     }
@@ -264,13 +264,13 @@ class BackwardData final : public Call {
         if (!a_.accumulate) return {};
         constexpr auto bytes = static_cast<std::int64_t>(sizeof(T));
         const Conv2dShape& s = a_.shape;
-        return {{a_.grad_x, s.batch * s.height * s.width, s.in_channels * bytes, a_.grad_x_pitch * bytes}};
+        return {{a_.grad_x, s.batch * s.height * s.width, s.in_channels * bytes, a_.grad_x_stride * bytes}};
     }
 
   private:
-    std::vector<Version> by_hand() const override { return hand_written(a_); }
-    void run_by_hand(Version version) override { backward_data_by_hand(context_, a_, version); }
-    void by_plan(const Variant& v, cudnnHandle_t handle, void* workspace) override {
+    std::vector<Variant> by_hand() const override { return hand_written(a_); }
+    void run_by_hand(Variant variant) override { backward_data_by_hand(context_, a_, variant); }
+    void by_plan(const Candidate& v, cudnnHandle_t handle, void* workspace) override {
         v.plan->run(
             handle,
             {.x = a_.grad_x, .weight = a_.weight, .y = a_.grad_y, .residual = nullptr, .bias = nullptr},
@@ -285,8 +285,8 @@ template <class T>
 class BackwardWeights final : public Call {
   public:
     BackwardWeights(const Context& context, const Conv2dBackwardWeights<T>& a)
-        : Call(context, problem_of<T>(context, CudnnPass::backward_weights, a.shape, a.x, a.x_pitch,
-                                      a.grad_weight, a.grad_y, a.grad_y_pitch)),
+        : Call(context, problem_of<T>(context, CudnnPass::backward_weights, a.shape, a.x, a.x_stride,
+                                      a.grad_weight, a.grad_y, a.grad_y_stride)),
           a_(a) {
         problem_.accumulate = a.accumulate_weight;
         problem_.bias = a.grad_bias != nullptr;
@@ -307,15 +307,15 @@ class BackwardWeights final : public Call {
     }
 
     /// `best` rounds a gradient to bfloat16 only where that is asked for.
-    Variant best() {
+    Candidate best() {
         if (std::is_same_v<T, bfloat16> && !context_.bfloat16_weight_gradients) problem_.bfloat_result = 0;
         return Call::best();
     }
 
   private:
-    std::vector<Version> by_hand() const override { return hand_written(a_); }
-    void run_by_hand(Version version) override { backward_weights_by_hand(context_, a_, version); }
-    void by_plan(const Variant& v, cudnnHandle_t handle, void* workspace) override {
+    std::vector<Variant> by_hand() const override { return hand_written(a_); }
+    void run_by_hand(Variant variant) override { backward_weights_by_hand(context_, a_, variant); }
+    void by_plan(const Candidate& v, cudnnHandle_t handle, void* workspace) override {
         CudnnPointers at{
             .x = a_.x, .weight = a_.grad_weight, .y = a_.grad_y, .residual = nullptr, .bias = nullptr};
         if constexpr (std::is_same_v<T, bfloat16>) {
@@ -330,7 +330,7 @@ class BackwardWeights final : public Call {
         if (a_.grad_bias == nullptr) return;
         Conv2dBackwardWeights<T> bias = a_;
         bias.grad_weight = nullptr;
-        backward_weights_by_hand(context_, bias, Version::tiled);
+        backward_weights_by_hand(context_, bias, Variant::tiled);
     }
     /// It has no usable plan for a float32 gradient of bfloat16 tensors.
     bool library_computes() const override {
@@ -340,49 +340,49 @@ class BackwardWeights final : public Call {
     const Conv2dBackwardWeights<T>& a_;
 };
 
-/// Runs `version` of the call; `best` is chosen where there is something to choose from.
+/// Runs `variant` of the call; `best` is chosen where there is something to choose from.
 template <class T>
-void forward(const Context& context, const Conv2dForward<T>& a, Version version) {
-    if (version != Version::best && version != Version::cudnn) return forward_by_hand(context, a, version);
+void forward(const Context& context, const Conv2dForward<T>& a, Variant variant) {
+    if (variant != Variant::best && variant != Variant::cudnn) return forward_by_hand(context, a, variant);
     Forward<T> call(context, a);
-    call.run(version == Version::best ? call.best() : call.by_library());
+    call.run(variant == Variant::best ? call.best() : call.by_library());
 }
 template <class T>
-void backward_data(const Context& context, const Conv2dBackwardData<T>& a, Version version) {
-    if (version != Version::best && version != Version::cudnn)
-        return backward_data_by_hand(context, a, version);
+void backward_data(const Context& context, const Conv2dBackwardData<T>& a, Variant variant) {
+    if (variant != Variant::best && variant != Variant::cudnn)
+        return backward_data_by_hand(context, a, variant);
     BackwardData<T> call(context, a);
-    call.run(version == Version::best ? call.best() : call.by_library());
+    call.run(variant == Variant::best ? call.best() : call.by_library());
 }
 template <class T>
-void backward_weights(const Context& context, const Conv2dBackwardWeights<T>& a, Version version) {
-    if ((version != Version::best && version != Version::cudnn) || a.grad_weight == nullptr)
-        return backward_weights_by_hand(context, a, version == Version::cudnn ? Version::tiled : version);
+void backward_weights(const Context& context, const Conv2dBackwardWeights<T>& a, Variant variant) {
+    if ((variant != Variant::best && variant != Variant::cudnn) || a.grad_weight == nullptr)
+        return backward_weights_by_hand(context, a, variant == Variant::cudnn ? Variant::tiled : variant);
     BackwardWeights<T> call(context, a);
-    call.run(version == Version::best ? call.best() : call.by_library());
+    call.run(variant == Variant::best ? call.best() : call.by_library());
 }
 
 }  // namespace
 
 namespace cuda {
-void conv2d_forward(const Context& context, const Conv2dForward<float>& a, Version version) {
-    forward(context, a, version);
+void conv2d_forward(const Context& context, const Conv2dForward<float>& a, Variant variant) {
+    forward(context, a, variant);
 }
-void conv2d_forward(const Context& context, const Conv2dForward<bfloat16>& a, Version version) {
-    forward(context, a, version);
+void conv2d_forward(const Context& context, const Conv2dForward<bfloat16>& a, Variant variant) {
+    forward(context, a, variant);
 }
-void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float>& a, Version version) {
-    backward_data(context, a, version);
+void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float>& a, Variant variant) {
+    backward_data(context, a, variant);
 }
-void conv2d_backward_data(const Context& context, const Conv2dBackwardData<bfloat16>& a, Version version) {
-    backward_data(context, a, version);
+void conv2d_backward_data(const Context& context, const Conv2dBackwardData<bfloat16>& a, Variant variant) {
+    backward_data(context, a, variant);
 }
-void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<float>& a, Version version) {
-    backward_weights(context, a, version);
+void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<float>& a, Variant variant) {
+    backward_weights(context, a, variant);
 }
 void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<bfloat16>& a,
-                             Version version) {
-    backward_weights(context, a, version);
+                             Variant variant) {
+    backward_weights(context, a, variant);
 }
 }  // namespace cuda
 

@@ -1,8 +1,8 @@
 // What cuDNN's plans leave to kernels of our own: one thread an element, bound by the bytes they move.
 
 #include "kernels/conv2d/conv2d_variants.h"
-#include "kernels/runtime/launch.cuh"
-#include "kernels/runtime/vector.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/vector.cuh"
 
 namespace ito::kernels::conv2d_detail {
 namespace {
@@ -18,9 +18,9 @@ __global__ void __launch_bounds__(pass_threads) add_to_output(Conv2dForward<T> a
     const std::int64_t index = blockIdx.x * static_cast<std::int64_t>(pass_threads) + threadIdx.x;
     if (index >= count) return;
     const std::int64_t pixel = index / a.shape.out_channels, k = index % a.shape.out_channels;
-    T& y = a.y[pixel * a.y_pitch + k];
+    T& y = a.y[pixel * a.y_stride + k];
     float sum = to_float(y);
-    if (a.residual != nullptr) sum += to_float(a.residual[pixel * a.residual_pitch + k]);
+    if (a.residual != nullptr) sum += to_float(a.residual[pixel * a.residual_stride + k]);
     if (a.bias != nullptr) sum += a.bias[k];
     y = from_float<T>(sum);
 }

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "kernels/conv2d/conv2d.h"
-#include "kernels/runtime/cudnn_descriptor.h"
+#include "kernels/cuda/cudnn_descriptor.h"
 
 namespace ito::kernels::conv2d_detail {
 

@@ -25,13 +25,13 @@ __global__ void __launch_bounds__(naive_threads) conv2d_forward_naive(Conv2dForw
         for (std::int64_t t = 0; t < s.kernel_w; ++t) {
             const std::int64_t h = p * s.stride + r - s.pad_top, w = q * s.stride + t - s.pad_left;
             if (h < 0 || h >= s.height || w < 0 || w >= s.width) continue;
-            const T* x = a.x + ((n * s.height + h) * s.width + w) * a.x_pitch;
+            const T* x = a.x + ((n * s.height + h) * s.width + w) * a.x_stride;
             const T* weight = a.weight + ((k * s.kernel_h + r) * s.kernel_w + t) * s.in_channels;
             for (std::int64_t c = 0; c < s.in_channels; ++c) sum += to_float(x[c]) * to_float(weight[c]);
         }
-    if (a.residual != nullptr) sum += to_float(a.residual[pixel * a.residual_pitch + k]);
+    if (a.residual != nullptr) sum += to_float(a.residual[pixel * a.residual_stride + k]);
     if (a.bias != nullptr) sum += a.bias[k];
-    a.y[pixel * a.y_pitch + k] = from_float<T>(sum);
+    a.y[pixel * a.y_stride + k] = from_float<T>(sum);
 }
 
 template <class T>
@@ -43,9 +43,9 @@ struct ForwardProduct {
     int column_tiles;  ///< tiles of a row of tiles
     const float* bias;
     const T* residual;
-    std::int64_t residual_pitch;
+    std::int64_t residual_stride;
     T* y;
-    std::int64_t y_pitch;
+    std::int64_t y_stride;
     bool fours;  ///< bias, residual and y can be accessed four elements at a time
 };
 
@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(tile::threads, tile::resident)
                      if (i >= f.rows || count <= 0) return;
                      if (f.residual != nullptr) {
                          const tile::Four add =
-                             tile::load_four(f.residual + i * f.residual_pitch + j, count, f.fours);
+                             tile::load_four(f.residual + i * f.residual_stride + j, count, f.fours);
 #pragma unroll
                          for (int e = 0; e < 4; ++e) v.v[e] += add.v[e];
                      }
@@ -75,15 +75,15 @@ __global__ void __launch_bounds__(tile::threads, tile::resident)
 #pragma unroll
                          for (int e = 0; e < 4; ++e) v.v[e] += add.v[e];
                      }
-                     tile::store_four(f.y + i * f.y_pitch + j, v, count, f.fours);
+                     tile::store_four(f.y + i * f.y_stride + j, v, count, f.fours);
                  });
 }
 
 template <class T>
-void forward(const Context& context, const Conv2dForward<T>& a, Version version) {
+void forward(const Context& context, const Conv2dForward<T>& a, Variant variant) {
     const Conv2dShape& s = a.shape;
     const std::int64_t pixels = s.batch * s.out_height() * s.out_width();
-    const bool tiled = chosen_tiled("conv2d_forward", version);
+    const bool tiled = chosen_tiled("conv2d_forward", variant);
     check_sizes("conv2d_forward", s);
     if (pixels == 0 || s.out_channels == 0) return;
     if (!tiled) {
@@ -94,18 +94,18 @@ void forward(const Context& context, const Conv2dForward<T>& a, Version version)
     }
     with_tile_size(1, pixels, s.out_channels, [&]<int size>() {
         const ForwardProduct<T> f{
-            .x = {a.x, a.x_pitch, s.in_channels},
+            .x = {a.x, a.x_stride, s.in_channels},
             .filter = {a.weight, s},
             .window = forward_window(s),
             .rows = static_cast<int>(pixels),
             .column_tiles = static_cast<int>(blocks_for(s.out_channels, tile::Tiling<size>::columns)),
             .bias = a.bias,
             .residual = a.residual,
-            .residual_pitch = a.residual_pitch,
+            .residual_stride = a.residual_stride,
             .y = a.y,
-            .y_pitch = a.y_pitch,
-            .fours = tile::fours_aligned(a.bias, 0) && tile::fours_aligned(a.y, a.y_pitch) &&
-                     tile::fours_aligned(a.residual, a.residual_pitch)};
+            .y_stride = a.y_stride,
+            .fours = tile::fours_aligned(a.bias, 0) && tile::fours_aligned(a.y, a.y_stride) &&
+                     tile::fours_aligned(a.residual, a.residual_stride)};
         launch(context, "conv2d_forward_tiled", conv2d_forward_tiled<T, size>,
                dim3(static_cast<unsigned>(tile::tiles<size>(pixels, s.out_channels))), dim3(tile::threads), 0,
                f);
@@ -117,27 +117,27 @@ void forward(const Context& context, const Conv2dForward<T>& a, Version version)
 namespace conv2d_detail {
 
 template <>
-std::vector<Version> hand_written(const Conv2dForward<float>&) {
-    return {Version::tiled};
+std::vector<Variant> hand_written(const Conv2dForward<float>&) {
+    return {Variant::tiled};
 }
 template <>
-std::vector<Version> hand_written(const Conv2dForward<bfloat16>& a) {
-    if (!mma_takes(a)) return {Version::tiled};
-    return mma_pays(a.shape) ? std::vector{Version::mma, Version::tiled}
-                             : std::vector{Version::tiled, Version::mma};
+std::vector<Variant> hand_written(const Conv2dForward<bfloat16>& a) {
+    if (!mma_takes(a)) return {Variant::tiled};
+    return mma_pays(a.shape) ? std::vector{Variant::mma, Variant::tiled}
+                             : std::vector{Variant::tiled, Variant::mma};
 }
 
 template <>
-void forward_by_hand(const Context& context, const Conv2dForward<float>& a, Version version) {
-    forward(context, a, version);
+void forward_by_hand(const Context& context, const Conv2dForward<float>& a, Variant variant) {
+    forward(context, a, variant);
 }
 template <>
-void forward_by_hand(const Context& context, const Conv2dForward<bfloat16>& a, Version version) {
-    if (chosen_mma("conv2d_forward", version, mma_takes(a), mma_pays(a.shape))) {
+void forward_by_hand(const Context& context, const Conv2dForward<bfloat16>& a, Variant variant) {
+    if (chosen_mma("conv2d_forward", variant, mma_takes(a), mma_pays(a.shape))) {
         check_sizes("conv2d_forward", a.shape);
         forward_mma(context, a);
     } else {
-        forward(context, a, version);
+        forward(context, a, variant);
     }
 }
 

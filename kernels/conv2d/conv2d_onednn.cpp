@@ -2,17 +2,17 @@
 // run a primitive made for one image; at the sizes of diffusion models it is as fast as one made for the
 // whole batch. Weight gradients run over fixed pieces of the batch and slices of the output channels.
 //
-// oneDNN's fast implementations take dense images only: where a pitch is larger than the channels, one image
+// oneDNN's fast implementations take dense images only: where a row stride is larger than the channels, one image
 // at a time passes through a dense copy that stays in the cache.
 
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/common/scratch.h"
 #include "kernels/conv2d/conv2d_algorithms.h"
-#include "kernels/runtime/column_sums.h"
-#include "kernels/runtime/onednn.h"
-#include "kernels/runtime/parallel.h"
-#include "kernels/runtime/scratch.h"
+#include "kernels/cpu/column_sums.h"
+#include "kernels/cpu/onednn.h"
+#include "kernels/cpu/parallel.h"
 
 namespace ito::kernels::cpu::onednn {
 namespace {
@@ -168,20 +168,20 @@ const void* packed_weight(const Plan& plan, const float* weight, const void* pac
 }
 
 /// to[i, 0..columns) = from[i, 0..columns) for `rows` rows.
-void copy_rows(std::int64_t rows, std::int64_t columns, const float* from, std::int64_t from_pitch, float* to,
-               std::int64_t to_pitch) {
+void copy_rows(std::int64_t rows, std::int64_t columns, const float* from, std::int64_t from_stride,
+               float* to, std::int64_t to_stride) {
     for (std::int64_t i = 0; i < rows; ++i)
-        std::memcpy(to + i * to_pitch, from + i * from_pitch,
+        std::memcpy(to + i * to_stride, from + i * from_stride,
                     static_cast<std::size_t>(columns) * sizeof(float));
 }
 
 /// to = from + addend, row by row. `to` and `addend` may be the same.
 void add_rows(std::int64_t rows, std::int64_t columns, const float* from, const float* addend,
-              std::int64_t addend_pitch, float* to, std::int64_t to_pitch) {
+              std::int64_t addend_stride, float* to, std::int64_t to_stride) {
     for (std::int64_t i = 0; i < rows; ++i) {
         const float* a = from + i * columns;
-        const float* b = addend + i * addend_pitch;
-        float* y = to + i * to_pitch;
+        const float* b = addend + i * addend_stride;
+        float* y = to + i * to_stride;
 #pragma omp simd
         for (std::int64_t c = 0; c < columns; ++c) y[c] = a[c] + b[c];
     }
@@ -262,13 +262,13 @@ struct BackwardWeightsScratch {
 
 /// `images` images from number `first` on as a dense block: in place, or copied into `buffer` and completed
 /// with zeros, which add nothing to a weight gradient.
-const float* dense_images(const float* data, std::int64_t pitch, std::int64_t channels, std::int64_t pixels,
-                          std::int64_t batch, std::int64_t first, std::int64_t images, bool dense,
-                          float* buffer) {
+const float* dense_images(const float* data, std::int64_t row_stride, std::int64_t channels,
+                          std::int64_t pixels, std::int64_t batch, std::int64_t first, std::int64_t images,
+                          bool dense, float* buffer) {
     const std::int64_t present = std::min(images, batch - first);
-    const float* begin = data + first * pixels * pitch;
+    const float* begin = data + first * pixels * row_stride;
     if (dense && present == images) return begin;
-    copy_rows(present * pixels, channels, begin, pitch, buffer, channels);
+    copy_rows(present * pixels, channels, begin, row_stride, buffer, channels);
     std::fill_n(buffer + present * pixels * channels, (images - present) * pixels * channels, 0.0f);
     return buffer;
 }
@@ -282,12 +282,12 @@ void weight_gradient(const Context& context, const Conv2dBackwardWeights<float>&
         const std::int64_t piece = task / pieces.slices, slice = task % pieces.slices;
         const std::int64_t first = piece * pieces.images;
         const float* x =
-            dense_images(args.x, args.x_pitch, shape.in_channels, shape.height * shape.width, shape.batch,
-                         first, pieces.images, args.x_pitch == shape.in_channels, scratch.x[worker]);
+            dense_images(args.x, args.x_stride, shape.in_channels, shape.height * shape.width, shape.batch,
+                         first, pieces.images, args.x_stride == shape.in_channels, scratch.x[worker]);
         const float* grad_y =
-            dense_images(args.grad_y + slice * pieces.slice, args.grad_y_pitch, pieces.slice,
+            dense_images(args.grad_y + slice * pieces.slice, args.grad_y_stride, pieces.slice,
                          shape.out_height() * shape.out_width(), shape.batch, first, pieces.images,
-                         args.grad_y_pitch == pieces.slice, scratch.grad_y[worker]);
+                         args.grad_y_stride == pieces.slice, scratch.grad_y[worker]);
         dnnl::stream stream(plan.engine);
         plan.primitive.execute(
             stream,
@@ -341,10 +341,10 @@ void conv2d_forward(const Context& context, const Conv2dForward<float>& args) tr
     const std::int64_t in_pixels = shape.height * shape.width;
     const std::int64_t pixels = shape.out_height() * shape.out_width(), channels = shape.out_channels;
     parallel_for(context, shape.batch, [&](std::int64_t n, int worker) {
-        const float* x = dense_images(args.x, args.x_pitch, shape.in_channels, in_pixels, shape.batch, n, 1,
-                                      args.x_pitch == shape.in_channels, scratch.x[worker]);
-        float* y = args.y + n * pixels * args.y_pitch;
-        float* dense = args.y_pitch == channels && !args.residual ? y : scratch.y[worker];
+        const float* x = dense_images(args.x, args.x_stride, shape.in_channels, in_pixels, shape.batch, n, 1,
+                                      args.x_stride == shape.in_channels, scratch.x[worker]);
+        float* y = args.y + n * pixels * args.y_stride;
+        float* dense = args.y_stride == channels && !args.residual ? y : scratch.y[worker];
         dnnl::stream stream(plan.engine);
         plan.primitive.execute(
             stream, {{DNNL_ARG_SRC, view(plan.layouts.x, plan.engine, x)},
@@ -354,10 +354,10 @@ void conv2d_forward(const Context& context, const Conv2dForward<float>& args) tr
                      {DNNL_ARG_SCRATCHPAD, view(plan.scratchpad, plan.engine, scratch.scratchpad[worker])}});
         stream.wait();
         if (args.residual)
-            add_rows(pixels, channels, dense, args.residual + n * pixels * args.residual_pitch,
-                     args.residual_pitch, y, args.y_pitch);
+            add_rows(pixels, channels, dense, args.residual + n * pixels * args.residual_stride,
+                     args.residual_stride, y, args.y_stride);
         else if (dense != y)
-            copy_rows(pixels, channels, dense, channels, y, args.y_pitch);
+            copy_rows(pixels, channels, dense, channels, y, args.y_stride);
     });
 } catch (const dnnl::error& error) {
     refuse("conv2d_forward", error);
@@ -374,10 +374,10 @@ void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float
     const std::int64_t out_pixels = shape.out_height() * shape.out_width();
     parallel_for(context, shape.batch, [&](std::int64_t n, int worker) {
         const float* grad_y =
-            dense_images(args.grad_y, args.grad_y_pitch, shape.out_channels, out_pixels, shape.batch, n, 1,
-                         args.grad_y_pitch == shape.out_channels, scratch.grad_y[worker]);
-        float* grad_x = args.grad_x + n * pixels * args.grad_x_pitch;
-        float* dense = args.grad_x_pitch == channels && !args.accumulate ? grad_x : scratch.grad_x[worker];
+            dense_images(args.grad_y, args.grad_y_stride, shape.out_channels, out_pixels, shape.batch, n, 1,
+                         args.grad_y_stride == shape.out_channels, scratch.grad_y[worker]);
+        float* grad_x = args.grad_x + n * pixels * args.grad_x_stride;
+        float* dense = args.grad_x_stride == channels && !args.accumulate ? grad_x : scratch.grad_x[worker];
         dnnl::stream stream(plan.engine);
         plan.primitive.execute(
             stream, {{DNNL_ARG_DIFF_DST, view(plan.layouts.y, plan.engine, grad_y)},
@@ -386,9 +386,9 @@ void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float
                      {DNNL_ARG_SCRATCHPAD, view(plan.scratchpad, plan.engine, scratch.scratchpad[worker])}});
         stream.wait();
         if (args.accumulate)
-            add_rows(pixels, channels, dense, grad_x, args.grad_x_pitch, grad_x, args.grad_x_pitch);
+            add_rows(pixels, channels, dense, grad_x, args.grad_x_stride, grad_x, args.grad_x_stride);
         else if (dense != grad_x)
-            copy_rows(pixels, channels, dense, channels, grad_x, args.grad_x_pitch);
+            copy_rows(pixels, channels, dense, channels, grad_x, args.grad_x_stride);
     });
 } catch (const dnnl::error& error) {
     refuse("conv2d_backward_data", error);
@@ -407,7 +407,7 @@ void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights
     if (args.grad_bias) {
         const ColumnSums sums(context, shape.batch * shape.out_height() * shape.out_width(),
                               shape.out_channels);
-        sums.run(context, args.grad_y, args.grad_y_pitch, args.grad_bias, args.accumulate_bias);
+        sums.run(context, args.grad_y, args.grad_y_stride, args.grad_bias, args.accumulate_bias);
     }
 } catch (const dnnl::error& error) {
     refuse("conv2d_backward_weights", error);

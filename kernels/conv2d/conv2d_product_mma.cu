@@ -8,10 +8,10 @@
 // An implicit GEMM: a row is a pixel of the result, a column one of its channels, k (the reduced index) a channel of the input
 // under a tap. The minimum is arithmetic: 2*9*C*K operations a pixel over the peak rate of the tensor cores.
 //
-// The tiled version fetches an input pixel for each of its nine taps. Here a block keeps the input patch of its pixels, with the
+// The tiled variant fetches an input pixel for each of its nine taps. Here a block keeps the input patch of its pixels, with the
 // border that the taps reach, in shared memory, 32 channels at a time, and goes through the taps on it: a tap is another
 // address. The filters pass by in stages of one column s of the taps. The prototype of this technique (mma.sync, 256 pixels
-// to a block) took 97 us on an H100 at 128x32x32, 128 to 128 channels, against 256 us of the tiled version; blocks here have 128
+// to a block) took 97 us on an H100 at 128x32x32, 128 to 128 channels, against 256 us of the tiled variant; blocks here have 128
 // pixels and 128 channels, so that two of them share a multiprocessor, one multiplying while the other waits at its barrier.
 //
 //   filters of the forward pass lie by rows, k innermost, those of the gradient by columns: ldmatrix transposes the latter
@@ -26,11 +26,11 @@
 #include <cstdint>
 
 #include "kernels/conv2d/conv2d_patch.cuh"
-#include "kernels/runtime/block_reduce.cuh"
-#include "kernels/runtime/launch.cuh"
-#include "kernels/runtime/packed.cuh"
-#include "kernels/runtime/tensor_core.cuh"
-#include "kernels/runtime/vector.cuh"
+#include "kernels/cuda/block_reduce.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/packed.cuh"
+#include "kernels/cuda/tensor_core.cuh"
+#include "kernels/cuda/vector.cuh"
 
 namespace ito::kernels::conv2d_detail {
 namespace {
@@ -337,12 +337,12 @@ bool takes(const Conv2dShape& s) {
 }  // namespace
 
 bool mma_takes(const Conv2dForward<bfloat16>& a) {
-    return takes(a.shape) && rows_aligned(a.x, a.x_pitch) && rows_aligned(a.weight, 0) &&
-           rows_aligned(a.y, a.y_pitch) && rows_aligned(a.residual, a.residual_pitch);
+    return takes(a.shape) && rows_aligned(a.x, a.x_stride) && rows_aligned(a.weight, 0) &&
+           rows_aligned(a.y, a.y_stride) && rows_aligned(a.residual, a.residual_stride);
 }
 bool mma_takes(const Conv2dBackwardData<bfloat16>& a) {
-    return takes(a.shape) && rows_aligned(a.grad_y, a.grad_y_pitch) && rows_aligned(a.weight, 0) &&
-           rows_aligned(a.grad_x, a.grad_x_pitch);
+    return takes(a.shape) && rows_aligned(a.grad_y, a.grad_y_stride) && rows_aligned(a.weight, 0) &&
+           rows_aligned(a.grad_x, a.grad_x_stride);
 }
 bool mma_pays(const Conv2dShape& s) {
     return s.in_channels >= patch_channels && s.out_channels >= patch_channels;
@@ -352,7 +352,7 @@ void forward_mma(const Context& context, const Conv2dForward<bfloat16>& a) {
     const Conv2dShape& s = a.shape;
     launch_product<false>(context, "conv2d_forward_mma", s.batch,
                           {.x = a.x,
-                           .x_stride = a.x_pitch,
+                           .x_stride = a.x_stride,
                            .in_height = static_cast<int>(s.height),
                            .in_width = static_cast<int>(s.width),
                            .in_channels = static_cast<int>(s.in_channels),
@@ -364,16 +364,16 @@ void forward_mma(const Context& context, const Conv2dForward<bfloat16>& a) {
                            .channels = static_cast<int>(s.out_channels),
                            .bias = a.bias,
                            .residual = a.residual,
-                           .residual_stride = a.residual_pitch,
+                           .residual_stride = a.residual_stride,
                            .y = a.y,
-                           .y_stride = a.y_pitch});
+                           .y_stride = a.y_stride});
 }
 
 void backward_data_mma(const Context& context, const Conv2dBackwardData<bfloat16>& a) {
     const Conv2dShape& s = a.shape;
     launch_product<true>(context, "conv2d_backward_data_mma", s.batch,
                          {.x = a.grad_y,
-                          .x_stride = a.grad_y_pitch,
+                          .x_stride = a.grad_y_stride,
                           .in_height = static_cast<int>(s.out_height()),
                           .in_width = static_cast<int>(s.out_width()),
                           .in_channels = static_cast<int>(s.out_channels),
@@ -385,9 +385,9 @@ void backward_data_mma(const Context& context, const Conv2dBackwardData<bfloat16
                           .channels = static_cast<int>(s.in_channels),
                           .bias = nullptr,
                           .residual = a.accumulate ? a.grad_x : nullptr,
-                          .residual_stride = a.grad_x_pitch,
+                          .residual_stride = a.grad_x_stride,
                           .y = a.grad_x,
-                          .y_stride = a.grad_x_pitch});
+                          .y_stride = a.grad_x_stride});
 }
 
 }  // namespace ito::kernels::conv2d_detail

@@ -37,7 +37,7 @@ void conv2d_forward(const Context&, const Conv2dForward<T>& args) {
         for (std::int64_t k = 0; k < shape.out_channels; ++k) {
             std::fill(sum.begin(), sum.end(), 0.0);
             for_each_tap(shape, [&](auto p, auto q, auto r, auto s, auto h, auto w) {
-                const T* x = args.x + ((n * shape.height + h) * shape.width + w) * args.x_pitch;
+                const T* x = args.x + ((n * shape.height + h) * shape.width + w) * args.x_stride;
                 const T* weight = args.weight + weight_offset(shape, k, r, s);
                 double& y = sum[static_cast<std::size_t>(p * shape.out_width() + q)];
                 for (std::int64_t c = 0; c < shape.in_channels; ++c)
@@ -46,9 +46,9 @@ void conv2d_forward(const Context&, const Conv2dForward<T>& args) {
             for (std::int64_t i = 0; i < pixels; ++i) {
                 double y = sum[static_cast<std::size_t>(i)];
                 if (args.residual)
-                    y += static_cast<double>(args.residual[(n * pixels + i) * args.residual_pitch + k]);
+                    y += static_cast<double>(args.residual[(n * pixels + i) * args.residual_stride + k]);
                 if (args.bias) y += static_cast<double>(args.bias[k]);
-                args.y[(n * pixels + i) * args.y_pitch + k] = static_cast<T>(y);
+                args.y[(n * pixels + i) * args.y_stride + k] = static_cast<T>(y);
             }
         }
 }
@@ -62,7 +62,7 @@ void conv2d_backward_data(const Context&, const Conv2dBackwardData<T>& args) {
     for (std::int64_t n = 0; n < shape.batch; ++n) {
         std::fill(sum.begin(), sum.end(), 0.0);
         for_each_tap(shape, [&](auto p, auto q, auto r, auto s, auto h, auto w) {
-            const T* grad_y = args.grad_y + (n * out_pixels + p * shape.out_width() + q) * args.grad_y_pitch;
+            const T* grad_y = args.grad_y + (n * out_pixels + p * shape.out_width() + q) * args.grad_y_stride;
             double* grad_x = sum.data() + (h * shape.width + w) * channels;
             for (std::int64_t k = 0; k < shape.out_channels; ++k) {
                 const T* weight = args.weight + weight_offset(shape, k, r, s);
@@ -72,7 +72,7 @@ void conv2d_backward_data(const Context&, const Conv2dBackwardData<T>& args) {
         });
         for (std::int64_t i = 0; i < pixels; ++i)
             for (std::int64_t c = 0; c < channels; ++c) {
-                T& grad_x = args.grad_x[(n * pixels + i) * args.grad_x_pitch + c];
+                T& grad_x = args.grad_x[(n * pixels + i) * args.grad_x_stride + c];
                 const double value = sum[static_cast<std::size_t>(i * channels + c)];
                 grad_x = static_cast<T>(args.accumulate ? static_cast<double>(grad_x) + value : value);
             }
@@ -87,9 +87,9 @@ void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<T>& arg
         std::vector<double> sum(static_cast<std::size_t>(shape.weight_elements()), 0.0);
         for (std::int64_t n = 0; n < shape.batch; ++n)
             for_each_tap(shape, [&](auto p, auto q, auto r, auto s, auto h, auto w) {
-                const T* x = args.x + ((n * shape.height + h) * shape.width + w) * args.x_pitch;
+                const T* x = args.x + ((n * shape.height + h) * shape.width + w) * args.x_stride;
                 const T* grad_y =
-                    args.grad_y + (n * out_pixels + p * shape.out_width() + q) * args.grad_y_pitch;
+                    args.grad_y + (n * out_pixels + p * shape.out_width() + q) * args.grad_y_stride;
                 for (std::int64_t k = 0; k < shape.out_channels; ++k) {
                     double* grad = sum.data() + weight_offset(shape, k, r, s);
                     for (std::int64_t c = 0; c < shape.in_channels; ++c)
@@ -98,17 +98,17 @@ void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<T>& arg
             });
         for (std::int64_t i = 0; i < shape.weight_elements(); ++i) {
             const double value = sum[static_cast<std::size_t>(i)];
-            master_t<T>& grad = args.grad_weight[i];
+            accum_t<T>& grad = args.grad_weight[i];
             grad =
-                static_cast<master_t<T>>(args.accumulate_weight ? static_cast<double>(grad) + value : value);
+                static_cast<accum_t<T>>(args.accumulate_weight ? static_cast<double>(grad) + value : value);
         }
     }
     if (args.grad_bias) {
         for (std::int64_t k = 0; k < shape.out_channels; ++k) {
             double sum = args.accumulate_bias ? static_cast<double>(args.grad_bias[k]) : 0.0;
             for (std::int64_t i = 0; i < shape.batch * out_pixels; ++i)
-                sum += static_cast<double>(args.grad_y[i * args.grad_y_pitch + k]);
-            args.grad_bias[k] = static_cast<master_t<T>>(sum);
+                sum += static_cast<double>(args.grad_y[i * args.grad_y_stride + k]);
+            args.grad_bias[k] = static_cast<accum_t<T>>(sum);
         }
     }
 }

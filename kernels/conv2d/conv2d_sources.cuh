@@ -1,6 +1,6 @@
 #pragma once
 // A convolution is a matrix product whose factors are never built: each chunk of a factor is found in the image when its step
-// is copied to shared memory (runtime/tile_product.cuh does the rest).
+// is copied to shared memory (cuda/tile_product.cuh does the rest).
 //
 //                  rows i     columns j   reduced index   factor a                           factor b
 //   forward        (n, p, q)  k           (r, s, c)       x under tap (r, s)                 w[k, r, s, c]
@@ -18,9 +18,9 @@
 #include <climits>
 #include <string>
 
+#include "kernels/common/error.h"
 #include "kernels/conv2d/conv2d.h"
-#include "kernels/runtime/error.h"
-#include "kernels/runtime/tile_product.cuh"
+#include "kernels/cuda/tile_product.cuh"
 
 namespace ito::kernels::conv2d_detail {
 
@@ -54,19 +54,19 @@ struct Window {
     __device__ bool inside(int h, int w) const { return h >= 0 && h < image_h && w >= 0 && w < image_w; }
 };
 
-/// x or grad_y, [pixels, channels] with a pitch.
+/// x or grad_y, [pixels, channels] with a stride.
 template <class T>
 struct Image {
     const T* data = nullptr;
-    std::int64_t pitch = 0;
+    std::int64_t row_stride = 0;
     int channels = 0;
     bool aligned = false;  ///< every pixel starts on 16 bytes
 
-    Image(const T* data, std::int64_t pitch, std::int64_t channels)
+    Image(const T* data, std::int64_t row_stride, std::int64_t channels)
         : data(data),
-          pitch(pitch),
+          row_stride(row_stride),
           channels(static_cast<int>(channels)),
-          aligned(rows_aligned(data, pitch)) {}
+          aligned(rows_aligned(data, row_stride)) {}
 
     /// At least 1, so that numbers can be split into digits where there is nothing.
     __host__ __device__ int chunks() const {
@@ -78,7 +78,7 @@ struct Image {
     }
     __device__ tile::Span<T> span(int pixel, int chunk, bool exists) const {
         if (!exists) return {data, 0};
-        return {data + pixel * pitch + chunk * tile::chunk<T>, count(chunk)};
+        return {data + pixel * row_stride + chunk * tile::chunk<T>, count(chunk)};
     }
 };
 
@@ -305,21 +305,21 @@ inline void check_sizes(const char* kernel, const Conv2dShape& s) {
 }
 
 /// Whether the variant mma runs, which only takes some shapes and alignments; `best` chooses it where it pays.
-inline bool chosen_mma(const char* kernel, Version version, bool takes, bool pays = true) {
-    if (version == Version::best) return takes && pays;
-    if (version != Version::mma) return false;
+inline bool chosen_mma(const char* kernel, Variant variant, bool takes, bool pays = true) {
+    if (variant == Variant::best) return takes && pays;
+    if (variant != Variant::mma) return false;
     if (!takes)
         throw Error(std::string(kernel) +
-                    ": version mma does not take this shape or alignment (conv2d.h says what it "
-                    "takes); expected another version");
+                    ": variant mma does not take this shape or alignment (conv2d.h says what it "
+                    "takes); expected another variant");
     return true;
 }
 
 /// Of the others `best` is tiled.
-inline bool chosen_tiled(const char* kernel, Version version) {
-    if (version == Version::naive) return false;
-    if (version == Version::best || version == Version::tiled) return true;
-    throw Error(std::string(kernel) + ": no version '" + name_of(version) + "'; expected naive or tiled");
+inline bool chosen_tiled(const char* kernel, Variant variant) {
+    if (variant == Variant::naive) return false;
+    if (variant == Variant::best || variant == Variant::tiled) return true;
+    throw Error(std::string(kernel) + ": no variant '" + name_of(variant) + "'; expected naive or tiled");
 }
 
 /// Calls body.template operator()<size>() with the tile size for `count` products of rows x columns.

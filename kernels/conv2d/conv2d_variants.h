@@ -12,15 +12,15 @@ namespace ito::kernels::conv2d_detail {
 /// The hand-written variants worth timing for a call, the one that is held for the fastest first. `best` among them is the
 /// linear layer's, for the weights' gradient of 1x1 filters. Args: Conv2dForward, Conv2dBackwardData, Conv2dBackwardWeights.
 template <class Args>
-std::vector<Version> hand_written(const Args&);
+std::vector<Variant> hand_written(const Args&);
 
 /// The hand-written variant of that name; `best` is the first of hand_written(). Throws for others.
 template <class T>
-void forward_by_hand(const Context&, const Conv2dForward<T>&, Version);
+void forward_by_hand(const Context&, const Conv2dForward<T>&, Variant);
 template <class T>
-void backward_data_by_hand(const Context&, const Conv2dBackwardData<T>&, Version);
+void backward_data_by_hand(const Context&, const Conv2dBackwardData<T>&, Variant);
 template <class T>
-void backward_weights_by_hand(const Context&, const Conv2dBackwardWeights<T>&, Version);
+void backward_weights_by_hand(const Context&, const Conv2dBackwardWeights<T>&, Variant);
 
 /// y += residual + bias, each where there is one, in float32: for graphs that cuDNN does not fuse. T = float or bfloat16.
 template <class T>

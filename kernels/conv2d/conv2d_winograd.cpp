@@ -1,6 +1,6 @@
 // Winograd F(4x4, 3x3) in float32: 36 multiplications for 16 outputs and 9 taps, a quarter of the direct 144,
 // for transforms that read and write each activation a few times. Rounding errors are about ten times those
-// of a direct sum (worst error over root mean square 1e-5 to 4e-5). Pitches are read and written in place.
+// of a direct sum (worst error over root mean square 1e-5 to 4e-5). Row strides are read and written in place.
 //
 // backward-data is the forward convolution of grad_y with turned weights. An output's sum over channels runs
 // in channel order whatever tiles are computed beside it, so an image does not depend on its batch.
@@ -15,10 +15,10 @@
 
 #include <algorithm>
 
+#include "kernels/common/scratch.h"
 #include "kernels/conv2d/conv2d_algorithms.h"
-#include "kernels/runtime/column_sums.h"
-#include "kernels/runtime/parallel.h"
-#include "kernels/runtime/scratch.h"
+#include "kernels/cpu/column_sums.h"
+#include "kernels/cpu/parallel.h"
 
 namespace ito::kernels::cpu::winograd {
 
@@ -155,10 +155,10 @@ struct Gradient {
     /// Transforms tiles [first, first + count) into slots from `slot` on of a worker's buffers.
     void transform(std::int64_t first, std::int64_t count, std::int64_t slot, int worker) const {
         HWY_DYNAMIC_DISPATCH(transform_inputs)
-        (tiles, args.x, args.x_pitch, in, scratch.zeros, first, count, panel, capacity, slot,
+        (tiles, args.x, args.x_stride, in, scratch.zeros, first, count, panel, capacity, slot,
          scratch.x[worker]);
         HWY_DYNAMIC_DISPATCH(transform_output_gradients)
-        (tiles, args.grad_y, args.grad_y_pitch, out, scratch.zeros, first, count, capacity, slot,
+        (tiles, args.grad_y, args.grad_y_stride, out, scratch.zeros, first, count, capacity, slot,
          scratch.grad_y[worker]);
     }
 
@@ -276,11 +276,11 @@ void conv2d_forward(const Context& context, const Conv2dForward<float>& args) {
     if (!args.packed) pack_forward(context, shape, args.weight, scratch.packed);
     ForwardTask task{};
     task.in_channels = shape.in_channels, task.out_channels = shape.out_channels;
-    task.x = args.x, task.x_pitch = args.x_pitch;
+    task.x = args.x, task.x_stride = args.x_stride;
     task.weight = args.packed ? static_cast<const float*>(args.packed) : scratch.packed.get();
     task.bias = args.bias;
-    task.addend = args.residual, task.addend_pitch = args.residual_pitch;
-    task.y = args.y, task.y_pitch = args.y_pitch;
+    task.addend = args.residual, task.addend_stride = args.residual_stride;
+    task.y = args.y, task.y_stride = args.y_stride;
     convolve(context, tiles, pieces, scratch, task);
 }
 
@@ -292,10 +292,10 @@ void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float
     if (!args.packed) pack_backward_data(context, shape, args.weight, scratch.packed);
     ForwardTask task{};
     task.in_channels = shape.out_channels, task.out_channels = shape.in_channels;
-    task.x = args.grad_y, task.x_pitch = args.grad_y_pitch;
+    task.x = args.grad_y, task.x_stride = args.grad_y_stride;
     task.weight = args.packed ? static_cast<const float*>(args.packed) : scratch.packed.get();
-    task.addend = args.accumulate ? args.grad_x : nullptr, task.addend_pitch = args.grad_x_pitch;
-    task.y = args.grad_x, task.y_pitch = args.grad_x_pitch;
+    task.addend = args.accumulate ? args.grad_x : nullptr, task.addend_stride = args.grad_x_stride;
+    task.y = args.grad_x, task.y_stride = args.grad_x_stride;
     convolve(context, tiles, pieces, scratch, task);
 }
 
@@ -310,7 +310,7 @@ void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights
     if (args.grad_bias) {
         const ColumnSums sums(context, shape.batch * shape.out_height() * shape.out_width(),
                               shape.out_channels);
-        sums.run(context, args.grad_y, args.grad_y_pitch, args.grad_bias, args.accumulate_bias);
+        sums.run(context, args.grad_y, args.grad_y_stride, args.grad_bias, args.accumulate_bias);
     }
 }
 

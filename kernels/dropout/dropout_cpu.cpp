@@ -7,10 +7,10 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd_load-inl.h"
 #include "kernels/dropout/dropout_run.h"
-#include "kernels/runtime/parallel.h"
-#include "kernels/runtime/philox-inl.h"
-#include "kernels/runtime/simd_load-inl.h"
+#include "kernels/philox/philox-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ito::kernels {
@@ -65,7 +65,7 @@ namespace cpu {
 
 void dropout(const Context& context, const Dropout<float>& a) {
     // A sample without gaps is one long run; otherwise every pixel is one.
-    const bool dense = a.x_pitch == a.channels && a.y_pitch == a.channels;
+    const bool dense = a.x_stride == a.channels && a.y_stride == a.channels;
     const std::int64_t rows = dense ? 1 : a.pixels, columns = dense ? a.pixels * a.channels : a.channels;
     if (a.batch == 0 || rows == 0 || columns == 0) return;
     const std::int64_t row_block = std::max<std::int64_t>(1, elementwise_piece / columns);
@@ -87,8 +87,8 @@ void dropout(const Context& context, const Dropout<float>& a) {
         for (std::int64_t row = row_range.begin; row < row_range.end; ++row) {
             const std::int64_t element = row * columns + column_range.begin;
             r.offset = philox_offset(step, static_cast<std::uint64_t>(element));
-            r.x = a.x + (n * a.pixels + row) * a.x_pitch + column_range.begin;
-            r.y = a.y + (n * a.pixels + row) * a.y_pitch + column_range.begin;
+            r.x = a.x + (n * a.pixels + row) * a.x_stride + column_range.begin;
+            r.y = a.y + (n * a.pixels + row) * a.y_stride + column_range.begin;
             run(r);
         }
     });

@@ -14,9 +14,9 @@ void dropout(const Context&, const Dropout<T>& a) {
                 const std::uint32_t word =
                     philox_word(a.mask.seed, subsequence, philox_offset(philox_step(a.mask), element));
                 const std::int64_t row = n * a.pixels + p;
-                const double x = static_cast<double>(a.x[row * a.x_pitch + c]);
+                const double x = static_cast<double>(a.x[row * a.x_stride + c]);
                 const double kept = word < threshold ? x * scale : 0;
-                T& y = a.y[row * a.y_pitch + c];
+                T& y = a.y[row * a.y_stride + c];
                 y = static_cast<T>(a.accumulate ? static_cast<double>(y) + kept : kept);
             }
         }

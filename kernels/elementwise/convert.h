@@ -5,8 +5,8 @@
 #include <string>
 #include <type_traits>
 
-#include "kernels/runtime/dtype.h"
-#include "kernels/runtime/error.h"
+#include "kernels/common/dtype.h"
+#include "kernels/common/error.h"
 
 namespace ito::kernels {
 

@@ -5,16 +5,16 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "kernels/common/error.h"
+#include "kernels/cuda/pointwise.cuh"
 #include "kernels/elementwise/convert.h"
 #include "kernels/elementwise/elementwise.h"
-#include "kernels/runtime/error.h"
-#include "kernels/runtime/pointwise.cuh"
 
 namespace ito::kernels {
 namespace {
 
 // Products and sums are rounded one by one, as on the CPU: a compiler that may fuse them chooses which product it
-// spares, from version to version.
+// spares, from variant to variant.
 
 /// alpha * (*scale) * x[0] + beta * x[1].
 template <int inputs>
@@ -39,42 +39,42 @@ struct Product {
 };
 
 template <class T>
-void launch_axpby(const Context& context, const Axpby<T>& a, Version version) {
+void launch_axpby(const Context& context, const Axpby<T>& a, Variant variant) {
     const float alpha = static_cast<float>(a.alpha), beta = static_cast<float>(a.beta);
     if (a.b != nullptr) {
         launch_pointwise<T, 2, LinearCombination<2>>(context, "axpby",
                                                      {.rows = a.rows,
                                                       .columns = a.columns,
                                                       .in = {a.a, a.b},
-                                                      .in_pitch = {a.a_pitch, a.b_pitch},
+                                                      .in_stride = {a.a_stride, a.b_stride},
                                                       .out = a.y,
-                                                      .out_pitch = a.y_pitch,
+                                                      .out_stride = a.y_stride,
                                                       .op = {alpha, beta, a.scale}},
-                                                     version);
+                                                     variant);
     } else {
         launch_pointwise<T, 1, LinearCombination<1>>(context, "axpby",
                                                      {.rows = a.rows,
                                                       .columns = a.columns,
                                                       .in = {a.a},
-                                                      .in_pitch = {a.a_pitch},
+                                                      .in_stride = {a.a_stride},
                                                       .out = a.y,
-                                                      .out_pitch = a.y_pitch,
+                                                      .out_stride = a.y_stride,
                                                       .op = {alpha, beta, a.scale}},
-                                                     version);
+                                                     variant);
     }
 }
 
 template <class T>
-void launch_multiply(const Context& context, const Multiply<T>& a, Version version) {
+void launch_multiply(const Context& context, const Multiply<T>& a, Variant variant) {
     launch_pointwise<T, 2, Product>(context, "multiply",
                                     {.rows = a.rows,
                                      .columns = a.columns,
                                      .in = {a.a, a.b},
-                                     .in_pitch = {a.a_pitch, a.b_pitch},
+                                     .in_stride = {a.a_stride, a.b_stride},
                                      .out = a.y,
-                                     .out_pitch = a.y_pitch,
+                                     .out_stride = a.y_stride,
                                      .accumulate = a.accumulate},
-                                    version);
+                                    variant);
 }
 
 /// One access of `bytes` bytes.
@@ -120,9 +120,9 @@ template <class To, class From>
 struct Rows {
     std::int64_t rows = 0, columns = 0;
     const From* x = nullptr;
-    std::int64_t x_pitch = 0;
+    std::int64_t x_stride = 0;
     To* y = nullptr;
-    std::int64_t y_pitch = 0;
+    std::int64_t y_stride = 0;
 
     /// Elements of a unit: 16 bytes of the wider side.
     static constexpr int width = static_cast<int>(16 / std::max(sizeof(To), sizeof(From)));
@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(pointwise_threads) copy_naive(Rows<To, From> a
     if (column >= a.columns) return;
     for (std::int64_t row = blockIdx.y * static_cast<std::int64_t>(blockDim.y) + threadIdx.y; row < a.rows;
          row += static_cast<std::int64_t>(gridDim.y) * blockDim.y)
-        a.y[row * a.y_pitch + column] = convert_element<To>(a.x[row * a.x_pitch + column]);
+        a.y[row * a.y_stride + column] = convert_element<To>(a.x[row * a.x_stride + column]);
 }
 
 template <class T>
@@ -150,7 +150,7 @@ __global__ void __launch_bounds__(pointwise_threads) fill_naive(Rows<T, T> a, T 
     if (column >= a.columns) return;
     for (std::int64_t row = blockIdx.y * static_cast<std::int64_t>(blockDim.y) + threadIdx.y; row < a.rows;
          row += static_cast<std::int64_t>(gridDim.y) * blockDim.y)
-        a.y[row * a.y_pitch + column] = value;
+        a.y[row * a.y_stride + column] = value;
 }
 
 /// A thread's unit of each of its rows: whole(row, column) where all of its elements exist, single(row, column) for
@@ -161,7 +161,7 @@ __device__ void for_each_unit(const Rows<To, From>& a, Whole whole, Single singl
     const std::int64_t unit = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x;
     for (std::int64_t row = blockIdx.y * static_cast<std::int64_t>(blockDim.y) + threadIdx.y; row < a.rows;
          row += static_cast<std::int64_t>(gridDim.y) * blockDim.y) {
-        const std::int64_t begin = unit * width - phase_of(a.y + row * a.y_pitch, width);
+        const std::int64_t begin = unit * width - phase_of(a.y + row * a.y_stride, width);
         if (begin >= 0 && begin + width <= a.columns) {
             whole(row, begin);
             continue;
@@ -178,14 +178,14 @@ __global__ void __launch_bounds__(pointwise_threads) copy_vectorized(Rows<To, Fr
     for_each_unit(
         a,
         [&](std::int64_t row, std::int64_t column) {
-            const auto x = load_elements<width>(a.x + row * a.x_pitch + column);
+            const auto x = load_elements<width>(a.x + row * a.x_stride + column);
             Elements<To, width> y;
 #pragma unroll
             for (int i = 0; i < width; ++i) y.v[i] = convert_element<To>(x.v[i]);
-            store_elements(a.y + row * a.y_pitch + column, y);
+            store_elements(a.y + row * a.y_stride + column, y);
         },
         [&](std::int64_t row, std::int64_t column) {
-            a.y[row * a.y_pitch + column] = convert_element<To>(a.x[row * a.x_pitch + column]);
+            a.y[row * a.y_stride + column] = convert_element<To>(a.x[row * a.x_stride + column]);
         });
 }
 
@@ -200,63 +200,63 @@ __global__ void __launch_bounds__(pointwise_threads) fill_vectorized(Rows<T, T> 
         a,
         [&](std::int64_t row, std::int64_t column) {
             // An assignment becomes scalar stores, four times the sectors: the compiler sees that they are all the same.
-            __stwb(reinterpret_cast<uint4*>(a.y + row * a.y_pitch + column), word);
+            __stwb(reinterpret_cast<uint4*>(a.y + row * a.y_stride + column), word);
         },
-        [&](std::int64_t row, std::int64_t column) { a.y[row * a.y_pitch + column] = value; });
+        [&](std::int64_t row, std::int64_t column) { a.y[row * a.y_stride + column] = value; });
 }
 
-/// Launches `naive` or `vectorized`, whichever `version` means.
+/// Launches `naive` or `vectorized`, whichever `variant` means.
 template <class To, class From, class... Value>
-void launch_rows(const Context& context, const char* name, Rows<To, From> a, Version version,
+void launch_rows(const Context& context, const char* name, Rows<To, From> a, Variant variant,
                  void (*naive)(Rows<To, From>, Value...), void (*vectorized)(Rows<To, From>, Value...),
                  const Value&... value) {
     constexpr int width = Rows<To, From>::width;
-    const bool dense = a.y_pitch == a.columns && (a.x == nullptr || a.x_pitch == a.columns);
+    const bool dense = a.y_stride == a.columns && (a.x == nullptr || a.x_stride == a.columns);
     if (dense || a.rows <= 1) {  // one long row: only one odd begin and end
         a.columns *= a.rows;
         a.rows = a.columns > 0 ? 1 : 0;
-        a.x_pitch = a.y_pitch = 0;
+        a.x_stride = a.y_stride = 0;
     }
     if (a.rows == 0 || a.columns == 0) return;
     // A unit of x has to begin where a unit of y does, in every row.
     const bool parallel = a.x == nullptr || (phase_of(a.x, width) == phase_of(a.y, width) &&
-                                             (a.x_pitch - a.y_pitch) % width == 0);
-    if (version == Version::best) version = parallel ? Version::vectorized : Version::naive;
-    if (version != Version::vectorized && version != Version::naive)
-        throw Error(std::string(name) + ": no version '" + name_of(version) +
+                                             (a.x_stride - a.y_stride) % width == 0);
+    if (variant == Variant::best) variant = parallel ? Variant::vectorized : Variant::naive;
+    if (variant != Variant::vectorized && variant != Variant::naive)
+        throw Error(std::string(name) + ": no variant '" + name_of(variant) +
                     "'; expected naive or vectorized");
-    if (version == Version::naive) {
+    if (variant == Variant::naive) {
         const RowLaunch rows(a.columns, a.rows);
         return launch(context, name, naive, rows.grid, rows.block, 0, a, value...);
     }
     if (!parallel)
         throw Error(std::string(name) +
-                    ": the vectorized version needs rows of source and target that begin " +
+                    ": the vectorized variant needs rows of source and target that begin " +
                     "the same number of elements after a multiple of 16 bytes");
     // Where rows begin between two units, one more is needed than their length says.
-    const bool aligned = phase_of(a.y, width) == 0 && a.y_pitch % width == 0;
+    const bool aligned = phase_of(a.y, width) == 0 && a.y_stride % width == 0;
     const RowLaunch rows(blocks_for(a.columns + (aligned ? 0 : width - 1), width), a.rows);
     launch(context, name, vectorized, rows.grid, rows.block, 0, a, value...);
 }
 
 template <class To, class From>
-void copy_as(const Context& context, const Copy& a, Version version) {
+void copy_as(const Context& context, const Copy& a, Variant variant) {
     launch_rows(context, "copy",
                 Rows<To, From>{.rows = a.rows,
                                .columns = a.columns,
                                .x = static_cast<const From*>(a.x),
-                               .x_pitch = a.x_pitch,
+                               .x_stride = a.x_stride,
                                .y = static_cast<To*>(a.y),
-                               .y_pitch = a.y_pitch},
-                version, copy_naive<To, From>, copy_vectorized<To, From>);
+                               .y_stride = a.y_stride},
+                variant, copy_naive<To, From>, copy_vectorized<To, From>);
 }
 
 template <class T>
-void fill_with(const Context& context, const Fill& a, T value, Version version) {
+void fill_with(const Context& context, const Fill& a, T value, Variant variant) {
     launch_rows(
         context, "fill",
-        Rows<T, T>{.rows = a.rows, .columns = a.columns, .y = static_cast<T*>(a.y), .y_pitch = a.y_pitch},
-        version, fill_naive<T>, fill_vectorized<T>, value);
+        Rows<T, T>{.rows = a.rows, .columns = a.columns, .y = static_cast<T*>(a.y), .y_stride = a.y_stride},
+        variant, fill_naive<T>, fill_vectorized<T>, value);
 }
 
 /// The unsigned integer of T's size: what is only moved needs one kernel a size.
@@ -270,36 +270,36 @@ using Bits =
 
 namespace cuda {
 
-void axpby(const Context& context, const Axpby<float>& a, Version version) {
-    launch_axpby(context, a, version);
+void axpby(const Context& context, const Axpby<float>& a, Variant variant) {
+    launch_axpby(context, a, variant);
 }
-void axpby(const Context& context, const Axpby<bfloat16>& a, Version version) {
-    launch_axpby(context, a, version);
-}
-
-void multiply(const Context& context, const Multiply<float>& a, Version version) {
-    launch_multiply(context, a, version);
-}
-void multiply(const Context& context, const Multiply<bfloat16>& a, Version version) {
-    launch_multiply(context, a, version);
+void axpby(const Context& context, const Axpby<bfloat16>& a, Variant variant) {
+    launch_axpby(context, a, variant);
 }
 
-void copy(const Context& context, const Copy& a, Version version) {
+void multiply(const Context& context, const Multiply<float>& a, Variant variant) {
+    launch_multiply(context, a, variant);
+}
+void multiply(const Context& context, const Multiply<bfloat16>& a, Variant variant) {
+    launch_multiply(context, a, variant);
+}
+
+void copy(const Context& context, const Copy& a, Variant variant) {
     check_conversion(a.from, a.to);
     with_type(a.from, [&]<class From>(std::type_identity<From>) {
         with_type(a.to, [&]<class To>(std::type_identity<To>) {
             if constexpr (std::is_same_v<To, From>) {
-                copy_as<Bits<To>, Bits<To>>(context, a, version);
+                copy_as<Bits<To>, Bits<To>>(context, a, variant);
             } else if constexpr (!std::is_integral_v<To>) {
-                copy_as<To, From>(context, a, version);
+                copy_as<To, From>(context, a, variant);
             }
         });
     });
 }
 
-void fill(const Context& context, const Fill& a, Version version) {
+void fill(const Context& context, const Fill& a, Variant variant) {
     with_type(a.type, [&]<class T>(std::type_identity<T>) {
-        fill_with(context, a, std::bit_cast<Bits<T>>(convert<T>(a.value)), version);
+        fill_with(context, a, std::bit_cast<Bits<T>>(convert<T>(a.value)), variant);
     });
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// Elementwise arithmetic, copies and conversions over [rows, columns] with a pitch from row to row.
+// Elementwise arithmetic, copies and conversions over [rows, columns] with a stride from row to row.
 //
 //   axpby:    y = alpha * (*scale) * a + beta * b      (b may be null; y may be a or b)
 //   multiply: y = a * b, or y += a * b
@@ -12,9 +12,9 @@
 
 #include <cstdint>
 
-#include "kernels/runtime/context.h"
-#include "kernels/runtime/dtype.h"
-#include "kernels/runtime/version.h"
+#include "kernels/common/context.h"
+#include "kernels/common/dtype.h"
+#include "kernels/common/variant.h"
 
 namespace ito::kernels {
 
@@ -22,24 +22,24 @@ template <class T>
 struct Axpby {
     std::int64_t rows = 0, columns = 0;
     double alpha = 1, beta = 0;
-    const master_t<T>* scale = nullptr;  ///< one more factor of a, read when the kernel runs; null: 1
+    const accum_t<T>* scale = nullptr;  ///< one more factor of a, read when the kernel runs; null: 1
     const T* a = nullptr;
-    std::int64_t a_pitch = 0;
+    std::int64_t a_stride = 0;
     const T* b = nullptr;
-    std::int64_t b_pitch = 0;
+    std::int64_t b_stride = 0;
     T* y = nullptr;
-    std::int64_t y_pitch = 0;
+    std::int64_t y_stride = 0;
 };
 
 template <class T>
 struct Multiply {
     std::int64_t rows = 0, columns = 0;
     const T* a = nullptr;
-    std::int64_t a_pitch = 0;
+    std::int64_t a_stride = 0;
     const T* b = nullptr;
-    std::int64_t b_pitch = 0;
+    std::int64_t b_stride = 0;
     T* y = nullptr;
-    std::int64_t y_pitch = 0;
+    std::int64_t y_stride = 0;
     bool accumulate = false;
 };
 
@@ -47,9 +47,9 @@ struct Copy {
     std::int64_t rows = 0, columns = 0;
     DType from = DType::float32, to = DType::float32;
     const void* x = nullptr;
-    std::int64_t x_pitch = 0;
+    std::int64_t x_stride = 0;
     void* y = nullptr;
-    std::int64_t y_pitch = 0;
+    std::int64_t y_stride = 0;
 };
 
 /// The copy of `count` elements that lie one after another.
@@ -60,9 +60,9 @@ Copy copy_of(const From* x, std::int64_t count, To* y) {
             .from = dtype_of<From>,
             .to = dtype_of<To>,
             .x = x,
-            .x_pitch = count,
+            .x_stride = count,
             .y = y,
-            .y_pitch = count};
+            .y_stride = count};
 }
 
 struct Fill {
@@ -70,7 +70,7 @@ struct Fill {
     DType type = DType::float32;
     double value = 0;
     void* y = nullptr;
-    std::int64_t y_pitch = 0;
+    std::int64_t y_stride = 0;
 };
 
 /// Plain loops: the oracle. T = float, double or bfloat16 (arithmetic in float32).
@@ -97,13 +97,13 @@ void fill(const Context&, const Fill&);
 /// axpby and multiply in float32 and bfloat16; copy and fill in every type. `vectorized` needs every row of every
 /// operand of axpby and multiply on 16 bytes; copy's rows need the same remainder in elements; fill takes any.
 namespace cuda {
-inline constexpr Version elementwise_versions[] = {Version::naive, Version::vectorized};
-void axpby(const Context&, const Axpby<float>&, Version = Version::best);
-void axpby(const Context&, const Axpby<bfloat16>&, Version = Version::best);
-void multiply(const Context&, const Multiply<float>&, Version = Version::best);
-void multiply(const Context&, const Multiply<bfloat16>&, Version = Version::best);
-void copy(const Context&, const Copy&, Version = Version::best);
-void fill(const Context&, const Fill&, Version = Version::best);
+inline constexpr Variant elementwise_variants[] = {Variant::naive, Variant::vectorized};
+void axpby(const Context&, const Axpby<float>&, Variant = Variant::best);
+void axpby(const Context&, const Axpby<bfloat16>&, Variant = Variant::best);
+void multiply(const Context&, const Multiply<float>&, Variant = Variant::best);
+void multiply(const Context&, const Multiply<bfloat16>&, Variant = Variant::best);
+void copy(const Context&, const Copy&, Variant = Variant::best);
+void fill(const Context&, const Fill&, Variant = Variant::best);
 }  // namespace cuda
 
 }  // namespace ito::kernels

@@ -6,9 +6,9 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 
+#include "kernels/common/blocks.h"
 #include "kernels/elementwise/convert.h"
 #include "kernels/elementwise/elementwise.h"
-#include "kernels/runtime/blocks.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ito::kernels::HWY_NAMESPACE {
@@ -17,14 +17,14 @@ namespace ito::kernels::HWY_NAMESPACE {
 
 template <class T>
 void axpby_rows(const Axpby<T>& args, const Block& block) {
-    using A = master_t<T>;
+    using A = accum_t<T>;
     const A alpha = static_cast<A>(args.alpha) * (args.scale ? *args.scale : A(1));
     const A beta = static_cast<A>(args.beta);
     for (std::int64_t r = block.row_begin; r < block.row_end; ++r) {
-        const T* a = args.a + r * args.a_pitch;
-        T* y = args.y + r * args.y_pitch;
+        const T* a = args.a + r * args.a_stride;
+        T* y = args.y + r * args.y_stride;
         if (args.b) {
-            const T* b = args.b + r * args.b_pitch;
+            const T* b = args.b + r * args.b_stride;
 #pragma GCC ivdep
             for (std::int64_t c = block.column_begin; c < block.column_end; ++c)
                 y[c] = convert<T>(alpha * convert<A>(a[c]) + beta * convert<A>(b[c]));
@@ -38,11 +38,11 @@ void axpby_rows(const Axpby<T>& args, const Block& block) {
 
 template <class T>
 void multiply_rows(const Multiply<T>& args, const Block& block) {
-    using A = master_t<T>;
+    using A = accum_t<T>;
     for (std::int64_t r = block.row_begin; r < block.row_end; ++r) {
-        const T* a = args.a + r * args.a_pitch;
-        const T* b = args.b + r * args.b_pitch;
-        T* y = args.y + r * args.y_pitch;
+        const T* a = args.a + r * args.a_stride;
+        const T* b = args.b + r * args.b_stride;
+        T* y = args.y + r * args.y_stride;
         if (args.accumulate) {
 #pragma GCC ivdep
             for (std::int64_t c = block.column_begin; c < block.column_end; ++c)
@@ -58,8 +58,8 @@ void multiply_rows(const Multiply<T>& args, const Block& block) {
 template <class To, class From>
 void copy_rows(const Copy& args, const Block& block) {
     for (std::int64_t r = block.row_begin; r < block.row_end; ++r) {
-        const From* HWY_RESTRICT x = static_cast<const From*>(args.x) + r * args.x_pitch;
-        To* HWY_RESTRICT y = static_cast<To*>(args.y) + r * args.y_pitch;
+        const From* HWY_RESTRICT x = static_cast<const From*>(args.x) + r * args.x_stride;
+        To* HWY_RESTRICT y = static_cast<To*>(args.y) + r * args.y_stride;
         for (std::int64_t c = block.column_begin; c < block.column_end; ++c) y[c] = convert<To>(x[c]);
     }
 }
@@ -84,7 +84,7 @@ template <class T>
 void fill_rows(const Fill& args, const Block& block) {
     const T value = convert<T>(args.value);
     for (std::int64_t r = block.row_begin; r < block.row_end; ++r) {
-        T* y = static_cast<T*>(args.y) + r * args.y_pitch;
+        T* y = static_cast<T*>(args.y) + r * args.y_stride;
         for (std::int64_t c = block.column_begin; c < block.column_end; ++c) y[c] = value;
     }
 }
@@ -146,7 +146,7 @@ HWY_EXPORT(multiply_bfloat16);
 HWY_EXPORT(copy_block);
 HWY_EXPORT(fill_block);
 
-/// The same matrices as one row where every pitch is the row's length.
+/// The same matrices as one row where every row stride is the row's length.
 template <class Args>
 Args flattened(Args args, bool dense) {
     if (dense) {
@@ -159,13 +159,13 @@ Args flattened(Args args, bool dense) {
 template <class T>
 Axpby<T> flattened(const Axpby<T>& args) {
     const std::int64_t n = args.columns;
-    return flattened(args, args.a_pitch == n && (!args.b || args.b_pitch == n) && args.y_pitch == n);
+    return flattened(args, args.a_stride == n && (!args.b || args.b_stride == n) && args.y_stride == n);
 }
 
 template <class T>
 Multiply<T> flattened(const Multiply<T>& args) {
     const std::int64_t n = args.columns;
-    return flattened(args, args.a_pitch == n && args.b_pitch == n && args.y_pitch == n);
+    return flattened(args, args.a_stride == n && args.b_stride == n && args.y_stride == n);
 }
 
 /// Runs the function that was chosen for this processor on every block.
@@ -200,12 +200,12 @@ void multiply(const Context& context, const Multiply<bfloat16>& args) {
 
 void copy(const Context& context, const Copy& args) {
     check_conversion(args.from, args.to);
-    const bool dense = args.x_pitch == args.columns && args.y_pitch == args.columns;
+    const bool dense = args.x_stride == args.columns && args.y_stride == args.columns;
     run(context, flattened(args, dense), HWY_DYNAMIC_DISPATCH(copy_block));
 }
 
 void fill(const Context& context, const Fill& args) {
-    run(context, flattened(args, args.y_pitch == args.columns), HWY_DYNAMIC_DISPATCH(fill_block));
+    run(context, flattened(args, args.y_stride == args.columns), HWY_DYNAMIC_DISPATCH(fill_block));
 }
 
 }  // namespace cpu

@@ -5,25 +5,25 @@ namespace ito::kernels::ref {
 
 template <class T>
 void axpby(const Context&, const Axpby<T>& args) {
-    using A = master_t<T>;
+    using A = accum_t<T>;
     const A alpha = static_cast<A>(args.alpha) * (args.scale ? *args.scale : A(1));
     const A beta = static_cast<A>(args.beta);
     for (std::int64_t r = 0; r < args.rows; ++r)
         for (std::int64_t c = 0; c < args.columns; ++c) {
-            A sum = alpha * convert<A>(args.a[r * args.a_pitch + c]);
-            if (args.b) sum += beta * convert<A>(args.b[r * args.b_pitch + c]);
-            args.y[r * args.y_pitch + c] = convert<T>(sum);
+            A sum = alpha * convert<A>(args.a[r * args.a_stride + c]);
+            if (args.b) sum += beta * convert<A>(args.b[r * args.b_stride + c]);
+            args.y[r * args.y_stride + c] = convert<T>(sum);
         }
 }
 
 template <class T>
 void multiply(const Context&, const Multiply<T>& args) {
-    using A = master_t<T>;
+    using A = accum_t<T>;
     for (std::int64_t r = 0; r < args.rows; ++r)
         for (std::int64_t c = 0; c < args.columns; ++c) {
-            T& y = args.y[r * args.y_pitch + c];
+            T& y = args.y[r * args.y_stride + c];
             const A product =
-                convert<A>(args.a[r * args.a_pitch + c]) * convert<A>(args.b[r * args.b_pitch + c]);
+                convert<A>(args.a[r * args.a_stride + c]) * convert<A>(args.b[r * args.b_stride + c]);
             y = convert<T>(args.accumulate ? convert<A>(y) + product : product);
         }
 }
@@ -34,8 +34,8 @@ void copy(const Context&, const Copy& args) {
         with_type(args.to, [&]<class To>(std::type_identity<To>) {
             for (std::int64_t r = 0; r < args.rows; ++r)
                 for (std::int64_t c = 0; c < args.columns; ++c)
-                    static_cast<To*>(args.y)[r * args.y_pitch + c] =
-                        convert<To>(static_cast<const From*>(args.x)[r * args.x_pitch + c]);
+                    static_cast<To*>(args.y)[r * args.y_stride + c] =
+                        convert<To>(static_cast<const From*>(args.x)[r * args.x_stride + c]);
         });
     });
 }
@@ -44,7 +44,7 @@ void fill(const Context&, const Fill& args) {
     with_type(args.type, [&]<class T>(std::type_identity<T>) {
         for (std::int64_t r = 0; r < args.rows; ++r)
             for (std::int64_t c = 0; c < args.columns; ++c)
-                static_cast<T*>(args.y)[r * args.y_pitch + c] = convert<T>(args.value);
+                static_cast<T*>(args.y)[r * args.y_stride + c] = convert<T>(args.value);
     });
 }
 

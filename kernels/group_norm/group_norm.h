@@ -10,9 +10,9 @@
 // mean and variance over the H*W pixels and C/G channels of a group; rstd = 1 / sqrt(variance + eps).
 // The variance is taken in two passes, or as merged (mean, M2): E[u^2] - E[u]^2 cancels.
 //
-// x, y [N, pixels, C] with a pitch; gamma, beta [C]; shift [N, C] with a row pitch; scale_shift
-// [N, 2C]: s, then b, with a row pitch; mean, rstd [N, G] in the master type (runtime/dtype.h).
-// A pitch is the distance in elements from one pixel, or row, to the next: a slice of channels is a valid argument.
+// x, y [N, pixels, C] with a stride; gamma, beta [C]; shift [N, C] with a row stride; scale_shift
+// [N, 2C]: s, then b, with a row stride; mean, rstd [N, G] in the master type (common/dtype.h).
+// A row stride is the distance in elements from one pixel, or row, to the next: a slice of channels is a valid argument.
 // The mask is Philox word (sample n, element pixel*C + c) < keep_threshold(p): recomputed in backward.
 //
 // The floor (the least that must be moved), s bytes an element: forward 2s (read x, write y), backward 3s (read x and
@@ -22,10 +22,10 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/runtime/context.h"
-#include "kernels/runtime/dtype.h"
-#include "kernels/runtime/philox.h"
-#include "kernels/runtime/version.h"
+#include "kernels/common/context.h"
+#include "kernels/common/dtype.h"
+#include "kernels/common/variant.h"
+#include "kernels/philox/philox.h"
 
 namespace ito::kernels {
 
@@ -39,54 +39,54 @@ struct GroupNormForward {
     GroupNormShape shape;
     double eps = 1e-6;
     const T* x = nullptr;
-    std::int64_t x_pitch = 0;
-    const master_t<T>* gamma = nullptr;
-    const master_t<T>* beta = nullptr;
+    std::int64_t x_stride = 0;
+    const accum_t<T>* gamma = nullptr;
+    const accum_t<T>* beta = nullptr;
     const T* shift = nullptr;  ///< may be null
-    std::int64_t shift_pitch = 0;
+    std::int64_t shift_stride = 0;
     const T* scale_shift = nullptr;  ///< may be null
-    std::int64_t scale_shift_pitch = 0;
+    std::int64_t scale_shift_stride = 0;
     bool silu = false;
     float dropout = 0;  ///< drop probability p; 0: no dropout
     PhiloxAddress mask;
     T* y = nullptr;
-    std::int64_t y_pitch = 0;
-    master_t<T>* mean = nullptr;
-    master_t<T>* rstd = nullptr;
+    std::int64_t y_stride = 0;
+    accum_t<T>* mean = nullptr;
+    accum_t<T>* rstd = nullptr;
 };
 
 template <class T>
 struct GroupNormBackward {
     GroupNormShape shape;
     const T* x = nullptr;
-    std::int64_t x_pitch = 0;
-    const master_t<T>* gamma = nullptr;
-    const master_t<T>* beta = nullptr;
+    std::int64_t x_stride = 0;
+    const accum_t<T>* gamma = nullptr;
+    const accum_t<T>* beta = nullptr;
     const T* shift = nullptr;
-    std::int64_t shift_pitch = 0;
+    std::int64_t shift_stride = 0;
     const T* scale_shift = nullptr;
-    std::int64_t scale_shift_pitch = 0;
+    std::int64_t scale_shift_stride = 0;
     bool silu = false;
     float dropout = 0;
     PhiloxAddress mask;
-    const master_t<T>* mean = nullptr;
-    const master_t<T>* rstd = nullptr;
+    const accum_t<T>* mean = nullptr;
+    const accum_t<T>* rstd = nullptr;
     const T* grad_y = nullptr;
-    std::int64_t grad_y_pitch = 0;
+    std::int64_t grad_y_stride = 0;
 
     // Outputs; each may be null, and each is overwritten unless its flag says "add".
     T* grad_x = nullptr;
-    std::int64_t grad_x_pitch = 0;
+    std::int64_t grad_x_stride = 0;
     bool accumulate_x = false;
-    master_t<T>* grad_gamma = nullptr;
+    accum_t<T>* grad_gamma = nullptr;
     bool accumulate_gamma = false;
-    master_t<T>* grad_beta = nullptr;
+    accum_t<T>* grad_beta = nullptr;
     bool accumulate_beta = false;
-    T* grad_shift = nullptr;  ///< [N, C], with its own pitch
-    std::int64_t grad_shift_pitch = 0;
+    T* grad_shift = nullptr;  ///< [N, C], with its own stride
+    std::int64_t grad_shift_stride = 0;
     bool accumulate_shift = false;
-    T* grad_scale_shift = nullptr;  ///< [N, 2C], with its own pitch
-    std::int64_t grad_scale_shift_pitch = 0;
+    T* grad_scale_shift = nullptr;  ///< [N, 2C], with its own stride
+    std::int64_t grad_scale_shift_stride = 0;
     bool accumulate_scale_shift = false;
 };
 
@@ -117,14 +117,14 @@ void group_norm_backward(const Context&, const GroupNormBackward<double>&);
 ///   streamed   3s       5s      images that do not fit, and batches too small to fill the GPU with whole images:
 ///                               sums of pieces, merged in fixed order, then the second reading
 ///
-/// Any alignment, pitch and number of channels; `best` falls back to naive only for a group of more than 2048 channels.
+/// Any alignment, row stride and number of channels; `best` falls back to naive only for a group of more than 2048 channels.
 /// An image's mask does not depend on its batch, its sums may (how images are cut depends on how many there are).
 namespace cuda {
-inline constexpr Version group_norm_versions[] = {Version::naive, Version::resident, Version::streamed};
-void group_norm_forward(const Context&, const GroupNormForward<float>&, Version = Version::best);
-void group_norm_forward(const Context&, const GroupNormForward<bfloat16>&, Version = Version::best);
-void group_norm_backward(const Context&, const GroupNormBackward<float>&, Version = Version::best);
-void group_norm_backward(const Context&, const GroupNormBackward<bfloat16>&, Version = Version::best);
+inline constexpr Variant group_norm_variants[] = {Variant::naive, Variant::resident, Variant::streamed};
+void group_norm_forward(const Context&, const GroupNormForward<float>&, Variant = Variant::best);
+void group_norm_forward(const Context&, const GroupNormForward<bfloat16>&, Variant = Variant::best);
+void group_norm_backward(const Context&, const GroupNormBackward<float>&, Variant = Variant::best);
+void group_norm_backward(const Context&, const GroupNormBackward<bfloat16>&, Variant = Variant::best);
 }  // namespace cuda
 
 }  // namespace ito::kernels

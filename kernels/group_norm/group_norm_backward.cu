@@ -1,16 +1,16 @@
 // GroupNorm backward in CUDA: naive, resident and streamed. Read group_norm_forward.cu first.
 //
 // With xhat = (u - mean) * rstd and dz the gradient of z before scale-shift's own gradients (dy through dropout and
-// SiLU), each version sums dz and dz * xhat over the pixels of every channel. From these two sums come the gradients of
+// SiLU), each variant sums dz and dz * xhat over the pixels of every channel. From these two sums come the gradients of
 // everything that has one value a channel, and the two means over a group that grad_x needs:
 //
 //     dxhat  = dz * (1 + s) * gamma
 //     grad_x = rstd * (dxhat - mean(dxhat) - xhat * mean(dxhat * xhat))
 //
-// The fast versions use t = x - pivot instead of xhat: grad_x = dz * scale + t * t_scale + constant.
+// The fast variants use t = x - pivot instead of xhat: grad_x = dz * scale + t * t_scale + constant.
 
+#include "kernels/common/scratch.h"
 #include "kernels/group_norm/group_norm_fast.cuh"
-#include "kernels/runtime/scratch.h"
 
 namespace ito::kernels {
 namespace {
@@ -54,19 +54,19 @@ struct Pair {
 template <class T, int width>
 struct Source {
     const T *x, *grad_y;
-    std::int64_t x_pitch, grad_y_pitch;
+    std::int64_t x_stride, grad_y_stride;
     int offset, count;
 
     __device__ Source(const GroupNormBackward<T>& a, const Slab& s, int v)
-        : x(a.x + s.first_row * a.x_pitch + s.first_channel),
-          grad_y(a.grad_y + s.first_row * a.grad_y_pitch + s.first_channel),
-          x_pitch(a.x_pitch),
-          grad_y_pitch(a.grad_y_pitch),
+        : x(a.x + s.first_row * a.x_stride + s.first_channel),
+          grad_y(a.grad_y + s.first_row * a.grad_y_stride + s.first_channel),
+          x_stride(a.x_stride),
+          grad_y_stride(a.grad_y_stride),
           offset(v * vector_width<T>),
           count(s.count(v, vector_width<T>)) {}
-    __device__ uint4 load_x(int p) const { return load_packed<T, width>(x + p * x_pitch + offset, count); }
+    __device__ uint4 load_x(int p) const { return load_packed<T, width>(x + p * x_stride + offset, count); }
     __device__ Pair load(int p) const {
-        return {load_x(p), load_packed<T, width>(grad_y + p * grad_y_pitch + offset, count)};
+        return {load_x(p), load_packed<T, width>(grad_y + p * grad_y_stride + offset, count)};
     }
 };
 
@@ -170,7 +170,7 @@ __device__ void finish_groups(const Backward<T>& f, const Slab& s, const Memory&
 template <class T, int width, class Load>
 __device__ void write_gradient(const Backward<T>& f, const Slab& s, const Memory& m, Load&& load) {
     constexpr int lanes = vector_width<T>;
-    T* const grad_x = f.a.grad_x + s.first_row * f.a.grad_x_pitch + s.first_channel;
+    T* const grad_x = f.a.grad_x + s.first_row * f.a.grad_x_stride + s.first_channel;
     const float keep_scale = f.mask.active ? f.mask.keep_scale : 1.0f;
     for (int tile = 0; tile < s.tiles; ++tile) {
         const int v = s.vector(tile);
@@ -185,7 +185,7 @@ __device__ void write_gradient(const Backward<T>& f, const Slab& s, const Memory
             s, v, [&](int p) { return load(source, p, v); },
             [&](int p, const Pair& pair) {
                 const Vector<T> x = unpack<T>(pair.x), dy = unpack<T>(pair.grad_y);
-                T* const to = grad_x + p * f.a.grad_x_pitch + v * lanes;
+                T* const to = grad_x + p * f.a.grad_x_stride + v * lanes;
                 Vector<T> dx{};
                 if (f.a.accumulate_x) dx = unpack<T>(load_packed<T, width>(to, source.count));
 #pragma unroll
@@ -292,8 +292,8 @@ __global__ void __launch_bounds__(gn::streamed_threads)
 
 template <class T>
 int width_of(const GroupNormBackward<T>& a) {
-    return std::min({access_width(a.x, a.x_pitch), access_width(a.grad_y, a.grad_y_pitch),
-                     access_width<T>(a.grad_x, a.grad_x_pitch)});
+    return std::min({access_width(a.x, a.x_stride), access_width(a.grad_y, a.grad_y_stride),
+                     access_width<T>(a.grad_x, a.grad_x_stride)});
 }
 
 template <class T>
@@ -343,36 +343,36 @@ void launch_streamed(const Context& context, const GroupNormBackward<T>& a, cons
 
 /// An empty image leaves zeros: the sums over its pixels.
 template <class T>
-void clear_sums(const Context& context, T* sums, std::int64_t pitch, std::int64_t columns,
+void clear_sums(const Context& context, T* sums, std::int64_t stride, std::int64_t columns,
                 std::int64_t images) {
     if (sums == nullptr || images == 0) return;
-    check_cuda(cudaMemset2DAsync(sums, static_cast<std::size_t>(pitch) * sizeof(T), 0,
+    check_cuda(cudaMemset2DAsync(sums, static_cast<std::size_t>(stride) * sizeof(T), 0,
                                  static_cast<std::size_t>(columns) * sizeof(T),
                                  static_cast<std::size_t>(images), stream_of(context)),
                "cudaMemset2DAsync of group_norm_backward");
 }
 
 template <class T>
-void backward(const Context& context, const GroupNormBackward<T>& a, Version version) {
+void backward(const Context& context, const GroupNormBackward<T>& a, Variant variant) {
     constexpr const char* name = "group_norm_backward";
     const GroupNormShape& s = a.shape;
     if (s.channels == 0) return;
     if (s.batch == 0 || s.pixels == 0) {
-        if (!a.accumulate_shift) clear_sums(context, a.grad_shift, a.grad_shift_pitch, s.channels, s.batch);
+        if (!a.accumulate_shift) clear_sums(context, a.grad_shift, a.grad_shift_stride, s.channels, s.batch);
         if (!a.accumulate_scale_shift)
-            clear_sums(context, a.grad_scale_shift, a.grad_scale_shift_pitch, 2 * s.channels, s.batch);
+            clear_sums(context, a.grad_scale_shift, a.grad_scale_shift_stride, 2 * s.channels, s.batch);
         return gn::launch_parameters(context, a, static_cast<const float*>(nullptr), 0);
     }
     const gn::DeviceLimits limits;
-    if (gn::picks_naive(name, s, sizeof(T), version)) return gn::launch_naive(context, a);
+    if (gn::picks_naive(name, s, sizeof(T), variant)) return gn::launch_naive(context, a);
     const Tiling resident = gn::resident_tiling(s, sizeof(T), limits, gradient_threads);
     const auto fits = [&](int slabs) {
         return resident.shared_bytes(slabs, Memory::arrays, sizeof(T)) <= limits.shared_bytes;
     };
-    if (version == Version::resident && !fits(1))
+    if (variant == Variant::resident && !fits(1))
         gn::refuse_slab(name, resident.shared_bytes(1, Memory::arrays, sizeof(T)), limits);
-    if (version == Version::resident ||
-        (version == Version::best && fits(1) && !gn::streams(s, resident, limits)))
+    if (variant == Variant::resident ||
+        (variant == Variant::best && fits(1) && !gn::streams(s, resident, limits)))
         return launch_resident(context, a, resident, fits(2) ? Keep::both : Keep::grad_y);
     launch_streamed(context, a, gn::streamed_tiling(s, sizeof(T), gn::wanted_blocks(limits)));
 }
@@ -381,11 +381,11 @@ void backward(const Context& context, const GroupNormBackward<T>& a, Version ver
 
 namespace cuda {
 
-void group_norm_backward(const Context& context, const GroupNormBackward<float>& a, Version version) {
-    backward(context, a, version);
+void group_norm_backward(const Context& context, const GroupNormBackward<float>& a, Variant variant) {
+    backward(context, a, variant);
 }
-void group_norm_backward(const Context& context, const GroupNormBackward<bfloat16>& a, Version version) {
-    backward(context, a, version);
+void group_norm_backward(const Context& context, const GroupNormBackward<bfloat16>& a, Variant variant) {
+    backward(context, a, variant);
 }
 
 }  // namespace cuda

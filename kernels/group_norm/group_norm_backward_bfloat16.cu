@@ -1,4 +1,4 @@
-// GroupNorm backward in bfloat16, version `resident`, for slabs of x of up to 32 KiB of whole vectors. Read
+// GroupNorm backward in bfloat16, variant `resident`, for slabs of x of up to 32 KiB of whole vectors. Read
 // group_norm_backward.cu and group_norm_forward_bfloat16.cu first.
 //
 // On an H100 the general kernel took 102.4 us for 128x32x32x128 (batch, height, width, channels) with SiLU, where reading
@@ -15,8 +15,8 @@
 // SiLU's gradient is computed again in the second pass: kept as bfloat16, as in the prototype's fastest, dz would be
 // rounded before grad_x is, and more of grad_x would differ from the exact result's rounding.
 
+#include "kernels/cuda/async_copy.cuh"
 #include "kernels/group_norm/group_norm_fast.cuh"
-#include "kernels/runtime/async_copy.cuh"
 
 namespace ito::kernels::cuda::group_norm_detail {
 namespace {
@@ -175,8 +175,8 @@ __device__ void write_gradient(const Backward<T>& f, const Slab& s, const Memory
         }
     }
     const float keep_scale = f.mask.active ? f.mask.keep_scale : 1.0f;
-    const std::int64_t step = own.step * f.a.grad_x_pitch;
-    T* to = f.a.grad_x + (s.first_row + own.first) * f.a.grad_x_pitch + s.first_channel + s.column * lanes;
+    const std::int64_t step = own.step * f.a.grad_x_stride;
+    T* to = f.a.grad_x + (s.first_row + own.first) * f.a.grad_x_stride + s.first_channel + s.column * lanes;
     int at = own.first * s.vectors + s.column;
     uint4 before{};  // one vector ahead
     if (f.a.accumulate_x && own.count > 0) before = *reinterpret_cast<const uint4*>(to);
@@ -205,13 +205,13 @@ __global__ void __launch_bounds__(fast_threads, shift ? 2 : 3)
     const Memory m(shared, s, sums_of<shift>);
     const OwnPixels own(s);
     const std::int64_t first = s.first_row + own.first, column = s.first_channel + s.column * lanes;
-    const T* x = f.a.x + first * f.a.x_pitch + column;
-    const T* grad_y = f.a.grad_y + first * f.a.grad_y_pitch + column;
+    const T* x = f.a.x + first * f.a.x_stride + column;
+    const T* grad_y = f.a.grad_y + first * f.a.grad_y_stride + column;
 #pragma unroll 1
     for (int i = 0, at = own.first * s.vectors + s.column; i < own.count; ++i, at += own.step * s.vectors) {
         copy_async_or_zero(&m.x[at], x, true);
         copy_async_or_zero(&m.grad_y[at], grad_y, true);
-        x += own.step * f.a.x_pitch, grad_y += own.step * f.a.grad_y_pitch;
+        x += own.step * f.a.x_stride, grad_y += own.step * f.a.grad_y_stride;
     }
     commit_copies();
     set_coefficients(f, s, m.k);

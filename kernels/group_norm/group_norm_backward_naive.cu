@@ -1,15 +1,15 @@
-// GroupNorm backward in CUDA as one writes it first (group_norm_backward.cu has the formulas and the fast versions), and
-// the last launch of every version, the sum over the images.
+// GroupNorm backward in CUDA as one writes it first (group_norm_backward.cu has the formulas and the fast variants), and
+// the last launch of every variant, the sum over the images.
 
+#include "kernels/common/scratch.h"
 #include "kernels/group_norm/group_norm_gradient.cuh"
-#include "kernels/runtime/scratch.h"
 
 namespace ito::kernels::cuda::group_norm_detail {
 namespace {
 
 constexpr int parameter_columns = 32, parameter_rows = 16;
 
-/// The last launch of every version: grad_gamma and grad_beta, summed over the images, always in the same order. One column
+/// The last launch of every variant: grad_gamma and grad_beta, summed over the images, always in the same order. One column
 /// a lane of [images, 2 * channels], one row a warp, eight loads of a thread under way at a time: with one after the other
 /// this sum of 128 images took 6.9 us on an H100, nearly all of it waiting.
 template <class T>
@@ -49,9 +49,9 @@ __device__ float2 element_gradient(const Backward<T>& f, const Channel<T>& chann
                                    std::int64_t p, std::int64_t c) {
     const GroupNormBackward<T>& a = f.a;
     const std::int64_t row = n * a.shape.pixels + p;
-    const double u = static_cast<double>(to_float(a.x[row * a.x_pitch + c])) + channel.shift;
+    const double u = static_cast<double>(to_float(a.x[row * a.x_stride + c])) + channel.shift;
     const float xhat = static_cast<float>((u - channel.mean) * channel.rstd);
-    float dz = to_float(a.grad_y[row * a.grad_y_pitch + c]);
+    float dz = to_float(a.grad_y[row * a.grad_y_stride + c]);
     if (f.mask.active) {
         const std::uint32_t word = PhiloxSample(f.mask.address, n).word(p * a.shape.channels + c);
         dz = word < f.mask.threshold ? dz * f.mask.keep_scale : 0.0f;
@@ -59,7 +59,7 @@ __device__ float2 element_gradient(const Backward<T>& f, const Channel<T>& chann
     if (a.silu) {
         float z = xhat * channel.gamma + channel.beta;
         if (a.scale_shift != nullptr)
-            z = z * channel.factor + to_float(a.scale_shift[n * a.scale_shift_pitch + a.shape.channels + c]);
+            z = z * channel.factor + to_float(a.scale_shift[n * a.scale_shift_stride + a.shape.channels + c]);
         dz *= silu_gradient<float>(z);
     }
     return {xhat, dz};
@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(naive_threads)
     const float2 e = element_gradient(f, channel, n, p, c);
     const double dxhat = static_cast<double>(e.y) * channel.factor * channel.gamma;
     const float du = static_cast<float>(channel.rstd * (dxhat - mean.dxhat - e.x * mean.dxhat_xhat));
-    T& out = f.a.grad_x[(n * s.pixels + p) * f.a.grad_x_pitch + c];
+    T& out = f.a.grad_x[(n * s.pixels + p) * f.a.grad_x_stride + c];
     out = from_float<T>(f.a.accumulate_x ? to_float(out) + du : du);
 }
 

@@ -15,11 +15,11 @@
 
 #include <type_traits>
 
+#include "kernels/common/scratch.h"
+#include "kernels/cpu/simd_load-inl.h"
+#include "kernels/cpu/simd_math-inl.h"
 #include "kernels/group_norm/group_norm_pieces.h"
-#include "kernels/runtime/philox-inl.h"
-#include "kernels/runtime/scratch.h"
-#include "kernels/runtime/simd_load-inl.h"
-#include "kernels/runtime/simd_math-inl.h"
+#include "kernels/philox/philox-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ito::kernels {
@@ -81,7 +81,7 @@ HWY_INLINE void for_each_tile(std::int64_t channels, Body&& body) {
 
 /// Sums of x - pivot and of its square over a few pixels; without a pivot only the plain sum.
 template <bool has_pivot, class T>
-HWY_INLINE void moments(const T tile, const float* x, std::int64_t pitch, std::int64_t pixels,
+HWY_INLINE void moments(const T tile, const float* x, std::int64_t row_stride, std::int64_t pixels,
                         const float* pivot, float* sum, float* squares) {
     const D d;
     constexpr int vectors = T::vectors;
@@ -104,9 +104,9 @@ HWY_INLINE void moments(const T tile, const float* x, std::int64_t pitch, std::i
     std::int64_t p = 0;
     for (; p + pixel_unroll <= pixels; p += pixel_unroll)
         for (int u = 0; u < pixel_unroll; ++u)
-            for (int v = 0; v < vectors; ++v) add(x + (p + u) * pitch, v, u * vectors + v);
+            for (int v = 0; v < vectors; ++v) add(x + (p + u) * row_stride, v, u * vectors + v);
     for (; p < pixels; ++p)
-        for (int v = 0; v < vectors; ++v) add(x + p * pitch, v, v);
+        for (int v = 0; v < vectors; ++v) add(x + p * row_stride, v, v);
     for (int v = 0; v < vectors; ++v) {
         for (int chain = v + vectors; chain < 4; chain += vectors) {
             s[v] = hn::Add(s[v], s[chain]);
@@ -119,7 +119,7 @@ HWY_INLINE void moments(const T tile, const float* x, std::int64_t pitch, std::i
 
 /// Mean and sum of squared deviations of every channel: two passes over a block of pixels in the first-level
 /// cache, blocks merged in double (Chan et al. 1979). The image is read once.
-void channel_statistics(const float* x, std::int64_t pitch, std::int64_t pixels, std::int64_t channels,
+void channel_statistics(const float* x, std::int64_t row_stride, std::int64_t pixels, std::int64_t channels,
                         const gn::ChannelStatistics& out) {
     float *sum = out.block, *squares = sum + gn::padded(channels), *pivot = squares + gn::padded(channels);
     std::fill(out.mean, out.mean + channels, 0.0);
@@ -127,14 +127,14 @@ void channel_statistics(const float* x, std::int64_t pitch, std::int64_t pixels,
     const std::int64_t block = std::clamp<std::int64_t>(8192 / channels, 8, 64);
     for (std::int64_t begin = 0; begin < pixels; begin += block) {
         const std::int64_t count = std::min(block, pixels - begin);
-        const float* rows = x + begin * pitch;
+        const float* rows = x + begin * row_stride;
         const double n = static_cast<double>(count), before = static_cast<double>(begin);
         for_each_tile<4>(channels, [&](const auto tile) HWY_ATTR {
-            moments<false>(tile, rows, pitch, count, nullptr, sum, squares);
+            moments<false>(tile, rows, row_stride, count, nullptr, sum, squares);
             const D d;
             const V inverse = hn::Set(d, static_cast<float>(1 / n));
             for (int v = 0; v < tile.vectors; ++v) tile.put(hn::Mul(tile.get(sum, v), inverse), pivot, v);
-            moments<true>(tile, rows, pitch, count, pivot, sum, squares);
+            moments<true>(tile, rows, row_stride, count, pivot, sum, squares);
         });
         const double weight = n / (before + n), inverse = 1 / n;
         for (std::int64_t c = 0; c < channels; ++c) {
@@ -191,8 +191,8 @@ void forward_pixels(const gn::ForwardPass& pass, const gn::Coefficients& coeffic
         const std::int64_t count = std::min(a.block, a.pixels - begin);
         if constexpr (with_mask) draw_mask(mask, begin, count, a.channels, words);
         for (std::int64_t i = 0; i < count; ++i) {
-            const float* x = a.x + (begin + i) * a.x_pitch;
-            float* y = a.y + (begin + i) * a.y_pitch;
+            const float* x = a.x + (begin + i) * a.x_stride;
+            float* y = a.y + (begin + i) * a.y_stride;
             std::int64_t c = 0;
             for (; c + lanes <= a.channels; c += lanes)
                 hn::StoreU(element(hn::LoadU(d, x + c), c, words[i]), d, y + c);
@@ -221,8 +221,8 @@ HWY_INLINE void backward_tile(const T tile, const gn::BackwardPass& a, const gn:
         sum_dz[v] = sum_dz_t[v] = sum_t[v] = hn::Zero(d);
     }
     for (std::int64_t i = 0; i < count; ++i) {
-        const float* x = a.x + (begin + i) * a.x_pitch;
-        const float* grad_y = a.grad_y + (begin + i) * a.grad_y_pitch;
+        const float* x = a.x + (begin + i) * a.x_stride;
+        const float* grad_y = a.grad_y + (begin + i) * a.grad_y_stride;
         for (int v = 0; v < vectors; ++v) {
             const V t = hn::Sub(tile.load(x, v), pivot[v]);
             V dz = tile.load(grad_y, v);
@@ -232,7 +232,7 @@ HWY_INLINE void backward_tile(const T tile, const gn::BackwardPass& a, const gn:
             sum_dz[v] = hn::Add(sum_dz[v], dz);
             sum_dz_t[v] = hn::MulAdd(dz, t, sum_dz_t[v]);
             sum_t[v] = hn::Add(sum_t[v], t);
-            if (with_silu || with_mask) tile.store(dz, a.dz + (begin + i) * a.dz_pitch, v);
+            if (with_silu || with_mask) tile.store(dz, a.dz + (begin + i) * a.dz_stride, v);
         }
     }
     for (int v = 0; v < vectors; ++v) {
@@ -262,7 +262,7 @@ void backward_sums(const gn::BackwardPass& pass, const gn::Coefficients& k, cons
     }
 }
 
-void backward_pixels(const gn::BackwardPass& pass, const float* dz, std::int64_t dz_pitch,
+void backward_pixels(const gn::BackwardPass& pass, const float* dz, std::int64_t dz_stride,
                      const gn::Coefficients& first, const gn::BackwardCoefficients& second) {
     const gn::BackwardPass a = pass;
     const gn::Coefficients k = first;
@@ -275,8 +275,8 @@ void backward_pixels(const gn::BackwardPass& pass, const float* dz, std::int64_t
         return hn::MulAdd(dz, hn::Load(d, b.dz_scale + c), du);
     };
     for (std::int64_t p = 0; p < a.pixels; ++p) {
-        const float *x = a.x + p * a.x_pitch, *from = dz + p * dz_pitch;
-        float* to = a.grad_x + p * a.grad_x_pitch;
+        const float *x = a.x + p * a.x_stride, *from = dz + p * dz_stride;
+        float* to = a.grad_x + p * a.grad_x_stride;
         std::int64_t c = 0;
         for (; c + lanes <= a.channels; c += lanes) {
             const V du = element(hn::LoadU(d, x + c), hn::LoadU(d, from + c), c);
@@ -333,10 +333,10 @@ void forward_piece(const GroupNormForward<float>& a, const Extent& e, const Forw
     gn::ForwardPass pass{};
     pass.pixels = s.pixels, pass.channels = e.channels, pass.silu = a.silu;
     pass.block = gn::block_pixels(gn::piece_channels(s));
-    pass.x = a.x + first_row * a.x_pitch + e.first, pass.x_pitch = a.x_pitch;
-    pass.y = a.y + first_row * a.y_pitch + e.first, pass.y_pitch = a.y_pitch;
+    pass.x = a.x + first_row * a.x_stride + e.first, pass.x_stride = a.x_stride;
+    pass.y = a.y + first_row * a.y_stride + e.first, pass.y_stride = a.y_stride;
     const gn::ChannelStatistics& statistics = scratch.statistics;
-    HWY_DYNAMIC_DISPATCH(channel_statistics)(pass.x, pass.x_pitch, s.pixels, e.channels, statistics);
+    HWY_DYNAMIC_DISPATCH(channel_statistics)(pass.x, pass.x_stride, s.pixels, e.channels, statistics);
 
     const std::int64_t group_channels = s.group_channels();
     const double pixels = static_cast<double>(s.pixels);
@@ -369,14 +369,14 @@ void backward_piece(const GroupNormBackward<float>& a, const Extent& e, const Ba
     gn::BackwardPass pass{};
     pass.pixels = s.pixels, pass.channels = e.channels, pass.silu = a.silu;
     pass.block = gn::block_pixels(gn::piece_channels(s));
-    pass.x = a.x + first_row * a.x_pitch + e.first, pass.x_pitch = a.x_pitch;
-    pass.grad_y = a.grad_y + first_row * a.grad_y_pitch + e.first, pass.grad_y_pitch = a.grad_y_pitch;
+    pass.x = a.x + first_row * a.x_stride + e.first, pass.x_stride = a.x_stride;
+    pass.grad_y = a.grad_y + first_row * a.grad_y_stride + e.first, pass.grad_y_stride = a.grad_y_stride;
     // dz waits where grad_x will be, unless that holds something to add to.
     const bool in_place = a.grad_x && !a.accumulate_x;
-    if (a.grad_x) pass.grad_x = a.grad_x + first_row * a.grad_x_pitch + e.first;
-    pass.grad_x_pitch = a.grad_x_pitch, pass.accumulate = a.accumulate_x;
+    if (a.grad_x) pass.grad_x = a.grad_x + first_row * a.grad_x_stride + e.first;
+    pass.grad_x_stride = a.grad_x_stride, pass.accumulate = a.accumulate_x;
     pass.dz = in_place ? pass.grad_x : scratch.dz;
-    pass.dz_pitch = in_place ? a.grad_x_pitch : e.channels;
+    pass.dz_stride = in_place ? a.grad_x_stride : e.channels;
     const auto group_of = [&](std::int64_t c) { return e.image * s.groups + c / group_channels; };
     for (std::int64_t c = e.first; c < e.first + e.channels; ++c)
         gn::set_coefficients(scratch.coefficients, c - e.first, gn::Channel(a, e.image, c),
@@ -391,7 +391,7 @@ void backward_piece(const GroupNormBackward<float>& a, const Extent& e, const Ba
     if (!a.grad_x) return;
     const bool dz_is_grad_y = !a.silu && !mask.active;
     HWY_DYNAMIC_DISPATCH(backward_pixels)
-    (pass, dz_is_grad_y ? pass.grad_y : pass.dz, dz_is_grad_y ? pass.grad_y_pitch : pass.dz_pitch,
+    (pass, dz_is_grad_y ? pass.grad_y : pass.dz, dz_is_grad_y ? pass.grad_y_stride : pass.dz_stride,
      scratch.coefficients, scratch.backward);
 }
 

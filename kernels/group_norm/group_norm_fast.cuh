@@ -1,5 +1,5 @@
 #pragma once
-// What the bfloat16 kernels of version `resident` share: which slabs they take, and the two parts of a thread's work that
+// What the bfloat16 kernels of variant `resident` share: which slabs they take, and the two parts of a thread's work that
 // are the same forward and backward.
 
 #include "kernels/group_norm/group_norm_gradient.cuh"

@@ -1,8 +1,8 @@
 // GroupNorm forward in CUDA: naive, resident and streamed. Read group_norm.h first, then group_norm_slab.cuh (how the
-// work is cut), then this file from the top: each version removes a cost that the one before it pays.
+// work is cut), then this file from the top: each variant removes a cost that the one before it pays.
 
+#include "kernels/common/scratch.h"
 #include "kernels/group_norm/group_norm_fast.cuh"
-#include "kernels/runtime/scratch.h"
 
 namespace ito::kernels {
 namespace {
@@ -21,8 +21,8 @@ constexpr int naive_threads = 256;
 
 template <class T>
 __device__ double shifted(const GroupNormForward<T>& a, std::int64_t n, std::int64_t p, std::int64_t c) {
-    const double x = to_float(a.x[(n * a.shape.pixels + p) * a.x_pitch + c]);
-    return a.shift != nullptr ? x + to_float(a.shift[n * a.shift_pitch + c]) : x;
+    const double x = to_float(a.x[(n * a.shape.pixels + p) * a.x_stride + c]);
+    return a.shift != nullptr ? x + to_float(a.shift[n * a.shift_stride + c]) : x;
 }
 
 /// One block a group: the mean of u, or with it the mean of its squared deviations.
@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(naive_threads)
     const Moments m = moments[n * s.groups + c / s.group_channels()];
     float z = static_cast<float>((shifted(a, n, p, c) - m.x) * m.y) * a.gamma[c] + a.beta[c];
     if (a.scale_shift != nullptr) {
-        const T* row = a.scale_shift + n * a.scale_shift_pitch;
+        const T* row = a.scale_shift + n * a.scale_shift_stride;
         z = z * (1.0f + to_float(row[c])) + to_float(row[s.channels + c]);
     }
     if (a.silu) z *= sigmoid(z);
@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(naive_threads)
         const bool kept = PhiloxSample(mask.address, n).word(p * s.channels + c) < mask.threshold;
         z = kept ? z * mask.keep_scale : 0.0f;
     }
-    a.y[(n * s.pixels + p) * a.y_pitch + c] = from_float<T>(z);
+    a.y[(n * s.pixels + p) * a.y_stride + c] = from_float<T>(z);
 }
 
 // --------------------------------------------------------------------------------------- a block on its slab
@@ -99,13 +99,13 @@ struct Memory {
 template <class T, int width, bool affine>
 __device__ void channel_statistics(const Forward<T>& f, const Slab& s, const Memory& m) {
     constexpr int lanes = vector_width<T>;
-    const T* const x = f.a.x + s.first_row * f.a.x_pitch + s.first_channel;
+    const T* const x = f.a.x + s.first_row * f.a.x_stride + s.first_channel;
     gn::start_coefficients<lanes, affine>(f.a, s, m.k);
     for (int tile = 0; tile < s.tiles; ++tile) {
         const int v = s.vector(tile), count = s.count(v, lanes);
         float sum[lanes] = {};
         gn::for_each_pixel<4>(
-            s, v, [&](int p) { return load_packed<T, width>(x + p * f.a.x_pitch + v * lanes, count); },
+            s, v, [&](int p) { return load_packed<T, width>(x + p * f.a.x_stride + v * lanes, count); },
             [&](int p, const uint4& packed) {
                 m.slab[p * s.vectors + v] = packed;
                 const Vector<T> element = unpack<T>(packed);
@@ -167,7 +167,7 @@ __device__ Moments group_moments(const Slab& s, const Memory& m, int g) {
 template <class T, int width, class Load>
 __device__ void normalise(const Forward<T>& f, const Slab& s, const Coefficients& k, Load&& load) {
     constexpr int lanes = vector_width<T>;
-    T* const y = f.a.y + s.first_row * f.a.y_pitch + s.first_channel;
+    T* const y = f.a.y + s.first_row * f.a.y_stride + s.first_channel;
     const PhiloxSample sample(f.mask.active ? f.mask.address : PhiloxAddress{}, s.image);
     for (int tile = 0; tile < s.tiles; ++tile) {
         const int v = s.vector(tile), count = s.count(v, lanes);
@@ -192,7 +192,7 @@ __device__ void normalise(const Forward<T>& f, const Slab& s, const Coefficients
                     for (int i = 0; i < lanes; ++i)
                         z.v[i] = kept >> i & 1 ? z.v[i] * f.mask.keep_scale : 0.0f;
                 }
-                store_packed<T, width>(y + p * f.a.y_pitch + v * lanes, pack(z), count);
+                store_packed<T, width>(y + p * f.a.y_stride + v * lanes, pack(z), count);
             });
     }
 }
@@ -286,9 +286,9 @@ __global__ void __launch_bounds__(gn::streamed_threads, 3)
         gn::finish_coefficients(k, s.place<lanes>(i), of.x, of.y);  // this thread has started channel i, too
     }
     __syncthreads();
-    const T* const x = f.a.x + s.first_row * f.a.x_pitch + s.first_channel;
+    const T* const x = f.a.x + s.first_row * f.a.x_stride + s.first_channel;
     normalise<T, width>(f, s, k, [&](int p, int v) {
-        return load_packed<T, width>(x + p * f.a.x_pitch + v * lanes, s.count(v, lanes));
+        return load_packed<T, width>(x + p * f.a.x_stride + v * lanes, s.count(v, lanes));
     });
 }
 
@@ -311,7 +311,7 @@ template <class T>
 void launch_resident(const Context& context, const GroupNormForward<T>& a, const Tiling& t) {
     const Forward<T> f{a, t, DropoutMask(a.dropout, a.mask)};
     const std::int64_t shared = t.shared_bytes(1, Memory::arrays, sizeof(T));
-    const int widest = std::min(access_width(a.x, a.x_pitch), access_width(a.y, a.y_pitch));
+    const int widest = std::min(access_width(a.x, a.x_stride), access_width(a.y, a.y_stride));
     if constexpr (sizeof(T) == 2) {
         if (gn::fits_fast(t, widest)) return gn::launch_fast(context, f);
     }
@@ -332,7 +332,7 @@ void launch_streamed(const Context& context, const GroupNormForward<T>& a, const
     const std::size_t arrays =
         static_cast<std::size_t>(gn::array_size(t.vectors, vector_width<T>)) * 3 * sizeof(float);
     with_access_width<T>(
-        std::min(access_width(a.x, a.x_pitch), access_width(a.y, a.y_pitch)), [&]<int width>() {
+        std::min(access_width(a.x, a.x_stride), access_width(a.y, a.y_stride)), [&]<int width>() {
             launch(context, "group_norm_piece_moments", group_norm_piece_moments<T, width>, grid, block,
                    shared, f, pieces);
             launch(
@@ -345,19 +345,19 @@ void launch_streamed(const Context& context, const GroupNormForward<T>& a, const
 }
 
 template <class T>
-void forward(const Context& context, const GroupNormForward<T>& a, Version version) {
+void forward(const Context& context, const GroupNormForward<T>& a, Variant variant) {
     constexpr const char* name = "group_norm_forward";
     const GroupNormShape& s = a.shape;
     if (s.batch == 0 || s.pixels == 0 || s.channels == 0) return;
-    if (gn::picks_naive(name, s, sizeof(T), version)) return launch_naive(context, a);
+    if (gn::picks_naive(name, s, sizeof(T), variant)) return launch_naive(context, a);
     const gn::DeviceLimits limits;
     const Tiling resident =
         gn::resident_tiling(s, sizeof(T), limits, sizeof(T) == 2 ? gn::fast_threads : gn::max_threads);
     const std::int64_t bytes = resident.shared_bytes(1, Memory::arrays, sizeof(T));
     const bool fits = bytes <= limits.shared_bytes;
-    if (version == Version::resident && !fits) gn::refuse_slab(name, bytes, limits);
-    if (version == Version::resident ||
-        (version == Version::best && fits && !gn::streams(s, resident, limits)))
+    if (variant == Variant::resident && !fits) gn::refuse_slab(name, bytes, limits);
+    if (variant == Variant::resident ||
+        (variant == Variant::best && fits && !gn::streams(s, resident, limits)))
         return launch_resident(context, a, resident);
     launch_streamed(context, a, gn::streamed_tiling(s, sizeof(T), gn::wanted_blocks(limits)));
 }
@@ -366,11 +366,11 @@ void forward(const Context& context, const GroupNormForward<T>& a, Version versi
 
 namespace cuda {
 
-void group_norm_forward(const Context& context, const GroupNormForward<float>& a, Version version) {
-    forward(context, a, version);
+void group_norm_forward(const Context& context, const GroupNormForward<float>& a, Variant variant) {
+    forward(context, a, variant);
 }
-void group_norm_forward(const Context& context, const GroupNormForward<bfloat16>& a, Version version) {
-    forward(context, a, version);
+void group_norm_forward(const Context& context, const GroupNormForward<bfloat16>& a, Variant variant) {
+    forward(context, a, variant);
 }
 
 }  // namespace cuda

@@ -1,4 +1,4 @@
-// GroupNorm forward in bfloat16, version `resident`, for slabs of up to 32 KiB of whole vectors: all of the CIFAR-10 and
+// GroupNorm forward in bfloat16, variant `resident`, for slabs of up to 32 KiB of whole vectors: all of the CIFAR-10 and
 // MNIST models but one layer. Read group_norm_forward.cu first.
 //
 // The general kernel moves no byte more than it must, and still took 55.0 us on an H100 for 128x32x32x128 (batch, height,
@@ -150,11 +150,11 @@ __global__ void __launch_bounds__(fast_threads, held > 4 ? 3 : 4) group_norm_res
 
     const std::uint64_t kept = own_kept_bits(f.mask, s, own, f.tiling.channels);
     uint4 x[held];
-    const T* from = f.a.x + first * f.a.x_pitch + column;
+    const T* from = f.a.x + first * f.a.x_stride + column;
 #pragma unroll
     for (int i = 0; i < held; ++i) {
         if (i < own.count) x[i] = *reinterpret_cast<const uint4*>(from);
-        from += own.step * f.a.x_pitch;
+        from += own.step * f.a.x_stride;
     }
     start_coefficients<lanes>(f.a, s, m.k);
     __syncthreads();
@@ -188,7 +188,7 @@ __global__ void __launch_bounds__(fast_threads, held > 4 ? 3 : 4) group_norm_res
     float scale[lanes], offset[lanes];
     load_channels(s, s.column, m.k.scale, scale);
     load_channels(s, s.column, m.k.offset, offset);
-    T* to = f.a.y + first * f.a.y_pitch + column;
+    T* to = f.a.y + first * f.a.y_stride + column;
 #pragma unroll
     for (int i = 0; i < held; ++i) {
         if (i < own.count) {
@@ -206,7 +206,7 @@ __global__ void __launch_bounds__(fast_threads, held > 4 ? 3 : 4) group_norm_res
             }
             *reinterpret_cast<uint4*>(to) = pack(z);
         }
-        to += own.step * f.a.y_pitch;
+        to += own.step * f.a.y_stride;
     }
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// What the versions of GroupNorm's backward share: one channel's numbers, the gradients of one value a channel.
+// What the variants of GroupNorm's backward share: one channel's numbers, the gradients of one value a channel.
 
 #include "kernels/group_norm/group_norm_slab.cuh"
 
@@ -35,8 +35,8 @@ struct Channel {
 
     __device__ Channel(const GroupNormBackward<T>& a, std::int64_t n, std::int64_t c)
         : gamma(a.gamma[c]), beta(a.beta[c]) {
-        if (a.shift != nullptr) shift = to_float(a.shift[n * a.shift_pitch + c]);
-        if (a.scale_shift != nullptr) factor += to_float(a.scale_shift[n * a.scale_shift_pitch + c]);
+        if (a.shift != nullptr) shift = to_float(a.shift[n * a.shift_stride + c]);
+        if (a.scale_shift != nullptr) factor += to_float(a.scale_shift[n * a.scale_shift_stride + c]);
         // In 32 bits: a 64-bit division is a call, around which registers are spilled.
         const int width = static_cast<int>(a.shape.channels) / static_cast<int>(a.shape.groups);
         const std::int64_t group = n * a.shape.groups + static_cast<int>(c) / width;
@@ -52,7 +52,7 @@ __device__ void write_channel(const Backward<T>& f, const Channel<T>& channel, s
     f.image_sums[(2 * n) * channels + c] = static_cast<float>(dz_xhat * channel.factor);
     f.image_sums[(2 * n + 1) * channels + c] = static_cast<float>(dz * channel.factor);
     if (f.a.grad_scale_shift == nullptr) return;
-    T* const row = f.a.grad_scale_shift + n * f.a.grad_scale_shift_pitch;
+    T* const row = f.a.grad_scale_shift + n * f.a.grad_scale_shift_stride;
     double scale = dz_xhat * channel.gamma + dz * channel.beta, bias = dz;
     if (f.a.accumulate_scale_shift) scale += to_float(row[c]), bias += to_float(row[channels + c]);
     row[c] = from_float<T>(static_cast<float>(scale));
@@ -61,7 +61,7 @@ __device__ void write_channel(const Backward<T>& f, const Channel<T>& channel, s
 
 template <class T>
 __device__ void write_shift(const GroupNormBackward<T>& a, std::int64_t n, std::int64_t c, double sum) {
-    T& out = a.grad_shift[n * a.grad_shift_pitch + c];
+    T& out = a.grad_shift[n * a.grad_shift_stride + c];
     out = from_float<T>(static_cast<float>(a.accumulate_shift ? sum + to_float(out) : sum));
 }
 
@@ -88,7 +88,7 @@ __device__ void set_coefficients(const Backward<T>& f, const Slab& s, const Coef
 /// In group_norm_backward_naive.cu.
 template <class T>
 void launch_naive(const Context&, const GroupNormBackward<T>&);
-/// The last launch of every version: grad_gamma and grad_beta from the shares of `images` images.
+/// The last launch of every variant: grad_gamma and grad_beta from the shares of `images` images.
 template <class T>
 void launch_parameters(const Context&, const GroupNormBackward<T>&, const float* image_sums,
                        std::int64_t images);

@@ -8,8 +8,8 @@
 #include <cstdint>
 #include <numeric>
 
+#include "kernels/cpu/parallel.h"
 #include "kernels/group_norm/group_norm.h"
-#include "kernels/runtime/parallel.h"
 
 namespace ito::kernels::cpu::group_norm_detail {
 
@@ -123,9 +123,9 @@ struct ForwardPass {
     std::int64_t pixels, channels;
     std::int64_t block;  ///< block_pixels of the widest piece, which the words have room for
     const float* x;
-    std::int64_t x_pitch;
+    std::int64_t x_stride;
     float* y;
-    std::int64_t y_pitch;
+    std::int64_t y_stride;
     bool silu;
 };
 
@@ -154,14 +154,14 @@ struct BackwardCoefficients {
 struct BackwardPass {
     std::int64_t pixels, channels, block;
     const float* x;
-    std::int64_t x_pitch;
+    std::int64_t x_stride;
     const float* grad_y;
-    std::int64_t grad_y_pitch;
+    std::int64_t grad_y_stride;
     bool silu;
     float* dz;  ///< where the first pass leaves dz
-    std::int64_t dz_pitch;
+    std::int64_t dz_stride;
     float* grad_x;
-    std::int64_t grad_x_pitch;
+    std::int64_t grad_x_stride;
     bool accumulate;
 };
 
@@ -227,9 +227,9 @@ struct Channel {
 
     Channel(const Args& a, std::int64_t n, std::int64_t c)
         : gamma(static_cast<double>(a.gamma[c])), beta(static_cast<double>(a.beta[c])) {
-        if (a.shift) shift = static_cast<double>(a.shift[n * a.shift_pitch + c]);
+        if (a.shift) shift = static_cast<double>(a.shift[n * a.shift_stride + c]);
         if (a.scale_shift) {
-            const auto* row = a.scale_shift + n * a.scale_shift_pitch;
+            const auto* row = a.scale_shift + n * a.scale_shift_stride;
             scale = 1 + static_cast<double>(row[c]);
             bias = static_cast<double>(row[a.shape.channels + c]);
         }
@@ -273,7 +273,7 @@ inline void finish_group(const GroupNormBackward<float>& a, std::int64_t n, std:
         dxhat_mean += dz * channel.scale * channel.gamma / count;
         dxhat_xhat_mean += dz_xhat * channel.scale * channel.gamma / count;
         if (a.grad_scale_shift) {
-            float* row = a.grad_scale_shift + n * a.grad_scale_shift_pitch;
+            float* row = a.grad_scale_shift + n * a.grad_scale_shift_stride;
             const double before = a.accumulate_scale_shift ? static_cast<double>(row[c]) : 0;
             const double before_bias =
                 a.accumulate_scale_shift ? static_cast<double>(row[s.channels + c]) : 0;
@@ -291,7 +291,7 @@ inline void finish_group(const GroupNormBackward<float>& a, std::int64_t n, std:
         to.t_scale[i] = static_cast<float>(t_scale);
         to.constant[i] = static_cast<float>(constant);
         if (a.grad_shift) {
-            float& out = a.grad_shift[n * a.grad_shift_pitch + c];
+            float& out = a.grad_shift[n * a.grad_shift_stride + c];
             const double sum = dz_scale * sums.dz[i] + t_scale * sums.t[i] + constant * pixels;
             out = static_cast<float>(a.accumulate_shift ? static_cast<double>(out) + sum : sum);
         }

@@ -5,7 +5,7 @@
 //            +--------+--------+--------+     slice: adjacent whole groups, a multiple of 32 bytes a pixel where the
 //   pixels   | slab   |        |        |            shape allows it, so that every sector that is fetched is used
 //     |      +--------+--------+--------+     piece: a run of pixels; one piece holds all of them unless an image is
-//     v      |        |        |        |            cut to fit the chip or to fill the GPU (version `streamed`)
+//     v      |        |        |        |            cut to fit the chip or to fill the GPU (variant `streamed`)
 //            +--------+--------+--------+
 //
 // A thread owns one column of its slab, sixteen bytes of channels, in every rows-th pixel:
@@ -21,17 +21,17 @@
 #include <numeric>
 #include <string>
 
+#include "kernels/common/error.h"
+#include "kernels/cuda/block_reduce.cuh"
+#include "kernels/cuda/dropout_mask.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/packed.cuh"
 #include "kernels/group_norm/group_norm.h"
-#include "kernels/runtime/block_reduce.cuh"
-#include "kernels/runtime/dropout_mask.cuh"
-#include "kernels/runtime/error.h"
-#include "kernels/runtime/launch.cuh"
-#include "kernels/runtime/packed.cuh"
 
 namespace ito::kernels::cuda::group_norm_detail {
 
 inline constexpr int max_threads = 512, streamed_threads = 256;
-/// Slices wider than this (a group of so many channels) are left to the naive version.
+/// Slices wider than this (a group of so many channels) are left to the naive variant.
 inline constexpr std::int64_t max_slice_channels = 2048;
 
 struct DeviceLimits {
@@ -85,7 +85,7 @@ inline std::int64_t sector_groups(const GroupNormShape& shape, int element_bytes
     return std::min(elements / std::gcd(elements, shape.group_channels()), shape.groups);
 }
 
-/// False where only the naive version can help.
+/// False where only the naive variant can help.
 inline bool can_tile(const GroupNormShape& shape, int element_bytes) {
     return sector_groups(shape, element_bytes) * shape.group_channels() <= max_slice_channels &&
            shape.pixels <= (std::int64_t{1} << 30) / shape.channels;
@@ -307,9 +307,9 @@ __device__ void start_coefficients(const Args& a, const Slab& s, const Coefficie
         if (i < s.channels) {
             const std::int64_t c = s.first_channel + i;
             if (affine) scale = a.gamma[c], offset = a.beta[c];
-            if (a.shift != nullptr) pivot = to_float(a.shift[s.image * a.shift_pitch + c]);
+            if (a.shift != nullptr) pivot = to_float(a.shift[s.image * a.shift_stride + c]);
             if (affine && a.scale_shift != nullptr) {
-                const auto* row = a.scale_shift + s.image * a.scale_shift_pitch;
+                const auto* row = a.scale_shift + s.image * a.scale_shift_stride;
                 const float factor = 1.0f + to_float(row[c]);
                 scale *= factor;
                 offset = offset * factor + to_float(row[a.shape.channels + c]);
@@ -332,15 +332,15 @@ __device__ inline double finish_coefficients(const Coefficients& k, int at, doub
     return residue;
 }
 
-/// True if the naive version is to run: asked for, or the best there is. Throws for versions that GroupNorm does not have
+/// True if the naive variant is to run: asked for, or the best there is. Throws for variants that GroupNorm does not have
 /// and for those that cannot do this shape.
-inline bool picks_naive(const char* kernel, const GroupNormShape& shape, int element_bytes, Version version) {
-    if (version == Version::naive) return true;
-    const std::string text = std::string(kernel) + ": no version '" + name_of(version) + "'";
-    if (version != Version::best && version != Version::resident && version != Version::streamed)
+inline bool picks_naive(const char* kernel, const GroupNormShape& shape, int element_bytes, Variant variant) {
+    if (variant == Variant::naive) return true;
+    const std::string text = std::string(kernel) + ": no variant '" + name_of(variant) + "'";
+    if (variant != Variant::best && variant != Variant::resident && variant != Variant::streamed)
         throw Error(text + "; expected naive, resident or streamed");
     if (can_tile(shape, element_bytes)) return false;
-    if (version != Version::best)
+    if (variant != Variant::best)
         throw Error(
             text +
             " for a group of more than 2048 channels or an image of more than 2^30 elements; use naive");
@@ -348,7 +348,7 @@ inline bool picks_naive(const char* kernel, const GroupNormShape& shape, int ele
 }
 
 [[noreturn]] inline void refuse_slab(const char* kernel, std::int64_t bytes, const DeviceLimits& limits) {
-    throw Error(std::string(kernel) + ": version 'resident' needs " + std::to_string(bytes) +
+    throw Error(std::string(kernel) + ": variant 'resident' needs " + std::to_string(bytes) +
                 " bytes of shared memory for this shape, the device has " +
                 std::to_string(limits.shared_bytes) + " for a block; use streamed");
 }

@@ -1,12 +1,12 @@
-// The linear layer in CUDA: the naive version, and what is left beside a product. The tiled version is in linear_tiled.cu, NVIDIA's
-// library in linear_vendor.cpp, the choice between them in linear_cuda.cpp.
+// The linear layer in CUDA: the naive variant, and what is left beside a product. The tiled variant is in linear_tiled.cu, NVIDIA's
+// library in linear_cublaslt.cpp, the choice between them in linear_cuda.cpp.
 
 #include <algorithm>
 
+#include "kernels/cuda/column_sums.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/vector.cuh"
 #include "kernels/linear/linear_product.h"
-#include "kernels/runtime/column_sums.cuh"
-#include "kernels/runtime/launch.cuh"
-#include "kernels/runtime/vector.cuh"
 
 namespace ito::kernels {
 namespace {
@@ -26,11 +26,11 @@ __global__ void __launch_bounds__(naive_threads) one_thread_a_result(Product<T, 
          i += static_cast<std::int64_t>(gridDim.y) * naive_rows) {
         float sum = 0;
         for (std::int64_t r = 0; r < p.reduced; ++r)
-            sum = __fmaf_rn(to_float(p.a[a_by_rows(op) ? i * p.a_pitch + r : r * p.a_pitch + i]),
-                            to_float(p.b[b_by_rows(op) ? j * p.b_pitch + r : r * p.b_pitch + j]), sum);
-        if (p.addend != nullptr) sum += to_float(p.addend[i * p.addend_pitch + j]);
+            sum = __fmaf_rn(to_float(p.a[a_by_rows(op) ? i * p.a_stride + r : r * p.a_stride + i]),
+                            to_float(p.b[b_by_rows(op) ? j * p.b_stride + r : r * p.b_stride + j]), sum);
+        if (p.addend != nullptr) sum += to_float(p.addend[i * p.addend_stride + j]);
         if (p.bias != nullptr) sum += p.bias[j];
-        p.out[i * p.out_pitch + j] = from_float<result_t<T, op>>(sum);
+        p.out[i * p.out_stride + j] = from_float<result_t<T, op>>(sum);
     }
 }
 
@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(naive_threads) bias_gradient_naive(LinearBackw
     const std::int64_t n = blockIdx.x * static_cast<std::int64_t>(naive_threads) + threadIdx.x;
     if (n >= a.shape.out_features) return;
     double sum = a.accumulate_bias ? a.grad_bias[n] : 0.0f;
-    for (std::int64_t m = 0; m < a.shape.rows; ++m) sum += to_float(a.grad_y[m * a.grad_y_pitch + n]);
+    for (std::int64_t m = 0; m < a.shape.rows; ++m) sum += to_float(a.grad_y[m * a.grad_y_stride + n]);
     a.grad_bias[n] = static_cast<float>(sum);
 }
 
@@ -65,7 +65,7 @@ void bias_gradient(const Context& context, const LinearBackwardWeights<T>& a, bo
         return;
     }
     const ColumnSumsCuda sums(context, a.shape.rows, a.shape.out_features);
-    sums.run(context, a.grad_y, a.grad_y_pitch, a.grad_bias, a.accumulate_bias);
+    sums.run(context, a.grad_y, a.grad_y_stride, a.grad_bias, a.accumulate_bias);
 }
 
 template void product_naive(const Context&, const Product<float, Operation::forward>&);

@@ -6,11 +6,11 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/common/scratch.h"
+#include "kernels/cpu/column_sums.h"
+#include "kernels/cpu/onednn.h"
+#include "kernels/cpu/parallel.h"
 #include "kernels/linear/linear.h"
-#include "kernels/runtime/column_sums.h"
-#include "kernels/runtime/onednn.h"
-#include "kernels/runtime/parallel.h"
-#include "kernels/runtime/scratch.h"
 
 namespace ito::kernels::cpu {
 namespace {
@@ -74,29 +74,29 @@ struct ProductScratch {
 /// y = x W (+ bias) (+ addend), any of the last two null; `addend` may be y itself.
 struct Product {
     const float* x;
-    std::int64_t x_pitch;
+    std::int64_t x_stride;
     const float* weight;  ///< [in, out]
     const float* bias;
     const float* addend;
-    std::int64_t addend_pitch;
+    std::int64_t addend_stride;
     float* y;
-    std::int64_t y_pitch;
+    std::int64_t y_stride;
 };
 
 void multiply(const ProductPlan& plan, const ProductScratch& scratch, const Product& args,
               const ProductKey& key, Range rows, int worker) {
     const std::int64_t present = rows.end - rows.begin;
-    const float* x = args.x + rows.begin * args.x_pitch;
-    float* y = args.y + rows.begin * args.y_pitch;
-    if (args.x_pitch != key.in || present < key.rows) {
+    const float* x = args.x + rows.begin * args.x_stride;
+    float* y = args.y + rows.begin * args.y_stride;
+    if (args.x_stride != key.in || present < key.rows) {
         float* dense = scratch.x[worker];
         for (std::int64_t m = 0; m < present; ++m)
-            std::memcpy(dense + m * key.in, x + m * args.x_pitch,
+            std::memcpy(dense + m * key.in, x + m * args.x_stride,
                         static_cast<std::size_t>(key.in) * sizeof(float));
         std::fill_n(dense + present * key.in, (key.rows - present) * key.in, 0.0f);
         x = dense;
     }
-    const bool in_place = args.y_pitch == key.out && present == key.rows && !args.bias && !args.addend;
+    const bool in_place = args.y_stride == key.out && present == key.rows && !args.bias && !args.addend;
     float* product = in_place ? y : scratch.y[worker];
     dnnl::stream stream(plan.engine);
     plan.primitive.execute(
@@ -108,8 +108,8 @@ void multiply(const ProductPlan& plan, const ProductScratch& scratch, const Prod
     if (in_place) return;
     for (std::int64_t m = 0; m < present; ++m) {
         const float* from = product + m * key.out;
-        const float* addend = args.addend ? args.addend + (rows.begin + m) * args.addend_pitch : nullptr;
-        float* to = y + m * args.y_pitch;
+        const float* addend = args.addend ? args.addend + (rows.begin + m) * args.addend_stride : nullptr;
+        float* to = y + m * args.y_stride;
         if (args.bias && addend) {
 #pragma omp simd
             for (std::int64_t n = 0; n < key.out; ++n) to[n] = from[n] + addend[n] + args.bias[n];
@@ -170,8 +170,8 @@ void weight_product(const LinearBackwardWeights<float>& args, Range rows, Range 
     const std::int64_t in = args.shape.in_features;
     const auto status =
         dnnl_sgemm('T', 'N', features.end - features.begin, in, rows.end - rows.begin, 1.0f,
-                   args.grad_y + rows.begin * args.grad_y_pitch + features.begin, args.grad_y_pitch,
-                   args.x + rows.begin * args.x_pitch, args.x_pitch, beta, grad + features.begin * in, in);
+                   args.grad_y + rows.begin * args.grad_y_stride + features.begin, args.grad_y_stride,
+                   args.x + rows.begin * args.x_stride, args.x_stride, beta, grad + features.begin * in, in);
     dnnl::error::wrap_c_api(status, "linear_backward_weights: the matrix product failed");
 }
 
@@ -195,8 +195,8 @@ void linear_forward(const Context& context, const LinearForward<float>& args) tr
         transpose(args.weight, piece_range(key.out, piece, index), key.out, key.in, transposed);
     });
     multiply_all(context, plan, scratch,
-                 {args.x, args.x_pitch, transposed, args.bias, args.residual, args.residual_pitch, args.y,
-                  args.y_pitch},
+                 {args.x, args.x_stride, transposed, args.bias, args.residual, args.residual_stride, args.y,
+                  args.y_stride},
                  key, shape);
 } catch (const dnnl::error& error) {
     refuse("linear_forward", error);
@@ -209,10 +209,11 @@ void linear_backward_data(const Context& context, const LinearBackwardData<float
     Plans plans(context);
     const ProductPlan& plan = plans.get<ProductPlan>("linear", key);
     const ProductScratch scratch(context, plan);
-    multiply_all(context, plan, scratch,
-                 {args.grad_y, args.grad_y_pitch, args.weight, nullptr,
-                  args.accumulate ? args.grad_x : nullptr, args.grad_x_pitch, args.grad_x, args.grad_x_pitch},
-                 key, shape);
+    multiply_all(
+        context, plan, scratch,
+        {args.grad_y, args.grad_y_stride, args.weight, nullptr, args.accumulate ? args.grad_x : nullptr,
+         args.grad_x_stride, args.grad_x, args.grad_x_stride},
+        key, shape);
 } catch (const dnnl::error& error) {
     refuse("linear_backward_data", error);
 }
@@ -248,7 +249,7 @@ void linear_backward_weights(const Context& context, const LinearBackwardWeights
     }
     if (args.grad_bias) {
         const ColumnSums sums(context, shape.rows, shape.out_features);
-        sums.run(context, args.grad_y, args.grad_y_pitch, args.grad_bias, args.accumulate_bias);
+        sums.run(context, args.grad_y, args.grad_y_stride, args.grad_bias, args.accumulate_bias);
     }
 } catch (const dnnl::error& error) {
     refuse("linear_backward_weights", error);

@@ -9,11 +9,11 @@ void linear_forward(const Context&, const LinearForward<T>& args) {
         for (std::int64_t n = 0; n < out; ++n) {
             double sum = 0;
             for (std::int64_t k = 0; k < in; ++k)
-                sum += static_cast<double>(args.x[m * args.x_pitch + k]) *
+                sum += static_cast<double>(args.x[m * args.x_stride + k]) *
                        static_cast<double>(args.weight[n * in + k]);
-            if (args.residual) sum += static_cast<double>(args.residual[m * args.residual_pitch + n]);
+            if (args.residual) sum += static_cast<double>(args.residual[m * args.residual_stride + n]);
             if (args.bias) sum += static_cast<double>(args.bias[n]);
-            args.y[m * args.y_pitch + n] = static_cast<T>(sum);
+            args.y[m * args.y_stride + n] = static_cast<T>(sum);
         }
 }
 
@@ -22,10 +22,10 @@ void linear_backward_data(const Context&, const LinearBackwardData<T>& args) {
     const auto [rows, in, out] = args.shape;
     for (std::int64_t m = 0; m < rows; ++m)
         for (std::int64_t k = 0; k < in; ++k) {
-            T& grad_x = args.grad_x[m * args.grad_x_pitch + k];
+            T& grad_x = args.grad_x[m * args.grad_x_stride + k];
             double sum = args.accumulate ? static_cast<double>(grad_x) : 0.0;
             for (std::int64_t n = 0; n < out; ++n)
-                sum += static_cast<double>(args.grad_y[m * args.grad_y_pitch + n]) *
+                sum += static_cast<double>(args.grad_y[m * args.grad_y_stride + n]) *
                        static_cast<double>(args.weight[n * in + k]);
             grad_x = static_cast<T>(sum);
         }
@@ -36,18 +36,18 @@ void linear_backward_weights(const Context&, const LinearBackwardWeights<T>& arg
     const auto [rows, in, out] = args.shape;
     for (std::int64_t n = 0; n < out; ++n) {
         for (std::int64_t k = 0; args.grad_weight && k < in; ++k) {
-            master_t<T>& grad = args.grad_weight[n * in + k];
+            accum_t<T>& grad = args.grad_weight[n * in + k];
             double sum = args.accumulate_weight ? static_cast<double>(grad) : 0.0;
             for (std::int64_t m = 0; m < rows; ++m)
-                sum += static_cast<double>(args.grad_y[m * args.grad_y_pitch + n]) *
-                       static_cast<double>(args.x[m * args.x_pitch + k]);
-            grad = static_cast<master_t<T>>(sum);
+                sum += static_cast<double>(args.grad_y[m * args.grad_y_stride + n]) *
+                       static_cast<double>(args.x[m * args.x_stride + k]);
+            grad = static_cast<accum_t<T>>(sum);
         }
         if (args.grad_bias) {
             double sum = args.accumulate_bias ? static_cast<double>(args.grad_bias[n]) : 0.0;
             for (std::int64_t m = 0; m < rows; ++m)
-                sum += static_cast<double>(args.grad_y[m * args.grad_y_pitch + n]);
-            args.grad_bias[n] = static_cast<master_t<T>>(sum);
+                sum += static_cast<double>(args.grad_y[m * args.grad_y_stride + n]);
+            args.grad_bias[n] = static_cast<accum_t<T>>(sum);
         }
     }
 }

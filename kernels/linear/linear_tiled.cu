@@ -1,11 +1,11 @@
-// The matrix product by hand: a block computes one tile of the result, as runtime/tile_product.cuh has it, whose sources here are
+// The matrix product by hand: a block computes one tile of the result, as cuda/tile_product.cuh has it, whose sources here are
 // plain matrices. The weights' gradient is summed in pieces.
 
 #include <algorithm>
 
+#include "kernels/common/scratch.h"
+#include "kernels/cuda/tile_product.cuh"
 #include "kernels/linear/linear_product.h"
-#include "kernels/runtime/scratch.h"
-#include "kernels/runtime/tile_product.cuh"
 
 namespace ito::kernels::linear_detail {
 namespace {
@@ -15,12 +15,12 @@ struct Range {
 };
 
 /// A factor of the product for TileProduct, cut to the ranges `outer` of its rows or columns of the result and `reduced`:
-/// element (i, r) is data[i * pitch + r] if the reduced index is innermost (by_rows), else data[r * pitch + i].
+/// element (i, r) is data[i * stride + r] if the reduced index is innermost (by_rows), else data[r * stride + i].
 template <class T, bool by_rows, class Tile>
 class MatrixSource {
   public:
-    __device__ MatrixSource(const T* data, std::int64_t pitch, bool aligned, Range outer, Range reduced)
-        : data_(data), pitch_(pitch), aligned_(aligned), outer_(outer), reduced_(reduced) {}
+    __device__ MatrixSource(const T* data, std::int64_t stride, bool aligned, Range outer, Range reduced)
+        : data_(data), stride_(stride), aligned_(aligned), outer_(outer), reduced_(reduced) {}
 
     __device__ bool aligned() const { return aligned_; }
     __device__ tile::Span<T> span(int k) const {
@@ -30,14 +30,14 @@ class MatrixSource {
         const std::int64_t begin = elements.begin + Tile::at() * tile::chunk<T>;
         const std::int64_t left = elements.end - begin;
         if (line >= lines.end || left <= 0) return {data_, 0};
-        return {data_ + line * pitch_ + begin,
+        return {data_ + line * stride_ + begin,
                 left < tile::chunk<T> ? static_cast<int>(left) : tile::chunk<T>};
     }
     __device__ void advance() { reduced_.begin += tile::step<T>; }
 
   private:
     const T* data_;
-    std::int64_t pitch_;
+    std::int64_t stride_;
     bool aligned_;
     Range outer_, reduced_;
 };
@@ -63,20 +63,20 @@ __global__ void __launch_bounds__(tile::threads, tile::resident)
     const std::int64_t first_column = blockIdx.x % cut.column_tiles * Tiles::Shape::columns;
     const std::int64_t begin = blockIdx.y * cut.piece;
     const Range reduced{begin, begin + cut.piece < p.reduced ? begin + cut.piece : p.reduced};
-    result_t<T, op>* const out = p.out + blockIdx.y * p.rows * p.out_pitch;
+    result_t<T, op>* const out = p.out + blockIdx.y * p.rows * p.out_stride;
     Tiles::run(shared, static_cast<int>((reduced.end - begin + tile::step<T> - 1) / tile::step<T>),
-               MatrixSource<T, a_by_rows(op), typename Tiles::ATile>(p.a, p.a_pitch, cut.a_aligned,
+               MatrixSource<T, a_by_rows(op), typename Tiles::ATile>(p.a, p.a_stride, cut.a_aligned,
                                                                      {first_row, p.rows}, reduced),
-               MatrixSource<T, b_by_rows(op), typename Tiles::BTile>(p.b, p.b_pitch, cut.b_aligned,
+               MatrixSource<T, b_by_rows(op), typename Tiles::BTile>(p.b, p.b_stride, cut.b_aligned,
                                                                      {first_column, p.columns}, reduced),
                [&](int row, int column, tile::Four v) {
                    const std::int64_t i = first_row + row, j = first_column + column;
                    if (i >= p.rows || j >= p.columns) return;
                    const int count = p.columns - j < 4 ? static_cast<int>(p.columns - j) : 4;
                    if (p.addend != nullptr)
-                       v = v + tile::load_four(p.addend + i * p.addend_pitch + j, count, cut.out_aligned);
+                       v = v + tile::load_four(p.addend + i * p.addend_stride + j, count, cut.out_aligned);
                    if (p.bias != nullptr) v = v + tile::load_four(p.bias + j, count, cut.out_aligned);
-                   tile::store_four(out + i * p.out_pitch + j, v, count, cut.out_aligned);
+                   tile::store_four(out + i * p.out_stride + j, v, count, cut.out_aligned);
                });
 }
 
@@ -141,12 +141,12 @@ void product_tiled(const Context& context, const Product<T, op>& product) {
         if (pieces > 1) {
             cut.piece = found.rows;
             partial = Scratch<float>(context, pieces * p.rows * p.columns);
-            p.out = partial, p.out_pitch = p.columns, p.addend = nullptr;
+            p.out = partial, p.out_stride = p.columns, p.addend = nullptr;
         }
     }
-    cut.a_aligned = rows_aligned(p.a, p.a_pitch), cut.b_aligned = rows_aligned(p.b, p.b_pitch);
-    cut.out_aligned = tile::fours_aligned(p.out, p.out_pitch) &&
-                      tile::fours_aligned(p.addend, p.addend_pitch) && tile::fours_aligned(p.bias, 0);
+    cut.a_aligned = rows_aligned(p.a, p.a_stride), cut.b_aligned = rows_aligned(p.b, p.b_stride);
+    cut.out_aligned = tile::fours_aligned(p.out, p.out_stride) &&
+                      tile::fours_aligned(p.addend, p.addend_stride) && tile::fours_aligned(p.bias, 0);
     if (pieces * tile::tiles<8>(p.rows, p.columns) >= tile::wanted_blocks)
         launch_tiles<8>(context, cut, pieces);
     else

@@ -4,10 +4,10 @@
 
 #include <string>
 
-#include "kernels/runtime/block_reduce.cuh"
-#include "kernels/runtime/error.h"
-#include "kernels/runtime/sample_runs.cuh"
-#include "kernels/runtime/scratch.h"
+#include "kernels/common/error.h"
+#include "kernels/common/scratch.h"
+#include "kernels/cuda/block_reduce.cuh"
+#include "kernels/cuda/sample_runs.cuh"
 
 namespace ito::kernels {
 namespace {
@@ -26,7 +26,7 @@ __device__ float slope_of(const MseLoss<T>& a, std::int64_t n, float scale) {
 template <class T>
 __device__ float difference(const MseLoss<T>& a, std::int64_t n, std::int64_t e) {
     const std::int64_t pixel = e / a.channels, channel = e - pixel * a.channels;
-    const float prediction = to_float(a.prediction[(n * a.pixels + pixel) * a.prediction_pitch + channel]);
+    const float prediction = to_float(a.prediction[(n * a.pixels + pixel) * a.prediction_stride + channel]);
     return prediction - (a.target != nullptr ? to_float(a.target[n * a.pixels * a.channels + e])
                                              : PhiloxSample(a.noise, n).normal(e));
 }
@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(threads) gradient_naive(MseLoss<T> a, float sc
     const std::int64_t i = blockIdx.x * static_cast<std::int64_t>(threads) + threadIdx.x;
     if (i >= a.batch * elements) return;
     const std::int64_t n = i / elements, pixel = i / a.channels;
-    a.grad[pixel * a.grad_pitch + i - pixel * a.channels] =
+    a.grad[pixel * a.grad_stride + i - pixel * a.channels] =
         from_float<T>(slope_of(a, n, scale) * difference(a, n, i - n * elements));
 }
 
@@ -159,19 +159,19 @@ RunGrid grid_of(std::int64_t batch, std::int64_t elements) {
 }
 
 template <class T>
-void run(const Context& context, const MseLoss<T>& a, Version version) {
+void run(const Context& context, const MseLoss<T>& a, Variant variant) {
     require_memory("mse_loss", a.noise.step, Memory::device);
-    if (version == Version::best) version = Version::fused;
-    if (version != Version::naive && version != Version::fused)
-        throw Error(std::string("mse_loss: no version '") + name_of(version) + "'; expected naive or fused");
+    if (variant == Variant::best) variant = Variant::fused;
+    if (variant != Variant::naive && variant != Variant::fused)
+        throw Error(std::string("mse_loss: no variant '") + name_of(variant) + "'; expected naive or fused");
     const std::int64_t elements = a.pixels * a.channels;
     const bool empty = a.batch <= 0 || elements <= 0;
     const double per_element = empty ? 0 : 1 / static_cast<double>(elements);
     const float scale = empty ? 0 : static_cast<float>(2 * per_element / static_cast<double>(a.batch));
     const RunGrid grid = grid_of<T>(a.batch, elements);
-    const std::int64_t pieces = empty ? 0 : version == Version::naive ? 1 : grid.blocks.x;
+    const std::int64_t pieces = empty ? 0 : variant == Variant::naive ? 1 : grid.blocks.x;
     const Scratch<double> partials(context, a.batch * pieces);
-    if (!empty && version == Version::naive) {
+    if (!empty && variant == Variant::naive) {
         const dim3 blocks(static_cast<unsigned>(blocks_for(a.batch * elements, threads)));
         if (a.grad != nullptr)
             launch(context, "mse_loss_gradient", gradient_naive<T>, blocks, dim3(threads), 0, a, scale);
@@ -180,9 +180,9 @@ void run(const Context& context, const MseLoss<T>& a, Version version) {
     } else if (!empty) {
         constexpr int width = vector_width<T>;
         const Fused<T> k{a,
-                         samples_of<width>(a.prediction, a.batch, a.pixels, a.channels, a.prediction_pitch),
+                         samples_of<width>(a.prediction, a.batch, a.pixels, a.channels, a.prediction_stride),
                          samples_of<width>(a.target, a.batch, a.pixels, a.channels, a.channels),
-                         samples_of<width>(a.grad, a.batch, a.pixels, a.channels, a.grad_pitch),
+                         samples_of<width>(a.grad, a.batch, a.pixels, a.channels, a.grad_stride),
                          scale,
                          partials};
         launch(context, "mse_loss", mse_loss_fused<T>, grid.blocks, grid.threads, 0, k);
@@ -194,11 +194,11 @@ void run(const Context& context, const MseLoss<T>& a, Version version) {
 
 namespace cuda {
 
-void mse_loss(const Context& context, const MseLoss<float>& a, Version version) {
-    run(context, a, version);
+void mse_loss(const Context& context, const MseLoss<float>& a, Variant variant) {
+    run(context, a, variant);
 }
-void mse_loss(const Context& context, const MseLoss<bfloat16>& a, Version version) {
-    run(context, a, version);
+void mse_loss(const Context& context, const MseLoss<bfloat16>& a, Variant variant) {
+    run(context, a, variant);
 }
 
 }  // namespace cuda

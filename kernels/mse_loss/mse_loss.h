@@ -6,17 +6,17 @@
 //   loss          = mean over n of per_sample[n]
 //   grad          = 2 * weight[n] * (prediction - target) / (N * elements)        (d loss / d prediction)
 //
-// prediction, target, grad [N, pixels, C], prediction and grad with a pitch; per_sample [N]; loss: one value.
+// prediction, target, grad [N, pixels, C], prediction and grad with a stride; per_sample [N]; loss: one value.
 // The floor, s bytes an element: 2s with the gradient (read the prediction, write the gradient).
 // Sums run in float64, over a sample in fixed order. The loss of an empty batch, or of no elements, is zero.
 
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/runtime/context.h"
-#include "kernels/runtime/dtype.h"
-#include "kernels/runtime/philox.h"
-#include "kernels/runtime/version.h"
+#include "kernels/common/context.h"
+#include "kernels/common/dtype.h"
+#include "kernels/common/variant.h"
+#include "kernels/philox/philox.h"
 
 namespace ito::kernels {
 
@@ -24,14 +24,14 @@ template <class T>
 struct MseLoss {
     std::int64_t batch = 0, pixels = 0, channels = 0;
     const T* prediction = nullptr;
-    std::int64_t prediction_pitch = 0;
+    std::int64_t prediction_stride = 0;
     const T* target = nullptr;  ///< dense; null: the noise at `noise`
     PhiloxAddress noise{};
-    const master_t<T>* weight = nullptr;  ///< [N]; null: all ones
-    master_t<T>* per_sample = nullptr;    ///< [N]
-    master_t<T>* loss = nullptr;          ///< one value
-    T* grad = nullptr;                    ///< may be null
-    std::int64_t grad_pitch = 0;
+    const accum_t<T>* weight = nullptr;  ///< [N]; null: all ones
+    accum_t<T>* per_sample = nullptr;    ///< [N]
+    accum_t<T>* loss = nullptr;          ///< one value
+    T* grad = nullptr;                   ///< may be null
+    std::int64_t grad_stride = 0;
 };
 
 /// Plain loops: the oracle. T = float or double.
@@ -49,9 +49,9 @@ void mse_loss(const Context&, const MseLoss<double>&);
 /// noise again, then the mean. Fused: each element once, sums of a warp's run in float32 and beyond in float64, one
 /// partial sum a block; a second, small launch adds those in fixed order.
 namespace cuda {
-inline constexpr Version mse_loss_versions[] = {Version::naive, Version::fused};
-void mse_loss(const Context&, const MseLoss<float>&, Version = Version::best);
-void mse_loss(const Context&, const MseLoss<bfloat16>&, Version = Version::best);
+inline constexpr Variant mse_loss_variants[] = {Variant::naive, Variant::fused};
+void mse_loss(const Context&, const MseLoss<float>&, Variant = Variant::best);
+void mse_loss(const Context&, const MseLoss<bfloat16>&, Variant = Variant::best);
 }  // namespace cuda
 
 }  // namespace ito::kernels

@@ -8,9 +8,9 @@
 
 #include <vector>
 
+#include "kernels/common/blocks.h"
 #include "kernels/mse_loss/mse_loss.h"
-#include "kernels/runtime/blocks.h"
-#include "kernels/runtime/philox-inl.h"
+#include "kernels/philox/philox-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ito::kernels::HWY_NAMESPACE {
@@ -24,7 +24,7 @@ double squared_error(const MseLoss<float>& args, std::int64_t n, const Range& ra
     const hn::Rebind<float, decltype(dd)> df;
     const auto lanes = static_cast<std::int64_t>(hn::Lanes(dd));
     const std::int64_t elements = args.pixels * args.channels;
-    const float* prediction = args.prediction + n * args.pixels * args.prediction_pitch;
+    const float* prediction = args.prediction + n * args.pixels * args.prediction_stride;
     const std::uint64_t subsequence = philox_subsequence(args.noise, static_cast<std::uint64_t>(n));
     const std::uint64_t step = philox_step(args.noise);
     HWY_ALIGN float gathered[run_elements], draws[philox_buffer_size(run_elements)];
@@ -33,7 +33,7 @@ double squared_error(const MseLoss<float>& args, std::int64_t n, const Range& ra
     for (std::int64_t e = range.begin; e < range.end; e += run_elements) {
         const std::int64_t count = std::min(run_elements, range.end - e);
         const float* p =
-            gather_elements(prediction, args.channels, args.prediction_pitch, e, count, gathered);
+            gather_elements(prediction, args.channels, args.prediction_stride, e, count, gathered);
         const float* t =
             args.target ? args.target + n * elements + e
                         : philox_normals(args.noise.seed, subsequence,
@@ -49,12 +49,12 @@ double squared_error(const MseLoss<float>& args, std::int64_t n, const Range& ra
             odd = hn::MulAdd(b, b, odd);
         }
         if (args.grad) {
-            float* grad = args.grad + n * args.pixels * args.grad_pitch;
-            const bool dense = args.grad_pitch == args.channels;
+            float* grad = args.grad + n * args.pixels * args.grad_stride;
+            const bool dense = args.grad_stride == args.channels;
             float* out = dense ? grad + e : gradient;
 #pragma GCC ivdep
             for (std::int64_t i = 0; i < count; ++i) out[i] = slope * differences[i];
-            if (!dense) scatter_elements(gradient, args.channels, args.grad_pitch, e, count, grad);
+            if (!dense) scatter_elements(gradient, args.channels, args.grad_stride, e, count, grad);
         }
     }
     return hn::GetLane(hn::SumOfLanes(dd, hn::Add(even, odd)));

@@ -4,7 +4,7 @@ namespace ito::kernels::ref {
 
 template <class T>
 void mse_loss(const Context&, const MseLoss<T>& args) {
-    using M = master_t<T>;
+    using M = accum_t<T>;
     const std::int64_t elements = args.pixels * args.channels;
     const std::uint64_t step = philox_step(args.noise);
     double total = 0;
@@ -24,9 +24,9 @@ void mse_loss(const Context&, const MseLoss<T>& args) {
                 const auto draws = normals_of(philox_block(args.noise.seed, subsequence, offset / 4));
                 target = static_cast<T>(draws[offset % 4]);
             }
-            const T difference = args.prediction[pixel * args.prediction_pitch + channel] - target;
+            const T difference = args.prediction[pixel * args.prediction_stride + channel] - target;
             sum += static_cast<double>(difference) * static_cast<double>(difference);
-            if (args.grad) args.grad[pixel * args.grad_pitch + channel] = slope * difference;
+            if (args.grad) args.grad[pixel * args.grad_stride + channel] = slope * difference;
         }
         const double mean = elements ? weight * sum / static_cast<double>(elements) : 0;
         args.per_sample[n] = static_cast<M>(mean);

@@ -5,9 +5,9 @@
 #include <string>
 #include <type_traits>
 
-#include "kernels/runtime/block_reduce.cuh"
-#include "kernels/runtime/error.h"
-#include "kernels/runtime/sample_runs.cuh"
+#include "kernels/common/error.h"
+#include "kernels/cuda/block_reduce.cuh"
+#include "kernels/cuda/sample_runs.cuh"
 
 namespace ito::kernels {
 namespace {
@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(threads) noise_naive(Noising<T, Source> a) {
     Element at;
     if (!take(a, at)) return;
     const T eps = from_float<T>(PhiloxSample(a.noise, at.n).normal(at.e));
-    a.x_t[at.pixel * a.x_t_pitch + at.channel] = eps;
+    a.x_t[at.pixel * a.x_t_stride + at.channel] = eps;
     if (a.eps != nullptr) a.eps[at.pixel * a.channels + at.channel] = eps;
 }
 
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(threads) mix_naive(Noising<T, Source> a) {
     const std::int64_t image = a.index != nullptr ? a.index[at.n] : at.n;
     const float x_0 =
         clean<Source>(to_float(a.images[(image * a.height * a.width + from) * a.channels + at.channel]));
-    T& x_t = a.x_t[at.pixel * a.x_t_pitch + at.channel];
+    T& x_t = a.x_t[at.pixel * a.x_t_stride + at.channel];
     const std::int64_t t = a.t[at.n];
     x_t = from_float<T>(a.signal[t] * x_0 + a.sigma[t] * to_float(x_t));
     if (a.x_0 != nullptr) a.x_0[at.pixel * a.channels + at.channel] = from_float<T>(x_0);
@@ -160,14 +160,14 @@ __global__ void __launch_bounds__(threads) noising_fused(Fused<T, Source> k) {
 }
 
 template <class T, class Source>
-void run(const Context& context, const Noising<T, Source>& a, Version version) {
+void run(const Context& context, const Noising<T, Source>& a, Variant variant) {
     require_memory("noising", a.noise.step, Memory::device);
-    if (version == Version::best) version = Version::fused;
-    if (version != Version::naive && version != Version::fused)
-        throw Error(std::string("noising: no version '") + name_of(version) + "'; expected naive or fused");
+    if (variant == Variant::best) variant = Variant::fused;
+    if (variant != Variant::naive && variant != Variant::fused)
+        throw Error(std::string("noising: no variant '") + name_of(variant) + "'; expected naive or fused");
     const std::int64_t pixels = a.height * a.width, elements = pixels * a.channels;
     if (a.batch <= 0 || elements <= 0) return;
-    if (version == Version::naive) {
+    if (variant == Variant::naive) {
         const dim3 blocks(static_cast<unsigned>(blocks_for(a.batch * elements, threads)));
         launch(context, "noising_noise", noise_naive<T, Source>, blocks, dim3(threads), 0, a);
         launch(context, "noising_mix", mix_naive<T, Source>, blocks, dim3(threads), 0, a);
@@ -176,7 +176,7 @@ void run(const Context& context, const Noising<T, Source>& a, Version version) {
     constexpr int width = vector_width<T>;
     // An image of any index must lie as the first does: a batch of two stands for all.
     const Fused<T, Source> k{a, samples_of<width>(a.images, 2, pixels, a.channels, a.channels),
-                             samples_of<width>(a.x_t, a.batch, pixels, a.channels, a.x_t_pitch),
+                             samples_of<width>(a.x_t, a.batch, pixels, a.channels, a.x_t_stride),
                              samples_of<width>(a.x_0, a.batch, pixels, a.channels, a.channels),
                              samples_of<width>(a.eps, a.batch, pixels, a.channels, a.channels)};
     const RunGrid grid(a.batch, blocks_for(elements, width), threads, warp_size);
@@ -186,17 +186,17 @@ void run(const Context& context, const Noising<T, Source>& a, Version version) {
 }  // namespace
 
 namespace cuda {
-void noising(const Context& context, const Noising<float, std::uint8_t>& a, Version version) {
-    run(context, a, version);
+void noising(const Context& context, const Noising<float, std::uint8_t>& a, Variant variant) {
+    run(context, a, variant);
 }
-void noising(const Context& context, const Noising<float, float>& a, Version version) {
-    run(context, a, version);
+void noising(const Context& context, const Noising<float, float>& a, Variant variant) {
+    run(context, a, variant);
 }
-void noising(const Context& context, const Noising<bfloat16, std::uint8_t>& a, Version version) {
-    run(context, a, version);
+void noising(const Context& context, const Noising<bfloat16, std::uint8_t>& a, Variant variant) {
+    run(context, a, variant);
 }
-void noising(const Context& context, const Noising<bfloat16, bfloat16>& a, Version version) {
-    run(context, a, version);
+void noising(const Context& context, const Noising<bfloat16, bfloat16>& a, Variant variant) {
+    run(context, a, variant);
 }
 }  // namespace cuda
 

@@ -8,14 +8,14 @@
 // Flip of sample n: lowest bit of Philox word (Purpose::flip, sample n, step of `noise`, element 0).
 //
 // images [count, H, W, C] dense (uint8: the data set in memory, gathered by index); x_t [N, H, W, C] with
-// a pitch; t [N]; signal, sigma: tables over t. The floor: 1 byte read and s written an element.
+// a row stride; t [N]; signal, sigma: tables over t. The floor: 1 byte read and s written an element.
 
 #include <cstdint>
 
-#include "kernels/runtime/context.h"
-#include "kernels/runtime/dtype.h"
-#include "kernels/runtime/philox.h"
-#include "kernels/runtime/version.h"
+#include "kernels/common/context.h"
+#include "kernels/common/dtype.h"
+#include "kernels/common/variant.h"
+#include "kernels/philox/philox.h"
 
 namespace ito::kernels {
 
@@ -27,11 +27,11 @@ struct Noising {
     const std::int64_t* index = nullptr;  ///< [N] which image each sample is; null: sample n is image n
     bool flip = false;
     const std::int64_t* t = nullptr;
-    const master_t<T>* signal = nullptr;
-    const master_t<T>* sigma = nullptr;
+    const accum_t<T>* signal = nullptr;
+    const accum_t<T>* sigma = nullptr;
     PhiloxAddress noise{};
     T* x_t = nullptr;
-    std::int64_t x_t_pitch = 0;
+    std::int64_t x_t_stride = 0;
     T* x_0 = nullptr;  ///< may be null: also write the (flipped, normalised) image, dense
     T* eps = nullptr;  ///< may be null: also write the noise, dense
 };
@@ -53,11 +53,11 @@ void noising(const Context&, const Noising<double, double>&);
 /// the way). Fused: one launch, a thread draws the noise of 16 bytes of x_t in registers. A mirrored sample is read
 /// byte by byte, each byte once from memory and its neighbours from the L1 cache.
 namespace cuda {
-inline constexpr Version noising_versions[] = {Version::naive, Version::fused};
-void noising(const Context&, const Noising<float, std::uint8_t>&, Version = Version::best);
-void noising(const Context&, const Noising<float, float>&, Version = Version::best);
-void noising(const Context&, const Noising<bfloat16, std::uint8_t>&, Version = Version::best);
-void noising(const Context&, const Noising<bfloat16, bfloat16>&, Version = Version::best);
+inline constexpr Variant noising_variants[] = {Variant::naive, Variant::fused};
+void noising(const Context&, const Noising<float, std::uint8_t>&, Variant = Variant::best);
+void noising(const Context&, const Noising<float, float>&, Variant = Variant::best);
+void noising(const Context&, const Noising<bfloat16, std::uint8_t>&, Variant = Variant::best);
+void noising(const Context&, const Noising<bfloat16, bfloat16>&, Variant = Variant::best);
 }  // namespace cuda
 
 }  // namespace ito::kernels

@@ -6,9 +6,9 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 
+#include "kernels/common/blocks.h"
 #include "kernels/noising/noising.h"
-#include "kernels/runtime/blocks.h"
-#include "kernels/runtime/philox-inl.h"
+#include "kernels/philox/philox-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ito::kernels::HWY_NAMESPACE {
@@ -53,8 +53,8 @@ void noise_block(const Noising<float, Source>& args, const Block& block) {
             args.flip &&
             (philox_word(flips.seed, philox_subsequence(flips, sample), philox_offset(step, 0)) & 1u) != 0;
         const float signal = args.signal[args.t[n]], sigma = args.sigma[args.t[n]];
-        float* x_t = args.x_t + n * pixels * args.x_t_pitch;
-        const bool dense = args.x_t_pitch == args.channels;
+        float* x_t = args.x_t + n * pixels * args.x_t_stride;
+        const bool dense = args.x_t_stride == args.channels;
         for (std::int64_t e = block.column_begin; e < block.column_end; e += run_elements) {
             const std::int64_t count = std::min(run_elements, block.column_end - e);
             const Source* source = image + e;
@@ -73,7 +73,7 @@ void noise_block(const Noising<float, Source>& args, const Block& block) {
                 x_0[i] = value;
                 out[i] = signal * value + sigma * eps[i];
             }
-            if (!dense) scatter_elements(mixed, args.channels, args.x_t_pitch, e, count, x_t);
+            if (!dense) scatter_elements(mixed, args.channels, args.x_t_stride, e, count, x_t);
             if (args.eps) std::copy_n(eps, count, args.eps + n * elements + e);
         }
     }

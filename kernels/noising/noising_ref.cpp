@@ -28,7 +28,7 @@ void noising(const Context&, const Noising<T, Source>& args) {
                     const auto draws = normals_of(
                         philox_block(args.noise.seed, philox_subsequence(args.noise, sample), offset / 4));
                     const T eps = static_cast<T>(draws[offset % 4]);
-                    args.x_t[(n * args.height * args.width + pixel) * args.x_t_pitch + c] =
+                    args.x_t[(n * args.height * args.width + pixel) * args.x_t_stride + c] =
                         signal * x_0 + sigma * eps;
                     if (args.x_0) args.x_0[n * elements + element] = x_0;
                     if (args.eps) args.eps[n * elements + element] = eps;

@@ -4,8 +4,8 @@
 
 #include <string>
 
-#include "kernels/runtime/error.h"
-#include "kernels/runtime/sample_runs.cuh"
+#include "kernels/common/error.h"
+#include "kernels/cuda/sample_runs.cuh"
 
 namespace ito::kernels {
 namespace {
@@ -114,12 +114,12 @@ __global__ void __launch_bounds__(threads) fill_vectorized(Fill<T, Op> a) {
 }
 
 template <class T, class Op, class Args>
-void run(const Context& context, const char* name, const Args& args, Op op, Version version) {
+void run(const Context& context, const char* name, const Args& args, Op op, Variant variant) {
     require_memory(name, args.address.step, Memory::device);
-    if (version == Version::best) version = Version::vectorized;
-    const bool naive = version == Version::naive;
-    if (!naive && version != Version::vectorized)
-        throw Error(std::string(name) + ": no version '" + name_of(version) +
+    if (variant == Variant::best) variant = Variant::vectorized;
+    const bool naive = variant == Variant::naive;
+    if (!naive && variant != Variant::vectorized)
+        throw Error(std::string(name) + ": no variant '" + name_of(variant) +
                     "'; expected naive or vectorized");
     if (args.samples <= 0 || args.elements <= 0) return;
     const Fill<T, Op> fill{.samples = args.samples,
@@ -135,32 +135,32 @@ void run(const Context& context, const char* name, const Args& args, Op op, Vers
 }
 
 template <class T>
-void normal(const Context& context, const RandomFill<T>& a, Version version) {
-    run<T>(context, "random_normal", a, Normal{static_cast<float>(a.a), static_cast<float>(a.b)}, version);
+void normal(const Context& context, const RandomFill<T>& a, Variant variant) {
+    run<T>(context, "random_normal", a, Normal{static_cast<float>(a.a), static_cast<float>(a.b)}, variant);
 }
 template <class T>
-void uniform(const Context& context, const RandomFill<T>& a, Version version) {
+void uniform(const Context& context, const RandomFill<T>& a, Variant variant) {
     run<T>(context, "random_uniform", a, Uniform{static_cast<float>(a.a), static_cast<float>(a.b - a.a)},
-           version);
+           variant);
 }
 
 }  // namespace
 
 namespace cuda {
-void random_normal(const Context& context, const RandomFill<float>& a, Version version) {
-    normal(context, a, version);
+void random_normal(const Context& context, const RandomFill<float>& a, Variant variant) {
+    normal(context, a, variant);
 }
-void random_normal(const Context& context, const RandomFill<bfloat16>& a, Version version) {
-    normal(context, a, version);
+void random_normal(const Context& context, const RandomFill<bfloat16>& a, Variant variant) {
+    normal(context, a, variant);
 }
-void random_uniform(const Context& context, const RandomFill<float>& a, Version version) {
-    uniform(context, a, version);
+void random_uniform(const Context& context, const RandomFill<float>& a, Variant variant) {
+    uniform(context, a, variant);
 }
-void random_uniform(const Context& context, const RandomFill<bfloat16>& a, Version version) {
-    uniform(context, a, version);
+void random_uniform(const Context& context, const RandomFill<bfloat16>& a, Variant variant) {
+    uniform(context, a, variant);
 }
-void random_integers(const Context& context, const RandomIntegers& a, Version version) {
-    run<std::int64_t>(context, "random_integers", a, Integer{static_cast<std::uint64_t>(a.bound)}, version);
+void random_integers(const Context& context, const RandomIntegers& a, Variant variant) {
+    run<std::int64_t>(context, "random_integers", a, Integer{static_cast<std::uint64_t>(a.bound)}, variant);
 }
 }  // namespace cuda
 

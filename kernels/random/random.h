@@ -1,5 +1,5 @@
 #pragma once
-// Fills with random numbers at Philox coordinates (sample n, element e), see kernels/runtime/philox.h.
+// Fills with random numbers at Philox coordinates (sample n, element e), see kernels/philox/philox.h.
 //
 //   normal:   y = mean + stddev * N(0, 1)
 //   uniform:  y = low + (high - low) * U, U in (0, 1]
@@ -10,10 +10,10 @@
 
 #include <cstdint>
 
-#include "kernels/runtime/context.h"
-#include "kernels/runtime/dtype.h"
-#include "kernels/runtime/philox.h"
-#include "kernels/runtime/version.h"
+#include "kernels/common/context.h"
+#include "kernels/common/dtype.h"
+#include "kernels/common/variant.h"
+#include "kernels/philox/philox.h"
 
 namespace ito::kernels {
 
@@ -52,12 +52,12 @@ void random_integers(const Context&, const RandomIntegers&);
 /// float32 and bfloat16, computed in float32 and rounded once. Vectorized, a thread takes the whole Philox blocks of 16
 /// bytes of y and stores them at once; naive, it draws a block for each element.
 namespace cuda {
-inline constexpr Version random_versions[] = {Version::naive, Version::vectorized};
-void random_normal(const Context&, const RandomFill<float>&, Version = Version::best);
-void random_normal(const Context&, const RandomFill<bfloat16>&, Version = Version::best);
-void random_uniform(const Context&, const RandomFill<float>&, Version = Version::best);
-void random_uniform(const Context&, const RandomFill<bfloat16>&, Version = Version::best);
-void random_integers(const Context&, const RandomIntegers&, Version = Version::best);
+inline constexpr Variant random_variants[] = {Variant::naive, Variant::vectorized};
+void random_normal(const Context&, const RandomFill<float>&, Variant = Variant::best);
+void random_normal(const Context&, const RandomFill<bfloat16>&, Variant = Variant::best);
+void random_uniform(const Context&, const RandomFill<float>&, Variant = Variant::best);
+void random_uniform(const Context&, const RandomFill<bfloat16>&, Variant = Variant::best);
+void random_integers(const Context&, const RandomIntegers&, Variant = Variant::best);
 }  // namespace cuda
 
 }  // namespace ito::kernels

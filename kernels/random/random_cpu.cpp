@@ -3,9 +3,9 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 
+#include "kernels/common/blocks.h"
+#include "kernels/philox/philox-inl.h"
 #include "kernels/random/random.h"
-#include "kernels/runtime/blocks.h"
-#include "kernels/runtime/philox-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ito::kernels::HWY_NAMESPACE {

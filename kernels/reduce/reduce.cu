@@ -5,12 +5,12 @@
 #include <cstdint>
 #include <string>
 
+#include "kernels/common/error.h"
+#include "kernels/common/scratch.h"
+#include "kernels/cuda/block_reduce.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/vector.cuh"
 #include "kernels/reduce/reduce.h"
-#include "kernels/runtime/block_reduce.cuh"
-#include "kernels/runtime/error.h"
-#include "kernels/runtime/launch.cuh"
-#include "kernels/runtime/scratch.h"
-#include "kernels/runtime/vector.cuh"
 
 namespace ito::kernels {
 namespace {
@@ -29,16 +29,16 @@ template <class T>
 struct Input {
     std::int64_t elements = 0, columns = 0;
     const T* x = nullptr;
-    std::int64_t pitch = 0;
+    std::int64_t stride = 0;
     bool vectors = false;  ///< every group of vector_width elements in row-major order is one 16-byte access
 
     __device__ const T* at(std::int64_t index) const {
-        if (pitch == columns) return x + index;
+        if (stride == columns) return x + index;
         // A division of 32 bits takes a fifth of the time of one of 64.
         const std::int64_t row = elements <= 0x7fffffff
                                      ? static_cast<std::uint32_t>(index) / static_cast<std::uint32_t>(columns)
                                      : index / columns;
-        return x + row * pitch + (index - row * columns);
+        return x + row * stride + (index - row * columns);
     }
     /// Elements [first, first + width), zeros behind the end.
     __device__ Vector<T> group(std::int64_t first) const {
@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(piece_threads) reduce_pieces(Input<T> in, doub
     const std::int64_t begin = blockIdx.x * static_cast<std::int64_t>(piece);
     const std::int64_t first = begin + static_cast<std::int64_t>(threadIdx.x) * width;
     Vector<T> sums{};
-    if (in.vectors && in.pitch == in.columns && begin + piece <= in.elements) {
+    if (in.vectors && in.stride == in.columns && begin + piece <= in.elements) {
         Vector<T> x[groups];  // all on their way before the first is needed
 #pragma unroll
         for (int k = 0; k < groups; ++k) x[k] = load_vector(in.x + first + k * piece_threads * width);
@@ -106,17 +106,17 @@ __global__ void __launch_bounds__(last_threads) reduce_naive(Input<T> in, double
 }
 
 template <bool squares, class T>
-void reduce(const Context& context, const Reduce<T>& a, Version version) {
+void reduce(const Context& context, const Reduce<T>& a, Variant variant) {
     const char* const name = squares ? "sum_squares" : "sum";
-    if (version == Version::best) version = Version::vectorized;
-    if (version != Version::vectorized && version != Version::naive)
-        throw Error(std::string(name) + ": no version '" + name_of(version) +
+    if (variant == Variant::best) variant = Variant::vectorized;
+    if (variant != Variant::vectorized && variant != Variant::naive)
+        throw Error(std::string(name) + ": no variant '" + name_of(variant) +
                     "'; expected naive or vectorized");
-    const bool dense = a.x_pitch == a.columns || a.rows <= 1;
-    Input<T> in{.elements = a.rows * a.columns, .columns = a.columns, .x = a.x, .pitch = a.x_pitch};
-    if (dense) in.columns = in.pitch = in.elements;
-    in.vectors = rows_aligned(a.x, dense ? 0 : a.x_pitch) && (dense || a.columns % vector_width<T> == 0);
-    if (version == Version::naive)
+    const bool dense = a.x_stride == a.columns || a.rows <= 1;
+    Input<T> in{.elements = a.rows * a.columns, .columns = a.columns, .x = a.x, .stride = a.x_stride};
+    if (dense) in.columns = in.stride = in.elements;
+    in.vectors = rows_aligned(a.x, dense ? 0 : a.x_stride) && (dense || a.columns % vector_width<T> == 0);
+    if (variant == Variant::naive)
         return launch(context, name, reduce_naive<T, squares>, 1, last_threads, 0, in, a.out, a.factor);
     const std::int64_t pieces = pieces_of(in.elements);
     if (pieces == 1)
@@ -131,17 +131,17 @@ void reduce(const Context& context, const Reduce<T>& a, Version version) {
 
 namespace cuda {
 
-void sum(const Context& context, const Reduce<float>& a, Version version) {
-    reduce<false>(context, a, version);
+void sum(const Context& context, const Reduce<float>& a, Variant variant) {
+    reduce<false>(context, a, variant);
 }
-void sum(const Context& context, const Reduce<bfloat16>& a, Version version) {
-    reduce<false>(context, a, version);
+void sum(const Context& context, const Reduce<bfloat16>& a, Variant variant) {
+    reduce<false>(context, a, variant);
 }
-void sum_squares(const Context& context, const Reduce<float>& a, Version version) {
-    reduce<true>(context, a, version);
+void sum_squares(const Context& context, const Reduce<float>& a, Variant variant) {
+    reduce<true>(context, a, variant);
 }
-void sum_squares(const Context& context, const Reduce<bfloat16>& a, Version version) {
-    reduce<true>(context, a, version);
+void sum_squares(const Context& context, const Reduce<bfloat16>& a, Variant variant) {
+    reduce<true>(context, a, variant);
 }
 
 }  // namespace cuda

@@ -7,9 +7,9 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 
+#include "kernels/common/scratch.h"
+#include "kernels/cpu/parallel.h"
 #include "kernels/reduce/reduce.h"
-#include "kernels/runtime/parallel.h"
-#include "kernels/runtime/scratch.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ito::kernels::HWY_NAMESPACE {
@@ -34,7 +34,7 @@ double partial_sum(const Reduce<float>& args, Range elements) {
     std::int64_t row = elements.begin / args.columns, column = elements.begin % args.columns;
     for (std::int64_t done = elements.begin; done < elements.end; ++row, column = 0) {
         const std::int64_t count = std::min(args.columns - column, elements.end - done);
-        const float* x = args.x + row * args.x_pitch + column;
+        const float* x = args.x + row * args.x_stride + column;
         const std::int64_t quarter = count / (4 * lanes) * lanes;
         for (std::int64_t i = 0; i < quarter; i += lanes) {
             add(sum0, hn::LoadU(df, x + i));
@@ -73,7 +73,7 @@ HWY_EXPORT(partial_sum_of_squares);
 void reduce(const Context& context, Reduce<float> args,
             double (*partial)(const Reduce<float>&, const Range&)) {
     const std::int64_t elements = args.rows * args.columns;
-    if (args.x_pitch == args.columns) args.columns = args.x_pitch = elements;
+    if (args.x_stride == args.columns) args.columns = args.x_stride = elements;
     const std::int64_t pieces = ceil_div(elements, elementwise_piece);
     const Scratch<double> sums(context, pieces);
     parallel_for(context, pieces, [&](std::int64_t piece, int) {

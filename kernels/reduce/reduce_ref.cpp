@@ -8,7 +8,7 @@ void add_up(const Reduce<T>& args, Term term) {
     double total = 0;
     for (std::int64_t r = 0; r < args.rows; ++r)
         for (std::int64_t c = 0; c < args.columns; ++c)
-            total += term(static_cast<double>(args.x[r * args.x_pitch + c]));
+            total += term(static_cast<double>(args.x[r * args.x_stride + c]));
     *args.out = args.factor * total;
 }
 

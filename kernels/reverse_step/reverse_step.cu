@@ -4,8 +4,8 @@
 
 #include <string>
 
-#include "kernels/runtime/error.h"
-#include "kernels/runtime/sample_runs.cuh"
+#include "kernels/common/error.h"
+#include "kernels/cuda/sample_runs.cuh"
 
 namespace ito::kernels {
 namespace {
@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(threads) mean_naive(ReverseStep<T> a) {
     const Step step(*a.coefficients);
     const std::int64_t pixel = i / a.channels;
     const float x = a.x[i],
-                x0 = step.estimate(x, to_float(a.eps[pixel * a.eps_pitch + i - pixel * a.channels]));
+                x0 = step.estimate(x, to_float(a.eps[pixel * a.eps_stride + i - pixel * a.channels]));
     a.x[i] = step.mean(x0, x);
     if (a.x0 != nullptr) a.x0[i] = x0;
 }
@@ -106,22 +106,22 @@ __global__ void __launch_bounds__(threads) reverse_step_fused(Fused<T> k) {
 }
 
 template <class T>
-void run(const Context& context, const ReverseStep<T>& a, Version version) {
+void run(const Context& context, const ReverseStep<T>& a, Variant variant) {
     require_memory("reverse_step", a.coefficients, Memory::device);
     require_memory("reverse_step", a.noise.step, Memory::device);
-    if (version == Version::best) version = Version::fused;
-    if (version != Version::naive && version != Version::fused)
-        throw Error(std::string("reverse_step: no version '") + name_of(version) +
+    if (variant == Variant::best) variant = Variant::fused;
+    if (variant != Variant::naive && variant != Variant::fused)
+        throw Error(std::string("reverse_step: no variant '") + name_of(variant) +
                     "'; expected naive or fused");
     const std::int64_t elements = a.pixels * a.channels;
     if (a.batch <= 0 || elements <= 0) return;
-    if (version == Version::naive) {
+    if (variant == Variant::naive) {
         const dim3 blocks(static_cast<unsigned>(blocks_for(a.batch * elements, threads)));
         launch(context, "reverse_step_mean", mean_naive<T>, blocks, dim3(threads), 0, a);
         launch(context, "reverse_step_noise", noise_naive<T>, blocks, dim3(threads), 0, a);
         return;
     }
-    const Fused<T> k{a, samples_of<width>(a.eps, a.batch, a.pixels, a.channels, a.eps_pitch),
+    const Fused<T> k{a, samples_of<width>(a.eps, a.batch, a.pixels, a.channels, a.eps_stride),
                      samples_of<width>(a.x, a.batch, a.pixels, a.channels, a.channels),
                      samples_of<width>(a.x0, a.batch, a.pixels, a.channels, a.channels)};
     const RunGrid grid(a.batch, blocks_for(elements, width), threads);
@@ -131,11 +131,11 @@ void run(const Context& context, const ReverseStep<T>& a, Version version) {
 }  // namespace
 
 namespace cuda {
-void reverse_step(const Context& context, const ReverseStep<float>& a, Version version) {
-    run(context, a, version);
+void reverse_step(const Context& context, const ReverseStep<float>& a, Variant variant) {
+    run(context, a, variant);
 }
-void reverse_step(const Context& context, const ReverseStep<bfloat16>& a, Version version) {
-    run(context, a, version);
+void reverse_step(const Context& context, const ReverseStep<bfloat16>& a, Variant variant) {
+    run(context, a, variant);
 }
 }  // namespace cuda
 

@@ -7,14 +7,14 @@
 //
 // z is the normal at Philox (noise; sample n, step, element); not drawn where sigma = 0.
 // x [N, pixels, C] dense, updated in place, always in float32 (float64 for the oracle): the state of a chain
-// of hundreds of steps; eps with a pitch. The floor: read and write x, read eps: 8 + s bytes an element.
+// of hundreds of steps; eps with a row stride. The floor: read and write x, read eps: 8 + s bytes an element.
 
 #include <cstdint>
 
-#include "kernels/runtime/context.h"
-#include "kernels/runtime/dtype.h"
-#include "kernels/runtime/philox.h"
-#include "kernels/runtime/version.h"
+#include "kernels/common/context.h"
+#include "kernels/common/dtype.h"
+#include "kernels/common/variant.h"
+#include "kernels/philox/philox.h"
 
 namespace ito::kernels {
 
@@ -32,9 +32,9 @@ struct ReverseStep {
     ValuePointer<const ReverseStepCoefficients> coefficients{};
     PhiloxAddress noise{};
     const T* eps = nullptr;
-    std::int64_t eps_pitch = 0;
-    master_t<T>* x = nullptr;
-    master_t<T>* x0 = nullptr;  ///< may be null: also write the (clipped) estimate of x_0, dense
+    std::int64_t eps_stride = 0;
+    accum_t<T>* x = nullptr;
+    accum_t<T>* x0 = nullptr;  ///< may be null: also write the (clipped) estimate of x_0, dense
 };
 
 /// Plain loops: the oracle. T = float or double.
@@ -51,9 +51,9 @@ void reverse_step(const Context&, const ReverseStep<double>&);
 /// eps in float32 or bfloat16, everything else in float32. Naive: two launches, the mean, then its noise. Fused: one
 /// launch, 16 bytes of x and one Philox block a thread.
 namespace cuda {
-inline constexpr Version reverse_step_versions[] = {Version::naive, Version::fused};
-void reverse_step(const Context&, const ReverseStep<float>&, Version = Version::best);
-void reverse_step(const Context&, const ReverseStep<bfloat16>&, Version = Version::best);
+inline constexpr Variant reverse_step_variants[] = {Variant::naive, Variant::fused};
+void reverse_step(const Context&, const ReverseStep<float>&, Variant = Variant::best);
+void reverse_step(const Context&, const ReverseStep<bfloat16>&, Variant = Variant::best);
 }  // namespace cuda
 
 }  // namespace ito::kernels

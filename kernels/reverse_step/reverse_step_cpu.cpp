@@ -5,9 +5,9 @@
 
 #include <limits>
 
+#include "kernels/common/blocks.h"
+#include "kernels/philox/philox-inl.h"
 #include "kernels/reverse_step/reverse_step.h"
-#include "kernels/runtime/blocks.h"
-#include "kernels/runtime/philox-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ito::kernels::HWY_NAMESPACE {
@@ -23,10 +23,10 @@ void step_block(const ReverseStep<float>& args, const Block& block) {
     HWY_ALIGN float gathered[run_elements], estimate[run_elements], draws[philox_buffer_size(run_elements)];
     for (std::int64_t n = block.row_begin; n < block.row_end; ++n) {
         const std::uint64_t subsequence = philox_subsequence(args.noise, static_cast<std::uint64_t>(n));
-        const float* sample = args.eps + n * args.pixels * args.eps_pitch;
+        const float* sample = args.eps + n * args.pixels * args.eps_stride;
         for (std::int64_t e = block.column_begin; e < block.column_end; e += run_elements) {
             const std::int64_t count = std::min(run_elements, block.column_end - e);
-            const float* eps = gather_elements(sample, args.channels, args.eps_pitch, e, count, gathered);
+            const float* eps = gather_elements(sample, args.channels, args.eps_stride, e, count, gathered);
             float* x = args.x + n * elements + e;
             float* x0 = args.x0 ? args.x0 + n * elements + e : estimate;
 #pragma GCC ivdep

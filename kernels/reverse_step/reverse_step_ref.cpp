@@ -6,7 +6,7 @@ namespace ito::kernels::ref {
 
 template <class T>
 void reverse_step(const Context&, const ReverseStep<T>& args) {
-    using M = master_t<T>;
+    using M = accum_t<T>;
     const ReverseStepCoefficients& k = *args.coefficients;
     const std::int64_t elements = args.pixels * args.channels;
     const std::uint64_t step = philox_step(args.noise);
@@ -16,7 +16,7 @@ void reverse_step(const Context&, const ReverseStep<T>& args) {
         for (std::int64_t e = 0; e < elements; ++e) {
             M& x = args.x[n * elements + e];
             const std::int64_t pixel = n * args.pixels + e / args.channels;
-            const M eps = static_cast<M>(args.eps[pixel * args.eps_pitch + e % args.channels]);
+            const M eps = static_cast<M>(args.eps[pixel * args.eps_stride + e % args.channels]);
             M x0 = static_cast<M>(k.predict_x) * x + static_cast<M>(k.predict_eps) * eps;
             if (k.clip > 0) x0 = std::clamp(x0, -clip, clip);
             M next = static_cast<M>(k.mean_x0) * x0 + static_cast<M>(k.mean_x) * x;

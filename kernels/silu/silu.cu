@@ -1,6 +1,6 @@
 // SiLU in CUDA, for activations that no GroupNorm precedes: the time embedding.
 
-#include "kernels/runtime/pointwise.cuh"
+#include "kernels/cuda/pointwise.cuh"
 #include "kernels/silu/silu.h"
 
 namespace ito::kernels {
@@ -19,44 +19,44 @@ struct SiluGradient {
 };
 
 template <class T>
-void forward(const Context& context, const SiluForward<T>& a, Version version) {
+void forward(const Context& context, const SiluForward<T>& a, Variant variant) {
     launch_pointwise<T, 1, Silu>(context, "silu_forward",
                                  {.rows = a.rows,
                                   .columns = a.columns,
                                   .in = {a.x},
-                                  .in_pitch = {a.x_pitch},
+                                  .in_stride = {a.x_stride},
                                   .out = a.y,
-                                  .out_pitch = a.y_pitch},
-                                 version);
+                                  .out_stride = a.y_stride},
+                                 variant);
 }
 
 template <class T>
-void backward(const Context& context, const SiluBackward<T>& a, Version version) {
+void backward(const Context& context, const SiluBackward<T>& a, Variant variant) {
     launch_pointwise<T, 2, SiluGradient>(context, "silu_backward",
                                          {.rows = a.rows,
                                           .columns = a.columns,
                                           .in = {a.x, a.grad_y},
-                                          .in_pitch = {a.x_pitch, a.grad_y_pitch},
+                                          .in_stride = {a.x_stride, a.grad_y_stride},
                                           .out = a.grad_x,
-                                          .out_pitch = a.grad_x_pitch,
+                                          .out_stride = a.grad_x_stride,
                                           .accumulate = a.accumulate},
-                                         version);
+                                         variant);
 }
 
 }  // namespace
 
 namespace cuda {
-void silu_forward(const Context& context, const SiluForward<float>& a, Version version) {
-    forward(context, a, version);
+void silu_forward(const Context& context, const SiluForward<float>& a, Variant variant) {
+    forward(context, a, variant);
 }
-void silu_forward(const Context& context, const SiluForward<bfloat16>& a, Version version) {
-    forward(context, a, version);
+void silu_forward(const Context& context, const SiluForward<bfloat16>& a, Variant variant) {
+    forward(context, a, variant);
 }
-void silu_backward(const Context& context, const SiluBackward<float>& a, Version version) {
-    backward(context, a, version);
+void silu_backward(const Context& context, const SiluBackward<float>& a, Variant variant) {
+    backward(context, a, variant);
 }
-void silu_backward(const Context& context, const SiluBackward<bfloat16>& a, Version version) {
-    backward(context, a, version);
+void silu_backward(const Context& context, const SiluBackward<bfloat16>& a, Variant variant) {
+    backward(context, a, variant);
 }
 }  // namespace cuda
 

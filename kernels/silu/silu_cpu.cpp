@@ -5,9 +5,9 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "kernels/runtime/parallel.h"
-#include "kernels/runtime/simd_load-inl.h"
-#include "kernels/runtime/simd_math-inl.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd_load-inl.h"
+#include "kernels/cpu/simd_math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ito::kernels {
@@ -77,17 +77,18 @@ namespace cpu {
 
 void silu_forward(const Context& context, const SiluForward<float>& a) {
     const auto run = HWY_DYNAMIC_DISPATCH(silu_forward_row);
-    const bool dense = a.x_pitch == a.columns && a.y_pitch == a.columns;
+    const bool dense = a.x_stride == a.columns && a.y_stride == a.columns;
     for_each_run(context, a.rows, a.columns, dense, [&](std::int64_t r, std::int64_t c, std::int64_t count) {
-        run(a.x + r * a.x_pitch + c, a.y + r * a.y_pitch + c, count);
+        run(a.x + r * a.x_stride + c, a.y + r * a.y_stride + c, count);
     });
 }
 
 void silu_backward(const Context& context, const SiluBackward<float>& a) {
     const auto run = HWY_DYNAMIC_DISPATCH(silu_backward_row);
-    const bool dense = a.x_pitch == a.columns && a.grad_y_pitch == a.columns && a.grad_x_pitch == a.columns;
+    const bool dense =
+        a.x_stride == a.columns && a.grad_y_stride == a.columns && a.grad_x_stride == a.columns;
     for_each_run(context, a.rows, a.columns, dense, [&](std::int64_t r, std::int64_t c, std::int64_t count) {
-        run(a.x + r * a.x_pitch + c, a.grad_y + r * a.grad_y_pitch + c, a.grad_x + r * a.grad_x_pitch + c,
+        run(a.x + r * a.x_stride + c, a.grad_y + r * a.grad_y_stride + c, a.grad_x + r * a.grad_x_stride + c,
             count, a.accumulate);
     });
 }

@@ -16,8 +16,8 @@ template <class T>
 void silu_forward(const Context&, const SiluForward<T>& a) {
     for (std::int64_t r = 0; r < a.rows; ++r) {
         for (std::int64_t c = 0; c < a.columns; ++c) {
-            const T x = a.x[r * a.x_pitch + c];
-            a.y[r * a.y_pitch + c] = x * sigmoid(x);
+            const T x = a.x[r * a.x_stride + c];
+            a.y[r * a.y_stride + c] = x * sigmoid(x);
         }
     }
 }
@@ -26,10 +26,10 @@ template <class T>
 void silu_backward(const Context&, const SiluBackward<T>& a) {
     for (std::int64_t r = 0; r < a.rows; ++r) {
         for (std::int64_t c = 0; c < a.columns; ++c) {
-            const T x = a.x[r * a.x_pitch + c];
+            const T x = a.x[r * a.x_stride + c];
             const T s = sigmoid(x);
-            const T dx = a.grad_y[r * a.grad_y_pitch + c] * (s * (T(1) + x * (T(1) - s)));
-            T& out = a.grad_x[r * a.grad_x_pitch + c];
+            const T dx = a.grad_y[r * a.grad_y_stride + c] * (s * (T(1) + x * (T(1) - s)));
+            T& out = a.grad_x[r * a.grad_x_stride + c];
             out = a.accumulate ? out + dx : dx;
         }
     }

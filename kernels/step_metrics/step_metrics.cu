@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "kernels/runtime/launch.cuh"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/step_metrics/step_metrics.h"
 
 namespace ito::kernels {
@@ -77,13 +77,13 @@ __global__ void __launch_bounds__(1) end(StepEnd a) {
 
 namespace cuda {
 
-void step_losses(const Context& context, const StepLosses& a, Version version) {
+void step_losses(const Context& context, const StepLosses& a, Variant variant) {
     require_memory("step_losses", a.sums, Memory::device);
-    if (version == Version::best) version = Version::fused;
-    if (version != Version::naive && version != Version::fused)
-        throw Error(std::string("step_losses: no version '") + name_of(version) +
+    if (variant == Variant::best) variant = Variant::fused;
+    if (variant != Variant::naive && variant != Variant::fused)
+        throw Error(std::string("step_losses: no variant '") + name_of(variant) +
                     "'; expected naive or fused");
-    const bool naive = version == Version::naive;
+    const bool naive = variant == Variant::naive;
     launch(context, "step_losses", naive ? losses_naive : losses_fused, 1, naive ? 1 : threads, 0, a);
 }
 

@@ -13,9 +13,9 @@
 
 #include <cstdint>
 
-#include "kernels/runtime/context.h"
-#include "kernels/runtime/value_pointer.h"
-#include "kernels/runtime/version.h"
+#include "kernels/common/context.h"
+#include "kernels/common/value_pointer.h"
+#include "kernels/common/variant.h"
 
 namespace ito::kernels {
 
@@ -63,8 +63,8 @@ void step_end(const Context&, const StepEnd&);
 /// naive: one thread reads and adds. fused: the losses are fetched by a whole block at a time, one thread for each quartile
 /// adds. Both give the same bits.
 namespace cuda {
-inline constexpr Version step_metrics_versions[] = {Version::naive, Version::fused};
-void step_losses(const Context&, const StepLosses&, Version = Version::best);
+inline constexpr Variant step_metrics_variants[] = {Variant::naive, Variant::fused};
+void step_losses(const Context&, const StepLosses&, Variant = Variant::best);
 void step_end(const Context&, const StepEnd&);
 }  // namespace cuda
 

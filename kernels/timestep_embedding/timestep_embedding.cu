@@ -1,14 +1,14 @@
 // The sinusoidal embedding of the timestep in CUDA. A few thousand values: what counts is one short launch.
 
-#include "kernels/runtime/error.h"
+#include "kernels/common/error.h"
 #include "kernels/timestep_embedding/timestep_embedding.h"
 
 #include <algorithm>
 #include <cmath>
 #include <string>
 
-#include "kernels/runtime/launch.cuh"
-#include "kernels/runtime/vector.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/vector.cuh"
 
 namespace ito::kernels {
 namespace {
@@ -70,19 +70,19 @@ __global__ void __launch_bounds__(threads) embedding_fused(TimestepEmbedding<T> 
     }
 }
 
-/// Samples that a thread of the fused version goes through where there are many: the frequency costs about as much as
+/// Samples that a thread of the fused variant goes through where there are many: the frequency costs about as much as
 /// two angles.
 constexpr std::int64_t samples_per_thread = 4;
 
 template <class T>
-void run(const Context& context, const TimestepEmbedding<T>& a, Version version) {
-    if (version == Version::best) version = Version::fused;
-    if (version != Version::naive && version != Version::fused)
-        throw Error(std::string("timestep_embedding: no version '") + name_of(version) +
+void run(const Context& context, const TimestepEmbedding<T>& a, Variant variant) {
+    if (variant == Variant::best) variant = Variant::fused;
+    if (variant != Variant::naive && variant != Variant::fused)
+        throw Error(std::string("timestep_embedding: no variant '") + name_of(variant) +
                     "'; expected naive or fused");
     if (a.batch <= 0 || a.dim <= 0) return;
     const double slope = -std::log(a.max_period) / (static_cast<double>(a.dim / 2) - a.freq_shift);
-    if (version == Version::naive) {
+    if (variant == Variant::naive) {
         launch(context, "timestep_embedding", embedding_naive<T>,
                dim3(static_cast<unsigned>(blocks_for(a.batch * a.dim, threads))), dim3(threads), 0, a, slope);
         return;
@@ -100,11 +100,11 @@ void run(const Context& context, const TimestepEmbedding<T>& a, Version version)
 }  // namespace
 
 namespace cuda {
-void timestep_embedding(const Context& context, const TimestepEmbedding<float>& a, Version version) {
-    run(context, a, version);
+void timestep_embedding(const Context& context, const TimestepEmbedding<float>& a, Variant variant) {
+    run(context, a, variant);
 }
-void timestep_embedding(const Context& context, const TimestepEmbedding<bfloat16>& a, Version version) {
-    run(context, a, version);
+void timestep_embedding(const Context& context, const TimestepEmbedding<bfloat16>& a, Variant variant) {
+    run(context, a, variant);
 }
 }  // namespace cuda
 

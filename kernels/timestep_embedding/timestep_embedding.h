@@ -9,9 +9,9 @@
 
 #include <cstdint>
 
-#include "kernels/runtime/context.h"
-#include "kernels/runtime/dtype.h"
-#include "kernels/runtime/version.h"
+#include "kernels/common/context.h"
+#include "kernels/common/dtype.h"
+#include "kernels/common/variant.h"
 
 namespace ito::kernels {
 
@@ -40,9 +40,9 @@ void timestep_embedding(const Context&, const TimestepEmbedding<double>&);
 /// computes its column's frequency once, reduces each angle in float64 to an eighth of a turn either side of zero, and
 /// takes both functions in float32.
 namespace cuda {
-inline constexpr Version timestep_embedding_versions[] = {Version::naive, Version::fused};
-void timestep_embedding(const Context&, const TimestepEmbedding<float>&, Version = Version::best);
-void timestep_embedding(const Context&, const TimestepEmbedding<bfloat16>&, Version = Version::best);
+inline constexpr Variant timestep_embedding_variants[] = {Variant::naive, Variant::fused};
+void timestep_embedding(const Context&, const TimestepEmbedding<float>&, Variant = Variant::best);
+void timestep_embedding(const Context&, const TimestepEmbedding<bfloat16>&, Variant = Variant::best);
 }  // namespace cuda
 
 }  // namespace ito::kernels

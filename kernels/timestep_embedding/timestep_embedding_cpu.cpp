@@ -4,7 +4,7 @@
 #include <cmath>
 #include <vector>
 
-#include "kernels/runtime/parallel.h"
+#include "kernels/cpu/parallel.h"
 #include "kernels/timestep_embedding/timestep_embedding.h"
 
 namespace ito::kernels::cpu {

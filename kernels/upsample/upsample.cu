@@ -2,9 +2,9 @@
 // times (from L1 mostly). Vectorized: a thread takes 16 bytes of a pixel of x and moves the four pixels of y that
 // belong to it, each byte once.
 
-#include "kernels/runtime/error.h"
-#include "kernels/runtime/launch.cuh"
-#include "kernels/runtime/vector.cuh"
+#include "kernels/common/error.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/vector.cuh"
 #include "kernels/upsample/upsample.h"
 
 namespace ito::kernels {
@@ -26,16 +26,16 @@ __global__ void __launch_bounds__(threads) forward_naive(UpsampleForward<T> a) {
     if (i >= pixels * a.channels) return;
     const std::int64_t pixel = i / a.channels, c = i % a.channels;
     const std::int64_t row = pixel / (2 * a.width), column = pixel % (2 * a.width);  // of y, images stacked
-    a.y[pixel * a.y_pitch + c] = a.x[(row / 2 * a.width + column / 2) * a.x_pitch + c];
+    a.y[pixel * a.y_stride + c] = a.x[(row / 2 * a.width + column / 2) * a.x_stride + c];
 }
 
 template <class T>
 __device__ void add_element(const UpsampleBackward<T>& a, std::int64_t pixel, std::int64_t c) {
-    const T* const y = a.grad_y + first_pixel(a, pixel) * a.grad_y_pitch + c;
-    const std::int64_t below = 2 * a.width * a.grad_y_pitch;
-    const float sum = to_float(y[0]) + to_float(y[a.grad_y_pitch]) + to_float(y[below]) +
-                      to_float(y[below + a.grad_y_pitch]);
-    T& out = a.grad_x[pixel * a.grad_x_pitch + c];
+    const T* const y = a.grad_y + first_pixel(a, pixel) * a.grad_y_stride + c;
+    const std::int64_t below = 2 * a.width * a.grad_y_stride;
+    const float sum = to_float(y[0]) + to_float(y[a.grad_y_stride]) + to_float(y[below]) +
+                      to_float(y[below + a.grad_y_stride]);
+    T& out = a.grad_x[pixel * a.grad_x_stride + c];
     out = from_float<T>(a.accumulate ? to_float(out) + sum : sum);
 }
 
@@ -59,11 +59,11 @@ __global__ void __launch_bounds__(threads) forward_vectorized(UpsampleForward<T>
     constexpr int width = vector_width<T>;
     std::int64_t pixel, channel;
     if (!take<T>(a, pixel, channel)) return;
-    const std::int64_t pixels = a.batch * a.height * a.width, right = a.y_pitch,
-                       below = 2 * a.width * a.y_pitch;
+    const std::int64_t pixels = a.batch * a.height * a.width, right = a.y_stride,
+                       below = 2 * a.width * a.y_stride;
     for (; pixel < pixels; pixel += static_cast<std::int64_t>(gridDim.y) * blockDim.y) {
-        const T* const x = a.x + pixel * a.x_pitch + channel;
-        T* const y = a.y + first_pixel(a, pixel) * a.y_pitch + channel;
+        const T* const x = a.x + pixel * a.x_stride + channel;
+        T* const y = a.y + first_pixel(a, pixel) * a.y_stride + channel;
         if (channel + width <= a.channels) {  // moved as they are, whatever they mean
             const uint4 v = *reinterpret_cast<const uint4*>(x);
             *reinterpret_cast<uint4*>(y) = v;
@@ -82,16 +82,16 @@ __global__ void __launch_bounds__(threads) backward_vectorized(UpsampleBackward<
     constexpr int width = vector_width<T>;
     std::int64_t pixel, channel;
     if (!take<T>(a, pixel, channel)) return;
-    const std::int64_t pixels = a.batch * a.height * a.width, below = 2 * a.width * a.grad_y_pitch;
+    const std::int64_t pixels = a.batch * a.height * a.width, below = 2 * a.width * a.grad_y_stride;
     for (; pixel < pixels; pixel += static_cast<std::int64_t>(gridDim.y) * blockDim.y) {
         if (channel + width > a.channels) {  // the odd end of a pixel
             for (std::int64_t c = channel; c < a.channels; ++c) add_element(a, pixel, c);
             continue;
         }
-        const T* const y = a.grad_y + first_pixel(a, pixel) * a.grad_y_pitch + channel;
-        const Vector<T> y00 = load_vector(y), y01 = load_vector(y + a.grad_y_pitch),
-                        y10 = load_vector(y + below), y11 = load_vector(y + below + a.grad_y_pitch);
-        T* const out = a.grad_x + pixel * a.grad_x_pitch + channel;
+        const T* const y = a.grad_y + first_pixel(a, pixel) * a.grad_y_stride + channel;
+        const Vector<T> y00 = load_vector(y), y01 = load_vector(y + a.grad_y_stride),
+                        y10 = load_vector(y + below), y11 = load_vector(y + below + a.grad_y_stride);
+        T* const out = a.grad_x + pixel * a.grad_x_stride + channel;
         Vector<T> sum;
         if (a.accumulate) sum = load_vector(out);
 #pragma unroll
@@ -104,23 +104,23 @@ __global__ void __launch_bounds__(threads) backward_vectorized(UpsampleBackward<
 }
 
 /// Checks and resolves `best`; `aligned` says whether 16-byte accesses are possible.
-Version choose(const char* name, Version version, bool aligned) {
-    if (version == Version::best) return aligned ? Version::vectorized : Version::naive;
-    if (version != Version::naive && version != Version::vectorized)
-        throw Error(std::string(name) + ": no version '" + name_of(version) +
+Variant choose(const char* name, Variant variant, bool aligned) {
+    if (variant == Variant::best) return aligned ? Variant::vectorized : Variant::naive;
+    if (variant != Variant::naive && variant != Variant::vectorized)
+        throw Error(std::string(name) + ": no variant '" + name_of(variant) +
                     "'; expected naive or vectorized");
-    if (version == Version::vectorized && !aligned)
-        throw Error(std::string(name) + ": the vectorized version needs pixels on 16 bytes");
-    return version;
+    if (variant == Variant::vectorized && !aligned)
+        throw Error(std::string(name) + ": the vectorized variant needs pixels on 16 bytes");
+    return variant;
 }
 
 /// `outputs`: elements that the naive kernel has a thread for.
 template <class T, class Args>
-void run(const Context& context, const char* name, const Args& a, Version version, std::int64_t outputs,
+void run(const Context& context, const char* name, const Args& a, Variant variant, std::int64_t outputs,
          void (*naive)(Args), void (*vectorized)(Args)) {
     const std::int64_t pixels = a.batch * a.height * a.width;
     if (pixels <= 0 || a.channels <= 0) return;
-    if (version == Version::naive) {
+    if (variant == Variant::naive) {
         launch(context, name, naive, dim3(static_cast<unsigned>(blocks_for(outputs, threads))), dim3(threads),
                0, a);
         return;
@@ -135,35 +135,35 @@ void run(const Context& context, const char* name, const Args& a, Version versio
 }
 
 template <class T>
-void forward(const Context& context, const UpsampleForward<T>& a, Version version) {
-    version =
-        choose("upsample_forward", version, rows_aligned(a.x, a.x_pitch) && rows_aligned(a.y, a.y_pitch));
-    run<T>(context, "upsample_forward", a, version, 4 * a.batch * a.height * a.width * a.channels,
+void forward(const Context& context, const UpsampleForward<T>& a, Variant variant) {
+    variant =
+        choose("upsample_forward", variant, rows_aligned(a.x, a.x_stride) && rows_aligned(a.y, a.y_stride));
+    run<T>(context, "upsample_forward", a, variant, 4 * a.batch * a.height * a.width * a.channels,
            forward_naive<T>, forward_vectorized<T>);
 }
 
 template <class T>
-void backward(const Context& context, const UpsampleBackward<T>& a, Version version) {
-    version = choose("upsample_backward", version,
-                     rows_aligned(a.grad_y, a.grad_y_pitch) && rows_aligned(a.grad_x, a.grad_x_pitch));
-    run<T>(context, "upsample_backward", a, version, a.batch * a.height * a.width * a.channels,
+void backward(const Context& context, const UpsampleBackward<T>& a, Variant variant) {
+    variant = choose("upsample_backward", variant,
+                     rows_aligned(a.grad_y, a.grad_y_stride) && rows_aligned(a.grad_x, a.grad_x_stride));
+    run<T>(context, "upsample_backward", a, variant, a.batch * a.height * a.width * a.channels,
            backward_naive<T>, backward_vectorized<T>);
 }
 
 }  // namespace
 
 namespace cuda {
-void upsample_forward(const Context& context, const UpsampleForward<float>& a, Version version) {
-    forward(context, a, version);
+void upsample_forward(const Context& context, const UpsampleForward<float>& a, Variant variant) {
+    forward(context, a, variant);
 }
-void upsample_forward(const Context& context, const UpsampleForward<bfloat16>& a, Version version) {
-    forward(context, a, version);
+void upsample_forward(const Context& context, const UpsampleForward<bfloat16>& a, Variant variant) {
+    forward(context, a, variant);
 }
-void upsample_backward(const Context& context, const UpsampleBackward<float>& a, Version version) {
-    backward(context, a, version);
+void upsample_backward(const Context& context, const UpsampleBackward<float>& a, Variant variant) {
+    backward(context, a, variant);
 }
-void upsample_backward(const Context& context, const UpsampleBackward<bfloat16>& a, Version version) {
-    backward(context, a, version);
+void upsample_backward(const Context& context, const UpsampleBackward<bfloat16>& a, Variant variant) {
+    backward(context, a, variant);
 }
 }  // namespace cuda
 

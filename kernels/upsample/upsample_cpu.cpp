@@ -5,19 +5,19 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 
-#include "kernels/runtime/blocks.h"
+#include "kernels/common/blocks.h"
 #include "kernels/upsample/upsample.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ito::kernels::HWY_NAMESPACE {
 
 void forward_rows(const UpsampleForward<float>& args, const Range& rows) {
-    const std::int64_t channels = args.channels, y_row = 2 * args.width * args.y_pitch;
+    const std::int64_t channels = args.channels, y_row = 2 * args.width * args.y_stride;
     for (std::int64_t row = rows.begin; row < rows.end; ++row) {
         for (std::int64_t w = 0; w < args.width; ++w) {
-            const float* HWY_RESTRICT x = args.x + (row * args.width + w) * args.x_pitch;
-            float* y00 = args.y + 2 * row * y_row + 2 * w * args.y_pitch;
-            float *y01 = y00 + args.y_pitch, *y10 = y00 + y_row, *y11 = y10 + args.y_pitch;
+            const float* HWY_RESTRICT x = args.x + (row * args.width + w) * args.x_stride;
+            float* y00 = args.y + 2 * row * y_row + 2 * w * args.y_stride;
+            float *y01 = y00 + args.y_stride, *y10 = y00 + y_row, *y11 = y10 + args.y_stride;
             // Neither x nor the four pixels of y overlap.
 #pragma GCC ivdep
             for (std::int64_t c = 0; c < channels; ++c) y00[c] = y01[c] = y10[c] = y11[c] = x[c];
@@ -26,12 +26,12 @@ void forward_rows(const UpsampleForward<float>& args, const Range& rows) {
 }
 
 void backward_rows(const UpsampleBackward<float>& args, const Range& rows) {
-    const std::int64_t channels = args.channels, pitch = args.grad_y_pitch, y_row = 2 * args.width * pitch;
+    const std::int64_t channels = args.channels, stride = args.grad_y_stride, y_row = 2 * args.width * stride;
     for (std::int64_t row = rows.begin; row < rows.end; ++row) {
         for (std::int64_t w = 0; w < args.width; ++w) {
-            const float* y00 = args.grad_y + 2 * row * y_row + 2 * w * pitch;
-            const float *y01 = y00 + pitch, *y10 = y00 + y_row, *y11 = y10 + pitch;
-            float* HWY_RESTRICT x = args.grad_x + (row * args.width + w) * args.grad_x_pitch;
+            const float* y00 = args.grad_y + 2 * row * y_row + 2 * w * stride;
+            const float *y01 = y00 + stride, *y10 = y00 + y_row, *y11 = y10 + stride;
+            float* HWY_RESTRICT x = args.grad_x + (row * args.width + w) * args.grad_x_stride;
             if (args.accumulate) {
                 for (std::int64_t c = 0; c < channels; ++c) x[c] += y00[c] + y01[c] + y10[c] + y11[c];
             } else {

@@ -10,7 +10,7 @@ void upsample_forward(const Context&, const UpsampleForward<T>& args) {
                 for (std::int64_t c = 0; c < args.channels; ++c) {
                     const std::int64_t from = (n * args.height + p / 2) * args.width + q / 2;
                     const std::int64_t to = (n * 2 * args.height + p) * 2 * args.width + q;
-                    args.y[to * args.y_pitch + c] = args.x[from * args.x_pitch + c];
+                    args.y[to * args.y_stride + c] = args.x[from * args.x_stride + c];
                 }
 }
 
@@ -24,9 +24,9 @@ void upsample_backward(const Context&, const UpsampleBackward<T>& args) {
                     for (std::int64_t p = 2 * h; p < 2 * h + 2; ++p)
                         for (std::int64_t q = 2 * w; q < 2 * w + 2; ++q)
                             sum += args.grad_y[((n * 2 * args.height + p) * 2 * args.width + q) *
-                                                   args.grad_y_pitch +
+                                                   args.grad_y_stride +
                                                c];
-                    T& out = args.grad_x[((n * args.height + h) * args.width + w) * args.grad_x_pitch + c];
+                    T& out = args.grad_x[((n * args.height + h) * args.width + w) * args.grad_x_stride + c];
                     out = args.accumulate ? out + sum : sum;
                 }
 }

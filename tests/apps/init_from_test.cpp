@@ -1,6 +1,6 @@
 // ito train --init-from: on with the weights of another training, and --resume on a data set that has grown.
 
-#include "core/safetensors.h"
+#include "core/io/safetensors.h"
 #include "tests/apps/ito_command.h"
 
 namespace ito::apps {

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "core/safetensors.h"
+#include "core/io/safetensors.h"
 #include "tests/apps/ito_command.h"
 
 namespace ito::apps {

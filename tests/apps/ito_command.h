@@ -12,7 +12,7 @@
 
 #include "diffusion/image/image.h"
 #include "diffusion/image/png.h"
-#include "diffusion/run.h"
+#include "diffusion/run/run.h"
 #include "tests/support/command.h"
 #include "tests/support/image_files.h"
 #include "tests/support/temporary_folder.h"

@@ -6,8 +6,8 @@
 #include <bit>
 #include <chrono>
 
-#include "core/float16.h"
-#include "core/safetensors.h"
+#include "core/io/float16.h"
+#include "core/io/safetensors.h"
 #include "tests/apps/shared_run.h"
 
 namespace ito::apps {

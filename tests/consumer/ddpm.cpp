@@ -7,8 +7,8 @@
 #include "core/error.h"
 #include "diffusion/image/grid.h"
 #include "diffusion/image/png.h"
-#include "diffusion/pipeline.h"
-#include "diffusion/sampler.h"
+#include "diffusion/pipeline/pipeline.h"
+#include "diffusion/solvers/sampler.h"
 #include "diffusion/training/trainer.h"
 
 namespace {

@@ -10,7 +10,7 @@
 #include "core/context.h"
 #include "core/cuda/cuda.h"
 #include "core/tensor.h"
-#include "kernels/runtime/scratch.h"
+#include "kernels/common/scratch.h"
 #include "tests/support/expect_error.h"
 
 #if defined(__SANITIZE_ADDRESS__)

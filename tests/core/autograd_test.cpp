@@ -254,7 +254,7 @@ TEST(Autograd, SkipConnectionsAddUp) {
 }
 
 TEST(Autograd, ASlicedGradientReachesDenseKernels) {
-    // w is a weight that is also concatenated: its gradient starts as a pitched slice, and the matrix
+    // w is a weight that is also concatenated: its gradient starts as a strided slice, and the matrix
     // product adds to it.
     const Tensor a = leaf({3, 4}, 1), x = normal({5, 4}, 2), other = normal({3, 2}, 3);
     const Tensor w = scale(a, 1), y = ops::linear(x, w);
@@ -270,7 +270,7 @@ TEST(Autograd, ASlicedGradientReachesDenseKernels) {
     }
 }
 
-TEST(Autograd, ViewsOfPitchedTensors) {
+TEST(Autograd, ViewsOfStridedTensors) {
     const Tensor x = leaf({2, 2, 3, 6}, 1), w = normal({2, 6, 2}, 2);
     const Tensor part = ops::slice(x, -1, 1, 2);
     sum(multiply(ops::reshape(part, {2, 6, 2}), w)).backward();

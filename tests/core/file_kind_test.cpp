@@ -1,6 +1,6 @@
 // What files are that are not what their names say.
 
-#include "core/file_kind.h"
+#include "core/io/file_kind.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // All 65536 values of float16.
 
-#include "core/float16.h"
+#include "core/io/float16.h"
 
 #include <gtest/gtest.h>
 

@@ -1,10 +1,10 @@
-#include "core/input_file.h"
+#include "core/io/input_file.h"
 
 #include <gtest/gtest.h>
 
 #include <fstream>
 
-#include "core/safetensors.h"
+#include "core/io/safetensors.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temporary_folder.h"
 

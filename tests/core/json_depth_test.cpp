@@ -1,4 +1,4 @@
-#include "core/json_depth.h"
+#include "core/io/json_depth.h"
 
 #include <gtest/gtest.h>
 

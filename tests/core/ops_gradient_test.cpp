@@ -70,7 +70,7 @@ void check_op(const Op& op, const std::vector<Input>& shapes) {
             for (const auto& x : in) h.push_back(ops::scale(x, 0.7));
             const Tensor y = op(h);
             Tensor total = sum_of_squares(op(h));
-            // Recorded last, so first to leave a gradient: halves of one pitched buffer.
+            // Recorded last, so first to leave a gradient: halves of one strided buffer.
             for (const auto& x : h) {
                 if (!x.shape().empty()) total = ops::axpby(1, total, 0.5, sum_of_squares(ops::concat(x, x)));
             }
@@ -89,7 +89,7 @@ void check_op(const Op& op, const std::vector<Input>& shapes) {
             }
             const Tensor y = op(parts);
             return y.shape().empty() ? y
-                                     : ops::concat(ops::scale(y, 0.5), y);  // a pitched gradient comes back
+                                     : ops::concat(ops::scale(y, 0.5), y);  // a strided gradient comes back
         },
         leaves(wide), "slices");
 

@@ -78,16 +78,16 @@ TEST(Tensor, RefusesMoreBytesThanCanBeCounted) {
                  {"more bytes than can be counted", "float64"});
 }
 
-TEST(Tensor, SlicesOfChannelsKeepAPitch) {
+TEST(Tensor, SlicesOfChannelsKeepARowStride) {
     const Tensor x = counting({2, 2, 3, 4});
     const Tensor s = x.slice(-1, 1, 2);
     EXPECT_FALSE(s.is_contiguous());
     EXPECT_EQ(s.rows().rows, 12);
     EXPECT_EQ(s.rows().columns, 2);
-    EXPECT_EQ(s.rows().pitch, 4);
+    EXPECT_EQ(s.rows().stride, 4);
     EXPECT_FALSE(s.rows().dense());
     const Tensor tokens = s.view({2, 6, 2});
-    EXPECT_EQ(tokens.rows().pitch, 4);
+    EXPECT_EQ(tokens.rows().stride, 4);
     EXPECT_EQ(values_of(tokens), values_of(s));
     EXPECT_EQ(values_of(s.slice(0, 1, 1)),
               (std::vector<double>{25, 26, 29, 30, 33, 34, 37, 38, 41, 42, 45, 46}));
@@ -136,7 +136,7 @@ TEST(Tensor, ContiguousIsItselfOrACopy) {
     EXPECT_EQ(values_of(s.contiguous()), (std::vector<double>{1, 2, 5, 6}));
     EXPECT_FALSE(x.clone().same_memory(x));
     EXPECT_TRUE(x.detach().same_memory(x));
-    EXPECT_EQ(x.slice(1, 2, 1).rows().pitch, 4) << "a single column";
+    EXPECT_EQ(x.slice(1, 2, 1).rows().stride, 4) << "a single column";
 }
 
 TEST(Tensor, ConvertsToEveryFloatingDtype) {

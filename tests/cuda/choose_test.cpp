@@ -1,6 +1,6 @@
 // Finding the fastest of several candidates, and what core keeps of it.
 
-#include "kernels/runtime/choose.h"
+#include "kernels/cuda/choose.h"
 
 #include <cuda_runtime_api.h>
 
@@ -11,8 +11,8 @@
 #include "core/cuda/cuda.h"
 #include "core/ops/conv2d.h"
 #include "core/tensor.h"
-#include "kernels/runtime/cuda_error.h"
-#include "kernels/runtime/error.h"
+#include "kernels/common/error.h"
+#include "kernels/cuda/cuda_error.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
 

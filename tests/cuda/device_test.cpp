@@ -10,8 +10,8 @@
 #include "core/ops/elementwise.h"
 #include "core/ops/linear.h"
 #include "core/tensor.h"
+#include "kernels/common/scratch.h"
 #include "kernels/reduce/reduce.h"
-#include "kernels/runtime/scratch.h"
 #include "tests/support/cuda_machine.h"
 #include "tests/support/expect_error.h"
 
@@ -70,7 +70,7 @@ TEST_F(CudaDevice, ContextHasAStreamPlansAndScratchMemory) {
 TEST_F(CudaDevice, LibrariesHandlesAreMadeWhenAskedForAndKept) {
     cuda::release_all();  // they may exist already
     const kernels::Context& context = context_of(Device::cuda());
-    ASSERT_NE(context.vendor, nullptr);
+    ASSERT_NE(context.libraries, nullptr);
     if (testing::on_virtual_gpu()) {
         EXPECT_EQ(testing::not_given_back().find("handle"), std::string::npos) << testing::not_given_back();
     }
@@ -80,18 +80,18 @@ TEST_F(CudaDevice, LibrariesHandlesAreMadeWhenAskedForAndKept) {
     EXPECT_NE(cudnn, nullptr);
     EXPECT_EQ(context_of(Device::cuda()).cublaslt(), cublaslt);
     EXPECT_EQ(context_of(Device::cuda()).cudnn(), cudnn);
-    EXPECT_EQ(context.vendor->why_not_cublaslt(), "");
-    EXPECT_EQ(context.vendor->why_not_cudnn(), "");
+    EXPECT_EQ(context.libraries->why_not_cublaslt(), "");
+    EXPECT_EQ(context.libraries->why_not_cudnn(), "");
 }
 
-TEST_F(CudaDevice, VendorLibrariesThatCannotStartSaySo) {
+TEST_F(CudaDevice, LibrariesThatCannotStartSaySo) {
     cuda::release_all();  // the handle may exist already
     if (!testing::fail_next("cudnnCreate", 1, cudaErrorMemoryAllocation))
         GTEST_SKIP() << "needs the virtual GPU";
     const kernels::Context& context = context_of(Device::cuda());
-    EXPECT_EQ(context.vendor->why_not_cudnn(), "") << "nobody has asked";
+    EXPECT_EQ(context.libraries->why_not_cudnn(), "") << "nobody has asked";
     EXPECT_EQ(context.cudnn(), nullptr);
-    EXPECT_NE(context.vendor->why_not_cudnn().find("cuDNN cannot start"), std::string::npos);
+    EXPECT_NE(context.libraries->why_not_cudnn().find("cuDNN cannot start"), std::string::npos);
     EXPECT_EQ(context.cudnn(), nullptr) << "tried once";
     EXPECT_EQ(cudaGetLastError(), cudaSuccess);
     cuda::release_all();
@@ -144,7 +144,7 @@ TEST_F(CudaDevice, ErrorIsTheBaseOfEveryException) {
     const Tensor sum = Tensor::empty({}, DType::float64, Device::cuda());
     const kernels::Reduce<float> args{1, 20000, x.data<float>(), 0, sum.data<double>(), 1};
     EXPECT_NE(text_of([&] { kernels::cuda::sum(bare, args); }).find("scratch"), std::string::npos);
-    EXPECT_NE(text_of([&] { kernels::cuda::sum(bare, args, kernels::Version::tensor); }).find("no version"),
+    EXPECT_NE(text_of([&] { kernels::cuda::sum(bare, args, kernels::Variant::tensor); }).find("no variant"),
               std::string::npos);
     if (!testing::fail_next("cudaLaunchKernel", 1, cudaErrorLaunchOutOfResources))
         GTEST_SKIP() << "needs the virtual GPU";

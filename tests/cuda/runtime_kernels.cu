@@ -2,10 +2,10 @@
 
 #include <stdexcept>
 
-#include "kernels/runtime/block_reduce.cuh"
-#include "kernels/runtime/launch.cuh"
-#include "kernels/runtime/philox.cuh"
-#include "kernels/runtime/vector.cuh"
+#include "kernels/cuda/block_reduce.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/vector.cuh"
+#include "kernels/philox/philox.cuh"
 
 namespace ito::testing {
 namespace {

@@ -5,9 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/runtime/context.h"
-#include "kernels/runtime/dtype.h"
-#include "kernels/runtime/philox.h"
+#include "kernels/common/context.h"
+#include "kernels/common/dtype.h"
+#include "kernels/philox/philox.h"
 
 namespace ito::testing {
 

@@ -33,7 +33,7 @@ T sum_of_block(const T* values, int threads) {
 
 template <class T>
 std::vector<T> normals(std::size_t count, std::uint64_t seed) {
-    Pitched<T> x(1, static_cast<std::int64_t>(count), static_cast<std::int64_t>(count));
+    Strided<T> x(1, static_cast<std::int64_t>(count), static_cast<std::int64_t>(count));
     x.fill_normal(seed);
     return {x.data(), x.data() + count};
 }

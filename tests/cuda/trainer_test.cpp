@@ -8,7 +8,7 @@
 
 #include "core/allocator.h"
 #include "core/cuda/cuda.h"
-#include "diffusion/sampler.h"
+#include "diffusion/solvers/sampler.h"
 #include "tests/support/cuda_machine.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temporary_folder.h"

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "diffusion/scheduler_config.h"
+#include "diffusion/pipeline/scheduler_config.h"
 #include "tests/support/temporary_folder.h"
 
 namespace ito::diffusion {

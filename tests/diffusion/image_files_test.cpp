@@ -11,7 +11,7 @@
 #include <set>
 #include <sstream>
 
-#include "core/input_file.h"
+#include "core/io/input_file.h"
 #include "diffusion/image/exif.h"
 #include "diffusion/image/file_kind.h"
 #include "diffusion/image/image.h"

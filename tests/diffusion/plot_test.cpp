@@ -1,6 +1,6 @@
 // Curves as SVG: the points are where the axes say.
 
-#include "diffusion/plot.h"
+#include "diffusion/report/plot.h"
 
 #include <gtest/gtest.h>
 

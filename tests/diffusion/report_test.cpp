@@ -1,4 +1,4 @@
-#include "diffusion/report.h"
+#include "diffusion/report/report.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "diffusion/scheduler_config.h"
+#include "diffusion/pipeline/scheduler_config.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // Event files for TensorBoard: the bytes that its own writer makes, and what stays when a training goes on.
 
-#include "diffusion/tensorboard.h"
+#include "diffusion/report/tensorboard.h"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>

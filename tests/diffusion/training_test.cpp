@@ -10,8 +10,8 @@
 
 #include "core/allocator.h"
 #include "core/context.h"
-#include "diffusion/pipeline.h"
-#include "diffusion/sampler.h"
+#include "diffusion/pipeline/pipeline.h"
+#include "diffusion/solvers/sampler.h"
 #include "diffusion/training/trainer.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temporary_folder.h"

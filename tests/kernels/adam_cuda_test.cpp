@@ -2,8 +2,8 @@
 #include <limits>
 
 #include "kernels/adam/adam.h"
+#include "kernels/common/error.h"
 #include "kernels/reduce/reduce.h"
-#include "kernels/runtime/error.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
 
@@ -15,7 +15,7 @@ using testing::DeviceArray;
 using testing::expect_close;
 using testing::for_each_schedule;
 using testing::OnDevice;
-using testing::Pitched;
+using testing::Strided;
 
 struct Options {
     bool decoupled = false, ema = false, copy = false;
@@ -24,7 +24,7 @@ struct Options {
 
 template <class T>
 struct State {
-    Pitched<T> param, m, v, ema;
+    Strided<T> param, m, v, ema;
     std::vector<bfloat16> copy;
 
     explicit State(std::int64_t n)
@@ -47,8 +47,8 @@ State<double> widen(const State<float>& s) {
     return wide;
 }
 
-Pitched<float> gradient(std::int64_t n, int step) {
-    Pitched<float> grad(1, n, n);
+Strided<float> gradient(std::int64_t n, int step) {
+    Strided<float> grad(1, n, n);
     grad.fill_normal(static_cast<std::uint64_t>(100 + step), 0.02, 0.1);
     return grad;
 }
@@ -74,7 +74,7 @@ class AdamCuda : public testing::CudaTest {
   protected:
     /// The same arguments for all steps: what changes is read on the device. A NaN in `ema` is left out, so that the
     /// virtual GPU would report reading the average before it is written.
-    void train(State<float>& s, const Options& options, Version version, bool uninitialised_ema = false) {
+    void train(State<float>& s, const Options& options, Variant variant, bool uninitialised_ema = false) {
         const auto n = static_cast<std::size_t>(s.count());
         const OnDevice<float> param(s.param), m(s.m), v(s.v);
         DeviceArray<float> ema(n), grad(n);
@@ -91,7 +91,7 @@ class AdamCuda : public testing::CudaTest {
             grad.upload(gradient(s.count(), k).data());
             const AdamStep host = step_of(k, options);
             step.upload(&host);
-            cuda::adam(with, args, version);
+            cuda::adam(with, args, variant);
             synchronize();
         }
         s.param = param.back(), s.m = m.back(), s.v = v.back();
@@ -114,7 +114,7 @@ void train_on_host(State<double>& s, const Options& options) {
 
 /// The change of the parameters, which is small beside them: the error is measured against it.
 template <class A>
-Pitched<double> change(const Pitched<A>& after, const Pitched<float>& before) {
+Strided<double> change(const Strided<A>& after, const Strided<float>& before) {
     auto difference = after.template as<double>();
     for (std::int64_t i = 0; i < before.columns(); ++i)
         difference.at(0, i) -= static_cast<double>(before.at(0, i));
@@ -123,18 +123,18 @@ Pitched<double> change(const Pitched<A>& after, const Pitched<float>& before) {
 
 TEST_F(AdamCuda, MatchesFloat64) {
     for_each_schedule([&] {
-        for (const Version version : {Version::naive, Version::fused, Version::best})
+        for (const Variant variant : {Variant::naive, Variant::fused, Variant::best})
             for (const std::int64_t n : {0, 1, 3, 4, 1023, 2050})
                 for (const bool decoupled : {false, true})
                     for (const bool ema : {false, true})
                         for (const bool copy : {false, true}) {
-                            SCOPED_TRACE(std::string(name_of(version)) + " " + std::to_string(n));
+                            SCOPED_TRACE(std::string(name_of(variant)) + " " + std::to_string(n));
                             // An eps that shows: a percent or two of the denominators.
                             const Options options{decoupled, ema, copy, 0.1, 0.7, 0.99, 1e-3};
                             const auto start = make(n);
                             auto got = start;
                             auto expected = widen(start);
-                            train(got, options, version);
+                            train(got, options, variant);
                             train_on_host(expected, options);
                             expect_close(got.m, expected.m, 5e-7, 5e-6);
                             expect_close(got.v, expected.v, 5e-7, 5e-6);
@@ -161,19 +161,19 @@ TEST_F(AdamCuda, AWrongCoefficientShows) {
     const auto start = make(2000);
     auto got = start;
     auto expected = widen(start);
-    train(got, {}, Version::fused);
+    train(got, {}, Variant::fused);
     train_on_host(expected, {.weight_decay = 1e-3});
     EXPECT_GT(testing::relative_l2(change(got.param, start.param), change(expected.param, start.param)),
               5e-4);
 }
 
-TEST_F(AdamCuda, VersionsAgreeToTheBit) {
+TEST_F(AdamCuda, VariantsAgreeToTheBit) {
     for (const bool decoupled : {false, true})
         for (const bool ema : {false, true})
             for (const bool copy : {false, true}) {
                 const Options options{decoupled, ema, copy, 0.1, 0.7, 0.99, 1e-3};
                 auto one = make(1031), two = one;
-                train(one, options, Version::naive), train(two, options, Version::fused);
+                train(one, options, Variant::naive), train(two, options, Variant::fused);
                 EXPECT_TRUE(bitwise_equal(one.param, two.param));
                 EXPECT_TRUE(bitwise_equal(one.m, two.m));
                 EXPECT_TRUE(bitwise_equal(one.v, two.v));
@@ -187,10 +187,10 @@ TEST_F(AdamCuda, DecayZeroCopiesIntoAnUninitialisedAverage) {
     for (const bool copy : {false, true}) {
         const auto start = make(1029);
         auto plain = start;
-        train(plain, {}, Version::naive);
-        for (const Version version : {Version::naive, Version::fused}) {
+        train(plain, {}, Variant::naive);
+        for (const Variant variant : {Variant::naive, Variant::fused}) {
             auto s = start;
-            train(s, {.ema = true, .copy = copy, .ema_decay = 0}, version, true);
+            train(s, {.ema = true, .copy = copy, .ema_decay = 0}, variant, true);
             EXPECT_TRUE(bitwise_equal(s.ema, s.param));
             EXPECT_TRUE(bitwise_equal(s.param, plain.param));
             EXPECT_TRUE(bitwise_equal(s.m, plain.m));
@@ -200,11 +200,11 @@ TEST_F(AdamCuda, DecayZeroCopiesIntoAnUninitialisedAverage) {
 }
 
 TEST_F(AdamCuda, NotANumberStays) {
-    for (const Version version : {Version::naive, Version::fused}) {
+    for (const Variant variant : {Variant::naive, Variant::fused}) {
         auto s = make(41);
         const auto before = s;
-        s.param.at(0, 5) = s.param.at(0, 40) = Pitched<float>::poison();
-        train(s, {.ema = true, .copy = true}, version);
+        s.param.at(0, 5) = s.param.at(0, 40) = Strided<float>::poison();
+        train(s, {.ema = true, .copy = true}, variant);
         for (const std::int64_t i : {5, 40}) {
             EXPECT_TRUE(std::isnan(s.param.at(0, i)));
             EXPECT_TRUE(std::isnan(s.ema.at(0, i)));
@@ -222,7 +222,7 @@ TEST_F(AdamCuda, MovesTheLeastBytes) {
             auto s = make(n);
             const std::uint64_t floor = 28 + (ema ? 8 : 0) + (copy ? 2 : 0);
             const auto total =
-                testing::counted_total([&] { train(s, {.ema = ema, .copy = copy}, Version::fused); });
+                testing::counted_total([&] { train(s, {.ema = ema, .copy = copy}, Variant::fused); });
             EXPECT_EQ(total.launches, static_cast<std::uint64_t>(steps));
             // AdamStep, 40 bytes for each block of 1024; without an average its decay is not read.
             EXPECT_EQ(total.bytes_read + total.bytes_written,
@@ -241,7 +241,7 @@ TEST_F(AdamCuda, ArraysAtOddAddresses) {
     auto args = adam_args<float>(100, {});
     args.step = device_value(step.data());
     args.param = param.data() + 1, args.grad = grad.data(), args.m = m.data() + 1, args.v = v.data();
-    EXPECT_THROW(cuda::adam(context(), args, Version::fused), Error);
+    EXPECT_THROW(cuda::adam(context(), args, Variant::fused), Error);
     cuda::adam(context(), args);
     const auto got = param.to_vector();
     EXPECT_EQ(got[0], s.param.at(0, 0));
@@ -254,7 +254,7 @@ TEST_F(AdamCuda, ArraysAtOddAddresses) {
 
 TEST_F(AdamCuda, RefusesWhatItDoesNotHave) {
     auto s = make(10);
-    EXPECT_THROW(train(s, {}, Version::vectorized), Error);
+    EXPECT_THROW(train(s, {}, Variant::vectorized), Error);
 }
 
 bool same(double a, double b) {

@@ -13,7 +13,7 @@ namespace {
 
 using testing::bitwise_equal;
 using testing::expect_close;
-using testing::Pitched;
+using testing::Strided;
 
 struct Options {
     bool decoupled = false, ema = false, copy = false;
@@ -23,7 +23,7 @@ struct Options {
 
 template <class T>
 struct State {
-    Pitched<T> param, grad, m, v, ema;
+    Strided<T> param, grad, m, v, ema;
     std::vector<bfloat16> copy;
 
     explicit State(std::int64_t n) : param(1, n, n), grad(param), m(param), v(param), ema(param) {
@@ -54,7 +54,7 @@ void train(Function function, State<T>& s, const Options& options, int steps = 5
     Context context;
     context.threads = options.threads;
     for (int k = 1; k <= steps; ++k) {
-        Pitched<float> grad(1, s.grad.columns(), s.grad.columns());
+        Strided<float> grad(1, s.grad.columns(), s.grad.columns());
         grad.fill_normal(static_cast<std::uint64_t>(100 + k), 0.02, 0.1);
         s.grad = grad.template as<T>();
         AdamStep step{2e-3 / k, 1 - std::pow(0.9, k), 1 - std::pow(0.999, k), options.grad_scale,
@@ -79,7 +79,7 @@ const auto plain = [](const Context& context, const auto& args) { ref::adam(cont
 
 /// The change of the parameters, which is small beside them: the error is measured against it.
 template <class A>
-Pitched<double> change(const Pitched<A>& after, const Pitched<float>& before) {
+Strided<double> change(const Strided<A>& after, const Strided<float>& before) {
     auto difference = after.template as<double>();
     for (std::int64_t i = 0; i < before.columns(); ++i)
         difference.at(0, i) -= static_cast<double>(before.at(0, i));
@@ -187,7 +187,7 @@ TEST(Adam, CopyIsTheRoundedParameter) {
         for (const double ema_decay : {0.0, 0.99})
             for (const std::int64_t n : {6, 10007}) {
                 auto s = make(n);
-                s.param.at(0, 5) = s.param.at(0, n - 1) = Pitched<float>::poison();
+                s.param.at(0, 5) = s.param.at(0, n - 1) = Strided<float>::poison();
                 auto oracle = s;
                 Options options;
                 options.copy = true;
@@ -230,7 +230,7 @@ TEST(Adam, ClipByNorm) {
 
 TEST(Adam, DecayZeroCopiesIntoAnUninitialisedAverage) {
     auto s = make(1001);
-    for (std::int64_t i = 0; i < 1001; ++i) s.ema.at(0, i) = Pitched<float>::poison();
+    for (std::int64_t i = 0; i < 1001; ++i) s.ema.at(0, i) = Strided<float>::poison();
     auto wide = widen(s);
     Options options;
     options.ema = true;

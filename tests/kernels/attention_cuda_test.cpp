@@ -1,6 +1,6 @@
 #include <cuda_runtime_api.h>
 
-#include "kernels/runtime/error.h"
+#include "kernels/common/error.h"
 #include "tests/kernels/attention_on_cuda.h"
 
 namespace ito::kernels {
@@ -12,27 +12,27 @@ using testing::for_each_profile;
 using testing::for_each_schedule;
 
 // One token, one head, heads of odd widths and of each padded width, tokens that end a tile and just miss it, several tiles,
-// rows on 16 bytes (gaps of 0 and 8) and rows that are not. The last head is too wide for all but the naive version.
+// rows on 16 bytes (gaps of 0 and 8) and rows that are not. The last head is too wide for all but the naive variant.
 const Case cuda_cases[] = {{1, 1, 1, 8, 0},    {2, 7, 3, 9, 5},    {2, 49, 2, 8, 0},   {1, 64, 2, 16, 8},
                            {1, 70, 1, 64, 0},  {1, 130, 1, 20, 1}, {1, 65, 1, 32, 8},  {1, 30, 1, 77, 3},
                            {1, 33, 1, 128, 0}, {1, 35, 1, 256, 0}, {1, 17, 1, 201, 2}, {1, 9, 1, 300, 0}};
 
 /// `best` is one of these, or naive for the head that is too wide.
 template <class T>
-const std::vector<Version> fast_versions =
-    has_tensor<T> ? std::vector{Version::tiled, Version::tensor} : std::vector{Version::tiled};
+const std::vector<Variant> fast_variants =
+    has_tensor<T> ? std::vector{Variant::tiled, Variant::tensor} : std::vector{Variant::tiled};
 template <class T>
-const std::vector<Version> all_versions =
-    has_tensor<T> ? std::vector{Version::naive, Version::tiled, Version::tensor}
-                  : std::vector{Version::naive, Version::tiled};
+const std::vector<Variant> all_variants =
+    has_tensor<T> ? std::vector{Variant::naive, Variant::tiled, Variant::tensor}
+                  : std::vector{Variant::naive, Variant::tiled};
 
-bool possible(Version version, const Case& c) {
-    return c.head_dim <= 256 || version == Version::naive;
+bool possible(Variant variant, const Case& c) {
+    return c.head_dim <= 256 || variant == Variant::naive;
 }
 
 /// What attention.h says of backward, for two tiles of tokens.
-double backward_traffic(Version version) {
-    return version == Version::tensor ? 9 + 4 * 2 : 9 + 7 * 2;
+double backward_traffic(Variant variant) {
+    return variant == Variant::tensor ? 9 + 4 * 2 : 9 + 7 * 2;
 }
 
 using Types = ::testing::Types<float, bfloat16>;
@@ -44,16 +44,16 @@ TYPED_TEST(AttentionCuda, ForwardMatchesFloat64) {
         Data<T> data(c);
         data.fill();
         const Data<double> exact = this->exact_forward(data);
-        const auto check = [&](Version version) {
-            if (!possible(version, c)) return;
-            SCOPED_TRACE(text(c, version));
+        const auto check = [&](Variant variant) {
+            if (!possible(variant, c)) return;
+            SCOPED_TRACE(text(c, variant));
             Data<T> result = data;
-            this->forward(result, version);
-            this->expect_forward(result, exact, version);
+            this->forward(result, variant);
+            this->expect_forward(result, exact, variant);
         };
-        check(Version::naive);  // in every schedule: RepeatsToTheBit
+        check(Variant::naive);  // in every schedule: RepeatsToTheBit
         for_each_schedule([&] {
-            for (const Version version : fast_versions<T>) check(version);
+            for (const Variant variant : fast_variants<T>) check(variant);
         });
     }
 }
@@ -67,20 +67,20 @@ TYPED_TEST(AttentionCuda, BackwardMatchesFloat64) {
             this->set_saved(data);
             if (accumulate) data.grad_qkv.fill_normal(3);
             const Data<double> exact = this->exact_backward(data, accumulate);
-            const auto check = [&](Version version) {
-                if (!possible(version, c)) return;
-                SCOPED_TRACE(text(c, version) + (accumulate ? ", added" : ""));
+            const auto check = [&](Variant variant) {
+                if (!possible(variant, c)) return;
+                SCOPED_TRACE(text(c, variant) + (accumulate ? ", added" : ""));
                 Data<T> result = data;
-                this->backward(result, accumulate, version);
-                this->expect_gradients(result, exact, version);
+                this->backward(result, accumulate, variant);
+                this->expect_gradients(result, exact, variant);
             };
             if (accumulate) {
-                for (const Version version : all_versions<T>) check(version);
+                for (const Variant variant : all_variants<T>) check(variant);
                 continue;
             }
-            check(Version::naive);  // in every schedule: RepeatsToTheBit
+            check(Variant::naive);  // in every schedule: RepeatsToTheBit
             for_each_schedule([&] {
-                for (const Version version : fast_versions<T>) check(version);
+                for (const Variant variant : fast_variants<T>) check(variant);
             });
         }
 }
@@ -93,17 +93,17 @@ TYPED_TEST(AttentionCuda, RoundsOnce) {
         data.fill();
         this->set_saved(data);
         const Data<double> exact = this->exact_forward(data);
-        const auto others = [](const Pitched<T>& got, const Pitched<double>& oracle) {
+        const auto others = [](const Strided<T>& got, const Strided<double>& oracle) {
             std::int64_t count = 0;
             for (std::int64_t r = 0; r < got.rows(); ++r)
                 for (std::int64_t c = 0; c < got.columns(); ++c)
                     count += got.at(r, c).bits != bfloat16(static_cast<float>(oracle.at(r, c))).bits;
             return static_cast<double>(count) / static_cast<double>(got.rows() * got.columns());
         };
-        for (const Version version : {Version::naive, Version::tiled}) {
-            SCOPED_TRACE(name_of(version));
+        for (const Variant variant : {Variant::naive, Variant::tiled}) {
+            SCOPED_TRACE(name_of(variant));
             Data<T> result = data;
-            this->forward(result, version), this->backward(result, false, version);
+            this->forward(result, variant), this->backward(result, false, variant);
             EXPECT_LE(others(result.o, exact.o), 0.01);
             data.o = result.o;
             EXPECT_LE(others(result.grad_qkv, this->exact_backward(data).grad_qkv), 0.01);
@@ -126,16 +126,16 @@ TYPED_TEST(AttentionCuda, LargeScores) {
         Data<T> data = with_scores<T>(130, of);
         this->set_saved(data);
         const Data<double> forward = this->exact_forward(data), backward = this->exact_backward(data);
-        for (const Version version : all_versions<T>) {
-            SCOPED_TRACE(name_of(version));
+        for (const Variant variant : all_variants<T>) {
+            SCOPED_TRACE(name_of(variant));
             Data<T> result = data;
-            this->forward(result, version);
-            this->expect_forward(result, forward, version);
+            this->forward(result, variant);
+            this->expect_forward(result, forward, variant);
             // dQ = dS K, and dS adds up to zero: where all keys share so large a part, the rounding of dS is what is left of it.
-            if (version == Version::tensor && of(0) == of(1)) continue;
-            this->backward(result, false, version);
+            if (variant == Variant::tensor && of(0) == of(1)) continue;
+            this->backward(result, false, variant);
             // The log-sum-exp of a score of 10000 is off by up to half of 0.001, and with it every weight.
-            const double more = this->rounds_weights(version) ? 2 : 1;
+            const double more = this->rounds_weights(variant) ? 2 : 1;
             // A few tokens have all of the gradient: the worst is many times the root mean square.
             expect_close(result.grad_qkv, backward.grad_qkv, 6e-4 + more * rounding<T>,
                          2e-2 + 40 * more * rounding<T>);
@@ -146,12 +146,12 @@ TYPED_TEST(AttentionCuda, LargeScores) {
 // A NaN among the keys of one head reaches all queries of that head, and nothing else.
 TYPED_TEST(AttentionCuda, NanStaysInItsHead) {
     using T = TypeParam;
-    for (const Version version : all_versions<T>) {
-        SCOPED_TRACE(name_of(version));
+    for (const Variant variant : all_variants<T>) {
+        SCOPED_TRACE(name_of(variant));
         Data<T> data(Case{2, 20, 2, 16, 0});
         data.fill();
-        data.qkv.at(25, 32 + 3) = Pitched<T>::poison();  // in the keys of head 0 of image 1
-        this->forward(data, version);
+        data.qkv.at(25, 32 + 3) = Strided<T>::poison();  // in the keys of head 0 of image 1
+        this->forward(data, variant);
         for (std::int64_t r = 0; r < 40; ++r)
             for (std::int64_t c = 0; c < 32; ++c)
                 ASSERT_EQ(std::isnan(convert<float>(data.o.at(r, c))), r >= 20 && c < 16) << r << ", " << c;
@@ -160,14 +160,14 @@ TYPED_TEST(AttentionCuda, NanStaysInItsHead) {
 
 TYPED_TEST(AttentionCuda, LogSumExpIsOptional) {
     using T = TypeParam;
-    for (const Version version : all_versions<T>) {
+    for (const Variant variant : all_variants<T>) {
         Data<T> data(cuda_cases[3]), full(cuda_cases[3]);
         data.fill(), full.fill();
-        this->forward(full, version);
+        this->forward(full, variant);
         OnCuda<T> device(data);
         auto a = device.forward_args();
         a.lse = nullptr;
-        cuda::attention_forward(this->context(), a, version);
+        cuda::attention_forward(this->context(), a, variant);
         device.forward_back();
         EXPECT_TRUE(bitwise_equal(data.o, full.o));
         EXPECT_TRUE(std::isnan(data.lse.at(0, 0)));
@@ -176,14 +176,14 @@ TYPED_TEST(AttentionCuda, LogSumExpIsOptional) {
 
 TYPED_TEST(AttentionCuda, NegativeScale) {
     using T = TypeParam;
-    for (const Version version : all_versions<T>) {
-        SCOPED_TRACE(name_of(version));
+    for (const Variant variant : all_variants<T>) {
+        SCOPED_TRACE(name_of(variant));
         Data<T> data(cuda_cases[4]);
         data.fill();
         data.negative_scale = true;
         const Data<double> exact = this->exact_forward(data);
-        this->forward(data, version);
-        this->expect_forward(data, exact, version);
+        this->forward(data, variant);
+        this->expect_forward(data, exact, variant);
     }
 }
 
@@ -191,15 +191,15 @@ TYPED_TEST(AttentionCuda, NegativeScale) {
 TYPED_TEST(AttentionCuda, RepeatsToTheBit) {
     using T = TypeParam;
     for (const Case& c : {cuda_cases[1], cuda_cases[5]})
-        for (const Version version : all_versions<T>) {
-            SCOPED_TRACE(text(c, version));
+        for (const Variant variant : all_variants<T>) {
+            SCOPED_TRACE(text(c, variant));
             Data<T> first(c);
             first.fill();
             const Data<T> inputs = first;
-            this->forward(first, version), this->backward(first, false, version);
+            this->forward(first, variant), this->backward(first, false, variant);
             for_each_schedule([&] {
                 Data<T> again = inputs;
-                this->forward(again, version), this->backward(again, false, version);
+                this->forward(again, variant), this->backward(again, false, variant);
                 EXPECT_TRUE(bitwise_equal(again.o, first.o));
                 EXPECT_TRUE(bitwise_equal(again.lse, first.lse));
                 EXPECT_TRUE(bitwise_equal(again.grad_qkv, first.grad_qkv));
@@ -209,13 +209,13 @@ TYPED_TEST(AttentionCuda, RepeatsToTheBit) {
 
 TYPED_TEST(AttentionCuda, ImageAloneEqualsImageInABatch) {
     using T = TypeParam;
-    for (const Version version : all_versions<T>) {
-        SCOPED_TRACE(name_of(version));
+    for (const Variant variant : all_variants<T>) {
+        SCOPED_TRACE(name_of(variant));
         Data<T> batch(Case{3, 33, 2, 24, 0}), alone(Case{1, 33, 2, 24, 0});
         batch.fill();
-        this->forward(batch, version), this->backward(batch, false, version);
+        this->forward(batch, variant), this->backward(batch, false, variant);
         alone.qkv = rows_of(batch.qkv, 33, 33), alone.grad_o = rows_of(batch.grad_o, 33, 33);
-        this->forward(alone, version), this->backward(alone, false, version);
+        this->forward(alone, variant), this->backward(alone, false, variant);
         EXPECT_TRUE(bitwise_equal(alone.o, rows_of(batch.o, 33, 33)));
         EXPECT_TRUE(bitwise_equal(alone.lse, rows_of(batch.lse, 2, 2)));
         EXPECT_TRUE(bitwise_equal(alone.grad_qkv, rows_of(batch.grad_qkv, 33, 33)));
@@ -224,11 +224,11 @@ TYPED_TEST(AttentionCuda, ImageAloneEqualsImageInABatch) {
 
 TYPED_TEST(AttentionCuda, EmptyBatch) {
     using T = TypeParam;
-    for (const Version version : all_versions<T>)
+    for (const Variant variant : all_variants<T>)
         for (const Case& c : {Case{0, 16, 2, 8, 0}, Case{2, 0, 2, 8, 0}}) {
             Data<T> data(c);
             data.fill();
-            this->forward(data, version), this->backward(data, true, version);
+            this->forward(data, variant), this->backward(data, true, variant);
         }
 }
 
@@ -240,14 +240,14 @@ TYPED_TEST(AttentionCuda, EveryDeviceHoldsTheWidestHeads) {
     this->set_saved(data);
     const Data<double> forward = this->exact_forward(data), backward = this->exact_backward(data);
     for_each_profile([&] {
-        for (const Version version : fast_versions<T>) {
-            SCOPED_TRACE(name_of(version));
+        for (const Variant variant : fast_variants<T>) {
+            SCOPED_TRACE(name_of(variant));
             Data<T> result = data;
-            this->forward(result, version);
-            this->expect_forward(result, forward, version);
+            this->forward(result, variant);
+            this->expect_forward(result, forward, variant);
             result.o = data.o, result.lse = data.lse;
-            this->backward(result, false, version);
-            this->expect_gradients(result, backward, version);
+            this->backward(result, false, variant);
+            this->expect_gradients(result, backward, variant);
         }
     });
 }
@@ -258,8 +258,8 @@ TYPED_TEST(AttentionCuda, MovesTheBytesThatItSays) {
     using T = TypeParam;
     if (!testing::on_virtual_gpu()) GTEST_SKIP() << "only the virtual GPU counts bytes";
     for (const std::int64_t head_dim : {32, 128})
-        for (const Version version : fast_versions<T>) {
-            SCOPED_TRACE(std::string(name_of(version)) + ", " + std::to_string(head_dim) + " channels");
+        for (const Variant variant : fast_variants<T>) {
+            SCOPED_TRACE(std::string(name_of(variant)) + ", " + std::to_string(head_dim) + " channels");
             Data<T> data(Case{1, 128, 1, head_dim, 0});
             data.fill();
             const double u = 128.0 * static_cast<double>(head_dim * sizeof(T));
@@ -269,13 +269,13 @@ TYPED_TEST(AttentionCuda, MovesTheBytesThatItSays) {
             const auto sectors = [](const vgpu::Counters& total) {
                 return 32 * static_cast<double>(total.global_load_sectors + total.global_store_sectors);
             };
-            const auto forward = testing::counted_total([&] { this->forward(data, version); });
+            const auto forward = testing::counted_total([&] { this->forward(data, variant); });
             EXPECT_LE(unique(forward), 1.1 * 4 * u);
             EXPECT_LE(sectors(forward), 1.1 * 6 * u);  // two tiles
             EXPECT_EQ(forward.bank_conflicts, 0u);
-            const auto backward = testing::counted_total([&] { this->backward(data, false, version); });
+            const auto backward = testing::counted_total([&] { this->backward(data, false, variant); });
             EXPECT_LE(unique(backward), 1.1 * 13 * u);
-            EXPECT_LE(sectors(backward), 1.15 * backward_traffic(version) * u);
+            EXPECT_LE(sectors(backward), 1.15 * backward_traffic(variant) * u);
             EXPECT_EQ(backward.bank_conflicts, 0u);
         }
 }
@@ -286,14 +286,14 @@ TYPED_TEST(AttentionCuda, ToleranceSeesAPlantedError) {
     data.fill();
     this->set_saved(data);
     Data<T> result = data;
-    this->backward(result, false, Version::best);
-    const double more = this->rounds_weights(Version::best) ? 2 : 1;
+    this->backward(result, false, Variant::best);
+    const double more = this->rounds_weights(Variant::best) ? 2 : 1;
     // As if one channel of one query had been missed.
     Data<double> wrong = in_float64(data);
     wrong.grad_o.at(3, 2) = 0;
     ref::attention_backward(Context{}, wrong.backward_args(false));
     EXPECT_GT(testing::worst_error(result.grad_qkv, wrong.grad_qkv), 4e-5 + 10 * more * rounding<T>);
-    this->forward(result, Version::best);
+    this->forward(result, Variant::best);
     wrong = in_float64(data);
     auto a = wrong.forward_args();
     a.scale *= 1.02;
@@ -301,18 +301,18 @@ TYPED_TEST(AttentionCuda, ToleranceSeesAPlantedError) {
     EXPECT_GT(testing::relative_l2(result.o, wrong.o), 2e-6 + more * rounding<T>);
 }
 
-// Bit for bit, which no other version is.
+// Bit for bit, which no other variant is.
 TYPED_TEST(AttentionCuda, BestIsWhatTheHeaderSays) {
     using T = TypeParam;
     for (const Case& c : {cuda_cases[2], cuda_cases[11]}) {
         Data<T> best(c), named(c);
         best.fill(), named.fill();
-        const Version version = c.head_dim > 256 ? Version::naive
-                                : has_tensor<T>  ? Version::tensor
-                                                 : Version::tiled;
-        this->forward(best, Version::best), this->forward(named, version);
+        const Variant variant = c.head_dim > 256 ? Variant::naive
+                                : has_tensor<T>  ? Variant::tensor
+                                                 : Variant::tiled;
+        this->forward(best, Variant::best), this->forward(named, variant);
         EXPECT_TRUE(bitwise_equal(best.o, named.o));
-        this->backward(best, false, Version::best), this->backward(named, false, version);
+        this->backward(best, false, Variant::best), this->backward(named, false, variant);
         EXPECT_TRUE(bitwise_equal(best.grad_qkv, named.grad_qkv));
     }
 }
@@ -321,12 +321,12 @@ TYPED_TEST(AttentionCuda, RefusesWhatItDoesNotHave) {
     using T = TypeParam;
     Data<T> data(cuda_cases[1]), wide(cuda_cases[11]);
     data.fill(), wide.fill();
-    EXPECT_THROW(this->forward(data, Version::resident), Error);
-    EXPECT_THROW(this->backward(data, false, Version::fused), Error);
-    EXPECT_THROW(this->forward(wide, Version::tiled), Error);
-    EXPECT_THROW(this->backward(wide, false, Version::tiled), Error);
+    EXPECT_THROW(this->forward(data, Variant::resident), Error);
+    EXPECT_THROW(this->backward(data, false, Variant::fused), Error);
+    EXPECT_THROW(this->forward(wide, Variant::tiled), Error);
+    EXPECT_THROW(this->backward(wide, false, Variant::tiled), Error);
     if (!has_tensor<T>) {
-        EXPECT_THROW(this->forward(data, Version::tensor), Error);
+        EXPECT_THROW(this->forward(data, Variant::tensor), Error);
     }
     const OnCuda<T> device(data);
     EXPECT_THROW(cuda::attention_backward(this->without_scratch(), device.backward_args()), Error);

@@ -8,7 +8,7 @@
 
 namespace ito::kernels::attention_test {
 
-using testing::Pitched;
+using testing::Strided;
 
 struct Case {
     std::int64_t batch, tokens, heads, head_dim, gap;
@@ -19,8 +19,8 @@ template <class T>
 struct Data {
     AttentionShape shape;
     Case c;
-    Pitched<T> qkv, o, grad_o, grad_qkv;
-    Pitched<master_t<T>> lse;
+    Strided<T> qkv, o, grad_o, grad_qkv;
+    Strided<accum_t<T>> lse;
     bool negative_scale = false;
 
     explicit Data(const Case& a)
@@ -41,18 +41,18 @@ struct Data {
     AttentionForward<T> forward_args() {
         AttentionForward<T> a;
         a.shape = shape, a.scale = scale();
-        a.q = qkv.data(), a.k = a.q + channels(), a.v = a.k + channels(), a.qkv_pitch = qkv.pitch();
-        a.o = o.data(), a.o_pitch = o.pitch(), a.lse = lse.data();
+        a.q = qkv.data(), a.k = a.q + channels(), a.v = a.k + channels(), a.qkv_stride = qkv.stride();
+        a.o = o.data(), a.o_stride = o.stride(), a.lse = lse.data();
         return a;
     }
     AttentionBackward<T> backward_args(bool accumulate) {
         AttentionBackward<T> a;
         a.shape = shape, a.scale = scale(), a.accumulate = accumulate;
-        a.q = qkv.data(), a.k = a.q + channels(), a.v = a.k + channels(), a.qkv_pitch = qkv.pitch();
-        a.o = o.data(), a.o_pitch = o.pitch(), a.lse = lse.data();
-        a.grad_o = grad_o.data(), a.grad_o_pitch = grad_o.pitch();
+        a.q = qkv.data(), a.k = a.q + channels(), a.v = a.k + channels(), a.qkv_stride = qkv.stride();
+        a.o = o.data(), a.o_stride = o.stride(), a.lse = lse.data();
+        a.grad_o = grad_o.data(), a.grad_o_stride = grad_o.stride();
         a.grad_q = grad_qkv.data(), a.grad_k = a.grad_q + channels(), a.grad_v = a.grad_k + channels();
-        a.grad_qkv_pitch = grad_qkv.pitch();
+        a.grad_qkv_stride = grad_qkv.stride();
         return a;
     }
 };
@@ -69,8 +69,8 @@ Data<double> in_float64(const Data<T>& from) {
 
 /// Rows [first, first + count).
 template <class T>
-Pitched<T> rows_of(const Pitched<T>& from, std::int64_t first, std::int64_t count) {
-    Pitched<T> rows(count, from.columns(), from.pitch());
+Strided<T> rows_of(const Strided<T>& from, std::int64_t first, std::int64_t count) {
+    Strided<T> rows(count, from.columns(), from.stride());
     for (std::int64_t r = 0; r < count; ++r)
         for (std::int64_t c = 0; c < from.columns(); ++c) rows.at(r, c) = from.at(first + r, c);
     return rows;

@@ -1,7 +1,7 @@
-// Attention's backward version `mma`.
+// Attention's backward variant `mma`.
 #include <cuda_runtime_api.h>
 
-#include "kernels/runtime/error.h"
+#include "kernels/common/error.h"
 #include "tests/kernels/attention_on_cuda.h"
 
 namespace ito::kernels {
@@ -32,17 +32,17 @@ class AttentionCudaMma : public AttentionCuda<bfloat16> {};
 TEST_F(AttentionCudaMma, BackwardMatchesFloat64AndRepeatsToTheBit) {
     for (const Case& c : mma_cases) {
         if (!holds_mma(c)) continue;
-        SCOPED_TRACE(text(c, Version::mma));
+        SCOPED_TRACE(text(c, Variant::mma));
         Data<bfloat16> data(c);
         data.fill();
         set_saved(data);
         const Data<double> exact = exact_backward(data);
         Data<bfloat16> first = data;
-        backward(first, false, Version::mma);
-        expect_gradients(first, exact, Version::mma);
+        backward(first, false, Variant::mma);
+        expect_gradients(first, exact, Variant::mma);
         for_each_schedule([&] {
             Data<bfloat16> again = data;
-            backward(again, false, Version::mma);
+            backward(again, false, Variant::mma);
             EXPECT_TRUE(bitwise_equal(again.grad_qkv, first.grad_qkv));
         });
     }
@@ -62,7 +62,7 @@ TEST_F(AttentionCudaMma, LargeScoresAndANegativeScale) {
                 data.negative_scale = negative;
                 set_saved(data);
                 const Data<double> exact = exact_backward(data);
-                backward(data, false, Version::mma);
+                backward(data, false, Variant::mma);
                 expect_close(data.grad_qkv, exact.grad_qkv, 6e-4 + 2 * rounding<bfloat16>,
                              2e-2 + 80 * rounding<bfloat16>);
             }
@@ -74,8 +74,8 @@ TEST_F(AttentionCudaMma, NanStaysInItsHead) {
     if (!holds_mma(data.c)) GTEST_SKIP() << "too little shared memory";
     data.fill();
     set_saved(data);
-    data.qkv.at(25, 2 * 128 + 3) = Pitched<bfloat16>::poison();  // in the values of head 0 of image 1
-    backward(data, false, Version::mma);
+    data.qkv.at(25, 2 * 128 + 3) = Strided<bfloat16>::poison();  // in the values of head 0 of image 1
+    backward(data, false, Variant::mma);
     for (std::int64_t r = 0; r < 40; ++r)
         for (std::int64_t c = 0; c < 2 * 128; ++c)  // of queries and keys
             ASSERT_EQ(std::isnan(convert<float>(data.grad_qkv.at(r, c))),
@@ -87,9 +87,9 @@ TEST_F(AttentionCudaMma, ImageAloneEqualsImageInABatch) {
     Data<bfloat16> batch(Case{3, 33, 2, 72, 0}), alone(Case{1, 33, 2, 72, 0});
     if (!holds_mma(batch.c)) GTEST_SKIP() << "too little shared memory";
     batch.fill();
-    forward(batch, Version::tensor), backward(batch, false, Version::mma);
+    forward(batch, Variant::tensor), backward(batch, false, Variant::mma);
     alone.qkv = rows_of(batch.qkv, 33, 33), alone.grad_o = rows_of(batch.grad_o, 33, 33);
-    forward(alone, Version::tensor), backward(alone, false, Version::mma);
+    forward(alone, Variant::tensor), backward(alone, false, Variant::mma);
     EXPECT_TRUE(bitwise_equal(alone.grad_qkv, rows_of(batch.grad_qkv, 33, 33)));
 }
 
@@ -100,12 +100,12 @@ TEST_F(AttentionCudaMma, MovesTheBytesThatItSays) {
         for (const std::int64_t head_dim : {64, 128, 256}) {
             const Case c{1, tokens, 1, head_dim, 0};
             if (!holds_mma(c)) continue;
-            SCOPED_TRACE(text(c, Version::mma));
+            SCOPED_TRACE(text(c, Variant::mma));
             Data<bfloat16> data(c);
             data.fill();
             set_saved(data);
             const double u = static_cast<double>(tokens * head_dim * 2);
-            const auto total = testing::counted_total([&] { backward(data, false, Version::mma); });
+            const auto total = testing::counted_total([&] { backward(data, false, Variant::mma); });
             EXPECT_LE(static_cast<double>(total.unique_bytes_read + total.unique_bytes_written),
                       1.05 * 8 * u);
             EXPECT_LE(32 * static_cast<double>(total.global_load_sectors + total.global_store_sectors),
@@ -122,7 +122,7 @@ TEST_F(AttentionCudaMma, ToleranceSeesAPlantedError) {
     Data<double> wrong = in_float64(data);
     wrong.grad_o.at(3, 2) = 0;  // as if one channel of one query had been missed
     ref::attention_backward(Context{}, wrong.backward_args(false));
-    backward(data, false, Version::mma);
+    backward(data, false, Variant::mma);
     EXPECT_GT(testing::worst_error(data.grad_qkv, wrong.grad_qkv), 4e-5 + 20 * rounding<bfloat16>);
 }
 
@@ -131,21 +131,21 @@ TEST_F(AttentionCudaMma, BestOnEveryDevice) {
     std::size_t falls_back = 0, taken = 0;
     for_each_profile([&] {
         for (const Case& c : {mma_cases[1], mma_cases[2], mma_cases[8]}) {
-            SCOPED_TRACE(text(c, Version::best));
+            SCOPED_TRACE(text(c, Variant::best));
             Data<bfloat16> data(c);
             data.fill();
             set_saved(data);
             Data<bfloat16> best = data, named = data;
-            backward(best, false, Version::best);
+            backward(best, false, Variant::best);
             if (!holds_mma(c)) {
                 ++falls_back;
-                EXPECT_THROW(backward(named, false, Version::mma), Error);
+                EXPECT_THROW(backward(named, false, Variant::mma), Error);
             } else {
                 ++taken;
             }
             // Many tokens and few heads: a block for each head would leave most multiprocessors idle.
             const bool pays = c.tokens <= 64 || c.batch * c.heads >= 100;
-            backward(named, false, holds_mma(c) && pays ? Version::mma : Version::tensor);
+            backward(named, false, holds_mma(c) && pays ? Variant::mma : Variant::tensor);
             EXPECT_TRUE(bitwise_equal(best.grad_qkv, named.grad_qkv));
         }
     });
@@ -162,13 +162,13 @@ TEST_F(AttentionCudaMma, RefusesWhatItDoesNotTake) {
         Data<bfloat16> data(c);
         data.fill();
         set_saved(data);
-        EXPECT_THROW(backward(data, false, Version::mma), Error);
+        EXPECT_THROW(backward(data, false, Variant::mma), Error);
     }
     Data<bfloat16> data(mma_cases[0]);
     data.fill();
     set_saved(data);
-    EXPECT_THROW(backward(data, true, Version::mma), Error);
-    EXPECT_THROW(forward(data, Version::mma), Error);
+    EXPECT_THROW(backward(data, true, Variant::mma), Error);
+    EXPECT_THROW(forward(data, Variant::mma), Error);
 }
 
 }  // namespace

@@ -57,34 +57,34 @@ class OnCuda {
 
     Data<T>& data_;
     OnDevice<T> qkv_, o_, grad_o_, grad_qkv_;
-    OnDevice<master_t<T>> lse_;
+    OnDevice<accum_t<T>> lse_;
 };
 
-inline std::string text(const Case& c, Version version) {
-    return std::string(name_of(version)) + ": " + std::to_string(c.batch) + "x" + std::to_string(c.tokens) +
+inline std::string text(const Case& c, Variant variant) {
+    return std::string(name_of(variant)) + ": " + std::to_string(c.batch) + "x" + std::to_string(c.tokens) +
            ", " + std::to_string(c.heads) + " heads of " + std::to_string(c.head_dim);
 }
 
 template <class T>
 class AttentionCuda : public testing::CudaTest {
   protected:
-    void forward(Data<T>& data, Version version) {
+    void forward(Data<T>& data, Variant variant) {
         OnCuda<T> device(data);
         const Context c = context();
-        cuda::attention_forward(c, device.forward_args(), version);
+        cuda::attention_forward(c, device.forward_args(), variant);
         device.forward_back();
     }
-    void backward(Data<T>& data, bool accumulate, Version version) {
+    void backward(Data<T>& data, bool accumulate, Variant variant) {
         OnCuda<T> device(data);
         const Context c = context();
-        cuda::attention_backward(c, device.backward_args(accumulate), version);
+        cuda::attention_backward(c, device.backward_args(accumulate), variant);
         device.backward_back();
     }
     /// Output and log-sum-exp as forward saves them, from the oracle.
     static void set_saved(Data<T>& data) {
         Data<double> exact = in_float64(data);
         ref::attention_forward(Context{}, exact.forward_args());
-        data.o = exact.o.template as<T>(), data.lse = exact.lse.template as<master_t<T>>();
+        data.o = exact.o.template as<T>(), data.lse = exact.lse.template as<accum_t<T>>();
     }
     static Data<double> exact_forward(const Data<T>& data) {
         Data<double> exact = in_float64(data);
@@ -96,18 +96,18 @@ class AttentionCuda : public testing::CudaTest {
         ref::attention_backward(Context{}, exact.backward_args(accumulate));
         return exact;
     }
-    /// Versions that round P and dS to bfloat16 before they multiply: errors of one rounding each, not of the result's alone.
-    static bool rounds_weights(Version version) {
+    /// Variants that round P and dS to bfloat16 before they multiply: errors of one rounding each, not of the result's alone.
+    static bool rounds_weights(Variant variant) {
         return has_tensor<T> &&
-               (version == Version::tensor || version == Version::mma || version == Version::best);
+               (variant == Variant::tensor || variant == Variant::mma || variant == Variant::best);
     }
-    static void expect_forward(const Data<T>& result, const Data<double>& exact, Version version) {
-        const double more = rounds_weights(version) ? 2 : 1;
+    static void expect_forward(const Data<T>& result, const Data<double>& exact, Variant variant) {
+        const double more = rounds_weights(variant) ? 2 : 1;
         expect_close(result.o, exact.o, 2e-6 + more * rounding<T>, 2e-5 + 10 * more * rounding<T>);
         expect_close(result.lse, exact.lse, 1e-6, 5e-6);
     }
-    static void expect_gradients(const Data<T>& result, const Data<double>& exact, Version version) {
-        const double more = rounds_weights(version) ? 2 : 1;
+    static void expect_gradients(const Data<T>& result, const Data<double>& exact, Variant variant) {
+        const double more = rounds_weights(variant) ? 2 : 1;
         expect_close(result.grad_qkv, exact.grad_qkv, 4e-6 + more * rounding<T>,
                      4e-5 + 10 * more * rounding<T>);
     }

@@ -1,4 +1,4 @@
-#include "kernels/runtime/error.h"
+#include "kernels/common/error.h"
 #include "tests/kernels/attention_data.h"
 #include "tests/support/scratch.h"
 #include "tests/support/targets.h"
@@ -11,7 +11,7 @@ using testing::bitwise_equal;
 using testing::ContextWithScratch;
 using testing::expect_close;
 using testing::for_each_target;
-using testing::Pitched;
+using testing::Strided;
 
 // One token, one head, odd sizes, several blocks of queries (300, 700), many heads.
 const Case cases[] = {{1, 1, 1, 8, 0},    {2, 7, 3, 9, 5},    {3, 49, 1, 32, 0},  {2, 196, 1, 64, 3},
@@ -157,7 +157,7 @@ TEST(Attention, GradientsMatchFiniteDifferences) {
     };
     loss();
     ref::attention_backward(Context{}, data.backward_args(false));
-    Pitched<double> numeric(data.qkv.rows(), data.qkv.columns(), data.qkv.columns());
+    Strided<double> numeric(data.qkv.rows(), data.qkv.columns(), data.qkv.columns());
     for (std::int64_t r = 0; r < numeric.rows(); ++r)
         for (std::int64_t c = 0; c < numeric.columns(); ++c) {
             const double h = 1e-5, kept = data.qkv.at(r, c);

@@ -4,7 +4,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "kernels/runtime/error.h"
+#include "kernels/common/error.h"
 #include "tests/kernels/conv2d_on_cuda.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
@@ -21,7 +21,7 @@ using testing::expect_rounded;
 using testing::for_each_profile;
 using testing::for_each_schedule;
 using testing::OnDevice;
-using testing::Pitched;
+using testing::Strided;
 
 /// Rows on 16 bytes, on less, and on nothing; chunks that are whole, cut and shorter than one.
 const Layer layers[] = {
@@ -45,7 +45,7 @@ const Layer layers[] = {
     {{2, 6, 10, 12, 20, 2, 4, 1, 0, 2, 1, 1}, 2},  // nothing symmetric
     {{1, 9, 7, 9, 6, 4, 2, 3, 2, 0, 3, 1}, 7},     // not even with a stride
 };
-const Version all_versions[] = {Version::naive, Version::tiled, Version::best};
+const Variant all_variants[] = {Variant::naive, Variant::tiled, Variant::best};
 
 /// Half a unit in the last place, relative: what rounding the result once costs.
 template <class T>
@@ -57,9 +57,9 @@ constexpr double worst = 2e-5 + 16 * rounding<T>;
 template <class T>
 constexpr double sum_error = std::is_same_v<T, float> ? 2e-6 : 1e-5;
 
-std::string text(const Conv2dShape& shape, Version version) {
+std::string text(const Conv2dShape& shape, Variant variant) {
     std::ostringstream out;
-    out << name_of(version) << ": ";
+    out << name_of(variant) << ": ";
     PrintTo(shape, &out);
     return out.str();
 }
@@ -68,48 +68,48 @@ std::string text(const Conv2dShape& shape, Version version) {
 template <class T>
 class Conv2dCuda : public testing::CudaTest {
   protected:
-    void forward(Case<T>& c, Version version, bool with_bias = true, bool with_residual = true) {
-        conv2d_test::forward_on_cuda(this->context(), c, version, with_bias, with_residual);
+    void forward(Case<T>& c, Variant variant, bool with_bias = true, bool with_residual = true) {
+        conv2d_test::forward_on_cuda(this->context(), c, variant, with_bias, with_residual);
     }
-    void backward_data(Case<T>& c, bool accumulate, Version version) {
-        conv2d_test::backward_data_on_cuda(this->context(), c, accumulate, version);
+    void backward_data(Case<T>& c, bool accumulate, Variant variant) {
+        conv2d_test::backward_data_on_cuda(this->context(), c, accumulate, variant);
     }
-    void backward_weights(Case<T>& c, bool accumulate, Version version, bool with_weight = true,
+    void backward_weights(Case<T>& c, bool accumulate, Variant variant, bool with_weight = true,
                           bool with_bias = true) {
-        conv2d_test::backward_weights_on_cuda(this->context(), c, accumulate, version, with_weight,
+        conv2d_test::backward_weights_on_cuda(this->context(), c, accumulate, variant, with_weight,
                                               with_bias);
     }
-    void expect_forward(const Layer& layer, Version version) {
-        SCOPED_TRACE(text(layer.shape, version));
+    void expect_forward(const Layer& layer, Variant variant) {
+        SCOPED_TRACE(text(layer.shape, variant));
         for (const bool with_bias : {true, false}) {
             const bool with_residual = with_bias != (layer.gap == 0);
             Case<T> a = Case<T>(layer.shape, layer.gap).fill();
             Case<double> b = a.template as<double>();
-            forward(a, version, with_bias, with_residual);
+            forward(a, variant, with_bias, with_residual);
             ref::conv2d_forward(Context{}, b.forward(with_bias, with_residual));
             expect_close(a.y, b.y, 2e-6 + rounding<T>, worst<T>);
             expect_rounded(a.y, b.y);
         }
     }
-    void expect_backward_data(const Layer& layer, Version version) {
-        SCOPED_TRACE(text(layer.shape, version));
+    void expect_backward_data(const Layer& layer, Variant variant) {
+        SCOPED_TRACE(text(layer.shape, variant));
         for (const bool accumulate : {false, true}) {
             Case<T> a = Case<T>(layer.shape, layer.gap).fill();
             if (accumulate) a.grad_x.fill_normal(6);
             Case<double> b = a.template as<double>();
-            backward_data(a, accumulate, version);
+            backward_data(a, accumulate, variant);
             ref::conv2d_backward_data(Context{}, b.backward_data(accumulate));
             expect_close(a.grad_x, b.grad_x, 2e-6 + rounding<T>, worst<T>);
             expect_rounded(a.grad_x, b.grad_x);
         }
     }
-    void expect_backward_weights(const Layer& layer, Version version) {
-        SCOPED_TRACE(text(layer.shape, version));
+    void expect_backward_weights(const Layer& layer, Variant variant) {
+        SCOPED_TRACE(text(layer.shape, variant));
         for (const bool accumulate : {false, true}) {
             Case<T> a = Case<T>(layer.shape, layer.gap).fill();
             if (accumulate) a.grad_weight.fill_normal(6), a.grad_bias.fill_normal(7);
             Case<double> b = a.template as<double>();
-            backward_weights(a, accumulate, version);
+            backward_weights(a, accumulate, variant);
             ref::conv2d_backward_weights(Context{}, b.backward_weights(accumulate));
             expect_close(a.grad_weight, b.grad_weight, sum_error<T>, 10 * sum_error<T>);
             expect_close(a.grad_bias, b.grad_bias, 2e-7, 2e-6);
@@ -122,57 +122,57 @@ TYPED_TEST_SUITE(Conv2dCuda, Types);
 
 TYPED_TEST(Conv2dCuda, NaiveMatchesFloat64) {
     for (const Layer& layer : layers) {
-        this->expect_forward(layer, Version::naive);
-        this->expect_backward_data(layer, Version::naive);
-        this->expect_backward_weights(layer, Version::naive);
+        this->expect_forward(layer, Variant::naive);
+        this->expect_backward_data(layer, Variant::naive);
+        this->expect_backward_weights(layer, Variant::naive);
     }
 }
 
 TYPED_TEST(Conv2dCuda, ForwardMatchesFloat64) {
     for_each_schedule([&] {
-        for (const Layer& layer : layers) this->expect_forward(layer, Version::tiled);
+        for (const Layer& layer : layers) this->expect_forward(layer, Variant::tiled);
     });
 }
 
 TYPED_TEST(Conv2dCuda, BackwardDataMatchesFloat64) {
     for_each_schedule([&] {
-        for (const Layer& layer : layers) this->expect_backward_data(layer, Version::tiled);
+        for (const Layer& layer : layers) this->expect_backward_data(layer, Variant::tiled);
     });
 }
 
 TYPED_TEST(Conv2dCuda, BackwardWeightsMatchesFloat64) {
     for_each_schedule([&] {
-        for (const Layer& layer : layers) this->expect_backward_weights(layer, Version::tiled);
+        for (const Layer& layer : layers) this->expect_backward_weights(layer, Variant::tiled);
     });
 }
 
 // Enough blocks for tiles of 128x64, with odd ends; 3x3 taps on and off 16 bytes.
 TYPED_TEST(Conv2dCuda, ForwardOfManyTiles) {
-    this->expect_forward({make(1, 44, 46, 5, 480, 3, 1, 1, 1), 3}, Version::tiled);
-    this->expect_forward({make(1, 89, 93, 8, 470, 3, 2, 0, 1), 0}, Version::tiled);
+    this->expect_forward({make(1, 44, 46, 5, 480, 3, 1, 1, 1), 3}, Variant::tiled);
+    this->expect_forward({make(1, 89, 93, 8, 470, 3, 2, 0, 1), 0}, Variant::tiled);
 }
 TYPED_TEST(Conv2dCuda, BackwardDataOfManyTiles) {
-    this->expect_backward_data({make(1, 45, 43, 470, 3, 3, 2, 1, 1), 1}, Version::tiled);
-    this->expect_backward_data({make(1, 44, 46, 472, 8, 3, 1, 1, 1), 0}, Version::tiled);
+    this->expect_backward_data({make(1, 45, 43, 470, 3, 3, 2, 1, 1), 1}, Variant::tiled);
+    this->expect_backward_data({make(1, 44, 46, 472, 8, 3, 1, 1, 1), 0}, Variant::tiled);
 }
 // Tiles of 128x64; and pixels in several pieces, one of which begins and ends within an image and a step.
 TYPED_TEST(Conv2dCuda, BackwardWeightsOfManyTiles) {
-    this->expect_backward_weights({make(1, 5, 6, 20, 70, 3, 1, 1, 1), 0}, Version::tiled);
-    this->expect_backward_weights({make(2, 9, 6, 9, 130, 3, 2, 0, 1), 1}, Version::tiled);
-    this->expect_backward_weights({make(3, 23, 22, 3, 5, 3, 1, 1, 1), 0}, Version::tiled);
-    this->expect_backward_weights({make(2, 25, 25, 8, 72, 3, 1, 1, 1), 0}, Version::tiled);
+    this->expect_backward_weights({make(1, 5, 6, 20, 70, 3, 1, 1, 1), 0}, Variant::tiled);
+    this->expect_backward_weights({make(2, 9, 6, 9, 130, 3, 2, 0, 1), 1}, Variant::tiled);
+    this->expect_backward_weights({make(3, 23, 22, 3, 5, 3, 1, 1, 1), 0}, Variant::tiled);
+    this->expect_backward_weights({make(2, 25, 25, 8, 72, 3, 1, 1, 1), 0}, Variant::tiled);
 }
 
 // The terms are added in one order, whatever the tile; and what lies outside an image adds nothing.
-TYPED_TEST(Conv2dCuda, VersionsAgreeToTheBit) {
+TYPED_TEST(Conv2dCuda, VariantsAgreeToTheBit) {
     if constexpr (std::is_same_v<TypeParam, float>) {
         for (const Layer& layer : layers) {
-            SCOPED_TRACE(text(layer.shape, Version::tiled));
+            SCOPED_TRACE(text(layer.shape, Variant::tiled));
             Case<float> naive = Case<float>(layer.shape, layer.gap).fill(), tiled = naive;
-            this->forward(naive, Version::naive), this->forward(tiled, Version::tiled);
+            this->forward(naive, Variant::naive), this->forward(tiled, Variant::tiled);
             EXPECT_TRUE(bitwise_equal(tiled.y, naive.y));
-            this->backward_data(naive, false, Version::naive);
-            this->backward_data(tiled, false, Version::tiled);
+            this->backward_data(naive, false, Variant::naive);
+            this->backward_data(tiled, false, Variant::tiled);
             for (std::int64_t r = 0; r < naive.grad_x.rows(); ++r)
                 for (std::int64_t c = 0; c < naive.grad_x.columns(); ++c)
                     ASSERT_EQ(tiled.grad_x.at(r, c), naive.grad_x.at(r, c));
@@ -191,7 +191,7 @@ TYPED_TEST(Conv2dCuda, AnImageDoesNotDependOnItsBatch) {
     image.weight = whole.weight, image.bias = whole.bias;
     std::copy_n(&whole.x.at(first, 0), 49 * 9, image.x.data());
     std::copy_n(&whole.residual.at(first, 0), 49 * 460, image.residual.data());
-    this->forward(whole, Version::best), this->forward(image, Version::best);
+    this->forward(whole, Variant::best), this->forward(image, Variant::best);
     EXPECT_TRUE(std::equal(image.y.data(), image.y.data() + 49 * 460, &whole.y.at(first, 0), [](T a, T b) {
         return testing::convert<float>(a) == testing::convert<float>(b);
     }));
@@ -201,14 +201,14 @@ TYPED_TEST(Conv2dCuda, RepeatsToTheBit) {
     using T = TypeParam;
     for (const Conv2dShape& shape : {make(2, 6, 6, 16, 40, 3, 1, 1, 1), make(1, 7, 5, 12, 9, 3, 2, 0, 1),
                                      make(5, 15, 16, 4, 5, 3, 1, 1, 1)})
-        for (const Version version : all_versions) {
-            SCOPED_TRACE(text(shape, version));
+        for (const Variant variant : all_variants) {
+            SCOPED_TRACE(text(shape, variant));
             Case<T> first = Case<T>(shape, 0).fill();
             const Case<T> inputs = first;
             const auto run = [&](Case<T>& c) {
-                this->forward(c, version);
-                this->backward_data(c, false, version);
-                this->backward_weights(c, false, version);
+                this->forward(c, variant);
+                this->backward_data(c, false, variant);
+                this->backward_weights(c, false, variant);
             };
             run(first);
             for_each_schedule([&] {
@@ -225,11 +225,11 @@ TYPED_TEST(Conv2dCuda, RepeatsToTheBit) {
 // Bias gradients of many pixels take two launches; neither gradient needs the other.
 TYPED_TEST(Conv2dCuda, EachGradientIsOptional) {
     using T = TypeParam;
-    for (const Version version : all_versions) {
+    for (const Variant variant : all_variants) {
         Case<T> both = Case<T>(make(2, 18, 20, 3, 5, 3, 1, 1, 1), 0).fill(), weight = both, bias = both;
-        this->backward_weights(both, false, version);
-        this->backward_weights(weight, false, version, true, false);
-        this->backward_weights(bias, false, version, false, true);
+        this->backward_weights(both, false, variant);
+        this->backward_weights(weight, false, variant, true, false);
+        this->backward_weights(bias, false, variant, false, true);
         EXPECT_TRUE(bitwise_equal(weight.grad_weight, both.grad_weight));
         EXPECT_TRUE(bitwise_equal(bias.grad_bias, both.grad_bias));
         EXPECT_TRUE(std::isnan(weight.grad_bias.at(0, 0)) && std::isnan(bias.grad_weight.at(0, 0)));
@@ -238,37 +238,37 @@ TYPED_TEST(Conv2dCuda, EachGradientIsOptional) {
 
 TYPED_TEST(Conv2dCuda, ResidualMayBeTheOutput) {
     using T = TypeParam;
-    for (const Version version : all_versions) {
+    for (const Variant variant : all_variants) {
         Case<T> c = Case<T>(make(1, 5, 5, 16, 24, 3, 1, 1, 1), 0).fill();
-        const Pitched<T> residual = c.residual;
-        this->forward(c, version);
+        const Strided<T> residual = c.residual;
+        this->forward(c, variant);
         const OnDevice<T> x(c.x), weight(c.weight), y(residual);
         const OnDevice<float> bias(c.bias);
         Conv2dForward<T> a = c.forward();
         a.x = x.data(), a.weight = weight.data(), a.bias = bias.data();
         a.residual = a.y = y.data();
-        cuda::conv2d_forward(this->context(), a, version);
+        cuda::conv2d_forward(this->context(), a, variant);
         EXPECT_TRUE(bitwise_equal(y.back(), c.y));
     }
 }
 
 TYPED_TEST(Conv2dCuda, NothingToSum) {
     using T = TypeParam;
-    for (const Version version : all_versions)
+    for (const Variant variant : all_variants)
         for (const Conv2dShape& shape : {make(0, 8, 8, 4, 4, 3, 1, 1, 1), make(2, 4, 4, 0, 5, 3, 1, 1, 1),
                                          make(2, 4, 4, 5, 0, 3, 1, 1, 1)}) {
-            SCOPED_TRACE(text(shape, version));
-            this->expect_forward({shape, 2}, version);
-            this->expect_backward_data({shape, 2}, version);
+            SCOPED_TRACE(text(shape, variant));
+            this->expect_forward({shape, 2}, variant);
+            this->expect_backward_data({shape, 2}, variant);
             Case<T> c = Case<T>(shape, 2).fill();
-            this->backward_weights(c, false, version);
+            this->backward_weights(c, false, variant);
             for (std::int64_t k = 0; k < c.weight.rows() && shape.batch == 0; ++k) {
                 for (std::int64_t i = 0; i < c.weight.columns(); ++i) ASSERT_EQ(c.grad_weight.at(k, i), 0.0f);
                 ASSERT_EQ(c.grad_bias.at(0, k), 0.0f);
             }
             c.grad_weight.fill_normal(8), c.grad_bias.fill_normal(9);
             const auto before = c.grad_weight;
-            this->backward_weights(c, true, version);
+            this->backward_weights(c, true, variant);
             if (shape.batch == 0) {
                 EXPECT_TRUE(bitwise_equal(c.grad_weight, before));
             }
@@ -278,9 +278,9 @@ TYPED_TEST(Conv2dCuda, NothingToSum) {
 TYPED_TEST(Conv2dCuda, EveryDevice) {
     for_each_profile([&] {
         for (const Layer& layer : {layers[0], layers[3]}) {
-            this->expect_forward(layer, Version::best);
-            this->expect_backward_data(layer, Version::best);
-            this->expect_backward_weights(layer, Version::best);
+            this->expect_forward(layer, Variant::best);
+            this->expect_backward_data(layer, Variant::best);
+            this->expect_backward_weights(layer, Variant::best);
         }
     });
 }
@@ -295,7 +295,7 @@ TYPED_TEST(Conv2dCuda, ForwardMovesWholeSectors) {
     using T = TypeParam;
     if (!testing::on_virtual_gpu()) GTEST_SKIP() << "only the virtual GPU counts bytes";
     Case<T> c = Case<T>(make(1, 10, 10, 32, 32, 3, 1, 0, 0), 0).fill();
-    const auto total = testing::counted_total([&] { this->forward(c, Version::tiled, true, false); });
+    const auto total = testing::counted_total([&] { this->forward(c, Variant::tiled, true, false); });
     const std::uint64_t out = 64 * 32 * sizeof(T), weights = 9 * 32 * 32 * sizeof(T);
     const std::uint64_t bias = 64 * 32 * sizeof(float);  // once for each pixel
     EXPECT_EQ(total.bytes_written, out);
@@ -311,12 +311,12 @@ TYPED_TEST(Conv2dCuda, BackwardMovesWholeSectors) {
     if (!testing::on_virtual_gpu()) GTEST_SKIP() << "only the virtual GPU counts bytes";
     Case<T> c = Case<T>(make(1, 8, 8, 32, 64, 1, 1, 0, 0), 0).fill();
     const std::uint64_t x = 64 * 32 * sizeof(T), y = 64 * 64 * sizeof(T), weights = 32 * 64 * sizeof(T);
-    auto total = testing::counted_total([&] { this->backward_data(c, false, Version::tiled); });
+    auto total = testing::counted_total([&] { this->backward_data(c, false, Variant::tiled); });
     EXPECT_EQ(total.bytes_read, y + weights);
     EXPECT_EQ(total.bytes_written, x);
     EXPECT_EQ(32 * (total.global_load_sectors + total.global_store_sectors), x + y + weights);
     EXPECT_LE(total.bank_conflicts, bank_conflicts<T>);
-    total = testing::counted_total([&] { this->backward_weights(c, false, Version::tiled, true, false); });
+    total = testing::counted_total([&] { this->backward_weights(c, false, Variant::tiled, true, false); });
     const std::uint64_t gradient =
         32 * 64 * sizeof(float);  // written, read and written: one piece, and its sum
     EXPECT_EQ(total.bytes_read + total.bytes_written, x + y + 3 * gradient);
@@ -331,13 +331,13 @@ TYPED_TEST(Conv2dCuda, TolerancesCatchAPlantedError) {
     Case<double> b = a.template as<double>();
     const double error = 2e-3 + 32 * rounding<T>;
     b.weight.at(7, 100) += error * 4, b.grad_y.at(30, 5) += error * 8;
-    this->forward(a, Version::best);
+    this->forward(a, Variant::best);
     ref::conv2d_forward(Context{}, b.forward());
     EXPECT_GT(testing::worst_error(a.y, b.y), worst<T>);
-    this->backward_data(a, false, Version::best);
+    this->backward_data(a, false, Variant::best);
     ref::conv2d_backward_data(Context{}, b.backward_data());
     EXPECT_GT(testing::worst_error(a.grad_x, b.grad_x), worst<T>);
-    this->backward_weights(a, false, Version::best);
+    this->backward_weights(a, false, Variant::best);
     ref::conv2d_backward_weights(Context{}, b.backward_weights());
     EXPECT_GT(testing::relative_l2(a.grad_weight, b.grad_weight), sum_error<T>);
     EXPECT_GT(testing::relative_l2(a.grad_bias, b.grad_bias), 2e-7);
@@ -346,16 +346,16 @@ TYPED_TEST(Conv2dCuda, TolerancesCatchAPlantedError) {
 TYPED_TEST(Conv2dCuda, RefusesWhatItDoesNotHave) {
     using T = TypeParam;
     Case<T> c = Case<T>(make(2, 8, 8, 8, 8, 3, 1, 1, 1), 0).fill();
-    EXPECT_THROW(this->forward(c, Version::resident), Error);
-    EXPECT_THROW(this->backward_data(c, false, Version::vectorized), Error);
-    EXPECT_THROW(this->backward_weights(c, false, Version::streamed), Error);
+    EXPECT_THROW(this->forward(c, Variant::resident), Error);
+    EXPECT_THROW(this->backward_data(c, false, Variant::vectorized), Error);
+    EXPECT_THROW(this->backward_weights(c, false, Variant::streamed), Error);
     // No scratch memory, and more pixels than are counted in 32 bits.
     Conv2dBackwardWeights<T> weights = c.backward_weights();
     weights.grad_bias = nullptr;  // whose sums need none here
-    EXPECT_THROW(cuda::conv2d_backward_weights(this->without_scratch(), weights, Version::tiled), Error);
+    EXPECT_THROW(cuda::conv2d_backward_weights(this->without_scratch(), weights, Variant::tiled), Error);
     Conv2dForward<T> a = c.forward();
     a.shape.batch = std::int64_t{1} << 26;
-    EXPECT_THROW(cuda::conv2d_forward(this->context(), a, Version::naive), Error);
+    EXPECT_THROW(cuda::conv2d_forward(this->context(), a, Variant::naive), Error);
 }
 
 }  // namespace

@@ -9,11 +9,11 @@
 #include <vector>
 
 #include "core/cuda/handles.h"
-#include "core/cuda/vendor.h"
+#include "core/cuda/library_handles.h"
+#include "kernels/common/choices.h"
+#include "kernels/common/error.h"
+#include "kernels/common/plan_cache.h"
 #include "kernels/conv2d/conv2d_variants.h"
-#include "kernels/runtime/choices.h"
-#include "kernels/runtime/error.h"
-#include "kernels/runtime/plan_cache.h"
 #include "tests/kernels/conv2d_on_cuda.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
@@ -59,7 +59,7 @@ class Conv2dCudaCudnn : public testing::CudaTest {
         Context made = context();
         auto* const stream = static_cast<cudaStream_t>(made.stream.handle);
         if (!libraries) libraries = std::make_unique<ito::cuda::LibraryHandles>(stream);
-        made.vendor = libraries.get();
+        made.libraries = libraries.get();
         made.plans = &plans;
         made.choices = &choices;
         made.math = math;
@@ -67,43 +67,43 @@ class Conv2dCudaCudnn : public testing::CudaTest {
         return made;
     }
 
-    void forward(Case<T>& c, Version version, bool with_bias = true, bool with_residual = true) {
-        conv2d_test::forward_on_cuda(machine(), c, version, with_bias, with_residual);
+    void forward(Case<T>& c, Variant variant, bool with_bias = true, bool with_residual = true) {
+        conv2d_test::forward_on_cuda(machine(), c, variant, with_bias, with_residual);
     }
-    void backward_data(Case<T>& c, bool accumulate, Version version) {
-        conv2d_test::backward_data_on_cuda(machine(), c, accumulate, version);
+    void backward_data(Case<T>& c, bool accumulate, Variant variant) {
+        conv2d_test::backward_data_on_cuda(machine(), c, accumulate, variant);
     }
-    void backward_weights(Case<T>& c, bool accumulate, Version version) {
-        conv2d_test::backward_weights_on_cuda(machine(), c, accumulate, version);
+    void backward_weights(Case<T>& c, bool accumulate, Variant variant) {
+        conv2d_test::backward_weights_on_cuda(machine(), c, accumulate, variant);
     }
 
-    void expect_forward(const Layer& layer, Version version, double error = 4e-6) {
+    void expect_forward(const Layer& layer, Variant variant, double error = 4e-6) {
         for (const auto& [with_bias, with_residual] :
              {std::pair{true, true}, {true, false}, {false, true}, {false, false}}) {
             SCOPED_TRACE(::testing::Message() << with_bias << with_residual);
             Case<T> a = Case<T>(layer.shape, layer.gap).fill();
             Case<double> b = a.template as<double>();
-            forward(a, version, with_bias, with_residual);
+            forward(a, variant, with_bias, with_residual);
             ref::conv2d_forward(Context{}, b.forward(with_bias, with_residual));
             expect_close(a.y, b.y, error + rounding<T>, 10 * error + worst<T>);
         }
     }
-    void expect_backward_data(const Layer& layer, Version version, double error = 4e-6) {
+    void expect_backward_data(const Layer& layer, Variant variant, double error = 4e-6) {
         for (const bool accumulate : {false, true}) {
             Case<T> a = Case<T>(layer.shape, layer.gap).fill();
             if (accumulate) a.grad_x.fill_normal(6);
             Case<double> b = a.template as<double>();
-            backward_data(a, accumulate, version);
+            backward_data(a, accumulate, variant);
             ref::conv2d_backward_data(Context{}, b.backward_data(accumulate));
             expect_close(a.grad_x, b.grad_x, error + rounding<T>, 10 * error + worst<T>);
         }
     }
-    void expect_backward_weights(const Layer& layer, Version version, double error) {
+    void expect_backward_weights(const Layer& layer, Variant variant, double error) {
         for (const bool accumulate : {false, true}) {
             Case<T> a = Case<T>(layer.shape, layer.gap).fill();
             if (accumulate) a.grad_weight.fill_normal(6), a.grad_bias.fill_normal(7);
             Case<double> b = a.template as<double>();
-            backward_weights(a, accumulate, version);
+            backward_weights(a, accumulate, variant);
             ref::conv2d_backward_weights(Context{}, b.backward_weights(accumulate));
             expect_close(a.grad_weight, b.grad_weight, error, 10 * error);
             expect_close(a.grad_bias, b.grad_bias, 2e-7, 2e-6);
@@ -144,18 +144,18 @@ using Types = ::testing::Types<float, bfloat16>;
 TYPED_TEST_SUITE(Conv2dCudaCudnn, Types);
 
 TYPED_TEST(Conv2dCudaCudnn, ForwardMatchesFloat64) {
-    this->for_each_layer([&](const Layer& layer) { this->expect_forward(layer, Version::cudnn); });
+    this->for_each_layer([&](const Layer& layer) { this->expect_forward(layer, Variant::cudnn); });
 }
 
 TYPED_TEST(Conv2dCudaCudnn, BackwardDataMatchesFloat64) {
-    this->for_each_layer([&](const Layer& layer) { this->expect_backward_data(layer, Version::cudnn); });
+    this->for_each_layer([&](const Layer& layer) { this->expect_backward_data(layer, Variant::cudnn); });
 }
 
 // A bfloat16 gradient is rounded before it is added to the float32 one.
 TYPED_TEST(Conv2dCudaCudnn, BackwardWeightsMatchesFloat64) {
     const double error = 4e-6 + rounding<TypeParam>;
     this->for_each_layer(
-        [&](const Layer& layer) { this->expect_backward_weights(layer, Version::cudnn, error); });
+        [&](const Layer& layer) { this->expect_backward_weights(layer, Variant::cudnn, error); });
 }
 
 // Strict float32 unless TF32 is asked for. A GPU's cuDNN may take an engine for so small a layer that does not round; the virtual
@@ -164,12 +164,12 @@ TYPED_TEST(Conv2dCudaCudnn, RoundsFactorsToTf32OnlyWhenAsked) {
     if constexpr (std::is_same_v<TypeParam, float>) {
         this->math = MathMode::tf32;
         const Layer& layer = layers[0];
-        this->expect_forward(layer, Version::cudnn, 1e-3);
-        this->expect_backward_data(layer, Version::cudnn, 1e-3);
-        this->expect_backward_weights(layer, Version::cudnn, 1e-3);
+        this->expect_forward(layer, Variant::cudnn, 1e-3);
+        this->expect_backward_data(layer, Variant::cudnn, 1e-3);
+        this->expect_backward_weights(layer, Variant::cudnn, 1e-3);
         Case<float> a = Case<float>(layer.shape, 0).fill();
         Case<double> b = a.as<double>();
-        this->forward(a, Version::cudnn);
+        this->forward(a, Variant::cudnn);
         ref::conv2d_forward(Context{}, b.forward());
         if (testing::on_virtual_gpu()) {
             EXPECT_GT(relative_l2(a.y, b.y), 2e-5);
@@ -182,9 +182,9 @@ TYPED_TEST(Conv2dCudaCudnn, TimingChangesNoResult) {
     using T = TypeParam;
     this->bfloat16_weight_gradients = true;
     const Layer& layer = layers[1];
-    this->expect_forward(layer, Version::best);
-    this->expect_backward_data(layer, Version::best);
-    this->expect_backward_weights(layer, Version::best, 4e-6 + rounding<T>);
+    this->expect_forward(layer, Variant::best);
+    this->expect_backward_data(layer, Variant::best);
+    this->expect_backward_weights(layer, Variant::best, 4e-6 + rounding<T>);
     EXPECT_EQ(this->choices.all().size(), 4u + 2u + 2u);
 }
 
@@ -219,12 +219,12 @@ TYPED_TEST(Conv2dCudaCudnn, PassesMatchFloat64) {
 TYPED_TEST(Conv2dCudaCudnn, PassesWidenAGradient) {
     if constexpr (std::is_same_v<TypeParam, bfloat16>) {
         constexpr std::int64_t count = 1000;
-        testing::Pitched<bfloat16> rounded(1, count, count);
+        testing::Strided<bfloat16> rounded(1, count, count);
         rounded.fill_normal(9);
         for (const bool accumulate : {false, true}) {
-            testing::Pitched<float> gradient(1, count, count);
+            testing::Strided<float> gradient(1, count, count);
             if (accumulate) gradient.fill_normal(10);
-            testing::Pitched<float> expected = gradient;
+            testing::Strided<float> expected = gradient;
             for (std::int64_t i = 0; i < count; ++i) {
                 const auto more = static_cast<float>(rounded.at(0, i));
                 expected.at(0, i) = accumulate ? expected.at(0, i) + more : more;
@@ -242,13 +242,13 @@ TYPED_TEST(Conv2dCudaCudnn, PassesWidenAGradient) {
 TYPED_TEST(Conv2dCudaCudnn, AChoiceIsMadeOnce) {
     using T = TypeParam;
     Case<T> first = Case<T>(layers[0].shape, 0).fill(), second = first;
-    this->forward(first, Version::best);
+    this->forward(first, Variant::best);
     const auto chosen = this->choices.all();
     const std::string key = std::string("conv2d_forward ") +
                             (std::is_same_v<T, float> ? "float32" : "bfloat16") +
                             " 2x6x6x16 -> 24 3x3 s1 p1,1,1,1 residual bias";
     ASSERT_EQ(chosen.count(key), 1u) << chosen.begin()->first;
-    this->forward(second, Version::best);
+    this->forward(second, Variant::best);
     EXPECT_EQ(this->choices.all(), chosen);
     EXPECT_TRUE(bitwise_equal(second.y, first.y));
 }
@@ -262,22 +262,22 @@ TYPED_TEST(Conv2dCudaCudnn, GivenChoicesWin) {
         map.begin()->second = variant;
         this->choices.replace(map);
         Case<T> c = inputs;
-        this->forward(c, Version::best);
+        this->forward(c, Variant::best);
         return c;
     };
     Case<T> c = inputs, tiled = inputs;
     this->choices.set_autotune(false);
-    this->forward(c, Version::best);
+    this->forward(c, Variant::best);
     const std::string guess = this->only_choice();
     EXPECT_EQ(guess.rfind("cudnn " + std::to_string(cudnnGetVersion()) + " engine ", 0), 0u) << guess;
-    this->forward(tiled, Version::tiled);
+    this->forward(tiled, Variant::tiled);
     EXPECT_TRUE(bitwise_equal(with("tiled").y, tiled.y));
     EXPECT_EQ(this->only_choice(), "tiled");
     EXPECT_TRUE(bitwise_equal(with(guess).y, c.y)) << "recreated from " << guess;
     EXPECT_EQ(this->only_choice(), guess);
     EXPECT_TRUE(this->choices.take_notices().empty());
     for (const std::string& impossible :
-         {std::string("cudnn 1 engine 0 knobs"), guess + " 1", std::string("vendor"),
+         {std::string("cudnn 1 engine 0 knobs"), guess + " 1", std::string("cublaslt"),
           "cudnn " + std::to_string(cudnnGetVersion()) + " engine 999 knobs"}) {
         EXPECT_TRUE(bitwise_equal(with(impossible).y, c.y));
         EXPECT_EQ(this->only_choice(), guess);
@@ -290,23 +290,23 @@ TYPED_TEST(Conv2dCudaCudnn, GivenChoicesWin) {
 TYPED_TEST(Conv2dCudaCudnn, WithoutTheLibraryTheHandWrittenOnesRun) {
     using T = TypeParam;
     Case<T> by_hand = Case<T>(layers[0].shape, 0).fill(), best = by_hand;
-    const auto run = [&](Case<T>& c, Version version) {
-        conv2d_test::backward_data_on_cuda(this->context(), c, false, version);
+    const auto run = [&](Case<T>& c, Variant variant) {
+        conv2d_test::backward_data_on_cuda(this->context(), c, false, variant);
     };
-    run(by_hand, Version::tiled);
-    run(best, Version::best);
+    run(by_hand, Variant::tiled);
+    run(best, Variant::best);
     EXPECT_TRUE(bitwise_equal(best.grad_x, by_hand.grad_x));
-    EXPECT_THROW(run(best, Version::cudnn), Error);
+    EXPECT_THROW(run(best, Variant::cudnn), Error);
 }
 
 // Float32 gradients are rounded to bfloat16 only where that is asked for.
 TYPED_TEST(Conv2dCudaCudnn, WeightGradientsOfBfloat16AreFloat32) {
     if constexpr (std::is_same_v<TypeParam, bfloat16>) {
         this->choices.set_autotune(false);
-        this->expect_backward_weights(layers[0], Version::best, 1e-5);
+        this->expect_backward_weights(layers[0], Variant::best, 1e-5);
         for (const auto& [key, variant] : this->choices.all()) EXPECT_EQ(variant, "mma") << key;
         this->bfloat16_weight_gradients = true;
-        this->expect_backward_weights(layers[0], Version::best, rounding<TypeParam>);
+        this->expect_backward_weights(layers[0], Variant::best, rounding<TypeParam>);
         EXPECT_EQ(this->choices.all().size(), 4u);
         for (const auto& [key, variant] : this->choices.all())
             EXPECT_EQ(variant.rfind("cudnn", 0) == 0, key.find("into bfloat16") != std::string::npos) << key;
@@ -316,24 +316,24 @@ TYPED_TEST(Conv2dCudaCudnn, WeightGradientsOfBfloat16AreFloat32) {
 TYPED_TEST(Conv2dCudaCudnn, ResidualMayBeTheOutput) {
     using T = TypeParam;
     Case<T> c = Case<T>(layers[0].shape, 0).fill();
-    const testing::Pitched<T> residual = c.residual;
+    const testing::Strided<T> residual = c.residual;
     this->choices.set_autotune(false);
-    this->forward(c, std::is_same_v<T, float> ? Version::tiled : Version::mma);
+    this->forward(c, std::is_same_v<T, float> ? Variant::tiled : Variant::mma);
     const OnDevice<T> x(c.x), weight(c.weight), y(residual);
     const OnDevice<float> bias(c.bias);
     Conv2dForward<T> a = c.forward();
     a.x = x.data(), a.weight = weight.data(), a.bias = bias.data();
     a.residual = a.y = y.data();
-    EXPECT_THROW(cuda::conv2d_forward(this->machine(), a, Version::cudnn), Error);
-    cuda::conv2d_forward(this->machine(), a, Version::best);
+    EXPECT_THROW(cuda::conv2d_forward(this->machine(), a, Variant::cudnn), Error);
+    cuda::conv2d_forward(this->machine(), a, Variant::best);
     EXPECT_TRUE(bitwise_equal(y.back(), c.y));
 }
 
 TYPED_TEST(Conv2dCudaCudnn, NothingToSum) {
     for (const Conv2dShape& shape : {make(0, 8, 8, 4, 4, 3, 1, 1, 1), make(2, 4, 4, 0, 5, 3, 1, 1, 1),
                                      make(2, 4, 4, 5, 0, 3, 1, 1, 1)}) {
-        this->expect_forward({shape, 2}, Version::best);
-        this->expect_backward_data({shape, 2}, Version::best);
+        this->expect_forward({shape, 2}, Variant::best);
+        this->expect_backward_data({shape, 2}, Variant::best);
     }
 }
 
@@ -342,9 +342,9 @@ TYPED_TEST(Conv2dCudaCudnn, RepeatsToTheBit) {
     const Case<T> inputs = Case<T>(layers[1].shape, 0).fill();
     const auto run = [&] {
         Case<T> c = inputs;
-        this->forward(c, Version::cudnn);
-        this->backward_data(c, false, Version::cudnn);
-        this->backward_weights(c, false, Version::cudnn);
+        this->forward(c, Variant::cudnn);
+        this->backward_data(c, false, Variant::cudnn);
+        this->backward_weights(c, false, Variant::cudnn);
         return c;
     };
     const Case<T> first = run();
@@ -364,9 +364,9 @@ TYPED_TEST(Conv2dCudaCudnn, EveryDevice) {
         this->choices = VariantChoices();
         this->choices.set_autotune(false);
         for (const Layer& layer : {layers[0], layers[3]}) {
-            this->expect_forward(layer, Version::best);
-            this->expect_backward_data(layer, Version::best);
-            this->expect_backward_weights(layer, Version::best, 1e-5);
+            this->expect_forward(layer, Variant::best);
+            this->expect_backward_data(layer, Variant::best);
+            this->expect_backward_weights(layer, Variant::best, 1e-5);
         }
     });
 }
@@ -383,10 +383,10 @@ TYPED_TEST(Conv2dCudaCudnn, CanBeCapturedAndReplayed) {
     a.residual = residual.data();
     const Context context = this->machine();
     auto* const stream = static_cast<cudaStream_t>(context.stream.handle);
-    cuda::conv2d_forward(context, a, Version::cudnn);  // its scratch memory: none is allocated below
+    cuda::conv2d_forward(context, a, Variant::cudnn);  // its scratch memory: none is allocated below
     cudaGraph_t captured = nullptr;
     check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
-    cuda::conv2d_forward(context, a, Version::best);
+    cuda::conv2d_forward(context, a, Variant::best);
     check_cuda(cudaStreamEndCapture(stream, &captured), "cudaStreamEndCapture");
     const ito::cuda::Graph graph(captured);
     EXPECT_EQ(this->only_choice().rfind("cudnn", 0), 0u) << "the first guess";
@@ -395,7 +395,7 @@ TYPED_TEST(Conv2dCudaCudnn, CanBeCapturedAndReplayed) {
     const ito::cuda::GraphExec replay(made);
     check_cuda(cudaGraphLaunch(replay.get(), stream), "cudaGraphLaunch");
     this->synchronize();
-    this->forward(one, Version::best);
+    this->forward(one, Variant::best);
     EXPECT_TRUE(bitwise_equal(y.back(), one.y));
     check_cuda(cudaMemcpy(x.data(), other.x.data(),
                           static_cast<std::size_t>(other.x.rows() * other.x.columns()) * sizeof(T),
@@ -404,7 +404,7 @@ TYPED_TEST(Conv2dCudaCudnn, CanBeCapturedAndReplayed) {
     check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
     check_cuda(cudaGraphLaunch(replay.get(), stream), "cudaGraphLaunch");
     this->synchronize();
-    this->forward(other, Version::best);
+    this->forward(other, Variant::best);
     EXPECT_TRUE(bitwise_equal(y.back(), other.y));
 }
 
@@ -415,10 +415,10 @@ TYPED_TEST(Conv2dCudaCudnn, TolerancesSeeAPlantedError) {
     Case<double> b = a.template as<double>();
     const double error = 2e-3 + 32 * rounding<T>;
     b.weight.at(7, 100) += error * 4, b.grad_y.at(30, 5) += error * 8;
-    this->forward(a, Version::cudnn);
+    this->forward(a, Variant::cudnn);
     ref::conv2d_forward(Context{}, b.forward());
     EXPECT_GT(testing::worst_error(a.y, b.y), worst<T>);
-    this->backward_data(a, false, Version::cudnn);
+    this->backward_data(a, false, Variant::cudnn);
     ref::conv2d_backward_data(Context{}, b.backward_data());
     EXPECT_GT(testing::worst_error(a.grad_x, b.grad_x), worst<T>);
 }

@@ -18,7 +18,7 @@ inline void PrintTo(const Conv2dShape& s, std::ostream* out) {
 
 namespace ito::kernels::conv2d_test {
 
-using testing::Pitched;
+using testing::Strided;
 
 /// Square kernel, stride and the four paddings (top, left, bottom, right).
 inline Conv2dShape make(std::int64_t batch, std::int64_t height, std::int64_t width, std::int64_t in,
@@ -40,11 +40,11 @@ struct Case {
           residual(output(2 * gap)),
           grad_y(output(gap)),
           grad_x(x),
-          grad_weight(weight.rows(), weight.columns(), weight.pitch()),
+          grad_weight(weight.rows(), weight.columns(), weight.stride()),
           grad_bias(bias) {}
 
-    Pitched<T> output(std::int64_t gap) const {
-        return Pitched<T>(shape.batch * shape.out_height() * shape.out_width(), shape.out_channels,
+    Strided<T> output(std::int64_t gap) const {
+        return Strided<T>(shape.batch * shape.out_height() * shape.out_width(), shape.out_channels,
                           shape.out_channels + gap);
     }
 
@@ -62,43 +62,43 @@ struct Case {
         Case<U> copy(shape, 0);
         copy.x = x.template as<U>();
         copy.weight = weight.template as<U>();
-        copy.bias = bias.template as<master_t<U>>();
+        copy.bias = bias.template as<accum_t<U>>();
         copy.residual = residual.template as<U>();
         copy.grad_y = grad_y.template as<U>();
         copy.y = y.template as<U>();
         copy.grad_x = grad_x.template as<U>();
-        copy.grad_weight = grad_weight.template as<master_t<U>>();
-        copy.grad_bias = grad_bias.template as<master_t<U>>();
+        copy.grad_weight = grad_weight.template as<accum_t<U>>();
+        copy.grad_bias = grad_bias.template as<accum_t<U>>();
         return copy;
     }
 
     Conv2dForward<T> forward(bool with_bias = true, bool with_residual = true) {
         return {shape,
                 x.data(),
-                x.pitch(),
+                x.stride(),
                 weight.data(),
                 nullptr,
                 with_bias ? bias.data() : nullptr,
                 with_residual ? residual.data() : nullptr,
-                residual.pitch(),
+                residual.stride(),
                 y.data(),
-                y.pitch()};
+                y.stride()};
     }
     Conv2dBackwardData<T> backward_data(bool accumulate = false) {
-        return {shape,   grad_y.data(), grad_y.pitch(), weight.data(),
-                nullptr, grad_x.data(), grad_x.pitch(), accumulate};
+        return {shape,   grad_y.data(), grad_y.stride(), weight.data(),
+                nullptr, grad_x.data(), grad_x.stride(), accumulate};
     }
     Conv2dBackwardWeights<T> backward_weights(bool accumulate = false) {
-        return {shape,          x.data(),           x.pitch(),        grad_y.data(),
-                grad_y.pitch(), grad_weight.data(), grad_bias.data(), accumulate,
+        return {shape,           x.data(),           x.stride(),       grad_y.data(),
+                grad_y.stride(), grad_weight.data(), grad_bias.data(), accumulate,
                 accumulate};
     }
 
     Conv2dShape shape;
-    Pitched<T> x, weight;
-    Pitched<master_t<T>> bias;
-    Pitched<T> y, residual, grad_y, grad_x;
-    Pitched<master_t<T>> grad_weight, grad_bias;
+    Strided<T> x, weight;
+    Strided<accum_t<T>> bias;
+    Strided<T> y, residual, grad_y, grad_x;
+    Strided<accum_t<T>> grad_weight, grad_bias;
 };
 
 }  // namespace ito::kernels::conv2d_test

@@ -26,13 +26,13 @@ constexpr double weight_error = 1e-5, bias_error = 3e-7;
 class Conv2dCudaMma : public testing::CudaTest {
   protected:
     void run(Weights& c, bool accumulate = false, bool with_weight = true, bool with_bias = true) {
-        conv2d_test::backward_weights_on_cuda(context(), c, accumulate, Version::mma, with_weight, with_bias);
+        conv2d_test::backward_weights_on_cuda(context(), c, accumulate, Variant::mma, with_weight, with_bias);
     }
     void forward(Weights& c, bool with_bias, bool with_residual) {
-        conv2d_test::forward_on_cuda(context(), c, Version::mma, with_bias, with_residual);
+        conv2d_test::forward_on_cuda(context(), c, Variant::mma, with_bias, with_residual);
     }
     void backward_data(Weights& c, bool accumulate) {
-        conv2d_test::backward_data_on_cuda(context(), c, accumulate, Version::mma);
+        conv2d_test::backward_data_on_cuda(context(), c, accumulate, Variant::mma);
     }
     /// Rounded once, from sums in float32.
     void expect_images(const Layer& layer) {
@@ -208,7 +208,7 @@ TEST_F(Conv2dCudaMma, MmaRefusesOtherShapes) {
     Weights apart = Weights(make(1, 4, 4, 8, 8, 3, 1, 1, 1), 4).fill();  // pixels on 8 bytes
     EXPECT_THROW(forward(apart, true, true), Error);
     Case<float> c = Case<float>(make(1, 4, 4, 8, 8, 3, 1, 1, 1), 0).fill();
-    EXPECT_THROW(cuda::conv2d_backward_weights(context(), c.backward_weights(), Version::mma), Error);
+    EXPECT_THROW(cuda::conv2d_backward_weights(context(), c.backward_weights(), Variant::mma), Error);
 }
 
 }  // namespace

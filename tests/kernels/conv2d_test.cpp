@@ -4,8 +4,8 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/runtime/error.h"
-#include "kernels/runtime/plan_cache.h"
+#include "kernels/common/error.h"
+#include "kernels/common/plan_cache.h"
 #include "tests/kernels/conv2d_data.h"
 #include "tests/support/scratch.h"
 
@@ -16,7 +16,7 @@ using conv2d_test::Case;
 using conv2d_test::make;
 using testing::bitwise_equal;
 using testing::expect_close;
-using testing::Pitched;
+using testing::Strided;
 
 constexpr double l2_tolerance = 2e-6, worst_tolerance = 2e-5;
 // Winograd's sums cancel: about ten times the error of a direct sum.
@@ -185,7 +185,7 @@ TEST_P(Conv2d, OracleGradientsMatchFiniteDifferences) {
             for (std::int64_t k = 0; k < a.y.columns(); ++k) sum += a.y.at(i, k) * a.grad_y.at(i, k);
         return sum;
     };
-    const auto check = [&](Pitched<double>& input, const Pitched<double>& gradient) {
+    const auto check = [&](Strided<double>& input, const Strided<double>& gradient) {
         const std::int64_t elements = input.rows() * input.columns();
         const std::int64_t step = std::max<std::int64_t>(elements / 11, 1);
         for (std::int64_t i = 0; i < elements; i += step) {
@@ -261,7 +261,7 @@ TEST(Conv2dEdges, ResidualMayBeTheOutput) {
     run_forward(machine, a.forward());
     auto args = a.forward();
     args.y = a.residual.data();
-    args.y_pitch = args.residual_pitch;
+    args.y_stride = args.residual_stride;
     run_forward(machine, args);
     EXPECT_TRUE(bitwise_equal(a.residual, a.y));
 }

@@ -11,7 +11,7 @@ namespace {
 using testing::bitwise_equal;
 using testing::expect_close;
 using testing::for_each_target;
-using testing::Pitched;
+using testing::Strided;
 
 struct Case {
     std::int64_t batch, pixels, channels, gap;
@@ -25,28 +25,28 @@ const Case cases[] = {{1, 1, 1, 0, 0.5f},     {3, 5, 7, 0, 0.1f},   {2, 9, 33, 5
 const std::uint64_t step = 77;
 
 template <class T>
-Dropout<T> args(const Case& c, const Pitched<T>& x, Pitched<T>& y, bool accumulate = false) {
+Dropout<T> args(const Case& c, const Strided<T>& x, Strided<T>& y, bool accumulate = false) {
     Dropout<T> a;
     a.batch = x.rows() / c.pixels, a.pixels = c.pixels, a.channels = c.channels;
     a.probability = c.probability, a.accumulate = accumulate;
     a.mask = {123, Purpose::dropout, 5, 1000, host_value(&step)};
-    a.x = x.data(), a.x_pitch = x.pitch(), a.y = y.data(), a.y_pitch = y.pitch();
+    a.x = x.data(), a.x_stride = x.stride(), a.y = y.data(), a.y_stride = y.stride();
     return a;
 }
 
-Pitched<float> make(const Case& c, std::int64_t gap) {
-    return Pitched<float>(c.batch * c.pixels, c.channels, c.channels + gap);
+Strided<float> make(const Case& c, std::int64_t gap) {
+    return Strided<float>(c.batch * c.pixels, c.channels, c.channels + gap);
 }
 
 TEST(Dropout, MatchesFloat64) {
     for_each_target([] {
         for (const Case& c : cases)
             for (const bool accumulate : {false, true}) {
-                Pitched<float> x = make(c, c.gap), y = make(c, 2 * c.gap);
+                Strided<float> x = make(c, c.gap), y = make(c, 2 * c.gap);
                 x.fill_normal(1);
                 if (accumulate) y.fill_normal(2);
-                const Pitched<double> x64 = x.as<double>();
-                Pitched<double> y64 = y.as<double>();
+                const Strided<double> x64 = x.as<double>();
+                Strided<double> y64 = y.as<double>();
                 cpu::dropout(Context{}, args(c, x, y, accumulate));
                 ref::dropout(Context{}, args(c, x64, y64, accumulate));
                 expect_close(y, y64, 1.5e-7, 2e-6);
@@ -57,7 +57,7 @@ TEST(Dropout, MatchesFloat64) {
 TEST(Dropout, MaskIsTheScalarDefinitionBitForBit) {
     for_each_target([] {
         for (const Case& c : cases) {
-            Pitched<float> x = make(c, c.gap), y = make(c, c.gap);
+            Strided<float> x = make(c, c.gap), y = make(c, c.gap);
             for (std::int64_t r = 0; r < x.rows(); ++r)
                 for (std::int64_t ch = 0; ch < c.channels; ++ch) x.at(r, ch) = 1;
             cpu::dropout(Context{}, args(c, x, y));
@@ -83,7 +83,7 @@ TEST(Dropout, MaskIsTheScalarDefinitionBitForBit) {
 
 TEST(Dropout, DroppingEverything) {
     Case c{1, 4, 20, 0, 1.0f};
-    Pitched<float> x = make(c, 0), y = make(c, 0);
+    Strided<float> x = make(c, 0), y = make(c, 0);
     x.fill_normal(1);
     cpu::dropout(Context{}, args(c, x, y));
     for (std::int64_t r = 0; r < 4; ++r)
@@ -92,34 +92,34 @@ TEST(Dropout, DroppingEverything) {
 
 TEST(Dropout, EmptyBatch) {
     const Case c{0, 4, 20, 0, 0.1f};
-    Pitched<float> x = make(c, 0), y = make(c, 0);
+    Strided<float> x = make(c, 0), y = make(c, 0);
     cpu::dropout(Context{}, args(c, x, y));
     EXPECT_TRUE(y.gaps_untouched());
 }
 
 TEST(Dropout, InPlace) {
-    Pitched<float> x = make(cases[3], 0), y = make(cases[3], 0);
+    Strided<float> x = make(cases[3], 0), y = make(cases[3], 0);
     x.fill_normal(1);
     cpu::dropout(Context{}, args(cases[3], x, y));
     cpu::dropout(Context{}, args(cases[3], x, x));
     EXPECT_TRUE(bitwise_equal(x, y));
 }
 
-// Neither the threads nor the batch nor the pitch changes a bit of a sample.
-TEST(Dropout, BitwiseForAnyThreadsBatchAndPitch) {
+// Neither the threads nor the batch nor the row stride changes a bit of a sample.
+TEST(Dropout, BitwiseForAnyThreadsBatchAndStride) {
     for (const Case& c : cases) {
-        Pitched<float> x = make(c, c.gap), y = make(c, c.gap);
+        Strided<float> x = make(c, c.gap), y = make(c, c.gap);
         x.fill_normal(1);
         cpu::dropout(Context{}, args(c, x, y));
         for (const int threads : {2, 4}) {
             Context context;
             context.threads = threads;
-            Pitched<float> z = make(c, c.gap + 3);
+            Strided<float> z = make(c, c.gap + 3);
             cpu::dropout(context, args(c, x, z));
             EXPECT_TRUE(bitwise_equal(y, z));
         }
         const std::int64_t n = c.batch - 1;
-        Pitched<float> alone(c.pixels, c.channels, c.channels), out(c.pixels, c.channels, c.channels);
+        Strided<float> alone(c.pixels, c.channels, c.channels), out(c.pixels, c.channels, c.channels);
         for (std::int64_t r = 0; r < c.pixels; ++r)
             for (std::int64_t ch = 0; ch < c.channels; ++ch) alone.at(r, ch) = x.at(n * c.pixels + r, ch);
         Dropout<float> a = args(c, alone, out);
@@ -135,11 +135,11 @@ TEST(Dropout, BitwiseForAnyThreadsBatchAndPitch) {
 TEST(Dropout, GradientMatchesFiniteDifferences) {
     const Case c{2, 3, 5, 1, 0.4f};
     const double h = 1e-5;
-    Pitched<double> x(6, 5, 6), dy(6, 5, 6), dx(6, 5, 6), y(6, 5, 6), above(6, 5, 6), numeric(6, 5, 6);
+    Strided<double> x(6, 5, 6), dy(6, 5, 6), dx(6, 5, 6), y(6, 5, 6), above(6, 5, 6), numeric(6, 5, 6);
     x.fill_normal(1), dy.fill_normal(2);
     cpu::dropout(Context{}, args(c, dy, dx));
     cpu::dropout(Context{}, args(c, x, y));
-    Pitched<double> moved = x;
+    Strided<double> moved = x;
     for (std::int64_t r = 0; r < 6; ++r)
         for (std::int64_t ch = 0; ch < 5; ++ch) moved.at(r, ch) += h;
     cpu::dropout(Context{}, args(c, moved, above));

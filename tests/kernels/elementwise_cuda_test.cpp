@@ -2,8 +2,8 @@
 #include <cstring>
 #include <type_traits>
 
+#include "kernels/common/error.h"
 #include "kernels/elementwise/elementwise.h"
-#include "kernels/runtime/error.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
 
@@ -15,9 +15,9 @@ using testing::DeviceArray;
 using testing::expect_close;
 using testing::for_each_schedule;
 using testing::OnDevice;
-using testing::Pitched;
+using testing::Strided;
 
-constexpr Version all_versions[] = {Version::naive, Version::vectorized, Version::best};
+constexpr Variant all_variants[] = {Variant::naive, Variant::vectorized, Variant::best};
 
 struct Case {
     std::int64_t rows, columns, a_gap, b_gap, y_gap;
@@ -29,14 +29,14 @@ const Case cases[] = {{1, 1, 0, 0, 0},   {3, 5, 2, 1, 3},    {7, 33, 7, 15, 31},
 template <class T>
 constexpr double rounding = std::is_same_v<T, float> ? 6e-8 : 4e-3;
 
-/// The vectorized version takes rows that start on 16 bytes.
+/// The vectorized variant takes rows that start on 16 bytes.
 template <class T>
-bool possible(Version version, const Case& c) {
+bool possible(Variant variant, const Case& c) {
     const auto fits = [&](std::int64_t gap) {
         return (c.columns + gap) * static_cast<std::int64_t>(sizeof(T)) % 16 == 0;
     };
     const bool dense = c.a_gap == 0 && c.b_gap == 0 && c.y_gap == 0;
-    return version != Version::vectorized || dense || c.rows == 0 || c.columns == 0 ||
+    return variant != Variant::vectorized || dense || c.rows == 0 || c.columns == 0 ||
            (fits(c.a_gap) && fits(c.b_gap) && fits(c.y_gap));
 }
 
@@ -44,7 +44,7 @@ template <class T>
 class ElementwiseCuda : public testing::CudaTest {
   protected:
     struct Inputs {
-        Pitched<T> a, b, y;
+        Strided<T> a, b, y;
         explicit Inputs(const Case& c)
             : a(c.rows, c.columns, c.columns + c.a_gap),
               b(c.rows, c.columns, c.columns + c.b_gap),
@@ -53,30 +53,30 @@ class ElementwiseCuda : public testing::CudaTest {
         }
     };
     template <class U>
-    static Axpby<U> axpby_args(const Pitched<T>& a, const Pitched<T>& b, const Pitched<T>& y, const U* a_data,
+    static Axpby<U> axpby_args(const Strided<T>& a, const Strided<T>& b, const Strided<T>& y, const U* a_data,
                                const U* b_data, U* y_data) {
         Axpby<U> args;
         args.rows = a.rows(), args.columns = a.columns();
         args.alpha = 0.75, args.beta = -1.25;
-        args.a = a_data, args.a_pitch = a.pitch();
-        args.b = b_data, args.b_pitch = b.pitch();
-        args.y = y_data, args.y_pitch = y.pitch();
+        args.a = a_data, args.a_stride = a.stride();
+        args.b = b_data, args.b_stride = b.stride();
+        args.y = y_data, args.y_stride = y.stride();
         return args;
     }
-    void axpby(Inputs& in, bool with_b, bool with_scale, Version version) {
+    void axpby(Inputs& in, bool with_b, bool with_scale, Variant variant) {
         const OnDevice<T> a(in.a), b(in.b), y(in.y);
         const DeviceArray<float> scale(std::vector<float>{1.7f});
         auto args = axpby_args<T>(in.a, in.b, in.y, a.data(), with_b ? b.data() : nullptr, y.data());
         if (with_scale) args.scale = scale.data();
-        cuda::axpby(context(), args, version);
+        cuda::axpby(context(), args, variant);
         in.y = y.back();
     }
-    void multiply(Inputs& in, bool accumulate, Version version) {
+    void multiply(Inputs& in, bool accumulate, Variant variant) {
         const OnDevice<T> a(in.a), b(in.b), y(in.y);
         cuda::multiply(context(),
-                       Multiply<T>{in.a.rows(), in.a.columns(), a.data(), a.pitch(), b.data(), b.pitch(),
-                                   y.data(), y.pitch(), accumulate},
-                       version);
+                       Multiply<T>{in.a.rows(), in.a.columns(), a.data(), a.stride(), b.data(), b.stride(),
+                                   y.data(), y.stride(), accumulate},
+                       variant);
         in.y = y.back();
     }
 };
@@ -87,18 +87,18 @@ TYPED_TEST_SUITE(ElementwiseCuda, Types);
 TYPED_TEST(ElementwiseCuda, AxpbyMatchesFloat64) {
     using T = TypeParam;
     for_each_schedule([&] {
-        for (const Version version : all_versions)
+        for (const Variant variant : all_variants)
             for (const bool with_b : {false, true})
                 for (const bool with_scale : {false, true})
                     for (const Case& c : cases) {
-                        if (!possible<T>(version, c)) continue;
-                        SCOPED_TRACE(std::string(name_of(version)) + " " + std::to_string(c.rows) + "x" +
+                        if (!possible<T>(variant, c)) continue;
+                        SCOPED_TRACE(std::string(name_of(variant)) + " " + std::to_string(c.rows) + "x" +
                                      std::to_string(c.columns));
                         typename TestFixture::Inputs in(c);
-                        this->axpby(in, with_b, with_scale, version);
+                        this->axpby(in, with_b, with_scale, variant);
                         if (c.rows * c.columns == 0) continue;
                         const auto a64 = in.a.template as<double>(), b64 = in.b.template as<double>();
-                        Pitched<double> y64(c.rows, c.columns, in.y.pitch());
+                        Strided<double> y64(c.rows, c.columns, in.y.stride());
                         const double scale = 1.7f;
                         auto args = this->template axpby_args<double>(
                             in.a, in.b, in.y, a64.data(), with_b ? b64.data() : nullptr, y64.data());
@@ -117,16 +117,16 @@ TYPED_TEST(ElementwiseCuda, AxpbyMatchesFloat64) {
 TYPED_TEST(ElementwiseCuda, AxpbyInPlace) {
     using T = TypeParam;
     const Case c{5, 33, 7, 7, 7};
-    for (const Version version : {Version::naive, Version::vectorized})
+    for (const Variant variant : {Variant::naive, Variant::vectorized})
         for (const bool into_a : {false, true}) {
             typename TestFixture::Inputs in(c);
             const OnDevice<T> a(in.a), b(in.b);
             const OnDevice<T>& y = into_a ? a : b;
             cuda::axpby(this->context(),
                         this->template axpby_args<T>(in.a, in.b, in.y, a.data(), b.data(), y.data()),
-                        version);
-            const Pitched<T> got = y.back();
-            this->axpby(in, true, false, Version::naive);
+                        variant);
+            const Strided<T> got = y.back();
+            this->axpby(in, true, false, Variant::naive);
             EXPECT_TRUE(bitwise_equal(got, in.y));
         }
 }
@@ -134,20 +134,21 @@ TYPED_TEST(ElementwiseCuda, AxpbyInPlace) {
 TYPED_TEST(ElementwiseCuda, MultiplyMatchesFloat64) {
     using T = TypeParam;
     for_each_schedule([&] {
-        for (const Version version : all_versions)
+        for (const Variant variant : all_variants)
             for (const bool accumulate : {false, true})
                 for (const Case& c : cases) {
-                    if (!possible<T>(version, c)) continue;
-                    SCOPED_TRACE(std::string(name_of(version)) + " " + std::to_string(c.rows) + "x" +
+                    if (!possible<T>(variant, c)) continue;
+                    SCOPED_TRACE(std::string(name_of(variant)) + " " + std::to_string(c.rows) + "x" +
                                  std::to_string(c.columns));
                     typename TestFixture::Inputs in(c);
                     if (accumulate) in.y.fill_normal(3);
                     const auto a64 = in.a.template as<double>(), b64 = in.b.template as<double>();
                     auto y64 = in.y.template as<double>();
-                    this->multiply(in, accumulate, version);
+                    this->multiply(in, accumulate, variant);
                     if (c.rows * c.columns == 0) continue;
-                    ref::multiply({}, Multiply<double>{c.rows, c.columns, a64.data(), a64.pitch(), b64.data(),
-                                                       b64.pitch(), y64.data(), y64.pitch(), accumulate});
+                    ref::multiply({},
+                                  Multiply<double>{c.rows, c.columns, a64.data(), a64.stride(), b64.data(),
+                                                   b64.stride(), y64.data(), y64.stride(), accumulate});
                     expect_close(in.y, y64, 2 * rounding<T>, 20 * rounding<T>);
                 }
     });
@@ -156,18 +157,18 @@ TYPED_TEST(ElementwiseCuda, MultiplyMatchesFloat64) {
 TYPED_TEST(ElementwiseCuda, EqualsTheCpuToTheBit) {
     using T = TypeParam;
     const Case c{5, 41, 7, 15, 23};
-    for (const Version version : {Version::naive, Version::vectorized}) {
+    for (const Variant variant : {Variant::naive, Variant::vectorized}) {
         typename TestFixture::Inputs in(c);
         auto expected = in.y;
-        this->axpby(in, true, true, version);
+        this->axpby(in, true, true, variant);
         auto args = this->template axpby_args<T>(in.a, in.b, in.y, in.a.data(), in.b.data(), expected.data());
         const float scale = 1.7f;
         args.scale = &scale;
         cpu::axpby({}, args);
         EXPECT_TRUE(bitwise_equal(in.y, expected));
-        this->multiply(in, true, version);
-        cpu::multiply({}, Multiply<T>{c.rows, c.columns, in.a.data(), in.a.pitch(), in.b.data(), in.b.pitch(),
-                                      expected.data(), expected.pitch(), true});
+        this->multiply(in, true, variant);
+        cpu::multiply({}, Multiply<T>{c.rows, c.columns, in.a.data(), in.a.stride(), in.b.data(),
+                                      in.b.stride(), expected.data(), expected.stride(), true});
         EXPECT_TRUE(bitwise_equal(in.y, expected));
     }
 }
@@ -178,15 +179,15 @@ TYPED_TEST(ElementwiseCuda, MovesTheLeastBytes) {
     const Case c{4, 2048, 0, 0, 0};
     typename TestFixture::Inputs in(c);
     const double bytes = 4.0 * 2048 * sizeof(T);
-    auto total = testing::counted_total([&] { this->axpby(in, true, false, Version::vectorized); });
+    auto total = testing::counted_total([&] { this->axpby(in, true, false, Variant::vectorized); });
     EXPECT_EQ(static_cast<double>(total.bytes_read + total.bytes_written), 3 * bytes);
     EXPECT_EQ(static_cast<double>(total.global_load_sectors), 2 * bytes / 32);
     EXPECT_EQ(static_cast<double>(total.global_store_sectors), bytes / 32);
     // The scale: 4 bytes a thread of one sector that all share, one sector a warp in the count.
-    total = testing::counted_total([&] { this->axpby(in, true, true, Version::vectorized); });
+    total = testing::counted_total([&] { this->axpby(in, true, true, Variant::vectorized); });
     EXPECT_EQ(static_cast<double>(total.unique_bytes_read + total.unique_bytes_written), 3 * bytes + 4);
     EXPECT_LE(static_cast<double>(total.global_load_sectors), 2 * bytes / 32 * 1.05);
-    total = testing::counted_total([&] { this->multiply(in, false, Version::vectorized); });
+    total = testing::counted_total([&] { this->multiply(in, false, Variant::vectorized); });
     EXPECT_EQ(static_cast<double>(total.bytes_read + total.bytes_written), 3 * bytes);
     EXPECT_EQ(static_cast<double>(total.global_load_sectors + total.global_store_sectors), 3 * bytes / 32);
 }
@@ -194,10 +195,10 @@ TYPED_TEST(ElementwiseCuda, MovesTheLeastBytes) {
 TYPED_TEST(ElementwiseCuda, RefusesWhatItDoesNotHave) {
     const Case c{2, 5, 2, 2, 2};
     typename TestFixture::Inputs in(c);
-    EXPECT_THROW(this->axpby(in, true, true, Version::resident), Error);
-    EXPECT_THROW(this->axpby(in, true, true, Version::vectorized), Error);
-    EXPECT_THROW(this->multiply(in, false, Version::fused), Error);
-    EXPECT_THROW(this->multiply(in, false, Version::vectorized), Error);
+    EXPECT_THROW(this->axpby(in, true, true, Variant::resident), Error);
+    EXPECT_THROW(this->axpby(in, true, true, Variant::vectorized), Error);
+    EXPECT_THROW(this->multiply(in, false, Variant::fused), Error);
+    EXPECT_THROW(this->multiply(in, false, Variant::vectorized), Error);
 }
 
 /// Copies and fills, whose element type is a value: arrays of bytes, compared with ref:: byte for byte.
@@ -207,14 +208,15 @@ class CopyCuda : public testing::CudaTest {
                                     DType::int64};
 
     struct Layout {
-        std::int64_t rows, columns, x_pitch, y_pitch, x_begin, y_begin;  ///< begin: elements before the first
+        std::int64_t rows, columns, x_stride, y_stride, x_begin,
+            y_begin;  ///< begin: elements before the first
 
-        static std::size_t elements(std::int64_t rows, std::int64_t columns, std::int64_t pitch,
+        static std::size_t elements(std::int64_t rows, std::int64_t columns, std::int64_t stride,
                                     std::int64_t begin) {
-            return static_cast<std::size_t>(begin + std::max<std::int64_t>(rows - 1, 0) * pitch + columns);
+            return static_cast<std::size_t>(begin + std::max<std::int64_t>(rows - 1, 0) * stride + columns);
         }
-        std::size_t x_elements() const { return elements(rows, columns, x_pitch, x_begin); }
-        std::size_t y_elements() const { return elements(rows, columns, y_pitch, y_begin); }
+        std::size_t x_elements() const { return elements(rows, columns, x_stride, x_begin); }
+        std::size_t y_elements() const { return elements(rows, columns, y_stride, y_begin); }
     };
     /// Every way in which rows of a unit of 2 to 16 elements can begin and end.
     static constexpr Layout layouts[] = {
@@ -236,14 +238,14 @@ class CopyCuda : public testing::CudaTest {
     }
     /// What copy leaves in an array of 0xa5 bytes.
     std::vector<std::byte> copied(const std::vector<std::byte>& x, DType from, DType to, const Layout& l,
-                                  Version version) {
+                                  Variant variant) {
         const DeviceArray<std::byte> dx(x),
             dy(std::vector<std::byte>(l.y_elements() * size_of(to), std::byte{0xa5}));
         cuda::copy(
             context(),
             {l.rows, l.columns, from, to, dx.data() + static_cast<std::size_t>(l.x_begin) * size_of(from),
-             l.x_pitch, dy.data() + static_cast<std::size_t>(l.y_begin) * size_of(to), l.y_pitch},
-            version);
+             l.x_stride, dy.data() + static_cast<std::size_t>(l.y_begin) * size_of(to), l.y_stride},
+            variant);
         return dy.to_vector();
     }
     static std::vector<std::byte> expected(const std::vector<std::byte>& x, DType from, DType to,
@@ -251,15 +253,15 @@ class CopyCuda : public testing::CudaTest {
         std::vector<std::byte> y(l.y_elements() * size_of(to), std::byte{0xa5});
         ref::copy(
             {}, {l.rows, l.columns, from, to, x.data() + static_cast<std::size_t>(l.x_begin) * size_of(from),
-                 l.x_pitch, y.data() + static_cast<std::size_t>(l.y_begin) * size_of(to), l.y_pitch});
+                 l.x_stride, y.data() + static_cast<std::size_t>(l.y_begin) * size_of(to), l.y_stride});
         return y;
     }
     /// Rows of source and target begin the same number of elements after a multiple of the unit.
     static bool parallel(DType from, DType to, const Layout& l) {
         const auto width = static_cast<std::int64_t>(16 / std::max(size_of(from), size_of(to)));
-        const bool one_row = l.rows <= 1 || (l.x_pitch == l.columns && l.y_pitch == l.columns);
+        const bool one_row = l.rows <= 1 || (l.x_stride == l.columns && l.y_stride == l.columns);
         return l.rows * l.columns == 0 ||
-               ((l.x_begin - l.y_begin) % width == 0 && (one_row || (l.x_pitch - l.y_pitch) % width == 0));
+               ((l.x_begin - l.y_begin) % width == 0 && (one_row || (l.x_stride - l.y_stride) % width == 0));
     }
 };
 
@@ -272,16 +274,16 @@ TEST_F(CopyCuda, BetweenAllTypes) {
                                  std::to_string(l.rows) + "x" + std::to_string(l.columns));
                     const auto x = values(from, l.x_elements());
                     if (from != to && (to == DType::uint8 || to == DType::int64)) {
-                        EXPECT_THROW(copied(x, from, to, l, Version::best), Error);
+                        EXPECT_THROW(copied(x, from, to, l, Variant::best), Error);
                         continue;
                     }
                     const auto y = expected(x, from, to, l);
-                    EXPECT_TRUE(copied(x, from, to, l, Version::naive) == y);
-                    EXPECT_TRUE(copied(x, from, to, l, Version::best) == y);
+                    EXPECT_TRUE(copied(x, from, to, l, Variant::naive) == y);
+                    EXPECT_TRUE(copied(x, from, to, l, Variant::best) == y);
                     if (parallel(from, to, l)) {
-                        EXPECT_TRUE(copied(x, from, to, l, Version::vectorized) == y);
+                        EXPECT_TRUE(copied(x, from, to, l, Variant::vectorized) == y);
                     } else {
-                        EXPECT_THROW(copied(x, from, to, l, Version::vectorized), Error);
+                        EXPECT_THROW(copied(x, from, to, l, Variant::vectorized), Error);
                     }
                 }
     });
@@ -297,8 +299,8 @@ TEST_F(CopyCuda, RoundsEveryPatternLikeTheHost) {
     const auto n = static_cast<std::int64_t>(x.size());
     const DeviceArray<float> dx(x);
     const DeviceArray<bfloat16> dy(x.size());
-    for (const Version version : {Version::naive, Version::vectorized}) {
-        cuda::copy(context(), {1, n, DType::float32, DType::bfloat16, dx.data(), n, dy.data(), n}, version);
+    for (const Variant variant : {Variant::naive, Variant::vectorized}) {
+        cuda::copy(context(), {1, n, DType::float32, DType::bfloat16, dx.data(), n, dy.data(), n}, variant);
         const auto y = dy.to_vector();
         for (std::size_t i = 0; i < x.size(); ++i) {
             if (std::isnan(x[i])) {
@@ -340,16 +342,16 @@ TEST_F(CopyCuda, Fill) {
     for_each_schedule([&] {
         for (const DType type : all)
             for (const Layout& l : layouts)
-                for (const Version version : all_versions) {
+                for (const Variant variant : all_variants) {
                     SCOPED_TRACE(std::string(name_of(type)) + ", " + std::to_string(l.rows) + "x" +
-                                 std::to_string(l.columns) + " " + name_of(version));
+                                 std::to_string(l.columns) + " " + name_of(variant));
                     std::vector<std::byte> y(l.y_elements() * size_of(type), std::byte{0xa5});
                     const DeviceArray<std::byte> dy(y);
                     const std::size_t begin = static_cast<std::size_t>(l.y_begin) * size_of(type);
                     const double value = type == DType::uint8 ? 200 : -37.3;
-                    cuda::fill(context(), {l.rows, l.columns, type, value, dy.data() + begin, l.y_pitch},
-                               version);
-                    ref::fill({}, {l.rows, l.columns, type, value, y.data() + begin, l.y_pitch});
+                    cuda::fill(context(), {l.rows, l.columns, type, value, dy.data() + begin, l.y_stride},
+                               variant);
+                    ref::fill({}, {l.rows, l.columns, type, value, y.data() + begin, l.y_stride});
                     EXPECT_TRUE(dy.to_vector() == y);
                 }
     });
@@ -359,7 +361,7 @@ TEST_F(CopyCuda, Fill) {
 TEST_F(CopyCuda, MoreRowsThanAGridTakes) {
     constexpr std::int64_t rows = 65540, columns = 129;
     const DeviceArray<std::uint8_t> y(static_cast<std::size_t>(rows * 130 - 1));
-    cuda::fill(context(), {rows, columns, DType::uint8, 3, y.data(), 130}, Version::naive);
+    cuda::fill(context(), {rows, columns, DType::uint8, 3, y.data(), 130}, Variant::naive);
     cuda::fill(context(), {1, 1, DType::uint8, 4, y.data(), 1});
     const DeviceArray<std::uint8_t> back(static_cast<std::size_t>(columns));
     for (const std::int64_t row : {std::int64_t{0}, rows - 1}) {
@@ -378,7 +380,7 @@ TEST_F(CopyCuda, MovesTheLeastBytes) {
         for (const DType to : {DType::float32, DType::float64, DType::bfloat16}) {
             SCOPED_TRACE(std::string(name_of(from)) + " to " + name_of(to));
             const auto x = values(from, l.x_elements());
-            const auto total = testing::counted_total([&] { copied(x, from, to, l, Version::vectorized); });
+            const auto total = testing::counted_total([&] { copied(x, from, to, l, Variant::vectorized); });
             EXPECT_EQ(total.bytes_read, 8192 * size_of(from));
             EXPECT_EQ(total.bytes_written, 8192 * size_of(to));
             EXPECT_EQ(total.global_load_sectors, 8192 * size_of(from) / 32);
@@ -397,7 +399,7 @@ TEST_F(CopyCuda, FillMovesTheLeastBytes) {
         const std::size_t bytes = 8192 * size_of(type);
         const DeviceArray<std::byte> y(bytes);
         const auto total = testing::counted_total([&] {
-            cuda::fill(context(), {1, 8192, type, 3, y.data(), 8192}, Version::vectorized);
+            cuda::fill(context(), {1, 8192, type, 3, y.data(), 8192}, Variant::vectorized);
         });
         EXPECT_EQ(total.bytes_written, bytes);
         EXPECT_EQ(total.global_store_sectors, bytes / 32);
@@ -407,9 +409,9 @@ TEST_F(CopyCuda, FillMovesTheLeastBytes) {
 
 TEST_F(CopyCuda, RefusesWhatItDoesNotHave) {
     const auto x = values(DType::float32, 10);
-    EXPECT_THROW(copied(x, DType::float32, DType::bfloat16, {1, 10, 10, 10, 0, 0}, Version::resident), Error);
+    EXPECT_THROW(copied(x, DType::float32, DType::bfloat16, {1, 10, 10, 10, 0, 0}, Variant::resident), Error);
     const DeviceArray<float> y(10);
-    EXPECT_THROW(cuda::fill(context(), {1, 10, DType::float32, 3, y.data(), 10}, Version::fused), Error);
+    EXPECT_THROW(cuda::fill(context(), {1, 10, DType::float32, 3, y.data(), 10}, Variant::fused), Error);
 }
 
 }  // namespace

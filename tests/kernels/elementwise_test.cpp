@@ -7,7 +7,7 @@
 #include <limits>
 #include <vector>
 
-#include "kernels/runtime/error.h"
+#include "kernels/common/error.h"
 #include "tests/support/numeric.h"
 
 namespace ito::kernels {
@@ -15,10 +15,10 @@ namespace {
 
 using testing::bitwise_equal;
 using testing::expect_close;
-using testing::Pitched;
+using testing::Strided;
 
 struct Shape {
-    std::int64_t rows, columns, a_pitch, b_pitch, y_pitch;
+    std::int64_t rows, columns, a_stride, b_stride, y_stride;
 };
 const Shape shapes[] = {{0, 5, 5, 5, 5},
                         {5, 0, 3, 3, 3},
@@ -31,16 +31,16 @@ const Shape shapes[] = {{0, 5, 5, 5, 5},
                         {400, 130, 130, 130, 130}};
 
 template <class T>
-Axpby<T> axpby_args(const Shape& s, const Pitched<T>& a, const Pitched<T>* b, Pitched<T>& y) {
+Axpby<T> axpby_args(const Shape& s, const Strided<T>& a, const Strided<T>* b, Strided<T>& y) {
     Axpby<T> args{s.rows, s.columns, 0.75, -1.25};
     args.a = a.data();
-    args.a_pitch = a.pitch();
+    args.a_stride = a.stride();
     if (b) {
         args.b = b->data();
-        args.b_pitch = b->pitch();
+        args.b_stride = b->stride();
     }
     args.y = y.data();
-    args.y_pitch = y.pitch();
+    args.y_stride = y.stride();
     return args;
 }
 
@@ -48,12 +48,12 @@ TEST(Elementwise, AxpbyAgainstTheOracle) {
     for (const Shape& s : shapes)
         for (const bool with_b : {false, true})
             for (const bool with_scale : {false, true}) {
-                Pitched<float> a(s.rows, s.columns, s.a_pitch), b(s.rows, s.columns, s.b_pitch);
-                Pitched<float> y(s.rows, s.columns, s.y_pitch);
+                Strided<float> a(s.rows, s.columns, s.a_stride), b(s.rows, s.columns, s.b_stride);
+                Strided<float> y(s.rows, s.columns, s.y_stride);
                 a.fill_normal(1);
                 b.fill_normal(2);
                 const auto a64 = a.as<double>(), b64 = b.as<double>();
-                Pitched<double> y64(s.rows, s.columns, s.y_pitch);
+                Strided<double> y64(s.rows, s.columns, s.y_stride);
                 const float scale = 1.7f;
                 const double scale64 = scale;
                 auto args = axpby_args(s, a, with_b ? &b : nullptr, y);
@@ -76,8 +76,8 @@ TEST(Elementwise, AxpbyAgainstTheOracle) {
 
 TEST(Elementwise, AxpbyInPlaceAndThreads) {
     const Shape s{57, 1001, 1001, 1003, 1001};
-    Pitched<float> a(s.rows, s.columns, s.a_pitch), b(s.rows, s.columns, s.b_pitch);
-    Pitched<float> expected(s.rows, s.columns, s.y_pitch);
+    Strided<float> a(s.rows, s.columns, s.a_stride), b(s.rows, s.columns, s.b_stride);
+    Strided<float> expected(s.rows, s.columns, s.y_stride);
     a.fill_normal(1);
     b.fill_normal(2);
     ref::axpby({}, axpby_args(s, a, &b, expected));
@@ -96,25 +96,25 @@ TEST(Elementwise, AxpbyInPlaceAndThreads) {
 TEST(Elementwise, MultiplyAgainstTheOracle) {
     for (const Shape& s : shapes)
         for (const bool accumulate : {false, true}) {
-            Pitched<float> a(s.rows, s.columns, s.a_pitch), b(s.rows, s.columns, s.b_pitch);
-            Pitched<float> y(s.rows, s.columns, s.y_pitch);
+            Strided<float> a(s.rows, s.columns, s.a_stride), b(s.rows, s.columns, s.b_stride);
+            Strided<float> y(s.rows, s.columns, s.y_stride);
             a.fill_normal(1);
             b.fill_normal(2);
             if (accumulate) y.fill_normal(3);
             const auto a64 = a.as<double>(), b64 = b.as<double>();
             auto y64 = y.as<double>();
-            const Multiply<float> args{s.rows,    s.columns, a.data(),  s.a_pitch, b.data(),
-                                       s.b_pitch, y.data(),  s.y_pitch, accumulate};
+            const Multiply<float> args{s.rows,     s.columns, a.data(),   s.a_stride, b.data(),
+                                       s.b_stride, y.data(),  s.y_stride, accumulate};
             cpu::multiply({}, args);
-            cpu::multiply({}, Multiply<double>{s.rows, s.columns, a64.data(), s.a_pitch, b64.data(),
-                                               s.b_pitch, y64.data(), s.y_pitch, accumulate});
+            cpu::multiply({}, Multiply<double>{s.rows, s.columns, a64.data(), s.a_stride, b64.data(),
+                                               s.b_stride, y64.data(), s.y_stride, accumulate});
             expect_close(y, y64, 3e-7, 2e-6);
         }
 }
 
 TEST(Elementwise, Bfloat16ArithmeticRoundsOnce) {
     const std::int64_t n = 20011;
-    Pitched<float> a(1, n, n), b(1, n, n);
+    Strided<float> a(1, n, n), b(1, n, n);
     a.fill_normal(1);
     b.fill_normal(2);
     std::vector<bfloat16> ah(n), bh(n), y(n), expected(n), product(n), expected_product(n);
@@ -167,19 +167,19 @@ TEST(Elementwise, CopyRoundsToNearestEvenAndKeepsNaN) {
 
 TEST(Elementwise, CopyBetweenAllTypes) {
     const DType all[] = {DType::float32, DType::float64, DType::bfloat16, DType::uint8, DType::int64};
-    const std::int64_t rows = 7, columns = 33, pitch = 40;
+    const std::int64_t rows = 7, columns = 33, stride = 40;
     for (const DType from : all)
         for (const DType to : all)
-            for (const std::int64_t y_pitch : {columns, pitch})
-                for (const std::int64_t x_pitch : {columns, pitch}) {
-                    std::vector<std::byte> x(static_cast<std::size_t>(rows * pitch) * 8),
+            for (const std::int64_t y_stride : {columns, stride})
+                for (const std::int64_t x_stride : {columns, stride}) {
+                    std::vector<std::byte> x(static_cast<std::size_t>(rows * stride) * 8),
                         y(x.size(), std::byte{0xa5});
                     auto expected = y;
                     // Bytes 0 to 63 in every element: finite in all types.
-                    for (std::int64_t i = 0; i < rows * x_pitch; ++i)
+                    for (std::int64_t i = 0; i < rows * x_stride; ++i)
                         ref::fill({}, {1, 1, from, static_cast<double>(i % 61),
                                        x.data() + static_cast<std::size_t>(i) * size_of(from), 1});
-                    Copy args{rows, columns, from, to, x.data(), x_pitch, y.data(), y_pitch};
+                    Copy args{rows, columns, from, to, x.data(), x_stride, y.data(), y_stride};
                     if (from != to && (to == DType::uint8 || to == DType::int64)) {
                         EXPECT_THROW(cpu::copy({}, args), Error);
                         EXPECT_THROW(ref::copy({}, args), Error);
@@ -195,11 +195,11 @@ TEST(Elementwise, CopyBetweenAllTypes) {
 
 TEST(Elementwise, Fill) {
     for (const DType type : {DType::float32, DType::float64, DType::bfloat16, DType::uint8, DType::int64})
-        for (const std::int64_t pitch : {11, 13}) {
+        for (const std::int64_t stride : {11, 13}) {
             std::vector<std::byte> y(5 * 13 * 8, std::byte{0xa5});
             auto expected = y;
-            cpu::fill({}, {5, 11, type, 3, y.data(), pitch});
-            ref::fill({}, {5, 11, type, 3, expected.data(), pitch});
+            cpu::fill({}, {5, 11, type, 3, y.data(), stride});
+            ref::fill({}, {5, 11, type, 3, expected.data(), stride});
             EXPECT_EQ(std::memcmp(y.data(), expected.data(), y.size()), 0) << name_of(type);
             EXPECT_NE(y[0], std::byte{0xa5});
         }

@@ -1,6 +1,6 @@
 #include <type_traits>
 
-#include "kernels/runtime/error.h"
+#include "kernels/common/error.h"
 #include "tests/kernels/group_norm_data.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
@@ -27,7 +27,7 @@ const Case cuda_cases[] = {
     {1, 3, 1100, 1, true, true, true, 0.1f, 1},   {1, 70, 200, 2, true, false, true, 0.1f, 16},
     {1, 3, 1104, 1, true, true, true, 0.1f, 0},
 };
-const Version all_versions[] = {Version::naive, Version::resident, Version::streamed, Version::best};
+const Variant all_variants[] = {Variant::naive, Variant::resident, Variant::streamed, Variant::best};
 
 /// Half a unit in the last place, relative: what rounding the result once costs.
 template <class T>
@@ -90,35 +90,35 @@ class OnCuda {
 
     Data<T>& data_;
     OnDevice<T> x_, shift_, scale_shift_, grad_y_, y_, grad_x_, grad_shift_, grad_scale_shift_;
-    OnDevice<master_t<T>> gamma_, beta_, mean_, rstd_, grad_gamma_, grad_beta_;
+    OnDevice<accum_t<T>> gamma_, beta_, mean_, rstd_, grad_gamma_, grad_beta_;
     testing::DeviceArray<std::uint64_t> step_;
 };
 
-std::string text(const Case& c, Version version) {
-    return std::string(name_of(version)) + ": " + std::to_string(c.batch) + "x" + std::to_string(c.pixels) +
+std::string text(const Case& c, Variant variant) {
+    return std::string(name_of(variant)) + ": " + std::to_string(c.batch) + "x" + std::to_string(c.pixels) +
            "x" + std::to_string(c.channels) + ", " + std::to_string(c.groups) + " groups";
 }
 
 template <class T>
 class GroupNormCuda : public testing::CudaTest {
   protected:
-    void forward(Data<T>& data, Version version) {
+    void forward(Data<T>& data, Variant variant) {
         OnCuda<T> device(data);
         const Context c = context();
-        cuda::group_norm_forward(c, device.forward_args(), version);
+        cuda::group_norm_forward(c, device.forward_args(), variant);
         device.forward_back();
     }
-    void backward(Data<T>& data, bool accumulate, Version version) {
+    void backward(Data<T>& data, bool accumulate, Variant variant) {
         OnCuda<T> device(data);
         const Context c = context();
-        cuda::group_norm_backward(c, device.backward_args(accumulate), version);
+        cuda::group_norm_backward(c, device.backward_args(accumulate), variant);
         device.backward_back();
     }
     /// Mean and rstd as forward saves them, from the oracle.
     static void set_statistics(Data<T>& data) {
         Data<double> exact = in_float64(data);
         ref::group_norm_forward(Context{}, exact.forward_args());
-        data.mean = exact.mean.template as<master_t<T>>(), data.rstd = exact.rstd.template as<master_t<T>>();
+        data.mean = exact.mean.template as<accum_t<T>>(), data.rstd = exact.rstd.template as<accum_t<T>>();
     }
     static void expect_same(const Data<T>& a, const Data<T>& b) {
         EXPECT_TRUE(bitwise_equal(a.grad_x, b.grad_x));
@@ -140,10 +140,10 @@ TYPED_TEST(GroupNormCuda, ForwardMatchesFloat64) {
         Data<double> exact = in_float64(data);
         ref::group_norm_forward(Context{}, exact.forward_args());
         for_each_schedule([&] {
-            for (const Version version : all_versions) {
-                SCOPED_TRACE(text(c, version));
+            for (const Variant variant : all_variants) {
+                SCOPED_TRACE(text(c, variant));
                 Data<T> result = data;
-                this->forward(result, version);
+                this->forward(result, variant);
                 expect_close(result.y, exact.y, 2e-7 + rounding<T>, 2e-6 + 10 * rounding<T>);
                 expect_rounded(result.y, exact.y);
                 // bfloat16's kernel merges in float32, by approximate reciprocals of the counts.
@@ -169,10 +169,10 @@ TYPED_TEST(GroupNormCuda, IsAccurateFarFromZero) {
                     data.x.at(r, ch) = 1003;
             Data<double> exact = in_float64(data);
             ref::group_norm_forward(Context{}, exact.forward_args());
-            for (const Version version : all_versions) {
-                SCOPED_TRACE(text(c, version));
+            for (const Variant variant : all_variants) {
+                SCOPED_TRACE(text(c, variant));
                 Data<T> result = data;
-                this->forward(result, version);
+                this->forward(result, variant);
                 expect_close(result.y, exact.y, 4e-7, 4e-6);
                 expect_close(result.rstd, exact.rstd, 3e-7, 1e-6);
             }
@@ -185,7 +185,7 @@ TYPED_TEST(GroupNormCuda, ToleranceSeesAWrongElement) {
     Data<T> data(cuda_cases[0]);
     data.fill();
     Data<double> exact = in_float64(data);
-    this->forward(data, Version::best);
+    this->forward(data, Variant::best);
     ref::group_norm_forward(Context{}, exact.forward_args());
     Data<T> wrong = data;
     wrong.y.at(17, 5) =
@@ -203,7 +203,7 @@ TYPED_TEST(GroupNormCuda, ToleranceSeesAWrongGradient) {
     data.fill();
     this->set_statistics(data);
     Data<double> exact = in_float64(data);
-    this->backward(data, false, Version::best);
+    this->backward(data, false, Variant::best);
     // As if one element had been missed.
     exact.grad_y.at(3, 2) = 0;
     ref::group_norm_backward(Context{}, exact.backward_args());
@@ -212,16 +212,16 @@ TYPED_TEST(GroupNormCuda, ToleranceSeesAWrongGradient) {
     EXPECT_GT(testing::relative_l2(data.grad_gamma, exact.grad_gamma), 1e-6);
 }
 
-// What is dropped is exactly 0, what is kept is not: the mask of runtime/philox.h, for quads that start anywhere.
+// What is dropped is exactly 0, what is kept is not: the mask of philox/philox.h, for quads that start anywhere.
 TYPED_TEST(GroupNormCuda, MaskFollowsItsDefinition) {
     using T = TypeParam;
     for (const Case& c : cuda_cases) {
         if (c.dropout == 0) continue;
-        for (const Version version : all_versions) {
-            SCOPED_TRACE(text(c, version));
+        for (const Variant variant : all_variants) {
+            SCOPED_TRACE(text(c, variant));
             Data<T> data(c);
             data.fill();
-            this->forward(data, version);
+            this->forward(data, variant);
             for (std::int64_t r = 0; r < data.y.rows(); ++r)
                 for (std::int64_t ch = 0; ch < c.channels; ++ch) {
                     const std::int64_t n = r / c.pixels, p = r % c.pixels;
@@ -239,14 +239,14 @@ TYPED_TEST(GroupNormCuda, MaskFollowsItsDefinition) {
 // The mean and rstd that are saved may be left out, and nothing else changes.
 TYPED_TEST(GroupNormCuda, StatisticsAreOptional) {
     using T = TypeParam;
-    for (const Version version : all_versions) {
+    for (const Variant variant : all_variants) {
         Data<T> data(cuda_cases[6]), full(cuda_cases[6]);
         data.fill(), full.fill();
-        this->forward(full, version);
+        this->forward(full, variant);
         OnCuda<T> device(data);
         auto a = device.forward_args();
         a.mean = a.rstd = nullptr;
-        cuda::group_norm_forward(this->context(), a, version);
+        cuda::group_norm_forward(this->context(), a, variant);
         device.forward_back();
         EXPECT_TRUE(bitwise_equal(data.y, full.y));
         EXPECT_TRUE(std::isnan(data.mean.at(0, 0)));
@@ -257,15 +257,15 @@ TYPED_TEST(GroupNormCuda, StatisticsAreOptional) {
 TYPED_TEST(GroupNormCuda, ForwardRepeatsToTheBit) {
     using T = TypeParam;
     for (const Case& c : {cuda_cases[4], cuda_cases[6], cuda_cases[7]})
-        for (const Version version : all_versions) {
-            SCOPED_TRACE(text(c, version));
+        for (const Variant variant : all_variants) {
+            SCOPED_TRACE(text(c, variant));
             Data<T> first(c);
             first.fill();
             const Data<T> inputs = first;
-            this->forward(first, version);
+            this->forward(first, variant);
             for_each_schedule([&] {
                 Data<T> again = inputs;
-                this->forward(again, version);
+                this->forward(again, variant);
                 EXPECT_TRUE(bitwise_equal(again.y, first.y));
                 EXPECT_TRUE(bitwise_equal(again.mean, first.mean));
                 EXPECT_TRUE(bitwise_equal(again.rstd, first.rstd));
@@ -277,11 +277,11 @@ TYPED_TEST(GroupNormCuda, ForwardRepeatsToTheBit) {
 TYPED_TEST(GroupNormCuda, ForwardMovesTheLeastBytes) {
     using T = TypeParam;
     if (!testing::on_virtual_gpu()) GTEST_SKIP() << "only the virtual GPU counts bytes";
-    for (const auto& [version, passes] : {std::pair{Version::resident, 2}, std::pair{Version::streamed, 3}}) {
-        SCOPED_TRACE(name_of(version));
+    for (const auto& [variant, passes] : {std::pair{Variant::resident, 2}, std::pair{Variant::streamed, 3}}) {
+        SCOPED_TRACE(name_of(variant));
         Data<T> data(Case{1, 2048, 64, 16, false, false, true, 0, 0});
         data.fill();
-        const auto total = testing::counted_total([&] { this->forward(data, version); });
+        const auto total = testing::counted_total([&] { this->forward(data, variant); });
         const double bytes = 2048.0 * 64 * sizeof(T);
         EXPECT_LE(static_cast<double>(total.bytes_read + total.bytes_written), 1.1 * passes * bytes);
         EXPECT_LE(32 * static_cast<double>(total.global_load_sectors + total.global_store_sectors),
@@ -300,10 +300,10 @@ TYPED_TEST(GroupNormCuda, BackwardMatchesFloat64) {
             if (accumulate) data.fill_gradients();
             Data<double> exact = in_float64(data);
             ref::group_norm_backward(Context{}, exact.backward_args(accumulate));
-            const auto check = [&](Version version) {
-                SCOPED_TRACE(text(c, version) + (accumulate ? ", added" : ""));
+            const auto check = [&](Variant variant) {
+                SCOPED_TRACE(text(c, variant) + (accumulate ? ", added" : ""));
                 Data<T> result = data;
-                this->backward(result, accumulate, version);
+                this->backward(result, accumulate, variant);
                 // With one element a group the gradient is nothing but cancellation.
                 if (c.pixels > 1) {
                     expect_close(result.grad_x, exact.grad_x, 1e-6 + rounding<T>, 1e-5 + 10 * rounding<T>);
@@ -321,10 +321,10 @@ TYPED_TEST(GroupNormCuda, BackwardMatchesFloat64) {
                     expect_rounded(result.grad_scale_shift, exact.grad_scale_shift);
                 }
             };
-            check(Version::naive);  // in every schedule: BackwardRepeatsToTheBit
+            check(Variant::naive);  // in every schedule: BackwardRepeatsToTheBit
             for_each_schedule([&] {
-                for (const Version version : {Version::resident, Version::streamed, Version::best})
-                    check(version);
+                for (const Variant variant : {Variant::resident, Variant::streamed, Variant::best})
+                    check(variant);
             });
         }
 }
@@ -332,13 +332,13 @@ TYPED_TEST(GroupNormCuda, BackwardMatchesFloat64) {
 TYPED_TEST(GroupNormCuda, EveryGradientIsOptional) {
     using T = TypeParam;
     for (const Case& c : {cuda_cases[4], cuda_cases[5], cuda_cases[7]})
-        for (const Version version : all_versions) {
-            SCOPED_TRACE(text(c, version));
+        for (const Variant variant : all_variants) {
+            SCOPED_TRACE(text(c, variant));
             Data<T> full(c);
             full.fill();
             this->set_statistics(full);
             Data<T> data = full;
-            this->backward(full, false, version);
+            this->backward(full, false, variant);
             OnCuda<T> device(data);
             for (int kept = 0; kept < 5; ++kept) {
                 auto a = device.backward_args();
@@ -347,7 +347,7 @@ TYPED_TEST(GroupNormCuda, EveryGradientIsOptional) {
                 if (kept != 2) a.grad_beta = nullptr;
                 if (kept != 3) a.grad_shift = nullptr;
                 if (kept != 4) a.grad_scale_shift = nullptr;
-                cuda::group_norm_backward(this->context(), a, version);
+                cuda::group_norm_backward(this->context(), a, variant);
             }
             device.backward_back();
             this->expect_same(data, full);
@@ -357,16 +357,16 @@ TYPED_TEST(GroupNormCuda, EveryGradientIsOptional) {
 TYPED_TEST(GroupNormCuda, BackwardRepeatsToTheBit) {
     using T = TypeParam;
     for (const Case& c : {cuda_cases[4], cuda_cases[6], cuda_cases[7]})
-        for (const Version version : all_versions) {
-            SCOPED_TRACE(text(c, version));
+        for (const Variant variant : all_variants) {
+            SCOPED_TRACE(text(c, variant));
             Data<T> inputs(c);
             inputs.fill();
             this->set_statistics(inputs);
             Data<T> first = inputs;
-            this->backward(first, false, version);
+            this->backward(first, false, variant);
             for_each_schedule([&] {
                 Data<T> again = inputs;
-                this->backward(again, false, version);
+                this->backward(again, false, variant);
                 this->expect_same(again, first);
             });
         }
@@ -377,11 +377,11 @@ TYPED_TEST(GroupNormCuda, DroppingEverything) {
     using T = TypeParam;
     Case c = cuda_cases[4];
     c.dropout = 1;
-    for (const Version version : all_versions) {
+    for (const Variant variant : all_variants) {
         Data<T> all(c);
         all.fill();
         this->set_statistics(all);
-        this->forward(all, version), this->backward(all, false, version);
+        this->forward(all, variant), this->backward(all, false, variant);
         for (std::int64_t r = 0; r < all.y.rows(); ++r)
             for (std::int64_t ch = 0; ch < c.channels; ++ch) {
                 ASSERT_EQ(testing::convert<float>(all.y.at(r, ch)), 0);
@@ -393,13 +393,13 @@ TYPED_TEST(GroupNormCuda, DroppingEverything) {
 TYPED_TEST(GroupNormCuda, EmptyBatch) {
     using T = TypeParam;
     for (const bool accumulate : {false, true})
-        for (const Version version : all_versions) {
+        for (const Variant variant : all_variants) {
             Case c = cuda_cases[0];
             c.batch = 0;
             Data<T> data(c);
             data.fill(), data.fill_gradients();
             const Data<T> before = data;
-            this->forward(data, version), this->backward(data, accumulate, version);
+            this->forward(data, variant), this->backward(data, accumulate, variant);
             for (std::int64_t i = 0; i < c.channels; ++i)
                 EXPECT_EQ(data.grad_gamma.at(0, i), accumulate ? before.grad_gamma.at(0, i) : 0);
         }
@@ -407,13 +407,13 @@ TYPED_TEST(GroupNormCuda, EmptyBatch) {
 
 TYPED_TEST(GroupNormCuda, EmptyImages) {
     for (const bool accumulate : {false, true})
-        for (const Version version : all_versions) {
+        for (const Variant variant : all_variants) {
             Case c = cuda_cases[0];
             c.pixels = 0, c.shift = c.scale_shift = true, c.gap = 3;
             Data<TypeParam> data(c);
             data.fill(), data.fill_gradients();
             const Data<TypeParam> before = data;
-            this->forward(data, version), this->backward(data, accumulate, version);
+            this->forward(data, variant), this->backward(data, accumulate, variant);
             const auto expect_sum_of_nothing = [&](const auto& now, const auto& then) {
                 for (std::int64_t n = 0; n < now.rows(); ++n)
                     for (std::int64_t i = 0; i < now.columns(); ++i)
@@ -438,10 +438,10 @@ TYPED_TEST(GroupNormCuda, FitsEveryDevice) {
             Data<double> exact = in_float64(data);
             ref::group_norm_forward(Context{}, exact.forward_args());
             ref::group_norm_backward(Context{}, exact.backward_args());
-            for (const Version version : {Version::resident, Version::best}) {
-                SCOPED_TRACE(text(c, version));
+            for (const Variant variant : {Variant::resident, Variant::best}) {
+                SCOPED_TRACE(text(c, variant));
                 Data<T> result = data;
-                this->forward(result, version), this->backward(result, false, version);
+                this->forward(result, variant), this->backward(result, false, variant);
                 expect_close(result.y, exact.y, 2e-7 + rounding<T>, 2e-6 + 10 * rounding<T>);
                 expect_close(result.grad_x, exact.grad_x, 1e-6 + rounding<T>, 1e-5 + 10 * rounding<T>);
             }
@@ -450,27 +450,27 @@ TYPED_TEST(GroupNormCuda, FitsEveryDevice) {
     // 256 KiB a slab: more than any of them has.
     Data<T> large(Case{1, 8192, 32 / static_cast<std::int64_t>(sizeof(T)), 1, false, false, true, 0, 0});
     large.fill();
-    EXPECT_THROW(this->forward(large, Version::resident), Error);
-    EXPECT_THROW(this->backward(large, false, Version::resident), Error);
+    EXPECT_THROW(this->forward(large, Variant::resident), Error);
+    EXPECT_THROW(this->backward(large, false, Variant::resident), Error);
 }
 
 TYPED_TEST(GroupNormCuda, RefusesWhatItDoesNotHave) {
     using T = TypeParam;
     Data<T> data(cuda_cases[0]);
     data.fill();
-    EXPECT_THROW(this->forward(data, Version::vectorized), Error);
-    EXPECT_THROW(this->backward(data, false, Version::vectorized), Error);
+    EXPECT_THROW(this->forward(data, Variant::vectorized), Error);
+    EXPECT_THROW(this->backward(data, false, Variant::vectorized), Error);
     OnCuda<T> device(data);
-    EXPECT_THROW(cuda::group_norm_forward(this->without_scratch(), device.forward_args(), Version::streamed),
+    EXPECT_THROW(cuda::group_norm_forward(this->without_scratch(), device.forward_args(), Variant::streamed),
                  Error);
     EXPECT_THROW(cuda::group_norm_backward(this->without_scratch(), device.backward_args()), Error);
     // One group of 2100 channels: best is naive.
     Data<T> wide(Case{1, 2, 2100, 1, false, false, true, 0, 0});
     wide.fill();
-    EXPECT_THROW(this->forward(wide, Version::resident), Error);
+    EXPECT_THROW(this->forward(wide, Variant::resident), Error);
     Data<double> exact = in_float64(wide);
     ref::group_norm_forward(Context{}, exact.forward_args());
-    this->forward(wide, Version::best);
+    this->forward(wide, Variant::best);
     expect_close(wide.y, exact.y, 2e-7 + rounding<T>, 2e-6 + 10 * rounding<T>);
 }
 
@@ -481,13 +481,13 @@ TYPED_TEST(GroupNormCuda, BackwardMovesTheLeastBytes) {
     int shared = 0;
     ASSERT_EQ(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), cudaSuccess);
     const int resident = shared > (144 << 10) ? 3 : 4;
-    for (const auto& [version, passes] :
-         {std::pair{Version::resident, resident}, std::pair{Version::streamed, 5}}) {
-        SCOPED_TRACE(name_of(version));
+    for (const auto& [variant, passes] :
+         {std::pair{Variant::resident, resident}, std::pair{Variant::streamed, 5}}) {
+        SCOPED_TRACE(name_of(variant));
         Data<T> data(Case{1, 2048, 64, 16, false, false, true, 0, 0});
         data.fill();
         this->set_statistics(data);
-        const auto total = testing::counted_total([&] { this->backward(data, false, version); });
+        const auto total = testing::counted_total([&] { this->backward(data, false, variant); });
         const double bytes = 2048.0 * 64 * sizeof(T);
         EXPECT_LE(static_cast<double>(total.bytes_read + total.bytes_written), 1.1 * passes * bytes);
         EXPECT_LE(32 * static_cast<double>(total.global_load_sectors + total.global_store_sectors),

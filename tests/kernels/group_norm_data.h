@@ -6,7 +6,7 @@
 
 namespace ito::kernels::group_norm_test {
 
-using testing::Pitched;
+using testing::Strided;
 
 struct Case {
     std::int64_t batch, pixels, channels, groups;
@@ -31,8 +31,8 @@ struct Data {
     GroupNormShape shape;
     Case c;
     std::uint64_t step = 7;
-    Pitched<T> x, shift, scale_shift, grad_y, y, grad_x, grad_shift, grad_scale_shift;
-    Pitched<master_t<T>> gamma, beta, mean, rstd, grad_gamma, grad_beta;
+    Strided<T> x, shift, scale_shift, grad_y, y, grad_x, grad_shift, grad_scale_shift;
+    Strided<accum_t<T>> gamma, beta, mean, rstd, grad_gamma, grad_beta;
     std::uint64_t first_sample = 11;
 
     explicit Data(const Case& a)
@@ -65,17 +65,17 @@ struct Data {
     template <class Args>
     void set_inputs(Args& a) const {
         a.shape = shape;
-        a.x = x.data(), a.x_pitch = x.pitch();
+        a.x = x.data(), a.x_stride = x.stride();
         a.gamma = gamma.data(), a.beta = beta.data();
-        if (c.shift) a.shift = shift.data(), a.shift_pitch = shift.pitch();
-        if (c.scale_shift) a.scale_shift = scale_shift.data(), a.scale_shift_pitch = scale_shift.pitch();
+        if (c.shift) a.shift = shift.data(), a.shift_stride = shift.stride();
+        if (c.scale_shift) a.scale_shift = scale_shift.data(), a.scale_shift_stride = scale_shift.stride();
         a.silu = c.silu, a.dropout = c.dropout;
         a.mask = {42, Purpose::dropout, 3, first_sample, host_value(&step)};
     }
     GroupNormForward<T> forward_args() {
         GroupNormForward<T> a;
         set_inputs(a);
-        a.y = y.data(), a.y_pitch = y.pitch();
+        a.y = y.data(), a.y_stride = y.stride();
         a.mean = mean.data(), a.rstd = rstd.data();
         return a;
     }
@@ -83,12 +83,13 @@ struct Data {
         GroupNormBackward<T> a;
         set_inputs(a);
         a.mean = mean.data(), a.rstd = rstd.data();
-        a.grad_y = grad_y.data(), a.grad_y_pitch = grad_y.pitch();
-        a.grad_x = grad_x.data(), a.grad_x_pitch = grad_x.pitch();
+        a.grad_y = grad_y.data(), a.grad_y_stride = grad_y.stride();
+        a.grad_x = grad_x.data(), a.grad_x_stride = grad_x.stride();
         a.grad_gamma = grad_gamma.data(), a.grad_beta = grad_beta.data();
-        if (c.shift) a.grad_shift = grad_shift.data(), a.grad_shift_pitch = grad_shift.pitch();
+        if (c.shift) a.grad_shift = grad_shift.data(), a.grad_shift_stride = grad_shift.stride();
         if (c.scale_shift)
-            a.grad_scale_shift = grad_scale_shift.data(), a.grad_scale_shift_pitch = grad_scale_shift.pitch();
+            a.grad_scale_shift = grad_scale_shift.data(),
+            a.grad_scale_shift_stride = grad_scale_shift.stride();
         a.accumulate_x = a.accumulate_gamma = a.accumulate_beta = accumulate;
         a.accumulate_shift = a.accumulate_scale_shift = accumulate;
         return a;
@@ -111,8 +112,8 @@ Data<double> in_float64(const Data<T>& from) {
 }
 
 template <class T>
-Pitched<T> rows_of(const Pitched<T>& from, std::int64_t first, std::int64_t count) {
-    Pitched<T> rows(count, from.columns(), from.pitch());
+Strided<T> rows_of(const Strided<T>& from, std::int64_t first, std::int64_t count) {
+    Strided<T> rows(count, from.columns(), from.stride());
     for (std::int64_t r = 0; r < count; ++r)
         for (std::int64_t c = 0; c < from.columns(); ++c) rows.at(r, c) = from.at(first + r, c);
     return rows;

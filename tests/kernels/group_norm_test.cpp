@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include "kernels/runtime/error.h"
+#include "kernels/common/error.h"
 #include "tests/kernels/group_norm_data.h"
 #include "tests/support/scratch.h"
 #include "tests/support/targets.h"
@@ -13,7 +13,7 @@ using testing::bitwise_equal;
 using testing::ContextWithScratch;
 using testing::expect_close;
 using testing::for_each_target;
-using testing::Pitched;
+using testing::Strided;
 
 void run_forward(Data<float>& data, int threads = 1) {
     const ContextWithScratch context(threads);
@@ -256,8 +256,8 @@ TEST(GroupNorm, GradientsMatchFiniteDifferences) {
     };
     loss();
     ref::group_norm_backward(Context{}, data.backward_args());
-    const auto check = [&](Pitched<double>& input, const Pitched<double>& gradient) {
-        Pitched<double> numeric(input.rows(), input.columns(), input.columns());
+    const auto check = [&](Strided<double>& input, const Strided<double>& gradient) {
+        Strided<double> numeric(input.rows(), input.columns(), input.columns());
         for (std::int64_t r = 0; r < input.rows(); ++r)
             for (std::int64_t c = 0; c < input.columns(); ++c) {
                 const double h = 1e-5, kept = input.at(r, c);
@@ -269,7 +269,7 @@ TEST(GroupNorm, GradientsMatchFiniteDifferences) {
                 numeric.at(r, c) = (above - below) / (2 * h);
             }
         expect_close(gradient, numeric, 1e-8, 1e-7);
-        Pitched<double> wrong = gradient;
+        Strided<double> wrong = gradient;
         wrong.at(0, 1) *= 1 + 1e-4;
         EXPECT_GT(testing::relative_l2(wrong, numeric), 1e-8);
     };

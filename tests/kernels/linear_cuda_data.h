@@ -6,16 +6,16 @@
 #include <string>
 #include <type_traits>
 
-#include "core/cuda/vendor.h"
+#include "core/cuda/library_handles.h"
+#include "kernels/common/plan_cache.h"
 #include "kernels/linear/linear.h"
-#include "kernels/runtime/plan_cache.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
 
 namespace ito::kernels::linear_test {
 
 using testing::OnDevice;
-using testing::Pitched;
+using testing::Strided;
 
 /// Relative L2 of a result that is rounded to T after float32 sums.
 template <class T>
@@ -30,7 +30,7 @@ struct Layer {
 
 template <class T>
 struct Data {
-    using Master = master_t<T>;
+    using Master = accum_t<T>;
 
     explicit Data(const Layer& layer) : Data(layer.shape, layer.gap) {}
     Data(const LinearShape& s, std::int64_t gap)
@@ -62,10 +62,10 @@ struct Data {
     }
 
     LinearShape shape;
-    Pitched<T> x, weight;
-    Pitched<Master> bias;
-    Pitched<T> residual, y, grad_y, grad_x;
-    Pitched<Master> grad_weight, grad_bias;
+    Strided<T> x, weight;
+    Strided<Master> bias;
+    Strided<T> residual, y, grad_y, grad_x;
+    Strided<Master> grad_weight, grad_bias;
 };
 
 /// Which of the optional pointers are given.
@@ -77,59 +77,59 @@ constexpr Given all_given[] = {{true, true}, {true, false}, {false, true}, {fals
 template <class T>
 class LinearCuda : public testing::CudaTest {
   protected:
-    using Master = master_t<T>;
+    using Master = accum_t<T>;
 
-    void forward(Data<T>& d, Given given, Version version) {
+    void forward(Data<T>& d, Given given, Variant variant) {
         const OnDevice<T> x(d.x), weight(d.weight), residual(d.residual), y(d.y);
         const OnDevice<Master> bias(d.bias);
         const LinearForward<T> args{.shape = d.shape,
                                     .x = x.data(),
-                                    .x_pitch = d.x.pitch(),
+                                    .x_stride = d.x.stride(),
                                     .weight = weight.data(),
                                     .bias = given.first ? bias.data() : nullptr,
                                     .residual = given.second ? residual.data() : nullptr,
-                                    .residual_pitch = d.residual.pitch(),
+                                    .residual_stride = d.residual.stride(),
                                     .y = y.data(),
-                                    .y_pitch = d.y.pitch()};
-        cuda::linear_forward(machine(), args, version);
+                                    .y_stride = d.y.stride()};
+        cuda::linear_forward(machine(), args, variant);
         d.y = y.back();
     }
-    void backward_data(Data<T>& d, bool accumulate, Version version) {
+    void backward_data(Data<T>& d, bool accumulate, Variant variant) {
         const OnDevice<T> grad_y(d.grad_y), weight(d.weight), grad_x(d.grad_x);
         const LinearBackwardData<T> args{.shape = d.shape,
                                          .grad_y = grad_y.data(),
-                                         .grad_y_pitch = d.grad_y.pitch(),
+                                         .grad_y_stride = d.grad_y.stride(),
                                          .weight = weight.data(),
                                          .grad_x = grad_x.data(),
-                                         .grad_x_pitch = d.grad_x.pitch(),
+                                         .grad_x_stride = d.grad_x.stride(),
                                          .accumulate = accumulate};
-        cuda::linear_backward_data(machine(), args, version);
+        cuda::linear_backward_data(machine(), args, variant);
         d.grad_x = grad_x.back();
     }
-    void backward_weights(Data<T>& d, bool accumulate, Given given, Version version) {
+    void backward_weights(Data<T>& d, bool accumulate, Given given, Variant variant) {
         const OnDevice<T> x(d.x), grad_y(d.grad_y);
         const OnDevice<Master> grad_weight(d.grad_weight), grad_bias(d.grad_bias);
         const LinearBackwardWeights<T> args{.shape = d.shape,
                                             .x = x.data(),
-                                            .x_pitch = d.x.pitch(),
+                                            .x_stride = d.x.stride(),
                                             .grad_y = grad_y.data(),
-                                            .grad_y_pitch = d.grad_y.pitch(),
+                                            .grad_y_stride = d.grad_y.stride(),
                                             .grad_weight = given.first ? grad_weight.data() : nullptr,
                                             .grad_bias = given.second ? grad_bias.data() : nullptr,
                                             .accumulate_weight = accumulate,
                                             .accumulate_bias = accumulate};
-        cuda::linear_backward_weights(machine(), args, version);
+        cuda::linear_backward_weights(machine(), args, variant);
         d.grad_weight = grad_weight.back();
         d.grad_bias = grad_bias.back();
     }
 
-    /// The context of a machine that has all that the versions may use.
+    /// The context of a machine that has all that the variants may use.
     Context machine() {
         Context result = context();
         if (!libraries_)
             libraries_ =
                 std::make_unique<ito::cuda::LibraryHandles>(static_cast<cudaStream_t>(result.stream.handle));
-        result.vendor = libraries_.get();
+        result.libraries = libraries_.get();
         result.plans = &plans_;
         return result;
     }
@@ -138,46 +138,46 @@ class LinearCuda : public testing::CudaTest {
         ref::linear_forward(Context{},
                             LinearForward<double>{.shape = d.shape,
                                                   .x = d.x.data(),
-                                                  .x_pitch = d.x.pitch(),
+                                                  .x_stride = d.x.stride(),
                                                   .weight = d.weight.data(),
                                                   .bias = given.first ? d.bias.data() : nullptr,
                                                   .residual = given.second ? d.residual.data() : nullptr,
-                                                  .residual_pitch = d.residual.pitch(),
+                                                  .residual_stride = d.residual.stride(),
                                                   .y = d.y.data(),
-                                                  .y_pitch = d.y.pitch()});
+                                                  .y_stride = d.y.stride()});
     }
     static void oracle_backward_data(Data<double>& d, bool accumulate) {
         ref::linear_backward_data(Context{}, LinearBackwardData<double>{.shape = d.shape,
                                                                         .grad_y = d.grad_y.data(),
-                                                                        .grad_y_pitch = d.grad_y.pitch(),
+                                                                        .grad_y_stride = d.grad_y.stride(),
                                                                         .weight = d.weight.data(),
                                                                         .grad_x = d.grad_x.data(),
-                                                                        .grad_x_pitch = d.grad_x.pitch(),
+                                                                        .grad_x_stride = d.grad_x.stride(),
                                                                         .accumulate = accumulate});
     }
     static void oracle_backward_weights(Data<double>& d, bool accumulate) {
         ref::linear_backward_weights(Context{},
                                      LinearBackwardWeights<double>{.shape = d.shape,
                                                                    .x = d.x.data(),
-                                                                   .x_pitch = d.x.pitch(),
+                                                                   .x_stride = d.x.stride(),
                                                                    .grad_y = d.grad_y.data(),
-                                                                   .grad_y_pitch = d.grad_y.pitch(),
+                                                                   .grad_y_stride = d.grad_y.stride(),
                                                                    .grad_weight = d.grad_weight.data(),
                                                                    .grad_bias = d.grad_bias.data(),
                                                                    .accumulate_weight = accumulate,
                                                                    .accumulate_bias = accumulate});
     }
 
-    void for_each_version(const std::function<void(Version)>& body) {
-        for (const Version version : cuda::linear_versions) {
-            if (version == Version::vendor_tf32 && !std::is_same_v<T, float>) continue;
-            SCOPED_TRACE(name_of(version));
-            body(version);
+    void for_each_version(const std::function<void(Variant)>& body) {
+        for (const Variant variant : cuda::linear_variants) {
+            if (variant == Variant::cublaslt_tf32 && !std::is_same_v<T, float>) continue;
+            SCOPED_TRACE(name_of(variant));
+            body(variant);
         }
     }
-    /// float32 products of vendor_tf32 are held to a tolerance of their own.
-    static double tolerance(Version version, double otherwise) {
-        return version == Version::vendor_tf32 && std::is_same_v<T, float> ? 1e-3 : otherwise;
+    /// float32 products of cublaslt_tf32 are held to a tolerance of their own.
+    static double tolerance(Variant variant, double otherwise) {
+        return variant == Variant::cublaslt_tf32 && std::is_same_v<T, float> ? 1e-3 : otherwise;
     }
     static std::string text(const Layer& layer) {
         return std::to_string(layer.shape.rows) + " rows, " + std::to_string(layer.shape.in_features) +

@@ -1,5 +1,5 @@
-#include "kernels/runtime/choices.h"
-#include "kernels/runtime/error.h"
+#include "kernels/common/choices.h"
+#include "kernels/common/error.h"
 #include "tests/kernels/linear_cuda_data.h"
 
 namespace ito::kernels {
@@ -34,12 +34,12 @@ TYPED_TEST(LinearCuda, ForwardMatchesFloat64) {
                 continue;  // one large shape is enough
             Data<double> expected = Data<T>(layer).as_double();
             this->oracle_forward(expected, given);
-            this->for_each_version([&](Version version) {
+            this->for_each_version([&](Variant variant) {
                 Data<T> d(layer);
-                this->forward(d, given, version);
+                this->forward(d, given, variant);
                 // The library rounds the bias to bfloat16.
-                const bool rounded = version == Version::vendor && given.first && sizeof(T) == 2;
-                const double l2 = rounded ? 1e-2 : this->tolerance(version, l2_tolerance<T>);
+                const bool rounded = variant == Variant::cublaslt && given.first && sizeof(T) == 2;
+                const double l2 = rounded ? 1e-2 : this->tolerance(variant, l2_tolerance<T>);
                 expect_close(d.y, expected.y, l2, 10 * l2);
             });
         }
@@ -55,11 +55,11 @@ TYPED_TEST(LinearCuda, BackwardDataMatchesFloat64) {
             if (accumulate) input.grad_x.fill_normal(6);
             Data<double> expected = input.as_double();
             this->oracle_backward_data(expected, accumulate);
-            this->for_each_version([&](Version version) {
+            this->for_each_version([&](Variant variant) {
                 Data<T> d = input;
-                this->backward_data(d, accumulate, version);
-                expect_close(d.grad_x, expected.grad_x, this->tolerance(version, l2_tolerance<T>),
-                             10 * this->tolerance(version, l2_tolerance<T>));
+                this->backward_data(d, accumulate, variant);
+                expect_close(d.grad_x, expected.grad_x, this->tolerance(variant, l2_tolerance<T>),
+                             10 * this->tolerance(variant, l2_tolerance<T>));
             });
         }
     }
@@ -74,15 +74,15 @@ TYPED_TEST(LinearCuda, BackwardWeightsMatchesFloat64) {
             if (accumulate) input.grad_weight.fill_normal(6), input.grad_bias.fill_normal(7);
             Data<double> expected = input.as_double();
             this->oracle_backward_weights(expected, accumulate);
-            this->for_each_version([&](Version version) {
+            this->for_each_version([&](Variant variant) {
                 Data<T> d = input;
-                this->backward_weights(d, accumulate, {}, version);
+                this->backward_weights(d, accumulate, {}, variant);
                 // float32 beside bfloat16 too
                 expect_close(d.grad_weight, expected.grad_weight,
-                             this->tolerance(version, l2_tolerance<float>),
-                             10 * this->tolerance(version, l2_tolerance<float>));
-                expect_close(d.grad_bias, expected.grad_bias, this->tolerance(version, l2_tolerance<float>),
-                             10 * this->tolerance(version, l2_tolerance<float>));
+                             this->tolerance(variant, l2_tolerance<float>),
+                             10 * this->tolerance(variant, l2_tolerance<float>));
+                expect_close(d.grad_bias, expected.grad_bias, this->tolerance(variant, l2_tolerance<float>),
+                             10 * this->tolerance(variant, l2_tolerance<float>));
             });
         }
     }
@@ -92,37 +92,37 @@ TYPED_TEST(LinearCuda, GradientsThatNobodyWantsAreLeftAlone) {
     using T = TypeParam;
     Data<double> expected = Data<T>({33, 20, 24}, 0).as_double();
     this->oracle_backward_weights(expected, false);
-    this->for_each_version([&](Version version) {
+    this->for_each_version([&](Variant variant) {
         Data<T> d({33, 20, 24}, 0);
-        this->backward_weights(d, false, {false, true}, version);
-        expect_close(d.grad_bias, expected.grad_bias, this->tolerance(version, l2_tolerance<float>),
-                     10 * this->tolerance(version, l2_tolerance<float>));
+        this->backward_weights(d, false, {false, true}, variant);
+        expect_close(d.grad_bias, expected.grad_bias, this->tolerance(variant, l2_tolerance<float>),
+                     10 * this->tolerance(variant, l2_tolerance<float>));
         EXPECT_TRUE(std::isnan(d.grad_weight.at(0, 0)));
         d = Data<T>({33, 20, 24}, 0);
-        this->backward_weights(d, false, {true, false}, version);
-        expect_close(d.grad_weight, expected.grad_weight, this->tolerance(version, l2_tolerance<float>),
-                     10 * this->tolerance(version, l2_tolerance<float>));
+        this->backward_weights(d, false, {true, false}, variant);
+        expect_close(d.grad_weight, expected.grad_weight, this->tolerance(variant, l2_tolerance<float>),
+                     10 * this->tolerance(variant, l2_tolerance<float>));
         EXPECT_TRUE(std::isnan(d.grad_bias.at(0, 0)));
         d = Data<T>({33, 20, 24}, 0);
-        this->backward_weights(d, false, {false, false}, version);
+        this->backward_weights(d, false, {false, false}, variant);
         EXPECT_TRUE(std::isnan(d.grad_weight.at(0, 0)) && std::isnan(d.grad_bias.at(0, 0)));
     });
 }
 
 TYPED_TEST(LinearCuda, AnEmptyBatchHasNoGradient) {
     using T = TypeParam;
-    this->for_each_version([&](Version version) {
+    this->for_each_version([&](Variant variant) {
         Data<T> d({0, 8, 12}, 0);
-        this->forward(d, {}, version);
-        this->backward_data(d, false, version);
-        this->backward_weights(d, false, {}, version);
+        this->forward(d, {}, variant);
+        this->backward_data(d, false, variant);
+        this->backward_weights(d, false, {}, variant);
         for (std::int64_t n = 0; n < 12; ++n) {
             EXPECT_EQ(d.grad_bias.at(0, n), 0.0f);
             for (std::int64_t k = 0; k < 8; ++k) EXPECT_EQ(d.grad_weight.at(n, k), 0.0f);
         }
         d.grad_weight.fill_normal(1), d.grad_bias.fill_normal(2);
         const Data<T> before = d;
-        this->backward_weights(d, true, {}, version);
+        this->backward_weights(d, true, {}, variant);
         EXPECT_TRUE(bitwise_equal(d.grad_weight, before.grad_weight));
         EXPECT_TRUE(bitwise_equal(d.grad_bias, before.grad_bias));
     });
@@ -130,17 +130,17 @@ TYPED_TEST(LinearCuda, AnEmptyBatchHasNoGradient) {
 
 TYPED_TEST(LinearCuda, ResidualMayBeTheOutput) {
     using T = TypeParam;
-    this->for_each_version([&](Version version) {
+    this->for_each_version([&](Variant variant) {
         Data<T> d({70, 24, 40}, 4);
-        this->forward(d, {}, version);
+        this->forward(d, {}, variant);
         const OnDevice<T> x(d.x), weight(d.weight), residual(d.residual);
-        const OnDevice<master_t<T>> bias(d.bias);
+        const OnDevice<accum_t<T>> bias(d.bias);
         cuda::linear_forward(
             this->machine(),
-            LinearForward<T>{d.shape, x.data(), d.x.pitch(), weight.data(), bias.data(), residual.data(),
-                             d.residual.pitch(), residual.data(), d.residual.pitch()},
-            version);
-        const Pitched<T> in_place = residual.back();
+            LinearForward<T>{d.shape, x.data(), d.x.stride(), weight.data(), bias.data(), residual.data(),
+                             d.residual.stride(), residual.data(), d.residual.stride()},
+            variant);
+        const Strided<T> in_place = residual.back();
         EXPECT_TRUE(bitwise_equal(in_place, d.y));
         EXPECT_TRUE(in_place.gaps_untouched());
     });
@@ -151,16 +151,16 @@ TYPED_TEST(LinearCuda, ResultsRepeat) {
     using T = TypeParam;
     const Layer some[] = {{{70, 40, 48}, 0}, {{1030, 9, 17}, 3}};
     for (const Layer& layer : some)
-        this->for_each_version([&](Version version) {
+        this->for_each_version([&](Variant variant) {
             Data<T> first(layer);
-            this->forward(first, {}, version);
-            this->backward_data(first, false, version);
-            this->backward_weights(first, false, {}, version);
+            this->forward(first, {}, variant);
+            this->backward_data(first, false, variant);
+            this->backward_weights(first, false, {}, variant);
             const auto again = [&] {
                 Data<T> d(layer);
-                this->forward(d, {}, version);
-                this->backward_data(d, false, version);
-                this->backward_weights(d, false, {}, version);
+                this->forward(d, {}, variant);
+                this->backward_data(d, false, variant);
+                this->backward_weights(d, false, {}, variant);
                 EXPECT_TRUE(bitwise_equal(d.y, first.y));
                 EXPECT_TRUE(bitwise_equal(d.grad_x, first.grad_x));
                 EXPECT_TRUE(bitwise_equal(d.grad_weight, first.grad_weight));
@@ -178,35 +178,35 @@ TYPED_TEST(LinearCuda, LargeTilesMatchFloat64) {
     using T = TypeParam;
     Data<T> d(large, 0);
     Data<double> expected = d.as_double();
-    this->forward(d, {}, Version::tiled);
+    this->forward(d, {}, Variant::tiled);
     this->oracle_forward(expected, {});
     expect_close(d.y, expected.y, l2_tolerance<T>, worst_tolerance<T>);
     // dx and dw of these shapes are as large
     Data<T> data({large.rows, large.out_features, large.in_features}, 0);
     expected = data.as_double();
-    this->backward_data(data, false, Version::tiled);
+    this->backward_data(data, false, Variant::tiled);
     this->oracle_backward_data(expected, false);
     expect_close(data.grad_x, expected.grad_x, l2_tolerance<T>, worst_tolerance<T>);
     Data<T> weights({large.in_features, large.out_features, large.rows}, 0);
     expected = weights.as_double();
-    this->backward_weights(weights, false, {}, Version::tiled);
+    this->backward_weights(weights, false, {}, Variant::tiled);
     this->oracle_backward_weights(expected, false);
     expect_close(weights.grad_weight, expected.grad_weight, l2_tolerance<float>, worst_tolerance<float>);
 }
 
 TYPED_TEST(LinearCuda, ARowDoesNotDependOnTheOthers) {
     using T = TypeParam;
-    for (const Version version : {Version::naive, Version::tiled}) {
-        SCOPED_TRACE(name_of(version));
+    for (const Variant variant : {Variant::naive, Variant::tiled}) {
+        SCOPED_TRACE(name_of(variant));
         Data<T> whole(large, 0), some({3, large.in_features, large.out_features}, 0);
-        this->forward(whole, {}, version);
+        this->forward(whole, {}, variant);
         const std::int64_t first = large.rows - 4;
         for (std::int64_t m = 0; m < 3; ++m) {
             for (std::int64_t k = 0; k < large.in_features; ++k) some.x.at(m, k) = whole.x.at(first + m, k);
             for (std::int64_t n = 0; n < large.out_features; ++n)
                 some.residual.at(m, n) = whole.residual.at(first + m, n);
         }
-        this->forward(some, {}, version);
+        this->forward(some, {}, variant);
         for (std::int64_t m = 0; m < 3; ++m)
             for (std::int64_t n = 0; n < large.out_features; ++n)
                 ASSERT_EQ(testing::convert<float>(some.y.at(m, n)),
@@ -219,12 +219,12 @@ TYPED_TEST(LinearCuda, NaiveAndTiledAgreeToTheBitInFloat32) {
     using T = TypeParam;
     if constexpr (std::is_same_v<T, float>) {
         Data<T> naive({67, 35, 65}, 3), tiled({67, 35, 65}, 3);
-        this->forward(naive, {}, Version::naive), this->forward(tiled, {}, Version::tiled);
+        this->forward(naive, {}, Variant::naive), this->forward(tiled, {}, Variant::tiled);
         EXPECT_TRUE(bitwise_equal(naive.y, tiled.y));
-        this->backward_data(naive, false, Version::naive), this->backward_data(tiled, false, Version::tiled);
+        this->backward_data(naive, false, Variant::naive), this->backward_data(tiled, false, Variant::tiled);
         EXPECT_TRUE(bitwise_equal(naive.grad_x, tiled.grad_x));
-        this->backward_weights(naive, false, {}, Version::naive);
-        this->backward_weights(tiled, false, {}, Version::tiled);
+        this->backward_weights(naive, false, {}, Variant::naive);
+        this->backward_weights(tiled, false, {}, Variant::tiled);
         EXPECT_TRUE(bitwise_equal(naive.grad_weight, tiled.grad_weight));
     }
 }
@@ -246,17 +246,17 @@ TYPED_TEST(LinearCuda, MovesTheLeastBytes) {
     Data<T> d({static_cast<std::int64_t>(m), static_cast<std::int64_t>(k), static_cast<std::int64_t>(n)}, 0);
     // A warp stores four rows of a tile, and loads the bias of their 32 columns for all four at once.
     const double bias = (m / 4) * n * 4;
-    expect_counts(testing::counted_total([&] { this->forward(d, {}, Version::tiled); }),
+    expect_counts(testing::counted_total([&] { this->forward(d, {}, Variant::tiled); }),
                   size * (m * k + k * n + m * n) + 4 * n, size * (2 * m * k + 4 * k * n + m * n) + bias,
                   size * m * n);
-    expect_counts(testing::counted_total([&] { this->backward_data(d, false, Version::tiled); }),
+    expect_counts(testing::counted_total([&] { this->backward_data(d, false, Variant::tiled); }),
                   size * (m * n + k * n), size * (2 * m * n + 4 * k * n), size * m * k);
     // dw [64, 64] has one row and two columns of tiles; db reads dy again.
-    expect_counts(testing::counted_total([&] { this->backward_weights(d, false, {}, Version::tiled); }),
+    expect_counts(testing::counted_total([&] { this->backward_weights(d, false, {}, Variant::tiled); }),
                   size * (m * k + 2 * m * n), size * (m * k + 2 * m * n + m * n), 4 * (k * n + n));
 }
 
-/// dw and db of one call of the library; where db is added to what is there, the column sums of the hand-written version.
+/// dw and db of one call of the library; where db is added to what is there, the column sums of the hand-written variant.
 TYPED_TEST(LinearCuda, TheLibraryIsCalledOncePerProduct) {
     using T = TypeParam;
     if (!testing::on_virtual_gpu()) GTEST_SKIP() << "only the virtual GPU counts launches";
@@ -271,12 +271,13 @@ TYPED_TEST(LinearCuda, TheLibraryIsCalledOncePerProduct) {
         return all;
     };
     // The bias is rounded to bfloat16 first.
-    EXPECT_EQ(launches([&] { this->forward(d, {}, Version::vendor); }), (std::is_same_v<T, float> ? 1u : 2u));
-    EXPECT_EQ(launches([&] { this->backward_data(d, false, Version::vendor); }), 1u);
-    EXPECT_EQ(launches([&] { this->backward_weights(d, false, {}, Version::vendor); }), 1u);
-    EXPECT_EQ(launches([&] { this->backward_weights(d, true, {}, Version::vendor); }), 2u);
+    EXPECT_EQ(launches([&] { this->forward(d, {}, Variant::cublaslt); }),
+              (std::is_same_v<T, float> ? 1u : 2u));
+    EXPECT_EQ(launches([&] { this->backward_data(d, false, Variant::cublaslt); }), 1u);
+    EXPECT_EQ(launches([&] { this->backward_weights(d, false, {}, Variant::cublaslt); }), 1u);
+    EXPECT_EQ(launches([&] { this->backward_weights(d, true, {}, Variant::cublaslt); }), 2u);
     const std::size_t plans = this->plans_.size();
-    this->forward(d, {}, Version::vendor);
+    this->forward(d, {}, Variant::cublaslt);
     EXPECT_EQ(this->plans_.size(), plans) << "the algorithm is chosen once for a shape";
 }
 
@@ -286,16 +287,16 @@ TYPED_TEST(LinearCuda, CanBeCapturedAndReplayed) {
     const LinearShape shape{70, 40, 48};
     Data<T> d(shape, 0), other(shape, 0);
     other.grad_y.fill_normal(17);
-    this->for_each_version([&](Version version) {
+    this->for_each_version([&](Variant variant) {
         const OnDevice<T> grad_y(d.grad_y), weight(d.weight), grad_x(d.grad_x);
         const Context context = this->machine();
         auto* const stream = static_cast<cudaStream_t>(context.stream.handle);
-        const LinearBackwardData<T> args{shape,         grad_y.data(), d.grad_y.pitch(),
-                                         weight.data(), grad_x.data(), d.grad_x.pitch()};
-        cuda::linear_backward_data(context, args, version);
+        const LinearBackwardData<T> args{shape,         grad_y.data(), d.grad_y.stride(),
+                                         weight.data(), grad_x.data(), d.grad_x.stride()};
+        cuda::linear_backward_data(context, args, variant);
         cudaGraph_t captured = nullptr;
         check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), "cudaStreamBeginCapture");
-        cuda::linear_backward_data(context, args, version);
+        cuda::linear_backward_data(context, args, variant);
         check_cuda(cudaStreamEndCapture(stream, &captured), "cudaStreamEndCapture");
         const ito::cuda::Graph graph(captured);
         cudaGraphExec_t made = nullptr;
@@ -308,12 +309,12 @@ TYPED_TEST(LinearCuda, CanBeCapturedAndReplayed) {
                    "cudaMemcpy");
         check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
         check_cuda(cudaGraphLaunch(replay.get(), stream), "cudaGraphLaunch");
-        this->backward_data(other, false, version);
+        this->backward_data(other, false, variant);
         EXPECT_TRUE(bitwise_equal(grad_x.back(), other.grad_x));
     });
 }
 
-/// `best` takes the library for large products, the tiled version where there is no handle.
+/// `best` takes the library for large products, the tiled variant where there is no handle.
 TYPED_TEST(LinearCuda, BestIsTheLibraryOrTiled) {
     using T = TypeParam;
     if (!testing::on_virtual_gpu()) GTEST_SKIP() << "only the virtual GPU counts launches";
@@ -321,8 +322,8 @@ TYPED_TEST(LinearCuda, BestIsTheLibraryOrTiled) {
         Data<T> d(shape, 0);
         const OnDevice<T> grad_y(d.grad_y), weight(d.weight), grad_x(d.grad_x);
         for (const vgpu::Counters& c : testing::counted([&] {
-                 cuda::linear_backward_data(context, {shape, grad_y.data(), d.grad_y.pitch(), weight.data(),
-                                                      grad_x.data(), d.grad_x.pitch(), false});
+                 cuda::linear_backward_data(context, {shape, grad_y.data(), d.grad_y.stride(), weight.data(),
+                                                      grad_x.data(), d.grad_x.stride(), false});
              }))
             if (c.kernel == "cublasLtMatmul") return true;
         return false;
@@ -335,9 +336,9 @@ TYPED_TEST(LinearCuda, BestIsTheLibraryOrTiled) {
     Data<T> d(small, 0);
     const OnDevice<T> grad_y(d.grad_y), weight(d.weight), grad_x(d.grad_x);
     EXPECT_THROW(cuda::linear_backward_data(without,
-                                            {small, grad_y.data(), d.grad_y.pitch(), weight.data(),
-                                             grad_x.data(), d.grad_x.pitch(), false},
-                                            Version::vendor),
+                                            {small, grad_y.data(), d.grad_y.stride(), weight.data(),
+                                             grad_x.data(), d.grad_x.stride(), false},
+                                            Variant::cublaslt),
                  Error);
 }
 
@@ -345,23 +346,23 @@ TYPED_TEST(LinearCuda, BestIsTheLibraryOrTiled) {
 TYPED_TEST(LinearCuda, BestRoundsToTf32WhereTheMathModeSaysSo) {
     using T = TypeParam;
     const LinearShape shape{256, 128, 128};
-    const auto product = [&](MathMode math, Version version) {
+    const auto product = [&](MathMode math, Variant variant) {
         Data<T> d(shape, 0);
         const OnDevice<T> grad_y(d.grad_y), weight(d.weight), grad_x(d.grad_x);
         Context context = this->machine();
         context.math = math;
         cuda::linear_backward_data(
             context,
-            {shape, grad_y.data(), d.grad_y.pitch(), weight.data(), grad_x.data(), d.grad_x.pitch(), false},
-            version);
+            {shape, grad_y.data(), d.grad_y.stride(), weight.data(), grad_x.data(), d.grad_x.stride(), false},
+            variant);
         return grad_x.back();
     };
-    const auto strict = product(MathMode::float32, Version::vendor);
-    EXPECT_TRUE(bitwise_equal(product(MathMode::float32, Version::best), strict));
-    EXPECT_TRUE(bitwise_equal(product(MathMode::tf32, Version::vendor), strict));
-    const auto best = product(MathMode::tf32, Version::best);
+    const auto strict = product(MathMode::float32, Variant::cublaslt);
+    EXPECT_TRUE(bitwise_equal(product(MathMode::float32, Variant::best), strict));
+    EXPECT_TRUE(bitwise_equal(product(MathMode::tf32, Variant::cublaslt), strict));
+    const auto best = product(MathMode::tf32, Variant::best);
     if constexpr (std::is_same_v<T, float>) {
-        EXPECT_TRUE(bitwise_equal(best, product(MathMode::float32, Version::vendor_tf32)));
+        EXPECT_TRUE(bitwise_equal(best, product(MathMode::float32, Variant::cublaslt_tf32)));
         EXPECT_FALSE(bitwise_equal(best, strict));
     } else {
         EXPECT_TRUE(bitwise_equal(best, strict));
@@ -375,7 +376,7 @@ TYPED_TEST(LinearCuda, ChoicesAreKeptAndGiven) {
     const LinearShape shape{512, 96, 100};  // more than 4 Mi multiplications
     const Data<T> inputs(shape, 0);
     VariantChoices choices;
-    const auto run = [&](Version version) {
+    const auto run = [&](Variant variant) {
         Data<T> d = inputs;
         d.grad_weight.fill_normal(8);
         const OnDevice<T> x(d.x), grad_y(d.grad_y);
@@ -385,13 +386,13 @@ TYPED_TEST(LinearCuda, ChoicesAreKeptAndGiven) {
         cuda::linear_backward_weights(context,
                                       {.shape = shape,
                                        .x = x.data(),
-                                       .x_pitch = d.x.pitch(),
+                                       .x_stride = d.x.stride(),
                                        .grad_y = grad_y.data(),
-                                       .grad_y_pitch = d.grad_y.pitch(),
+                                       .grad_y_stride = d.grad_y.stride(),
                                        .grad_weight = grad_weight.data(),
                                        .grad_bias = grad_bias.data(),
                                        .accumulate_weight = true},
-                                      version);
+                                      variant);
         d.grad_weight = grad_weight.back(), d.grad_bias = grad_bias.back();
         return d;
     };
@@ -402,16 +403,16 @@ TYPED_TEST(LinearCuda, ChoicesAreKeptAndGiven) {
         exact.grad_weight = start.grad_weight.template as<double>();
         ref::linear_backward_weights<double>(Context{}, {.shape = shape,
                                                          .x = exact.x.data(),
-                                                         .x_pitch = exact.x.pitch(),
+                                                         .x_stride = exact.x.stride(),
                                                          .grad_y = exact.grad_y.data(),
-                                                         .grad_y_pitch = exact.grad_y.pitch(),
+                                                         .grad_y_stride = exact.grad_y.stride(),
                                                          .grad_weight = exact.grad_weight.data(),
                                                          .grad_bias = exact.grad_bias.data(),
                                                          .accumulate_weight = true});
         testing::expect_close(d.grad_weight, exact.grad_weight, 1e-5, 1e-4);
         testing::expect_close(d.grad_bias, exact.grad_bias, 2e-6, 2e-5);
     };
-    expect_right(run(Version::best));
+    expect_right(run(Variant::best));
     ASSERT_EQ(choices.all().size(), 1u);
     const std::string key = choices.all().begin()->first;
     EXPECT_EQ(key, std::string("linear_backward_weights ") +
@@ -419,14 +420,14 @@ TYPED_TEST(LinearCuda, ChoicesAreKeptAndGiven) {
                        " 100x512 -> 96 bias accumulate");
     const auto given = [&](const std::string& variant) {
         choices.replace({{key, variant}});
-        const Data<T> d = run(Version::best);
+        const Data<T> d = run(Variant::best);
         expect_right(d);
         return d;
     };
-    EXPECT_TRUE(bitwise_equal(given("tiled").grad_weight, run(Version::tiled).grad_weight));
+    EXPECT_TRUE(bitwise_equal(given("tiled").grad_weight, run(Variant::tiled).grad_weight));
     choices.set_autotune(false);
     choices.replace({});
-    const Data<T> guess = run(Version::best);
+    const Data<T> guess = run(Variant::best);
     const std::string first = choices.all().at(key);
     EXPECT_EQ(first.rfind("cublaslt ", 0), 0u) << first;
     EXPECT_TRUE(bitwise_equal(given(first).grad_weight, guess.grad_weight));
@@ -441,19 +442,19 @@ TYPED_TEST(LinearCuda, ChoicesAreKeptAndGiven) {
 TYPED_TEST(LinearCuda, RefusesWhatItDoesNotHave) {
     using T = TypeParam;
     Data<T> d({1100, 12, 20}, 0);
-    EXPECT_THROW(this->forward(d, {}, Version::vectorized), Error);
-    EXPECT_THROW(this->backward_data(d, false, Version::resident), Error);
+    EXPECT_THROW(this->forward(d, {}, Variant::vectorized), Error);
+    EXPECT_THROW(this->backward_data(d, false, Variant::resident), Error);
     if (!std::is_same_v<T, float>) {
-        EXPECT_THROW(this->forward(d, {}, Version::vendor_tf32), Error);
+        EXPECT_THROW(this->forward(d, {}, Variant::cublaslt_tf32), Error);
     }
-    EXPECT_THROW(this->backward_weights(d, false, {}, Version::fused), Error);
+    EXPECT_THROW(this->backward_weights(d, false, {}, Variant::fused), Error);
     const OnDevice<T> x(d.x), grad_y(d.grad_y);
-    const OnDevice<master_t<T>> grad_weight(d.grad_weight);
+    const OnDevice<accum_t<T>> grad_weight(d.grad_weight);
     const LinearBackwardWeights<T> args{.shape = d.shape,
                                         .x = x.data(),
-                                        .x_pitch = d.x.pitch(),
+                                        .x_stride = d.x.stride(),
                                         .grad_y = grad_y.data(),
-                                        .grad_y_pitch = d.grad_y.pitch(),
+                                        .grad_y_stride = d.grad_y.stride(),
                                         .grad_weight = grad_weight.data()};
     EXPECT_THROW(cuda::linear_backward_weights(this->without_scratch(), args), Error);
 }
@@ -466,13 +467,13 @@ TYPED_TEST(LinearCuda, TolerancesCatchAPlantedError) {
     const double error = std::is_same_v<T, float> ? 2e-3 : 0.5;
     expected.weight.at(7, 30) += error;
     this->oracle_forward(expected, {});
-    this->forward(d, {}, Version::tiled);
+    this->forward(d, {}, Variant::tiled);
     EXPECT_GT(testing::relative_l2(d.y, expected.y), l2_tolerance<T>);
     EXPECT_GT(testing::worst_error(d.y, expected.y), worst_tolerance<T>);
     expected = Data<T>(layer).as_double();
     expected.grad_y.at(60, 7) += std::is_same_v<T, float> ? 2e-3 : 0.5;
     this->oracle_backward_weights(expected, false);
-    this->backward_weights(d, false, {}, Version::tiled);
+    this->backward_weights(d, false, {}, Variant::tiled);
     EXPECT_GT(testing::relative_l2(d.grad_weight, expected.grad_weight), l2_tolerance<float>);
     EXPECT_GT(testing::relative_l2(d.grad_bias, expected.grad_bias), l2_tolerance<float>);
 }

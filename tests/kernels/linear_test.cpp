@@ -6,7 +6,7 @@
 #include <ostream>
 #include <vector>
 
-#include "kernels/runtime/plan_cache.h"
+#include "kernels/common/plan_cache.h"
 #include "tests/support/numeric.h"
 #include "tests/support/scratch.h"
 
@@ -20,7 +20,7 @@ namespace {
 
 using testing::bitwise_equal;
 using testing::expect_close;
-using testing::Pitched;
+using testing::Strided;
 
 constexpr double l2_tolerance = 2e-6, worst_tolerance = 2e-5;
 
@@ -72,26 +72,26 @@ struct Case {
     LinearForward<T> forward(bool with_bias = true, bool with_residual = true) {
         return {shape,
                 x.data(),
-                x.pitch(),
+                x.stride(),
                 weight.data(),
                 with_bias ? bias.data() : nullptr,
                 with_residual ? residual.data() : nullptr,
-                residual.pitch(),
+                residual.stride(),
                 y.data(),
-                y.pitch()};
+                y.stride()};
     }
     LinearBackwardData<T> backward_data(bool accumulate = false) {
-        return {shape,         grad_y.data(),  grad_y.pitch(), weight.data(),
-                grad_x.data(), grad_x.pitch(), accumulate};
+        return {shape,         grad_y.data(),   grad_y.stride(), weight.data(),
+                grad_x.data(), grad_x.stride(), accumulate};
     }
     LinearBackwardWeights<T> backward_weights(bool accumulate = false) {
-        return {shape,          x.data(),           x.pitch(),        grad_y.data(),
-                grad_y.pitch(), grad_weight.data(), grad_bias.data(), accumulate,
+        return {shape,           x.data(),           x.stride(),       grad_y.data(),
+                grad_y.stride(), grad_weight.data(), grad_bias.data(), accumulate,
                 accumulate};
     }
 
     LinearShape shape;
-    Pitched<T> x, weight, bias, y, residual, grad_y, grad_x, grad_weight, grad_bias;
+    Strided<T> x, weight, bias, y, residual, grad_y, grad_x, grad_weight, grad_bias;
 };
 
 void run_forward(Machine& machine, const LinearForward<float>& args) {
@@ -123,7 +123,7 @@ TEST_P(Linear, MatchesTheOracle) {
         Case<double> b = a.as<double>();
         for (const bool with_bias : {true, false})
             for (const bool with_residual : {true, false}) {
-                a.y = Pitched<float>(a.y.rows(), a.y.columns(), a.y.pitch());
+                a.y = Strided<float>(a.y.rows(), a.y.columns(), a.y.stride());
                 run_forward(machine, a.forward(with_bias, with_residual));
                 ref::linear_forward(machine.context, b.forward(with_bias, with_residual));
                 expect_close(a.y, b.y, l2_tolerance, worst_tolerance);
@@ -157,11 +157,12 @@ TEST_P(Linear, ARowDoesNotDependOnTheOthers) {
             shape.rows = rows;
             Case<float> some = Case<float>(shape, 0).fill();
             auto forward = some.forward();
-            forward.x = &whole.x.at(first, 0), forward.x_pitch = whole.x.pitch();
-            forward.residual = &whole.residual.at(first, 0), forward.residual_pitch = whole.residual.pitch();
+            forward.x = &whole.x.at(first, 0), forward.x_stride = whole.x.stride();
+            forward.residual = &whole.residual.at(first, 0),
+            forward.residual_stride = whole.residual.stride();
             run_forward(machine, forward);
             auto backward = some.backward_data();
-            backward.grad_y = &whole.grad_y.at(first, 0), backward.grad_y_pitch = whole.grad_y.pitch();
+            backward.grad_y = &whole.grad_y.at(first, 0), backward.grad_y_stride = whole.grad_y.stride();
             run_backward_data(machine, backward);
             for (std::int64_t m = 0; m < rows; ++m) {
                 for (std::int64_t n = 0; n < shape.out_features; ++n)
@@ -207,7 +208,7 @@ TEST_P(Linear, OracleGradientsMatchFiniteDifferences) {
             for (std::int64_t n = 0; n < a.y.columns(); ++n) sum += a.y.at(m, n) * a.grad_y.at(m, n);
         return sum;
     };
-    const auto check = [&](Pitched<double>& input, const Pitched<double>& gradient) {
+    const auto check = [&](Strided<double>& input, const Strided<double>& gradient) {
         const std::int64_t elements = input.rows() * input.columns();
         const std::int64_t step = std::max<std::int64_t>(elements / 11, 1);
         for (std::int64_t i = 0; i < elements; i += step) {
@@ -286,7 +287,7 @@ TEST(LinearEdges, ResidualMayBeTheOutput) {
     run_forward(machine, a.forward());
     auto args = a.forward();
     args.y = a.residual.data();
-    args.y_pitch = args.residual_pitch;
+    args.y_stride = args.residual_stride;
     run_forward(machine, args);
     EXPECT_TRUE(bitwise_equal(a.residual, a.y));
 }

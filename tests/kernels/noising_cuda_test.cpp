@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "kernels/common/error.h"
 #include "kernels/noising/noising.h"
-#include "kernels/runtime/error.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
 
@@ -18,17 +18,17 @@ using testing::DeviceArray;
 using testing::expect_close;
 using testing::for_each_schedule;
 using testing::OnDevice;
-using testing::Pitched;
+using testing::Strided;
 
 const std::uint64_t step = 17;
 const PhiloxAddress address{99, Purpose::noise, 0, 500, host_value(&step)};
 
 struct Shape {
-    std::int64_t n, h, w, c, pitch;
+    std::int64_t n, h, w, c, stride;
     std::int64_t pixels() const { return n * h * w; }
     std::int64_t elements() const { return h * w * c; }
 };
-// Dense and aligned, dense with odd samples, pitched, wide rows, one sample with an odd end, nothing.
+// Dense and aligned, dense with odd samples, strided, wide rows, one sample with an odd end, nothing.
 const Shape shapes[] = {{0, 4, 4, 3, 3}, {3, 0, 4, 3, 3},  {1, 1, 1, 1, 1},   {5, 28, 28, 1, 1},
                         {5, 7, 9, 3, 3}, {4, 5, 11, 3, 8}, {2, 5, 3, 60, 64}, {3, 8, 8, 3, 3},
                         {1, 5, 9, 3, 3}, {2, 4, 6, 3, 4}};
@@ -57,9 +57,9 @@ struct Input {
 
 template <class T>
 struct Output {
-    Pitched<T> x_t, x_0, eps;
+    Strided<T> x_t, x_0, eps;
     explicit Output(const Shape& s)
-        : x_t(s.pixels(), s.c, s.pitch), x_0(s.n, s.elements(), s.elements()), eps(x_0) {}
+        : x_t(s.pixels(), s.c, s.stride), x_0(s.n, s.elements(), s.elements()), eps(x_0) {}
 };
 
 struct Options {
@@ -68,7 +68,7 @@ struct Options {
     std::int64_t shift = 0;  ///< the images begin this many elements after an aligned address
 };
 
-/// float32: a GPU's sine errs by up to 2^-20.5 of the radius; bfloat16: the noise of the naive version and the
+/// float32: a GPU's sine errs by up to 2^-20.5 of the radius; bfloat16: the noise of the naive variant and the
 /// result are rounded.
 template <class T>
 constexpr double tolerance = std::same_as<T, float> ? 1e-6 : 5e-3;
@@ -86,7 +86,7 @@ class NoisingCuda : public testing::CudaTest {
     using Source = typename Pair::From;
     using Source64 = std::conditional_t<std::same_as<Source, std::uint8_t>, std::uint8_t, double>;
 
-    Output<T> run(const Shape& s, const Input<Source>& in, const Options& options, Version version) {
+    Output<T> run(const Shape& s, const Input<Source>& in, const Options& options, Variant variant) {
         std::vector<Source> shifted(static_cast<std::size_t>(options.shift));
         shifted.insert(shifted.end(), in.images.begin(), in.images.end());
         const DeviceArray<Source> images(shifted);
@@ -111,10 +111,10 @@ class NoisingCuda : public testing::CudaTest {
                                          .sigma = sigma.data(),
                                          .noise = noise,
                                          .x_t = x_t.data(),
-                                         .x_t_pitch = s.pitch,
+                                         .x_t_stride = s.stride,
                                          .x_0 = options.x_0 ? x_0.data() : nullptr,
                                          .eps = options.eps ? eps.data() : nullptr},
-                      version);
+                      variant);
         Output<T> result(s);
         result.x_t = x_t.back(), result.x_0 = x_0.back(), result.eps = eps.back();
         return result;
@@ -130,7 +130,7 @@ class NoisingCuda : public testing::CudaTest {
         ref::noising({}, Noising<double, Source64>{
                              s.n, s.h, s.w, s.c, images.data(), options.index ? in.index.data() : nullptr,
                              options.flip, in.t.data(), signal.data(), sigma.data(), address,
-                             result.x_t.data(), s.pitch, result.x_0.data(), result.eps.data()});
+                             result.x_t.data(), s.stride, result.x_0.data(), result.eps.data()});
         return result;
     }
 };
@@ -147,10 +147,10 @@ TYPED_TEST(NoisingCuda, MatchesFloat64) {
             for (const bool flip : {false, true}) {
                 const Input<Source> in(s);
                 const Output<double> expected = this->oracle(s, in, {.flip = flip});
-                for (const Version version : {Version::naive, Version::fused, Version::best}) {
-                    SCOPED_TRACE(std::string(name_of(version)) + " " + std::to_string(s.n) + "x" +
+                for (const Variant variant : {Variant::naive, Variant::fused, Variant::best}) {
+                    SCOPED_TRACE(std::string(name_of(variant)) + " " + std::to_string(s.n) + "x" +
                                  std::to_string(s.h) + "x" + std::to_string(s.w) + "x" + std::to_string(s.c));
-                    const Output<T> y = this->run(s, in, {.flip = flip}, version);
+                    const Output<T> y = this->run(s, in, {.flip = flip}, variant);
                     expect_close(y.x_t, expected.x_t, tolerance<T>, 6 * tolerance<T>);
                     expect_close(y.x_0, expected.x_0, tolerance<T>, tolerance<T>);
                     expect_close(y.eps, expected.eps, tolerance<T>, 10 * tolerance<T>);
@@ -159,25 +159,25 @@ TYPED_TEST(NoisingCuda, MatchesFloat64) {
     });
 }
 
-TYPED_TEST(NoisingCuda, OptionalArgumentsPitchAndAlignmentDoNotChangeBits) {
+TYPED_TEST(NoisingCuda, OptionalArgumentsStrideAndAlignmentDoNotChangeBits) {
     using T = typename TypeParam::Value;
     using Source = typename TypeParam::From;
     const Shape dense{5, 6, 8, 3, 3};
-    Shape pitched = dense;
-    pitched.pitch = 7;
+    Shape strided = dense;
+    strided.stride = 7;
     Input<Source> in(dense);
-    const Output<T> all = this->run(dense, in, {}, Version::fused);
+    const Output<T> all = this->run(dense, in, {}, Variant::fused);
     const Options bare{.x_0 = false, .eps = false, .shift = 1};
-    for (const Shape& s : {dense, pitched}) {
-        const Output<T> y = this->run(s, in, bare, Version::fused);
+    for (const Shape& s : {dense, strided}) {
+        const Output<T> y = this->run(s, in, bare, Variant::fused);
         EXPECT_TRUE(bitwise_equal(y.x_t, all.x_t));
         EXPECT_TRUE(y.x_t.gaps_untouched());
     }
-    const Output<T> naive = this->run(pitched, in, bare, Version::naive);
+    const Output<T> naive = this->run(strided, in, bare, Variant::naive);
     expect_close(naive.x_t, all.x_t, tolerance<T>, 6 * tolerance<T>);
     for (std::size_t n = 0; n < in.index.size(); ++n) in.index[n] = static_cast<std::int64_t>(n);
-    EXPECT_TRUE(bitwise_equal(this->run(dense, in, {.index = false}, Version::fused).x_t,
-                              this->run(dense, in, {}, Version::fused).x_t));
+    EXPECT_TRUE(bitwise_equal(this->run(dense, in, {.index = false}, Variant::fused).x_t,
+                              this->run(dense, in, {}, Variant::fused).x_t));
 }
 
 TYPED_TEST(NoisingCuda, ASampleDoesNotDependOnItsBatch) {
@@ -185,13 +185,13 @@ TYPED_TEST(NoisingCuda, ASampleDoesNotDependOnItsBatch) {
     using Source = typename TypeParam::From;
     const Shape s{9, 5, 7, 3, 3};
     Input<Source> in(s);
-    const Output<T> whole = this->run(s, in, {}, Version::best);
+    const Output<T> whole = this->run(s, in, {}, Variant::best);
     for (const std::int64_t n : {0, 3, 8}) {
         Input<Source> one = in;
         one.index = {in.index[static_cast<std::size_t>(n)]}, one.t = {in.t[static_cast<std::size_t>(n)]};
         const Output<T> alone =
-            this->run({1, s.h, s.w, s.c, s.pitch}, one,
-                      {.first_sample = address.first_sample + static_cast<std::uint64_t>(n)}, Version::best);
+            this->run({1, s.h, s.w, s.c, s.stride}, one,
+                      {.first_sample = address.first_sample + static_cast<std::uint64_t>(n)}, Variant::best);
         for (std::int64_t i = 0; i < s.h * s.w; ++i)
             for (std::int64_t c = 0; c < s.c; ++c)
                 ASSERT_EQ(convert<float>(alone.x_t.at(i, c)),
@@ -204,7 +204,7 @@ TYPED_TEST(NoisingCuda, ManySamples) {
     using T = typename TypeParam::Value;
     const Shape s{1024 * 4 + 3, 3, 11, 16 / static_cast<std::int64_t>(sizeof(T)), 8};
     const Input<typename TypeParam::From> in(s);
-    expect_close(this->run(s, in, {}, Version::best).x_t, this->oracle(s, in, {}).x_t, tolerance<T>,
+    expect_close(this->run(s, in, {}, Variant::best).x_t, this->oracle(s, in, {}).x_t, tolerance<T>,
                  10 * tolerance<T>);
 }
 
@@ -215,7 +215,7 @@ TYPED_TEST(NoisingCuda, AWrongCoefficientIsSeen) {
     Input<Source> in(s);
     const Output<double> expected = this->oracle(s, in, {});
     in.sigma[1] *= 1 + 10 * static_cast<float>(tolerance<T>);
-    EXPECT_GT(testing::relative_l2(this->run(s, in, {}, Version::best).x_t, expected.x_t), tolerance<T>);
+    EXPECT_GT(testing::relative_l2(this->run(s, in, {}, Variant::best).x_t, expected.x_t), tolerance<T>);
 }
 
 TYPED_TEST(NoisingCuda, MovesTheLeastBytes) {
@@ -227,7 +227,7 @@ TYPED_TEST(NoisingCuda, MovesTheLeastBytes) {
     const double count = static_cast<double>(s.n * s.elements());
     for (const bool flip : {false, true}) {
         const auto total = testing::counted_total(
-            [&] { this->run(s, in, {.flip = flip, .x_0 = false, .eps = false}, Version::fused); });
+            [&] { this->run(s, in, {.flip = flip, .x_0 = false, .eps = false}, Variant::fused); });
         EXPECT_EQ(total.launches, 1u);
         // Beyond the elements each block reads its sample's t, index, signal and sigma, and all threads the step.
         EXPECT_LE(static_cast<double>(total.unique_bytes_read), count * sizeof(Source) + s.n * 24 + 8);
@@ -246,7 +246,7 @@ TYPED_TEST(NoisingCuda, MovesTheLeastBytes) {
 TYPED_TEST(NoisingCuda, RefusesWhatItDoesNotHave) {
     using Source = typename TypeParam::From;
     const Shape s{1, 2, 2, 3, 3};
-    EXPECT_THROW(this->run(s, Input<Source>(s), {}, Version::vectorized), Error);
+    EXPECT_THROW(this->run(s, Input<Source>(s), {}, Variant::vectorized), Error);
 }
 
 class NoisingBytesCuda : public testing::CudaTest {};
@@ -266,7 +266,7 @@ TEST_F(NoisingBytesCuda, EveryByteIsNormalisedAsOnTheCpu) {
                                       .signal = &signal,
                                       .sigma = &sigma,
                                       .x_t = x_t.data(),
-                                      .x_t_pitch = 1,
+                                      .x_t_stride = 1,
                                       .x_0 = expected.data()};
     cpu::noising({}, args);
     const DeviceArray<std::uint8_t> images(bytes);
@@ -275,8 +275,8 @@ TEST_F(NoisingBytesCuda, EveryByteIsNormalisedAsOnTheCpu) {
     args.images = images.data(), args.t = device_t.data();
     args.signal = device_signal.data(), args.sigma = device_sigma.data();
     args.x_t = device_x_t.data(), args.x_0 = x_0.data();
-    for (const Version version : {Version::naive, Version::fused}) {
-        cuda::noising(context(), args, version);
+    for (const Variant variant : {Variant::naive, Variant::fused}) {
+        cuda::noising(context(), args, variant);
         EXPECT_EQ(x_0.to_vector(), expected);
     }
 }

@@ -14,7 +14,7 @@ namespace {
 
 using testing::bitwise_equal;
 using testing::expect_close;
-using testing::Pitched;
+using testing::Strided;
 
 const std::uint64_t step = 17;
 const PhiloxAddress address{99, Purpose::noise, 0, 500, host_value(&step)};
@@ -26,14 +26,14 @@ struct Case {
     std::vector<Source> images;
     std::vector<std::int64_t> index, t;
     std::vector<T> signal{T(0.99), T(0.8), T(0.3)}, sigma{T(0.14), T(0.6), T(0.95)};
-    Pitched<T> x_t, x_0, eps;
+    Strided<T> x_t, x_0, eps;
 
-    Case(std::int64_t n, std::int64_t h, std::int64_t w, std::int64_t c, std::int64_t pitch)
+    Case(std::int64_t n, std::int64_t h, std::int64_t w, std::int64_t c, std::int64_t stride)
         : batch(n),
           height(h),
           width(w),
           channels(c),
-          x_t(n * h * w, c, pitch),
+          x_t(n * h * w, c, stride),
           x_0(n, h * w * c, h * w * c),
           eps(n, h * w * c, h * w * c) {
         std::mt19937 engine(4);
@@ -50,16 +50,16 @@ struct Case {
     }
 
     Noising<T, Source> args(bool flip) {
-        return {batch,        height,     width,       channels,      images.data(),
-                index.data(), flip,       t.data(),    signal.data(), sigma.data(),
-                address,      x_t.data(), x_t.pitch(), x_0.data(),    eps.data()};
+        return {batch,        height,     width,        channels,      images.data(),
+                index.data(), flip,       t.data(),     signal.data(), sigma.data(),
+                address,      x_t.data(), x_t.stride(), x_0.data(),    eps.data()};
     }
 };
 
 template <class Source, class Source64>
 void against_the_oracle() {
     struct Shape {
-        std::int64_t n, h, w, c, pitch;
+        std::int64_t n, h, w, c, stride;
     };
     for (const Shape s : {Shape{0, 4, 4, 3, 3},
                           {3, 0, 4, 3, 3},
@@ -70,15 +70,15 @@ void against_the_oracle() {
                           {3, 5, 3, 600, 640},
                           {2, 80, 80, 3, 3}})
         for (const bool flip : {false, true}) {
-            Case<float, Source> fast(s.n, s.h, s.w, s.c, s.pitch);
-            Case<double, Source64> slow(s.n, s.h, s.w, s.c, s.pitch);
+            Case<float, Source> fast(s.n, s.h, s.w, s.c, s.stride);
+            Case<double, Source64> slow(s.n, s.h, s.w, s.c, s.stride);
             cpu::noising({}, fast.args(flip));
             cpu::noising({}, slow.args(flip));
             expect_close(fast.x_t, slow.x_t, 3e-7, 2e-6);
             expect_close(fast.x_0, slow.x_0, 2e-7, 1e-6);
             expect_close(fast.eps, slow.eps, 3e-7, 2e-6);
 
-            Case<float, Source> narrow(s.n, s.h, s.w, s.c, s.pitch);
+            Case<float, Source> narrow(s.n, s.h, s.w, s.c, s.stride);
             ref::noising({}, narrow.args(flip));
             EXPECT_TRUE(bitwise_equal(fast.x_0, narrow.x_0));
             expect_close(fast.x_t, narrow.x_t, 3e-7, 2e-6);
@@ -110,7 +110,7 @@ TEST(Noising, IsTheFormula) {
         }
 }
 
-TEST(Noising, OptionalOutputsAndPitchDoNotChangeBits) {
+TEST(Noising, OptionalOutputsAndStrideDoNotChangeBits) {
     Case<float, std::uint8_t> a(5, 13, 11, 3, 3), b(5, 13, 11, 3, 7);
     cpu::noising({}, a.args(true));
     auto args = b.args(true);

@@ -13,7 +13,7 @@ namespace {
 
 using testing::bitwise_equal;
 using testing::expect_close;
-using testing::Pitched;
+using testing::Strided;
 
 const std::uint64_t step = 41;
 const PhiloxAddress address{0x123456789abcdefull, Purpose::test, 3, 1000, host_value(&step)};
@@ -25,12 +25,12 @@ const Shape shapes[] = {{0, 3}, {3, 0}, {1, 1}, {64, 1}, {7, 5}, {3, 784}, {2, 4
 
 TEST(Random, NormalAgainstTheOracle) {
     for (const Shape s : shapes) {
-        Pitched<float> y(s.samples, s.elements, s.elements);
-        Pitched<double> expected(s.samples, s.elements, s.elements);
+        Strided<float> y(s.samples, s.elements, s.elements);
+        Strided<double> expected(s.samples, s.elements, s.elements);
         cpu::random_normal({}, RandomFill<float>{s.samples, s.elements, address, 0.5, 2, y.data()});
         cpu::random_normal({}, RandomFill<double>{s.samples, s.elements, address, 0.5, 2, expected.data()});
         expect_close(y, expected, 3e-7, 2e-6);
-        Pitched<float> narrow(s.samples, s.elements, s.elements);
+        Strided<float> narrow(s.samples, s.elements, s.elements);
         ref::random_normal({}, RandomFill<float>{s.samples, s.elements, address, 0.5, 2, narrow.data()});
         expect_close(narrow, expected, 3e-7, 2e-6);
     }
@@ -38,12 +38,12 @@ TEST(Random, NormalAgainstTheOracle) {
 
 TEST(Random, UniformAndIntegersEqualTheOracle) {
     for (const Shape s : shapes) {
-        Pitched<float> y(s.samples, s.elements, s.elements), expected(y);
+        Strided<float> y(s.samples, s.elements, s.elements), expected(y);
         cpu::random_uniform({}, RandomFill<float>{s.samples, s.elements, address, -3, 5, y.data()});
         ref::random_uniform({}, RandomFill<float>{s.samples, s.elements, address, -3, 5, expected.data()});
         EXPECT_TRUE(bitwise_equal(y, expected));
         EXPECT_TRUE(y.gaps_untouched());
-        Pitched<double> wide(s.samples, s.elements, s.elements);
+        Strided<double> wide(s.samples, s.elements, s.elements);
         cpu::random_uniform({}, RandomFill<double>{s.samples, s.elements, address, -3, 5, wide.data()});
         expect_close(y, wide, 2e-7, 1e-6);
         for (const std::int64_t bound : {std::int64_t{1}, std::int64_t{1000}, std::int64_t{0xffffffff}}) {
@@ -58,13 +58,13 @@ TEST(Random, UniformAndIntegersEqualTheOracle) {
 
 TEST(Random, ThreadsAndBatchesGiveTheSameBits) {
     const std::int64_t samples = 5, elements = 20003;
-    Pitched<float> whole(samples, elements, elements);
+    Strided<float> whole(samples, elements, elements);
     whole.fill_normal(1);
     cpu::random_normal({}, RandomFill<float>{samples, elements, address, 0, 1, whole.data()});
     for (const int threads : {2, 4}) {
         Context context;
         context.threads = threads;
-        Pitched<float> y(samples, elements, elements);
+        Strided<float> y(samples, elements, elements);
         cpu::random_normal(context, RandomFill<float>{samples, elements, address, 0, 1, y.data()});
         EXPECT_TRUE(bitwise_equal(y, whole));
     }

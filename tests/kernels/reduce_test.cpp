@@ -4,31 +4,31 @@
 
 #include <cmath>
 
-#include "kernels/runtime/error.h"
+#include "kernels/common/error.h"
 #include "tests/support/numeric.h"
 #include "tests/support/scratch.h"
 
 namespace ito::kernels {
 namespace {
 
-using testing::Pitched;
+using testing::Strided;
 
 struct Sums {
     double sum = std::nan(""), squares = std::nan("");
     bool operator==(const Sums&) const = default;
 };
 
-Sums run(const Pitched<float>& x, int threads) {
+Sums run(const Strided<float>& x, int threads) {
     const testing::ContextWithScratch context(threads);
     Sums sums;
-    cpu::sum(context, Reduce<float>{x.rows(), x.columns(), x.data(), x.pitch(), &sums.sum});
-    cpu::sum_squares(context, Reduce<float>{x.rows(), x.columns(), x.data(), x.pitch(), &sums.squares});
+    cpu::sum(context, Reduce<float>{x.rows(), x.columns(), x.data(), x.stride(), &sums.sum});
+    cpu::sum_squares(context, Reduce<float>{x.rows(), x.columns(), x.data(), x.stride(), &sums.squares});
     return sums;
 }
 
 TEST(Reduce, AgainstTheOracle) {
     struct Shape {
-        std::int64_t rows, columns, pitch;
+        std::int64_t rows, columns, stride;
     };
     for (const Shape s : {Shape{0, 4, 4},
                           {4, 0, 0},
@@ -40,27 +40,27 @@ TEST(Reduce, AgainstTheOracle) {
                           {129, 257, 300},
                           {1, 200003, 200003},
                           {2, 40000, 40001}}) {
-        Pitched<float> x(s.rows, s.columns, s.pitch);
+        Strided<float> x(s.rows, s.columns, s.stride);
         x.fill_normal(5);
         const auto x64 = x.as<double>();
         Sums expected;
-        cpu::sum({}, Reduce<double>{s.rows, s.columns, x64.data(), s.pitch, &expected.sum});
-        cpu::sum_squares({}, Reduce<double>{s.rows, s.columns, x64.data(), s.pitch, &expected.squares});
+        cpu::sum({}, Reduce<double>{s.rows, s.columns, x64.data(), s.stride, &expected.sum});
+        cpu::sum_squares({}, Reduce<double>{s.rows, s.columns, x64.data(), s.stride, &expected.squares});
         const Sums sums = run(x, 1);
         EXPECT_NEAR(sums.sum, expected.sum, 1e-12 * std::abs(expected.sum));
         EXPECT_NEAR(sums.squares, expected.squares, 1e-12 * expected.squares);
         for (const int threads : {2, 4}) EXPECT_EQ(run(x, threads), sums);
 
         Sums narrow;
-        ref::sum({}, Reduce<float>{s.rows, s.columns, x.data(), s.pitch, &narrow.sum});
-        ref::sum_squares({}, Reduce<float>{s.rows, s.columns, x.data(), s.pitch, &narrow.squares});
+        ref::sum({}, Reduce<float>{s.rows, s.columns, x.data(), s.stride, &narrow.sum});
+        ref::sum_squares({}, Reduce<float>{s.rows, s.columns, x.data(), s.stride, &narrow.squares});
         EXPECT_EQ(narrow, expected);
     }
 }
 
 // Every element counts once: a change of one of them shows.
 TEST(Reduce, EveryElementCounts) {
-    Pitched<float> x(37, 53, 60);
+    Strided<float> x(37, 53, 60);
     for (std::int64_t r = 0; r < x.rows(); ++r)
         for (std::int64_t c = 0; c < x.columns(); ++c) x.at(r, c) = 1;
     const double count = static_cast<double>(x.rows() * x.columns());
@@ -75,14 +75,14 @@ TEST(Reduce, EveryElementCounts) {
 
 // Float32 accumulation would lose the small values entirely.
 TEST(Reduce, AccumulatesInFloat64) {
-    Pitched<float> x(1, 100001, 100001);
+    Strided<float> x(1, 100001, 100001);
     for (std::int64_t c = 0; c < x.columns(); ++c) x.at(0, c) = 1e-3f;
     x.at(0, 0) = 1e6f;
     EXPECT_NEAR(run(x, 1).sum, 1e6 + 100000 * static_cast<double>(1e-3f), 1e-6);
 }
 
 TEST(Reduce, FactorScalesTheSum) {
-    Pitched<float> x(3, 100, 105);
+    Strided<float> x(3, 100, 105);
     x.fill_normal(5);
     const Sums plain = run(x, 1);
     Sums scaled, oracle;

@@ -14,14 +14,14 @@ using testing::DeviceArray;
 using testing::expect_close;
 using testing::for_each_schedule;
 using testing::OnDevice;
-using testing::Pitched;
+using testing::Strided;
 
 const std::uint64_t step = 311;
 const PhiloxAddress address{7, Purpose::reverse, 0, 40, host_value(&step)};
 const ReverseStepCoefficients coefficients{1.25, -0.75, 0.3, 0.65, 0.2, 1.0};
 
 struct Shape {
-    std::int64_t batch, pixels, channels, pitch;
+    std::int64_t batch, pixels, channels, stride;
     std::int64_t elements() const { return pixels * channels; }
 };
 const Shape shapes[] = {{0, 5, 3, 3},   {2, 0, 3, 3},   {1, 1, 1, 1},   {3, 49, 3, 3}, {5, 77, 3, 8},
@@ -31,16 +31,16 @@ template <class T>
 class ReverseStepCuda : public testing::CudaTest {
   protected:
     struct Result {
-        Pitched<float> x, x0;
+        Strided<float> x, x0;
     };
     struct Options {
         bool x0 = true;
         std::uint64_t first_sample = address.first_sample;
     };
 
-    Result run(const Shape& s, const ReverseStepCoefficients& k, const Pitched<T>& eps,
-               const Pitched<float>& start, const Options& options, Version version) {
-        Result result{start, Pitched<float>(s.batch, s.elements(), s.elements())};
+    Result run(const Shape& s, const ReverseStepCoefficients& k, const Strided<T>& eps,
+               const Strided<float>& start, const Options& options, Variant variant) {
+        Result result{start, Strided<float>(s.batch, s.elements(), s.elements())};
         const OnDevice<T> device_eps(eps);
         const OnDevice<float> x(result.x), x0(result.x0);
         const DeviceArray<ReverseStepCoefficients> device_k(&k, 1);
@@ -51,27 +51,27 @@ class ReverseStepCuda : public testing::CudaTest {
                             .coefficients = device_value(device_k.data()),
                             .noise = address,
                             .eps = device_eps.data(),
-                            .eps_pitch = s.pitch,
+                            .eps_stride = s.stride,
                             .x = x.data(),
                             .x0 = options.x0 ? x0.data() : nullptr};
         args.noise.step = device_value(device_step.data());
         args.noise.first_sample = options.first_sample;
-        cuda::reverse_step(context(), args, version);
+        cuda::reverse_step(context(), args, variant);
         result.x = x.back(), result.x0 = x0.back();
         return result;
     }
-    static void oracle(const Shape& s, const ReverseStepCoefficients& k, const Pitched<T>& eps,
-                       Pitched<double>& x, Pitched<double>& x0) {
-        const Pitched<double> eps64 = eps.template as<double>();
+    static void oracle(const Shape& s, const ReverseStepCoefficients& k, const Strided<T>& eps,
+                       Strided<double>& x, Strided<double>& x0) {
+        const Strided<double> eps64 = eps.template as<double>();
         ref::reverse_step({}, ReverseStep<double>{s.batch, s.pixels, s.channels, host_value(&k), address,
-                                                  eps64.data(), s.pitch, x.data(), x0.data()});
+                                                  eps64.data(), s.stride, x.data(), x0.data()});
     }
-    static Pitched<T> predictions(const Shape& s) {
-        Pitched<T> eps(s.batch * s.pixels, s.channels, s.pitch);
+    static Strided<T> predictions(const Shape& s) {
+        Strided<T> eps(s.batch * s.pixels, s.channels, s.stride);
         return eps.fill_normal(1);
     }
-    static Pitched<float> states(const Shape& s) {
-        Pitched<float> x(s.batch, s.elements(), s.elements());
+    static Strided<float> states(const Shape& s) {
+        Strided<float> x(s.batch, s.elements(), s.elements());
         return x.fill_normal(2);
     }
 };
@@ -90,13 +90,13 @@ TYPED_TEST(ReverseStepCuda, MatchesFloat64) {
                     k.sigma = sigma, k.clip = clip;
                     const auto eps = this->predictions(s);
                     const auto start = this->states(s);
-                    Pitched<double> expected = start.template as<double>(),
+                    Strided<double> expected = start.template as<double>(),
                                     expected_x0(s.batch, s.elements(), s.elements());
                     this->oracle(s, k, eps, expected, expected_x0);
-                    for (const Version version : {Version::naive, Version::fused, Version::best}) {
-                        SCOPED_TRACE(std::string(name_of(version)) + " " + std::to_string(s.pixels) + "x" +
+                    for (const Variant variant : {Variant::naive, Variant::fused, Variant::best}) {
+                        SCOPED_TRACE(std::string(name_of(variant)) + " " + std::to_string(s.pixels) + "x" +
                                      std::to_string(s.channels));
-                        const auto got = this->run(s, k, eps, start, {}, version);
+                        const auto got = this->run(s, k, eps, start, {}, variant);
                         expect_close(got.x, expected, sigma > 0 ? 2e-6 : 5e-7, 5e-6);
                         expect_close(got.x0, expected_x0, 5e-7, 5e-6);
                     }
@@ -108,9 +108,9 @@ TYPED_TEST(ReverseStepCuda, WithoutTheEstimateTheSameBits) {
     const Shape s{3, 49, 3, 3};
     const auto eps = this->predictions(s);
     const auto start = this->states(s);
-    for (const Version version : {Version::naive, Version::fused}) {
-        const auto with = this->run(s, coefficients, eps, start, {}, version);
-        const auto without = this->run(s, coefficients, eps, start, {.x0 = false}, version);
+    for (const Variant variant : {Variant::naive, Variant::fused}) {
+        const auto with = this->run(s, coefficients, eps, start, {}, variant);
+        const auto without = this->run(s, coefficients, eps, start, {.x0 = false}, variant);
         EXPECT_TRUE(bitwise_equal(without.x, with.x));
         EXPECT_TRUE(std::isnan(without.x0.at(0, 0)));
     }
@@ -121,17 +121,17 @@ TYPED_TEST(ReverseStepCuda, ASampleDoesNotDependOnItsBatch) {
     const Shape s{3, 49, 3, 3};
     const auto eps = this->predictions(s);
     const auto start = this->states(s);
-    const auto whole = this->run(s, coefficients, eps, start, {}, Version::best);
+    const auto whole = this->run(s, coefficients, eps, start, {}, Variant::best);
     for (std::int64_t n = 0; n < s.batch; ++n) {
-        Pitched<T> one_eps(s.pixels, s.channels, s.pitch);
-        Pitched<float> one(1, s.elements(), s.elements());
+        Strided<T> one_eps(s.pixels, s.channels, s.stride);
+        Strided<float> one(1, s.elements(), s.elements());
         for (std::int64_t e = 0; e < s.elements(); ++e) {
             one_eps.at(e / 3, e % 3) = eps.at(n * s.pixels + e / 3, e % 3);
             one.at(0, e) = start.at(n, e);
         }
         const auto alone =
-            this->run({1, s.pixels, s.channels, s.pitch}, coefficients, one_eps, one,
-                      {.first_sample = address.first_sample + static_cast<std::uint64_t>(n)}, Version::best);
+            this->run({1, s.pixels, s.channels, s.stride}, coefficients, one_eps, one,
+                      {.first_sample = address.first_sample + static_cast<std::uint64_t>(n)}, Variant::best);
         for (std::int64_t e = 0; e < s.elements(); ++e) ASSERT_EQ(alone.x.at(0, e), whole.x.at(n, e));
     }
 }
@@ -140,20 +140,20 @@ TYPED_TEST(ReverseStepCuda, AWrongCoefficientIsSeen) {
     const Shape s{3, 49, 3, 3};
     const auto eps = this->predictions(s);
     const auto start = this->states(s);
-    Pitched<double> expected = start.template as<double>(), x0(s.batch, s.elements(), s.elements());
+    Strided<double> expected = start.template as<double>(), x0(s.batch, s.elements(), s.elements());
     this->oracle(s, coefficients, eps, expected, x0);
     ReverseStepCoefficients k = coefficients;
     k.mean_x += 1e-5;
-    EXPECT_GT(testing::relative_l2(this->run(s, k, eps, start, {}, Version::best).x, expected), 2e-6);
+    EXPECT_GT(testing::relative_l2(this->run(s, k, eps, start, {}, Variant::best).x, expected), 2e-6);
 }
 
 TYPED_TEST(ReverseStepCuda, ANaNIsNotClippedAway) {
     const Shape s{1, 3, 1, 1};
     auto eps = this->predictions(s);
     auto start = this->states(s);
-    eps.at(1, 0) = Pitched<TypeParam>::poison();
-    for (const Version version : {Version::naive, Version::fused}) {
-        const auto got = this->run(s, coefficients, eps, start, {}, version);
+    eps.at(1, 0) = Strided<TypeParam>::poison();
+    for (const Variant variant : {Variant::naive, Variant::fused}) {
+        const auto got = this->run(s, coefficients, eps, start, {}, variant);
         EXPECT_FALSE(std::isnan(got.x.at(0, 0)));
         EXPECT_TRUE(std::isnan(got.x.at(0, 1)));
         EXPECT_TRUE(std::isnan(got.x0.at(0, 1)));
@@ -168,7 +168,7 @@ TYPED_TEST(ReverseStepCuda, MovesTheLeastBytes) {
     const auto start = this->states(s);
     const double count = static_cast<double>(s.batch * s.elements());
     const auto total = testing::counted_total(
-        [&] { this->run(s, coefficients, eps, start, {.x0 = false}, Version::fused); });
+        [&] { this->run(s, coefficients, eps, start, {.x0 = false}, Variant::fused); });
     EXPECT_EQ(total.launches, 1u);
     // Beyond x and eps: the coefficients once a block, the step once a warp.
     EXPECT_LE(static_cast<double>(total.unique_bytes_read),
@@ -183,7 +183,7 @@ TYPED_TEST(ReverseStepCuda, MovesTheLeastBytes) {
 
 TYPED_TEST(ReverseStepCuda, RefusesWhatItDoesNotHave) {
     const Shape s{1, 4, 3, 3};
-    EXPECT_THROW(this->run(s, coefficients, this->predictions(s), this->states(s), {}, Version::resident),
+    EXPECT_THROW(this->run(s, coefficients, this->predictions(s), this->states(s), {}, Variant::resident),
                  Error);
 }
 

@@ -14,7 +14,7 @@ namespace {
 
 using testing::bitwise_equal;
 using testing::expect_close;
-using testing::Pitched;
+using testing::Strided;
 
 const std::uint64_t step = 311;
 const PhiloxAddress address{7, Purpose::noise, 0, 40, host_value(&step)};
@@ -22,11 +22,11 @@ const ReverseStepCoefficients coefficients{1.25, -0.75, 0.3, 0.65, 0.2, 1.0};
 
 template <class T>
 ReverseStep<T> args_of(std::int64_t batch, std::int64_t channels, const ReverseStepCoefficients& k,
-                       const Pitched<T>& eps, Pitched<T>& x, Pitched<T>* x0) {
+                       const Strided<T>& eps, Strided<T>& x, Strided<T>* x0) {
     ReverseStep<T> args{batch, batch ? eps.rows() / batch : 5, channels, host_value(&k)};
     args.noise = address;
     args.eps = eps.data();
-    args.eps_pitch = eps.pitch();
+    args.eps_stride = eps.stride();
     args.x = x.data();
     args.x0 = x0 ? x0->data() : nullptr;
     return args;
@@ -34,7 +34,7 @@ ReverseStep<T> args_of(std::int64_t batch, std::int64_t channels, const ReverseS
 
 TEST(ReverseStep, AgainstTheOracle) {
     struct Shape {
-        std::int64_t batch, pixels, channels, pitch;
+        std::int64_t batch, pixels, channels, stride;
     };
     for (const Shape s : {Shape{0, 5, 3, 3},
                           {2, 0, 3, 3},
@@ -50,20 +50,20 @@ TEST(ReverseStep, AgainstTheOracle) {
                     k.sigma = sigma;
                     k.clip = clip;
                     const std::int64_t elements = s.pixels * s.channels;
-                    Pitched<float> eps(s.batch * s.pixels, s.channels, s.pitch),
+                    Strided<float> eps(s.batch * s.pixels, s.channels, s.stride),
                         start(s.batch, elements, elements);
                     eps.fill_normal(1);
                     start.fill_normal(2);
                     const auto eps64 = eps.as<double>();
                     auto expected = start.as<double>();
-                    Pitched<double> expected_x0(s.batch, elements, elements);
+                    Strided<double> expected_x0(s.batch, elements, elements);
                     cpu::reverse_step({}, args_of(s.batch, s.channels, k, eps64, expected, &expected_x0));
-                    Pitched<float> first(start);
+                    Strided<float> first(start);
                     for (const int threads : {1, 2, 4}) {
                         Context context;
                         context.threads = threads;
                         auto x = start, narrow = start;
-                        Pitched<float> x0(s.batch, elements, elements);
+                        Strided<float> x0(s.batch, elements, elements);
                         cpu::reverse_step(context,
                                           args_of(s.batch, s.channels, k, eps, x, want_x0 ? &x0 : nullptr));
                         expect_close(x, expected, 3e-7, 2e-6);
@@ -87,7 +87,7 @@ TEST(ReverseStep, AgainstTheOracle) {
 
 TEST(ReverseStep, IsTheFormulaWithTheNoiseOfRandomNormal) {
     const std::int64_t batch = 3, pixels = 50, channels = 3, elements = 150;
-    Pitched<float> eps(batch * pixels, channels, channels), start(batch, elements, elements);
+    Strided<float> eps(batch * pixels, channels, channels), start(batch, elements, elements);
     eps.fill_normal(1);
     start.fill_normal(2);
     auto x = start;
@@ -106,7 +106,7 @@ TEST(ReverseStep, IsTheFormulaWithTheNoiseOfRandomNormal) {
 
 TEST(ReverseStep, ASampleDoesNotDependOnItsBatch) {
     const std::int64_t pixels = 7001, channels = 3, elements = pixels * channels;
-    Pitched<float> eps(3 * pixels, channels, channels), start(3, elements, elements);
+    Strided<float> eps(3 * pixels, channels, channels), start(3, elements, elements);
     eps.fill_normal(1);
     start.fill_normal(2);
     auto whole = start;
@@ -117,7 +117,7 @@ TEST(ReverseStep, ASampleDoesNotDependOnItsBatch) {
         args.noise = address;
         args.noise.first_sample += static_cast<std::uint64_t>(n);
         args.eps = &eps.at(n * pixels, 0);
-        args.eps_pitch = channels;
+        args.eps_stride = channels;
         args.x = &alone.at(n, 0);
         cpu::reverse_step({}, args);
         EXPECT_TRUE(std::equal(&alone.at(n, 0), &alone.at(n, 0) + elements, &whole.at(n, 0)));
@@ -125,9 +125,9 @@ TEST(ReverseStep, ASampleDoesNotDependOnItsBatch) {
 }
 
 TEST(ReverseStep, ANaNIsNotClippedAway) {
-    Pitched<float> eps(1, 1, 1), x(1, 1, 1);
+    Strided<float> eps(1, 1, 1), x(1, 1, 1);
     x.at(0, 0) = 0;
-    eps.at(0, 0) = Pitched<float>::poison();
+    eps.at(0, 0) = Strided<float>::poison();
     cpu::reverse_step({}, args_of<float>(1, 1, coefficients, eps, x, nullptr));
     EXPECT_TRUE(std::isnan(x.at(0, 0)));
 }

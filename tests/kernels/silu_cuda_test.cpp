@@ -1,6 +1,6 @@
 #include <type_traits>
 
-#include "kernels/runtime/error.h"
+#include "kernels/common/error.h"
 #include "kernels/silu/silu.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
@@ -12,7 +12,7 @@ using testing::bitwise_equal;
 using testing::expect_close;
 using testing::for_each_schedule;
 using testing::OnDevice;
-using testing::Pitched;
+using testing::Strided;
 
 struct Case {
     std::int64_t rows, columns, gap;
@@ -44,39 +44,39 @@ constexpr double rounding = std::is_same_v<T, float> ? 6e-8 : 4e-3;
 template <class T>
 class SiluCuda : public testing::CudaTest {
   protected:
-    void forward(const Pitched<T>& x, Pitched<T>& y, Version version) {
+    void forward(const Strided<T>& x, Strided<T>& y, Variant variant) {
         const OnDevice<T> dx(x), dy(y);
-        cuda::silu_forward(context(), forward_args(dx.data(), x, dy.data(), y), version);
+        cuda::silu_forward(context(), forward_args(dx.data(), x, dy.data(), y), variant);
         y = dy.back();
     }
-    void backward(const Pitched<T>& x, const Pitched<T>& grad_y, Pitched<T>& grad_x, bool accumulate,
-                  Version version) {
+    void backward(const Strided<T>& x, const Strided<T>& grad_y, Strided<T>& grad_x, bool accumulate,
+                  Variant variant) {
         const OnDevice<T> dx(x), dgy(grad_y), dgx(grad_x);
         cuda::silu_backward(context(),
                             SiluBackward<T>{.rows = x.rows(),
                                             .columns = x.columns(),
                                             .x = dx.data(),
-                                            .x_pitch = x.pitch(),
+                                            .x_stride = x.stride(),
                                             .grad_y = dgy.data(),
-                                            .grad_y_pitch = grad_y.pitch(),
+                                            .grad_y_stride = grad_y.stride(),
                                             .grad_x = dgx.data(),
-                                            .grad_x_pitch = grad_x.pitch(),
+                                            .grad_x_stride = grad_x.stride(),
                                             .accumulate = accumulate},
-                            version);
+                            variant);
         grad_x = dgx.back();
     }
     template <class U>
-    static SiluForward<U> forward_args(const U* x_data, const Pitched<U>& x, U* y_data, const Pitched<U>& y) {
+    static SiluForward<U> forward_args(const U* x_data, const Strided<U>& x, U* y_data, const Strided<U>& y) {
         return {.rows = x.rows(),
                 .columns = x.columns(),
                 .x = x_data,
-                .x_pitch = x.pitch(),
+                .x_stride = x.stride(),
                 .y = y_data,
-                .y_pitch = y.pitch()};
+                .y_stride = y.stride()};
     }
-    /// The vectorized version takes rows that start on 16 bytes.
-    static bool possible(Version version, const Case& c) {
-        return version != Version::vectorized || c.gap == 0 ||
+    /// The vectorized variant takes rows that start on 16 bytes.
+    static bool possible(Variant variant, const Case& c) {
+        return variant != Variant::vectorized || c.gap == 0 ||
                (c.columns + c.gap) * static_cast<std::int64_t>(sizeof(T)) % 16 == 0;
     }
 };
@@ -87,16 +87,16 @@ TYPED_TEST_SUITE(SiluCuda, Types);
 TYPED_TEST(SiluCuda, ForwardMatchesFloat64) {
     using T = TypeParam;
     for_each_schedule([&] {
-        for (const Version version : {Version::naive, Version::vectorized, Version::best})
+        for (const Variant variant : {Variant::naive, Variant::vectorized, Variant::best})
             for (const Case& c : cases) {
-                if (!this->possible(version, c)) continue;
-                SCOPED_TRACE(std::string(name_of(version)) + " " + std::to_string(c.rows) + "x" +
+                if (!this->possible(variant, c)) continue;
+                SCOPED_TRACE(std::string(name_of(variant)) + " " + std::to_string(c.rows) + "x" +
                              std::to_string(c.columns));
-                Pitched<T> x(c.rows, c.columns, c.columns + c.gap), y(c.rows, c.columns, c.columns + c.gap);
+                Strided<T> x(c.rows, c.columns, c.columns + c.gap), y(c.rows, c.columns, c.columns + c.gap);
                 x.fill_normal(1, 0.7, 4);
-                this->forward(x, y, version);
-                const Pitched<double> x64 = x.template as<double>();
-                Pitched<double> y64(c.rows, c.columns, c.columns);
+                this->forward(x, y, variant);
+                const Strided<double> x64 = x.template as<double>();
+                Strided<double> y64(c.rows, c.columns, c.columns);
                 ref::silu_forward(Context{}, this->forward_args(x64.data(), x64, y64.data(), y64));
                 if (c.rows * c.columns > 0) expect_close(y, y64, 2 * rounding<T>, 20 * rounding<T>);
             }
@@ -106,52 +106,52 @@ TYPED_TEST(SiluCuda, ForwardMatchesFloat64) {
 TYPED_TEST(SiluCuda, BackwardMatchesFloat64) {
     using T = TypeParam;
     for_each_schedule([&] {
-        for (const Version version : {Version::naive, Version::vectorized, Version::best})
+        for (const Variant variant : {Variant::naive, Variant::vectorized, Variant::best})
             for (const bool accumulate : {false, true})
                 for (const Case& c : cases) {
-                    if (!this->possible(version, c)) continue;
-                    SCOPED_TRACE(std::string(name_of(version)) + " " + std::to_string(c.rows) + "x" +
+                    if (!this->possible(variant, c)) continue;
+                    SCOPED_TRACE(std::string(name_of(variant)) + " " + std::to_string(c.rows) + "x" +
                                  std::to_string(c.columns));
-                    Pitched<T> x(c.rows, c.columns, c.columns + c.gap),
+                    Strided<T> x(c.rows, c.columns, c.columns + c.gap),
                         dy(c.rows, c.columns, c.columns + c.gap), dx(c.rows, c.columns, c.columns + c.gap);
                     x.fill_normal(1, 0.7, 4), dy.fill_normal(2);
                     if (accumulate) dx.fill_normal(3);
-                    const Pitched<double> x64 = x.template as<double>(), dy64 = dy.template as<double>();
-                    Pitched<double> dx64 = dx.template as<double>();
-                    this->backward(x, dy, dx, accumulate, version);
+                    const Strided<double> x64 = x.template as<double>(), dy64 = dy.template as<double>();
+                    Strided<double> dx64 = dx.template as<double>();
+                    this->backward(x, dy, dx, accumulate, variant);
                     ref::silu_backward(Context{}, SiluBackward<double>{.rows = c.rows,
                                                                        .columns = c.columns,
                                                                        .x = x64.data(),
-                                                                       .x_pitch = x64.pitch(),
+                                                                       .x_stride = x64.stride(),
                                                                        .grad_y = dy64.data(),
-                                                                       .grad_y_pitch = dy64.pitch(),
+                                                                       .grad_y_stride = dy64.stride(),
                                                                        .grad_x = dx64.data(),
-                                                                       .grad_x_pitch = dx64.pitch(),
+                                                                       .grad_x_stride = dx64.stride(),
                                                                        .accumulate = accumulate});
                     if (c.rows * c.columns > 0) expect_close(dx, dx64, 3 * rounding<T>, 30 * rounding<T>);
                 }
     });
 }
 
-TYPED_TEST(SiluCuda, VersionsAgreeToTheBit) {
+TYPED_TEST(SiluCuda, VariantsAgreeToTheBit) {
     using T = TypeParam;
-    Pitched<T> x(5, 43, 48), dy(5, 43, 48), y1(5, 43, 48), y2(5, 43, 48), dx1(5, 43, 48), dx2(5, 43, 48);
+    Strided<T> x(5, 43, 48), dy(5, 43, 48), y1(5, 43, 48), y2(5, 43, 48), dx1(5, 43, 48), dx2(5, 43, 48);
     x.fill_normal(1, 0.7, 4), dy.fill_normal(2);
-    this->forward(x, y1, Version::naive), this->forward(x, y2, Version::vectorized);
+    this->forward(x, y1, Variant::naive), this->forward(x, y2, Variant::vectorized);
     EXPECT_TRUE(bitwise_equal(y1, y2));
-    this->backward(x, dy, dx1, false, Version::naive), this->backward(x, dy, dx2, false, Version::vectorized);
+    this->backward(x, dy, dx1, false, Variant::naive), this->backward(x, dy, dx2, false, Variant::vectorized);
     EXPECT_TRUE(bitwise_equal(dx1, dx2));
 }
 
 TYPED_TEST(SiluCuda, LimitsAndNonFinite) {
     using T = TypeParam;
-    Pitched<T> x(1, 6, 6), y(1, 6, 6), dy(1, 6, 6), dx(1, 6, 6);
+    Strided<T> x(1, 6, 6), y(1, 6, 6), dy(1, 6, 6), dx(1, 6, 6);
     const float values[] = {-1e30f, -200.0f, 1e30f, 200.0f, 0.0f, std::numeric_limits<float>::quiet_NaN()};
     for (int i = 0; i < 6; ++i)
         x.at(0, i) = testing::convert<T>(values[i]), dy.at(0, i) = testing::convert<T>(1.0f);
-    for (const Version version : {Version::naive, Version::vectorized}) {
-        this->forward(x, y, version);
-        this->backward(x, dy, dx, false, version);
+    for (const Variant variant : {Variant::naive, Variant::vectorized}) {
+        this->forward(x, y, variant);
+        this->backward(x, dy, dx, false, variant);
         const float expected_y[] = {0, 0, testing::convert<float>(x.at(0, 2)), 200, 0};
         const float expected_dx[] = {0, 0, 1, 1, 0.5f};
         for (int i = 0; i < 5; ++i) {
@@ -166,9 +166,9 @@ TYPED_TEST(SiluCuda, LimitsAndNonFinite) {
 TYPED_TEST(SiluCuda, MovesTheLeastBytes) {
     using T = TypeParam;
     if (!testing::on_virtual_gpu()) GTEST_SKIP() << "only the virtual GPU counts bytes";
-    Pitched<T> x(16, 512, 512), y(16, 512, 512);
+    Strided<T> x(16, 512, 512), y(16, 512, 512);
     x.fill_normal(1);
-    const auto total = testing::counted_total([&] { this->forward(x, y, Version::vectorized); });
+    const auto total = testing::counted_total([&] { this->forward(x, y, Variant::vectorized); });
     const double bytes = 16.0 * 512 * sizeof(T);
     EXPECT_LE(static_cast<double>(total.bytes_read + total.bytes_written), 1.1 * 2 * bytes);
     EXPECT_EQ(static_cast<double>(total.global_load_sectors), bytes / 32);
@@ -177,10 +177,10 @@ TYPED_TEST(SiluCuda, MovesTheLeastBytes) {
 
 TYPED_TEST(SiluCuda, RefusesWhatItDoesNotHave) {
     using T = TypeParam;
-    Pitched<T> x(2, 5, 7), y(2, 5, 7);
+    Strided<T> x(2, 5, 7), y(2, 5, 7);
     x.fill_normal(1);
-    EXPECT_THROW(this->forward(x, y, Version::resident), Error);
-    EXPECT_THROW(this->forward(x, y, Version::vectorized), Error);
+    EXPECT_THROW(this->forward(x, y, Variant::resident), Error);
+    EXPECT_THROW(this->forward(x, y, Variant::vectorized), Error);
 }
 
 }  // namespace

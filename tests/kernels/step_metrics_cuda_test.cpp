@@ -39,7 +39,7 @@ TEST_F(StepMetricsCuda, TheBitsOfTheCpu) {
                 {}, {samples, timesteps, t.data(), losses.data(), &mean, share, host_value(&expected)});
         cpu::step_end({}, {&norm, host_value(&step), host_value(&expected)});
         for_each_schedule([&] {
-            for (const Version version : {Version::naive, Version::fused, Version::best}) {
+            for (const Variant variant : {Variant::naive, Variant::fused, Variant::best}) {
                 const StepSums zero;
                 const DeviceArray<StepSums> sums(&zero, 1);
                 const DeviceArray<std::int64_t> device_t(t);
@@ -50,7 +50,7 @@ TEST_F(StepMetricsCuda, TheBitsOfTheCpu) {
                     cuda::step_losses(context(),
                                       {samples, timesteps, device_t.data(), device_losses.data(),
                                        device_mean.data(), share, device_value(sums.data())},
-                                      version);
+                                      variant);
                 cuda::step_end(context(), {device_norm.data(), device_value(device_step.data()),
                                            device_value(sums.data())});
                 expect_equal(sums.to_vector()[0], expected);
@@ -97,7 +97,7 @@ TEST_F(StepMetricsCuda, RefusesTheHostsMemory) {
 }
 
 TEST_F(StepMetricsCuda, RefusesWhatItDoesNotHave) {
-    EXPECT_ANY_THROW(cuda::step_losses(context(), {}, Version::resident));
+    EXPECT_ANY_THROW(cuda::step_losses(context(), {}, Variant::resident));
 }
 
 }  // namespace

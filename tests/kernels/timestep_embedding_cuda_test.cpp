@@ -3,7 +3,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "kernels/runtime/error.h"
+#include "kernels/common/error.h"
 #include "kernels/timestep_embedding/timestep_embedding.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
@@ -15,7 +15,7 @@ using testing::DeviceArray;
 using testing::expect_close;
 using testing::for_each_schedule;
 using testing::OnDevice;
-using testing::Pitched;
+using testing::Strided;
 
 struct Case {
     std::int64_t batch, dim;
@@ -51,10 +51,10 @@ class TimestepEmbeddingCuda : public testing::CudaTest {
                 .max_period = c.max_period,
                 .y = y};
     }
-    Pitched<T> run(const Case& c, const std::vector<std::int64_t>& t, Version version) {
-        const OnDevice<T> y(Pitched<T>(c.batch, c.dim, c.dim));
+    Strided<T> run(const Case& c, const std::vector<std::int64_t>& t, Variant variant) {
+        const OnDevice<T> y(Strided<T>(c.batch, c.dim, c.dim));
         const DeviceArray<std::int64_t> device_t(t);
-        cuda::timestep_embedding(context(), args_of(c, device_t.data(), y.data()), version);
+        cuda::timestep_embedding(context(), args_of(c, device_t.data(), y.data()), variant);
         return y.back();
     }
     static std::vector<std::int64_t> timesteps(std::int64_t batch) {
@@ -62,8 +62,8 @@ class TimestepEmbeddingCuda : public testing::CudaTest {
         for (std::int64_t n = 0; n < batch; ++n) t.push_back(999 - 83 * n % 1000);
         return t;
     }
-    static Pitched<double> oracle(const Case& c, const std::vector<std::int64_t>& t) {
-        Pitched<double> y(c.batch, c.dim, c.dim);
+    static Strided<double> oracle(const Case& c, const std::vector<std::int64_t>& t) {
+        Strided<double> y(c.batch, c.dim, c.dim);
         ref::timestep_embedding({}, args_of(c, t.data(), y.data()));
         return y;
     }
@@ -76,10 +76,10 @@ TYPED_TEST(TimestepEmbeddingCuda, MatchesFloat64) {
     for_each_schedule([&] {
         for (const Case& c : cases) {
             const auto t = this->timesteps(c.batch);
-            const Pitched<double> expected = this->oracle(c, t);
-            for (const Version version : {Version::naive, Version::fused, Version::best}) {
-                SCOPED_TRACE(std::string(name_of(version)) + ", dim " + std::to_string(c.dim));
-                expect_close(this->run(c, t, version), expected, rounding<TypeParam>,
+            const Strided<double> expected = this->oracle(c, t);
+            for (const Variant variant : {Variant::naive, Variant::fused, Variant::best}) {
+                SCOPED_TRACE(std::string(name_of(variant)) + ", dim " + std::to_string(c.dim));
+                expect_close(this->run(c, t, variant), expected, rounding<TypeParam>,
                              4 * rounding<TypeParam>);
             }
         }
@@ -89,9 +89,9 @@ TYPED_TEST(TimestepEmbeddingCuda, MatchesFloat64) {
 TYPED_TEST(TimestepEmbeddingCuda, FarAndNegativeTimesteps) {
     const Case c{6, 64};
     const std::vector<std::int64_t> t{0, -1, -999, 123456789, 1000000007, -3};
-    const Pitched<double> expected = this->oracle(c, t);
-    for (const Version version : {Version::naive, Version::fused})
-        expect_close(this->run(c, t, version), expected, rounding<TypeParam>, 4 * rounding<TypeParam>);
+    const Strided<double> expected = this->oracle(c, t);
+    for (const Variant variant : {Variant::naive, Variant::fused})
+        expect_close(this->run(c, t, variant), expected, rounding<TypeParam>, 4 * rounding<TypeParam>);
 }
 
 /// What bfloat16 would not show.
@@ -100,8 +100,8 @@ class TimestepEmbeddingFloat32Cuda : public TimestepEmbeddingCuda<float> {};
 TEST_F(TimestepEmbeddingFloat32Cuda, AnAngleInFloat32WouldBeSeen) {
     const Case c{4, 64};
     const std::vector<std::int64_t> t{999, 998, 997, 996};
-    const Pitched<double> expected = oracle(c, t);
-    Pitched<float> narrow(4, 64, 64);
+    const Strided<double> expected = oracle(c, t);
+    Strided<float> narrow(4, 64, 64);
     for (std::int64_t n = 0; n < 4; ++n)
         for (std::int64_t i = 0; i < 32; ++i) {
             const float frequency = std::exp(-std::log(10000.0f) * static_cast<float>(i) / 31.0f);
@@ -117,14 +117,14 @@ TYPED_TEST(TimestepEmbeddingCuda, MovesTheLeastBytes) {
     const Case c{32, 128};
     const double bytes = 32.0 * 128 * sizeof(T);
     const auto t = this->timesteps(c.batch);
-    const auto total = testing::counted_total([&] { this->run(c, t, Version::best); });
+    const auto total = testing::counted_total([&] { this->run(c, t, Variant::best); });
     EXPECT_EQ(static_cast<double>(total.bytes_written), bytes);
     EXPECT_EQ(static_cast<double>(total.global_store_sectors), bytes / 32);
     EXPECT_EQ(total.unique_bytes_read, 32u * sizeof(std::int64_t)) << "the timesteps";
 }
 
 TYPED_TEST(TimestepEmbeddingCuda, RefusesWhatItDoesNotHave) {
-    EXPECT_THROW(this->run({1, 8}, {3}, Version::vectorized), Error);
+    EXPECT_THROW(this->run({1, 8}, {3}, Variant::vectorized), Error);
 }
 
 }  // namespace

@@ -12,7 +12,7 @@ namespace {
 
 using testing::bitwise_equal;
 using testing::expect_close;
-using testing::Pitched;
+using testing::Strided;
 
 TEST(TimestepEmbedding, AgainstTheOracle) {
     const std::vector<std::int64_t> t = {0, 1, 2, 500, 998, 999, 123456};
@@ -20,8 +20,8 @@ TEST(TimestepEmbedding, AgainstTheOracle) {
         for (const std::int64_t dim : {0, 1, 2, 3, 4, 32, 63, 128})
             for (const bool flip : {false, true})
                 for (const double shift : {0.0, 1.0}) {
-                    Pitched<float> y(batch, dim, dim), narrow(y);
-                    Pitched<double> expected(batch, dim, dim);
+                    Strided<float> y(batch, dim, dim), narrow(y);
+                    Strided<double> expected(batch, dim, dim);
                     cpu::timestep_embedding(
                         {}, TimestepEmbedding<float>{batch, dim, t.data(), flip, shift, 10000, y.data()});
                     cpu::timestep_embedding({}, TimestepEmbedding<double>{batch, dim, t.data(), flip, shift,
@@ -33,7 +33,7 @@ TEST(TimestepEmbedding, AgainstTheOracle) {
                     for (const int threads : {2, 4}) {
                         Context context;
                         context.threads = threads;
-                        Pitched<float> other(batch, dim, dim);
+                        Strided<float> other(batch, dim, dim);
                         cpu::timestep_embedding(
                             context,
                             TimestepEmbedding<float>{batch, dim, t.data(), flip, shift, 10000, other.data()});

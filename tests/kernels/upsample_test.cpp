@@ -9,34 +9,34 @@ namespace {
 
 using testing::bitwise_equal;
 using testing::expect_close;
-using testing::Pitched;
+using testing::Strided;
 
 struct Shape {
-    std::int64_t n, h, w, c, x_pitch, y_pitch;
+    std::int64_t n, h, w, c, x_stride, y_stride;
 };
 const Shape shapes[] = {{0, 4, 4, 8, 8, 8}, {2, 0, 4, 8, 8, 8},    {2, 4, 4, 0, 2, 2},    {1, 1, 1, 1, 1, 1},
                         {2, 3, 5, 7, 7, 7}, {3, 5, 4, 33, 40, 36}, {8, 8, 8, 64, 64, 128}};
 
 template <class T>
-UpsampleForward<T> forward(const Shape& s, const Pitched<T>& x, Pitched<T>& y) {
-    return {s.n, s.h, s.w, s.c, x.data(), x.pitch(), y.data(), y.pitch()};
+UpsampleForward<T> forward(const Shape& s, const Strided<T>& x, Strided<T>& y) {
+    return {s.n, s.h, s.w, s.c, x.data(), x.stride(), y.data(), y.stride()};
 }
 template <class T>
-UpsampleBackward<T> backward(const Shape& s, const Pitched<T>& grad_y, Pitched<T>& grad_x, bool accumulate) {
-    return {s.n, s.h, s.w, s.c, grad_y.data(), grad_y.pitch(), grad_x.data(), grad_x.pitch(), accumulate};
+UpsampleBackward<T> backward(const Shape& s, const Strided<T>& grad_y, Strided<T>& grad_x, bool accumulate) {
+    return {s.n, s.h, s.w, s.c, grad_y.data(), grad_y.stride(), grad_x.data(), grad_x.stride(), accumulate};
 }
 
 TEST(Upsample, ForwardEqualsTheOracle) {
     for (const Shape& s : shapes) {
-        Pitched<float> x(s.n * s.h * s.w, s.c, s.x_pitch);
+        Strided<float> x(s.n * s.h * s.w, s.c, s.x_stride);
         x.fill_normal(1);
-        Pitched<double> expected(4 * x.rows(), s.c, s.y_pitch);
+        Strided<double> expected(4 * x.rows(), s.c, s.y_stride);
         const auto x64 = x.as<double>();
         cpu::upsample_forward({}, forward(s, x64, expected));
         for (const int threads : {1, 2, 4}) {
             Context context;
             context.threads = threads;
-            Pitched<float> y(4 * x.rows(), s.c, s.y_pitch), narrow(y);
+            Strided<float> y(4 * x.rows(), s.c, s.y_stride), narrow(y);
             cpu::upsample_forward(context, forward(s, x, y));
             ref::upsample_forward(context, forward(s, x, narrow));
             EXPECT_TRUE(bitwise_equal(y, narrow));
@@ -48,8 +48,8 @@ TEST(Upsample, ForwardEqualsTheOracle) {
 TEST(Upsample, BackwardAgainstTheOracle) {
     for (const Shape& s : shapes)
         for (const bool accumulate : {false, true}) {
-            Pitched<float> grad_y(4 * s.n * s.h * s.w, s.c, s.y_pitch),
-                start(s.n * s.h * s.w, s.c, s.x_pitch);
+            Strided<float> grad_y(4 * s.n * s.h * s.w, s.c, s.y_stride),
+                start(s.n * s.h * s.w, s.c, s.x_stride);
             grad_y.fill_normal(2);
             if (accumulate) start.fill_normal(3);
             auto expected = start.as<double>();
@@ -70,7 +70,7 @@ TEST(Upsample, BackwardAgainstTheOracle) {
 // y is linear in x, so <grad_y, up(x)> = <down(grad_y), x> says that backward is the transpose of forward.
 TEST(Upsample, BackwardIsTheTransposeOfForward) {
     const Shape s{2, 3, 5, 4, 6, 5};
-    Pitched<double> x(30, 4, 6), y(120, 4, 5), grad_y(120, 4, 5), grad_x(30, 4, 6);
+    Strided<double> x(30, 4, 6), y(120, 4, 5), grad_y(120, 4, 5), grad_x(30, 4, 6);
     x.fill_normal(1);
     grad_y.fill_normal(2);
     ref::upsample_forward({}, forward(s, x, y));

@@ -7,7 +7,7 @@
 #include <sstream>
 
 #include "core/autograd/node.h"
-#include "core/safetensors.h"
+#include "core/io/safetensors.h"
 #include "nn/state.h"
 #include "nn/unet.h"
 #include "tests/support/temporary_folder.h"

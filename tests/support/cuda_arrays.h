@@ -6,7 +6,7 @@
 
 #include <vector>
 
-#include "kernels/runtime/cuda_error.h"
+#include "kernels/cuda/cuda_error.h"
 #include "tests/support/numeric.h"
 
 namespace ito::testing {
@@ -59,35 +59,35 @@ class DeviceArray {
     T* data_ = nullptr;
 };
 
-/// A Pitched matrix on the device: its rows and the NaN gaps between them, no guards and no gap after the last row.
+/// A Strided matrix on the device: its rows and the NaN gaps between them, no guards and no gap after the last row.
 template <class T>
 class OnDevice {
   public:
-    explicit OnDevice(const Pitched<T>& host)
+    explicit OnDevice(const Strided<T>& host)
         : array_(host.data(), elements(host)),
           rows_(host.rows()),
           columns_(host.columns()),
-          pitch_(host.pitch()) {}
+          stride_(host.stride()) {}
 
     T* data() const { return array_.data(); }
-    std::int64_t pitch() const { return pitch_; }
+    std::int64_t stride() const { return stride_; }
     std::int64_t rows() const { return rows_; }
     std::int64_t columns() const { return columns_; }
 
-    Pitched<T> back() const {
-        Pitched<T> host(rows_, columns_, pitch_);
+    Strided<T> back() const {
+        Strided<T> host(rows_, columns_, stride_);
         array_.download(host.data());
         return host;
     }
 
   private:
-    static std::size_t elements(const Pitched<T>& host) {
+    static std::size_t elements(const Strided<T>& host) {
         if (host.rows() == 0 || host.columns() == 0) return 0;
-        return static_cast<std::size_t>((host.rows() - 1) * host.pitch() + host.columns());
+        return static_cast<std::size_t>((host.rows() - 1) * host.stride() + host.columns());
     }
 
     DeviceArray<T> array_;
-    std::int64_t rows_, columns_, pitch_;
+    std::int64_t rows_, columns_, stride_;
 };
 
 }  // namespace ito::testing

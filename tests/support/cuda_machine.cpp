@@ -7,7 +7,7 @@
 
 #include "core/choices.h"
 #include "core/cuda/cuda.h"
-#include "kernels/runtime/cuda_error.h"
+#include "kernels/cuda/cuda_error.h"
 
 namespace ito::testing {
 

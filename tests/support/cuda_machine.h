@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/runtime/context.h"
+#include "kernels/common/context.h"
 #include "tools/vgpu/kernel.h"
 
 namespace ito::testing {

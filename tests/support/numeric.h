@@ -1,5 +1,5 @@
 #pragma once
-// What numeric tests share: inputs that are hard to get right (non-zero mean, pitched, surrounded by guards),
+// What numeric tests share: inputs that are hard to get right (non-zero mean, strided, surrounded by guards),
 // poisoned outputs, and the two errors that every kernel is held to.
 
 #include <gtest/gtest.h>
@@ -11,7 +11,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "kernels/runtime/dtype.h"
+#include "kernels/common/dtype.h"
 
 namespace ito::testing {
 
@@ -27,23 +27,23 @@ To convert(From value) {
     }
 }
 
-/// A [rows, columns] matrix with a pitch inside a buffer whose every other element is NaN. Reading a gap or
+/// A [rows, columns] matrix with a stride inside a buffer whose every other element is NaN. Reading a gap or
 /// running over an edge makes a NaN or trips `gaps_untouched`.
 template <class T>
-class Pitched {
+class Strided {
   public:
     static constexpr std::int64_t guard = 64;
 
-    Pitched(std::int64_t rows, std::int64_t columns, std::int64_t pitch)
+    Strided(std::int64_t rows, std::int64_t columns, std::int64_t stride)
         : rows_(rows),
           columns_(columns),
-          pitch_(pitch),
-          storage_(static_cast<std::size_t>(2 * guard + rows * pitch), poison()) {}
+          stride_(stride),
+          storage_(static_cast<std::size_t>(2 * guard + rows * stride), poison()) {}
 
     static T poison() { return convert<T>(std::numeric_limits<float>::quiet_NaN()); }
 
     /// Normal values around `mean`: a non-zero mean shows cancellation.
-    Pitched& fill_normal(std::uint64_t seed, double mean = 0.7, double stddev = 1.3) {
+    Strided& fill_normal(std::uint64_t seed, double mean = 0.7, double stddev = 1.3) {
         std::mt19937_64 engine(seed);
         std::normal_distribution<double> normal(mean, stddev);
         for (std::int64_t r = 0; r < rows_; ++r)
@@ -51,10 +51,10 @@ class Pitched {
         return *this;
     }
 
-    /// The same values in another type (for the float64 oracle), dense or with this pitch.
+    /// The same values in another type (for the float64 oracle), dense or with this row stride.
     template <class U>
-    Pitched<U> as(std::int64_t pitch = 0) const {
-        Pitched<U> copy(rows_, columns_, pitch ? pitch : pitch_);
+    Strided<U> as(std::int64_t stride = 0) const {
+        Strided<U> copy(rows_, columns_, stride ? stride : stride_);
         for (std::int64_t r = 0; r < rows_; ++r)
             for (std::int64_t c = 0; c < columns_; ++c) copy.at(r, c) = convert<U>(at(r, c));
         return copy;
@@ -62,29 +62,29 @@ class Pitched {
 
     T* data() { return storage_.data() + guard; }
     const T* data() const { return storage_.data() + guard; }
-    T& at(std::int64_t r, std::int64_t c) { return data()[r * pitch_ + c]; }
-    const T& at(std::int64_t r, std::int64_t c) const { return data()[r * pitch_ + c]; }
+    T& at(std::int64_t r, std::int64_t c) { return data()[r * stride_ + c]; }
+    const T& at(std::int64_t r, std::int64_t c) const { return data()[r * stride_ + c]; }
     std::int64_t rows() const { return rows_; }
     std::int64_t columns() const { return columns_; }
-    std::int64_t pitch() const { return pitch_; }
+    std::int64_t stride() const { return stride_; }
 
     /// True if nothing outside the matrix (gaps between rows, guards) was written.
     bool gaps_untouched() const {
-        for (std::int64_t i = -guard; i < rows_ * pitch_ + guard; ++i) {
-            const bool inside = i >= 0 && i < rows_ * pitch_ && i % pitch_ < columns_;
+        for (std::int64_t i = -guard; i < rows_ * stride_ + guard; ++i) {
+            const bool inside = i >= 0 && i < rows_ * stride_ && i % stride_ < columns_;
             if (!inside && !std::isnan(convert<double>(data()[i]))) return false;
         }
         return true;
     }
 
   private:
-    std::int64_t rows_, columns_, pitch_;
+    std::int64_t rows_, columns_, stride_;
     std::vector<T> storage_;
 };
 
 /// ||a - b|| / ||b||, b the oracle. NaN in either makes it NaN (which fails every comparison).
 template <class A, class B>
-double relative_l2(const Pitched<A>& a, const Pitched<B>& b) {
+double relative_l2(const Strided<A>& a, const Strided<B>& b) {
     double difference = 0, norm = 0;
     for (std::int64_t r = 0; r < b.rows(); ++r)
         for (std::int64_t c = 0; c < b.columns(); ++c) {
@@ -97,7 +97,7 @@ double relative_l2(const Pitched<A>& a, const Pitched<B>& b) {
 
 /// Largest |a - b| over the root mean square of b.
 template <class A, class B>
-double worst_error(const Pitched<A>& a, const Pitched<B>& b) {
+double worst_error(const Strided<A>& a, const Strided<B>& b) {
     if (b.rows() * b.columns() == 0) return 0;
     double worst = 0, norm = 0;
     for (std::int64_t r = 0; r < b.rows(); ++r)
@@ -112,7 +112,7 @@ double worst_error(const Pitched<A>& a, const Pitched<B>& b) {
 
 /// Holds `a` against the oracle `b`: relative L2 within `l2`, worst element within `worst`, no gap written.
 template <class A, class B>
-void expect_close(const Pitched<A>& a, const Pitched<B>& b, double l2, double worst) {
+void expect_close(const Strided<A>& a, const Strided<B>& b, double l2, double worst) {
     EXPECT_LE(relative_l2(a, b), l2);
     EXPECT_LE(worst_error(a, b), worst);
     EXPECT_TRUE(a.gaps_untouched()) << "wrote outside its rows";
@@ -121,7 +121,7 @@ void expect_close(const Pitched<A>& a, const Pitched<B>& b, double l2, double wo
 /// bfloat16: nearly all elements are the exact result rounded to nearest; the few others lie where float32's own rounding
 /// crosses a tie. Tolerances do not tell that from truncation, which biases every step of a training.
 template <class T>
-void expect_rounded(const Pitched<T>& got, const Pitched<double>& exact) {
+void expect_rounded(const Strided<T>& got, const Strided<double>& exact) {
     if constexpr (std::is_same_v<T, bfloat16>) {
         std::int64_t others = 0;
         for (std::int64_t r = 0; r < got.rows(); ++r)
@@ -133,7 +133,7 @@ void expect_rounded(const Pitched<T>& got, const Pitched<double>& exact) {
 
 /// The same bits, and no NaN: an element that neither side wrote is not equal.
 template <class T>
-bool bitwise_equal(const Pitched<T>& a, const Pitched<T>& b) {
+bool bitwise_equal(const Strided<T>& a, const Strided<T>& b) {
     for (std::int64_t r = 0; r < b.rows(); ++r)
         for (std::int64_t c = 0; c < b.columns(); ++c) {
             const double x = convert<double>(a.at(r, c)), y = convert<double>(b.at(r, c));

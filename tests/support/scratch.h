@@ -7,7 +7,7 @@
 #include <cstring>
 #include <new>
 
-#include "kernels/runtime/context.h"
+#include "kernels/common/context.h"
 
 namespace ito::testing {
 

@@ -4,7 +4,7 @@
 #include <numeric>
 #include <set>
 
-#include "kernels/runtime/philox.h"
+#include "kernels/philox/philox.h"
 #include "tests/vgpu/kernels/kernels.h"
 #include "tests/vgpu/runtime_support.h"
 #include "tools/vgpu/kernel.h"

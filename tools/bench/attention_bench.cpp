@@ -26,15 +26,15 @@ void run(benchmark::State& state, bool forward, const AttentionShape& shape) {
 
     AttentionForward<float> f;
     f.shape = shape, f.scale = 1 / std::sqrt(static_cast<double>(shape.head_dim));
-    f.q = qkv.data(), f.k = f.q + channels, f.v = f.k + channels, f.qkv_pitch = 3 * channels;
-    f.o = o.data(), f.o_pitch = channels, f.lse = lse.data();
+    f.q = qkv.data(), f.k = f.q + channels, f.v = f.k + channels, f.qkv_stride = 3 * channels;
+    f.o = o.data(), f.o_stride = channels, f.lse = lse.data();
     AttentionBackward<float> b;
     b.shape = shape, b.scale = f.scale;
-    b.q = f.q, b.k = f.k, b.v = f.v, b.qkv_pitch = f.qkv_pitch;
-    b.o = o.data(), b.o_pitch = channels, b.lse = lse.data();
-    b.grad_o = grad_o.data(), b.grad_o_pitch = channels;
+    b.q = f.q, b.k = f.k, b.v = f.v, b.qkv_stride = f.qkv_stride;
+    b.o = o.data(), b.o_stride = channels, b.lse = lse.data();
+    b.grad_o = grad_o.data(), b.grad_o_stride = channels;
     b.grad_q = grad_qkv.data(), b.grad_k = b.grad_q + channels, b.grad_v = b.grad_k + channels;
-    b.grad_qkv_pitch = 3 * channels;
+    b.grad_qkv_stride = 3 * channels;
 
     cpu::attention_forward(context, f);
     for (auto _ : state) forward ? cpu::attention_forward(context, f) : cpu::attention_backward(context, b);

@@ -14,7 +14,7 @@ void run(benchmark::State& state, std::int64_t batch, std::int64_t channels, std
     std::vector<float> x(static_cast<std::size_t>(count), 0.5f), y(x.size());
     Dropout<float> a;
     a.batch = batch, a.pixels = side * side, a.channels = channels, a.probability = 0.1f;
-    a.x = x.data(), a.x_pitch = channels, a.y = y.data(), a.y_pitch = channels;
+    a.x = x.data(), a.x_stride = channels, a.y = y.data(), a.y_stride = channels;
     for (auto _ : state) cpu::dropout(Context{}, a);
     const std::int64_t items = static_cast<std::int64_t>(state.iterations()) * count;
     state.SetItemsProcessed(items);

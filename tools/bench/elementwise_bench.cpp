@@ -47,7 +47,7 @@ void copy_to_bfloat16(benchmark::State& state) {
 }
 
 // Into a slice of a concatenated activation.
-void copy_pitched(benchmark::State& state) {
+void copy_strided(benchmark::State& state) {
     const std::int64_t rows = state.range(0) / 128;
     std::vector<float> x(static_cast<std::size_t>(rows * 128), 1), y(static_cast<std::size_t>(rows * 256));
     for (auto _ : state)
@@ -66,7 +66,7 @@ BENCHMARK(axpby)->Name("elementwise_axpby")->Arg(mnist)->Arg(cifar);
 BENCHMARK(multiply)->Name("elementwise_multiply")->Arg(mnist)->Arg(cifar);
 BENCHMARK(axpby_bfloat16)->Name("elementwise_axpby_bfloat16")->Arg(mnist)->Arg(cifar);
 BENCHMARK(copy_to_bfloat16)->Name("elementwise_copy_to_bfloat16")->Arg(mnist)->Arg(cifar);
-BENCHMARK(copy_pitched)->Name("elementwise_copy_pitched")->Arg(mnist)->Arg(cifar);
+BENCHMARK(copy_strided)->Name("elementwise_copy_strided")->Arg(mnist)->Arg(cifar);
 BENCHMARK(fill)->Name("elementwise_fill")->Arg(mnist)->Arg(cifar);
 
 }  // namespace

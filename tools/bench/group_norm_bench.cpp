@@ -29,15 +29,15 @@ void run(benchmark::State& state, bool forward, std::int64_t batch, std::int64_t
 
     GroupNormForward<float> f;
     f.shape = shape;
-    f.x = x.data(), f.x_pitch = channels, f.y = y.data(), f.y_pitch = channels;
+    f.x = x.data(), f.x_stride = channels, f.y = y.data(), f.y_stride = channels;
     f.gamma = gamma.data(), f.beta = beta.data(), f.mean = mean.data(), f.rstd = rstd.data();
     f.silu = true, f.dropout = dropout;
     GroupNormBackward<float> b;
     b.shape = shape;
-    b.x = x.data(), b.x_pitch = channels, b.grad_y = grad_y.data(), b.grad_y_pitch = channels;
+    b.x = x.data(), b.x_stride = channels, b.grad_y = grad_y.data(), b.grad_y_stride = channels;
     b.gamma = gamma.data(), b.beta = beta.data(), b.mean = mean.data(), b.rstd = rstd.data();
     b.silu = true, b.dropout = dropout;
-    b.grad_x = grad_x.data(), b.grad_x_pitch = channels;
+    b.grad_x = grad_x.data(), b.grad_x_stride = channels;
     b.grad_gamma = grad_gamma.data(), b.grad_beta = grad_beta.data();
 
     cpu::group_norm_forward(context, f);

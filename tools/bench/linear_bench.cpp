@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/runtime/plan_cache.h"
+#include "kernels/common/plan_cache.h"
 #include "tools/bench/scratch.h"
 
 namespace {

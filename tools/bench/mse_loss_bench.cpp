@@ -18,7 +18,7 @@ void mse_loss(benchmark::State& state) {
     args.per_sample = per_sample.data();
     args.loss = &loss;
     args.grad = grad.data();
-    args.grad_pitch = channels;
+    args.grad_stride = channels;
     for (auto _ : state) cpu::mse_loss({}, args);
     state.SetItemsProcessed(state.iterations() * batch * pixels * channels);
 }

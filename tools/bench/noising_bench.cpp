@@ -21,7 +21,7 @@ void noising(benchmark::State& state) {
     args.signal = &signal;
     args.sigma = &sigma;
     args.x_t = x_t.data();
-    args.x_t_pitch = channels;
+    args.x_t_stride = channels;
     for (auto _ : state) cpu::noising({}, args);
     state.SetItemsProcessed(state.iterations() * elements);
 }

@@ -15,7 +15,7 @@ void reverse_step(benchmark::State& state) {
     std::vector<float> x(eps);
     ReverseStep<float> args{batch, pixels, channels, host_value(&coefficients)};
     args.eps = eps.data();
-    args.eps_pitch = channels;
+    args.eps_stride = channels;
     args.x = x.data();
     for (auto _ : state) cpu::reverse_step({}, args);
     state.SetItemsProcessed(state.iterations() * batch * pixels * channels);

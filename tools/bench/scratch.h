@@ -7,7 +7,7 @@
 #include <new>
 #include <vector>
 
-#include "kernels/runtime/context.h"
+#include "kernels/common/context.h"
 
 namespace ito::kernels::bench {
 

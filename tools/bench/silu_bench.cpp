@@ -10,7 +10,7 @@ namespace {
 void silu_forward(benchmark::State& state, std::int64_t rows, std::int64_t columns) {
     std::vector<float> x(static_cast<std::size_t>(rows * columns), 0.5f), y(x.size());
     SiluForward<float> a;
-    a.rows = rows, a.columns = columns, a.x_pitch = a.y_pitch = columns;
+    a.rows = rows, a.columns = columns, a.x_stride = a.y_stride = columns;
     a.x = x.data(), a.y = y.data();
     for (auto _ : state) cpu::silu_forward(Context{}, a);
     state.SetItemsProcessed(state.iterations() * rows * columns);
@@ -20,7 +20,7 @@ void silu_forward(benchmark::State& state, std::int64_t rows, std::int64_t colum
 void silu_backward(benchmark::State& state, std::int64_t rows, std::int64_t columns) {
     std::vector<float> x(static_cast<std::size_t>(rows * columns), 0.5f), dy(x.size(), 1.5f), dx(x.size());
     SiluBackward<float> a;
-    a.rows = rows, a.columns = columns, a.x_pitch = a.grad_y_pitch = a.grad_x_pitch = columns;
+    a.rows = rows, a.columns = columns, a.x_stride = a.grad_y_stride = a.grad_x_stride = columns;
     a.x = x.data(), a.grad_y = dy.data(), a.grad_x = dx.data();
     for (auto _ : state) cpu::silu_backward(Context{}, a);
     state.SetItemsProcessed(state.iterations() * rows * columns);

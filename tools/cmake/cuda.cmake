@@ -54,17 +54,17 @@ if(ITO_WERROR)
 endif()
 
 # cuBLASLt and cuDNN are loaded when they are first needed.
-add_library(ito_cuda_vendor STATIC "${PROJECT_SOURCE_DIR}/core/cuda/vendor_libraries.cpp")
-target_link_libraries(ito_cuda_vendor PRIVATE ito_flags fmt::fmt ${CMAKE_DL_LIBS})
-target_include_directories(ito_cuda_vendor SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS} ${ITO_CUDNN_INCLUDE_DIR})
-target_compile_definitions(ito_cuda_vendor PRIVATE ITO_CUDNN_LIBRARY="${ITO_CUDNN_LIBRARY}"
+add_library(ito_cuda_libraries STATIC "${PROJECT_SOURCE_DIR}/core/cuda/libraries.cpp")
+target_link_libraries(ito_cuda_libraries PRIVATE ito_flags fmt::fmt ${CMAKE_DL_LIBS})
+target_include_directories(ito_cuda_libraries SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS} ${ITO_CUDNN_INCLUDE_DIR})
+target_compile_definitions(ito_cuda_libraries PRIVATE ITO_CUDNN_LIBRARY="${ITO_CUDNN_LIBRARY}"
                            "ITO_CUBLASLT_LIBRARY=\"$<TARGET_FILE:CUDA::cublasLt>\"")
 
 # Which runtime an executable is linked with is its own property.
 add_library(ito_cuda_runtime INTERFACE)
 target_link_libraries(ito_cuda_runtime INTERFACE
   "$<IF:$<BOOL:$<TARGET_PROPERTY:ITO_ON_VGPU>>,$<TARGET_NAME_IF_EXISTS:vgpu>,CUDA::cudart_static>"
-  "$<$<NOT:$<BOOL:$<TARGET_PROPERTY:ITO_ON_VGPU>>>:$<TARGET_NAME:ito_cuda_vendor>>")
+  "$<$<NOT:$<BOOL:$<TARGET_PROPERTY:ITO_ON_VGPU>>>:$<TARGET_NAME:ito_cuda_libraries>>")
 target_include_directories(ito_cuda_runtime SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS} ${ITO_CUDNN_INCLUDE_DIR})
 
 function(ito_add_cuda target)

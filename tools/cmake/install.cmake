@@ -7,7 +7,7 @@ set(ito_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/ito)
 set(ITO_PACKAGE_USES_CUDA OFF)
 
 # A build without the CUDA back end has no ito_kernels_cuda.
-foreach(target ito_flags ito_cuda_vendor ito_cuda_runtime ito_kernels_cpu ito_kernels_cuda ito_core ito_nn ito_diffusion)
+foreach(target ito_flags ito_cuda_libraries ito_cuda_runtime ito_kernels_cpu ito_kernels_cuda ito_core ito_nn ito_diffusion)
   if(TARGET ${target})
     string(REGEX REPLACE "^ito_" "" name ${target})
     set_target_properties(${target} PROPERTIES EXPORT_NAME ${name})

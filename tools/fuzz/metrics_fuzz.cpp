@@ -2,7 +2,7 @@
 // are the steps that the checkpoint holds.
 
 #include "apps/metrics_log.h"
-#include "diffusion/report.h"
+#include "diffusion/report/report.h"
 #include "tests/support/temporary_folder.h"
 #include "tools/fuzz/fuzz.h"
 

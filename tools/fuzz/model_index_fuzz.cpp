@@ -1,6 +1,6 @@
 // model_index.json: what may be sampled is made of a UNet2DModel and perhaps a scheduler, and of nothing else.
 
-#include "diffusion/model_index.h"
+#include "diffusion/pipeline/model_index.h"
 #include "tools/fuzz/fuzz.h"
 
 using namespace ito;

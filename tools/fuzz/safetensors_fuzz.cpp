@@ -1,6 +1,6 @@
 // A safetensors file, header and tensors: what was accepted, written and read again is the same.
 
-#include "core/safetensors.h"
+#include "core/io/safetensors.h"
 #include "tests/support/temporary_folder.h"
 #include "tools/fuzz/fuzz.h"
 

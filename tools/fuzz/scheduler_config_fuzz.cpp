@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "diffusion/scheduler_config.h"
+#include "diffusion/pipeline/scheduler_config.h"
 #include "tools/fuzz/fuzz.h"
 
 using namespace ito;

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "diffusion/train_config.h"
+#include "diffusion/training/train_config.h"
 
 namespace ito::fuzz {
 

@@ -113,7 +113,7 @@ def number(row, field, digits):
 
 def print_kernels(rows):
     """What runs by default at the sizes of the larger model; all others are in the JSON file."""
-    shown = [row for row in rows if row["version"] == "best" and row["model"] == "cifar10" and "median_us" in row]
+    shown = [row for row in rows if row["variant"] == "best" and row["model"] == "cifar10" and "median_us" in row]
     if not shown:
         return
     print("\nMedian us of the kernels that run by default, at the shapes of the CIFAR-10 model:\n")

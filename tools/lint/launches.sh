@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Fails when a CUDA kernel is launched anywhere but in kernels/runtime/launch.cuh, or there without asking for the
+# Fails when a CUDA kernel is launched anywhere but in kernels/cuda/launch.cuh, or there without asking for the
 # launch's error in the statement that follows. Usage: tools/lint/launches.sh [repository root]
 set -euo pipefail
 cd "${1:-$(dirname "$0")/../..}"
 
 folders=(kernels core nn diffusion apps)
-the_place=kernels/runtime/launch.cuh
+the_place=kernels/cuda/launch.cuh
 for folder in "${folders[@]}"; do
     [[ -d $folder ]] || { echo "launches: folder $folder is missing in $PWD" >&2; exit 2; }
 done

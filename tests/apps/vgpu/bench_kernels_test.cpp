@@ -28,26 +28,26 @@ TEST(BenchKernels, CountsSilu) {
         EXPECT_EQ(row.at("unique_bytes"), row.at("floor_bytes"));
         EXPECT_EQ(row.at("sector_bytes_per_floor"), 1.0);
         // 32 lanes of 16, 4 or 2 bytes in sectors of 32.
-        const double sectors = row.at("version") == "naive" ? (wide ? 4 : 2) : 16;
+        const double sectors = row.at("variant") == "naive" ? (wide ? 4 : 2) : 16;
         EXPECT_EQ(row.at("sectors_per_load"), sectors);
         EXPECT_EQ(row.at("sectors_per_store"), sectors);
         EXPECT_EQ(row.at("bank_conflicts"), 0.0);
         EXPECT_EQ(row.at("kernels_launched"), 1.0);
         EXPECT_GT(row.at("instructions_per_element"), 10.0);
         EXPECT_LT(row.at("instructions_per_element"), 100.0);
-        ++rows[row.at("version")];
+        ++rows[row.at("variant")];
     }
     EXPECT_EQ(rows, (std::map<std::string, int>{{"best", 8}, {"naive", 8}, {"vectorized", 8}}));
 }
 
-TEST(BenchKernels, EveryKernelRunsInEveryVersion) {
+TEST(BenchKernels, EveryKernelRunsInEveryVariant) {
     std::set<std::string> kernels;
     const auto report = bench({"--filter", "mnist"});
     for (const auto& row : report.at("results")) {
         SCOPED_TRACE(row.dump());
         kernels.insert(row.at("kernel"));
         if (row.contains("not_run")) {
-            EXPECT_NE(row.at("version"), "best");
+            EXPECT_NE(row.at("variant"), "best");
             continue;
         }
         EXPECT_GT(row.at("unique_bytes_per_floor"),
@@ -86,16 +86,16 @@ TEST(BenchKernels, TimingRunsThroughEnoughMemory) {
     Case counted = *silu;
     counted.prepare = [&](Buffers& memory) -> Launch {
         return
-            [&, launch = silu->prepare(memory)](const kernels::Context& context, kernels::Version version) {
+            [&, launch = silu->prepare(memory)](const kernels::Context& context, kernels::Variant variant) {
                 ++launches;
-                launch(context, version);
+                launch(context, variant);
             };
     };
     const std::size_t footprint = 2048;  // 256 floats in, 256 out
     const Prepared prepared = machine.prepare(counted, 50 * footprint);
     EXPECT_EQ(prepared.size(), 102u);
     vgpu::clear_reports();
-    const Timing timing = machine.time(prepared, kernels::Version::best, 3);
+    const Timing timing = machine.time(prepared, kernels::Variant::best, 3);
     EXPECT_EQ(launches, 102);
     EXPECT_GT(timing.best_us, 0);
     EXPECT_LE(timing.best_us, timing.median_us);

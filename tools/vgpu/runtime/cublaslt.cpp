@@ -13,10 +13,10 @@
 #include "tools/vgpu/runtime/state.h"
 
 using vgpu::Fault;
+using vgpu::detail::LibraryHandle;
 using vgpu::detail::LtDescriptor;
 using vgpu::detail::report_api;
 using vgpu::detail::state;
-using vgpu::detail::VendorHandle;
 
 namespace {
 
@@ -311,7 +311,7 @@ size_t cublasLtGetVersion(void) {
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
     return api("cublasLtCreate", [&] {
-        *handle = static_cast<cublasLtHandle_t>(state().cublaslt.insert(std::make_shared<VendorHandle>()));
+        *handle = static_cast<cublasLtHandle_t>(state().cublaslt.insert(std::make_shared<LibraryHandle>()));
         return CUBLAS_STATUS_SUCCESS;
     });
 }

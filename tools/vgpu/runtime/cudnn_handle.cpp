@@ -6,8 +6,8 @@
 
 using vgpu::detail::api;
 using vgpu::detail::cudnn_status;
+using vgpu::detail::LibraryHandle;
 using vgpu::detail::state;
-using vgpu::detail::VendorHandle;
 
 namespace vgpu::detail {
 namespace {
@@ -69,7 +69,7 @@ void cudnnGetLastErrorString(char* message, size_t bytes) {
 
 cudnnStatus_t cudnnCreate(cudnnHandle_t* handle) {
     return cudnn_status(api("cudnnCreate", [&] {
-        *handle = static_cast<cudnnHandle_t>(state().cudnn.insert(std::make_shared<VendorHandle>()));
+        *handle = static_cast<cudnnHandle_t>(state().cudnn.insert(std::make_shared<LibraryHandle>()));
         return cudaSuccess;
     }));
 }

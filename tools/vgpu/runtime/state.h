@@ -92,7 +92,7 @@ struct Event {
 };
 
 // A handle of a vendor library.
-struct VendorHandle {
+struct LibraryHandle {
     cudaStream_t stream = nullptr;
 };
 
@@ -183,8 +183,8 @@ struct State {
     HandleTable<Event> events{"event", 0x52};
     HandleTable<Graph> graphs{"graph", 0x53};
     HandleTable<GraphExec> execs{"executable graph", 0x54};
-    HandleTable<VendorHandle> cublaslt{"cuBLASLt", 0x55};
-    HandleTable<VendorHandle> cudnn{"cuDNN", 0x56};
+    HandleTable<LibraryHandle> cublaslt{"cuBLASLt", 0x55};
+    HandleTable<LibraryHandle> cudnn{"cuDNN", 0x56};
     HandleTable<LtDescriptor> lt_descriptors{"cuBLASLt descriptor", 0x57};
     HandleTable<DnnDescriptor> dnn_descriptors{"cuDNN descriptor", 0x58};
     std::shared_ptr<Stream> legacy;

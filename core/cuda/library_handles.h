@@ -1,0 +1,36 @@
+#pragma once
+// The handles of cuBLASLt and cuDNN.
+
+#include <cublasLt.h>
+#include <cudnn.h>
+
+#include <string>
+
+#include "core/cuda/handles.h"
+#include "kernels/common/context.h"
+
+namespace ito::cuda {
+
+using CublasLt = Owner<cublasLtHandle_t, cublasLtDestroy>;
+using Cudnn = Owner<cudnnHandle_t, cudnnDestroy>;
+
+/// Each is made when first asked for, once, whether that succeeds or not: a library that is not there is looked for in many
+/// folders. cuDNN's calls run on `stream`; those of cuBLASLt take theirs.
+class LibraryHandles final : public kernels::LibraryHandles {
+  public:
+    explicit LibraryHandles(cudaStream_t stream) : stream_(stream) {}
+
+    void* cublaslt() override;
+    void* cudnn() override;
+    std::string why_not_cublaslt() const override { return why_not_cublaslt_; }
+    std::string why_not_cudnn() const override { return why_not_cudnn_; }
+
+  private:
+    cudaStream_t stream_;
+    CublasLt cublaslt_;
+    Cudnn cudnn_;
+    bool tried_cublaslt_ = false, tried_cudnn_ = false;
+    std::string why_not_cublaslt_, why_not_cudnn_;
+};
+
+}  // namespace ito::cuda
