@@ -15,9 +15,10 @@
 #include "core/error.h"
 #include "core/io/atomic_file.h"
 #include "core/io/system.h"
+#include "core/io/text_file.h"
 #include "diffusion/image/png.h"
+#include "diffusion/report/curves.h"
 #include "diffusion/report/report.h"
-#include "diffusion/run/metrics.h"
 
 namespace ito::apps {
 namespace {
@@ -157,9 +158,9 @@ bool make_figures(const Run& run, const Pipeline& pipeline, const fs::path& out,
     const bool log = fs::exists(run.metrics());
     std::vector<std::pair<std::string, std::string>> plots;
     if (log) {
-        const Metrics metrics = read_metrics(run.metrics());
-        plots = {{"loss.svg", to_svg_file(loss_plot(metrics))},
-                 {"loss_by_timestep.svg", to_svg_file(timestep_loss_plot(metrics))}};
+        const std::vector<MetricsLine> lines = read_metrics(run.metrics());
+        plots = {{"loss.svg", to_svg_file(loss_plot(lines))},
+                 {"loss_by_timestep.svg", to_svg_file(timestep_loss_plot(lines))}};
         std::erase_if(plots, [](const auto& plot) { return plot.second.empty(); });
     }
     std::vector<std::pair<std::string, Image>> pictures;

@@ -8,8 +8,8 @@
 #include "core/io/atomic_file.h"
 #include "core/io/input_file.h"
 #include "core/io/json_depth.h"
+#include "core/io/text_file.h"
 #include "diffusion/image/png.h"
-#include "diffusion/run/files.h"
 
 namespace ito::apps {
 
@@ -38,7 +38,7 @@ bool is_whole_png(const fs::path& path) {
 /// Throws unless the pictures of the folder were made by `settings`.
 void require_same_settings(const fs::path& folder, const fs::path& record, const Json& settings,
                            const Json& unwritten) {
-    const std::string text = diffusion::read_text(record);
+    const std::string text = read_text(record);
     require_shallow_json(text, record.string());
     const Json before = Json::parse(text, nullptr, false);
     require(before.is_object(), "{}: not a JSON object, so how these images were made is not known",
@@ -60,7 +60,7 @@ void require_same_settings(const fs::path& folder, const fs::path& record, const
 
 ImageFolder::ImageFolder(fs::path folder, const Json& settings, const Json& unwritten)
     : folder_(std::move(folder)) {
-    diffusion::make_folder(folder_);
+    make_folder(folder_);
     const fs::path record = folder_ / "sampling.json";
     std::error_code ignored;
     // An empty record is one that a full disk or a copy that was stopped left.

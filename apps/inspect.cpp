@@ -13,6 +13,7 @@
 #include "core/choices.h"
 #include "core/context.h"
 #include "core/error.h"
+#include "core/io/text_file.h"
 #include "diffusion/pipeline/pipeline.h"
 #include "diffusion/training/trainer.h"
 

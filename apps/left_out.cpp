@@ -6,7 +6,7 @@
 #include "core/error.h"
 #include "core/io/atomic_file.h"
 #include "core/io/json_depth.h"
-#include "diffusion/run/files.h"
+#include "core/io/text_file.h"
 
 namespace ito::apps {
 namespace {
@@ -25,7 +25,7 @@ void write_left_out(const diffusion::Run& run, const std::vector<std::string>& f
 void check_left_out(const diffusion::Run& run, const std::filesystem::path& folder,
                     const std::vector<std::string>& files) {
     if (!std::filesystem::exists(run.left_out())) return;
-    const std::string file = run.left_out().string(), text = diffusion::read_json_text(run.left_out());
+    const std::string file = run.left_out().string(), text = read_json_text(run.left_out());
     require_shallow_json(text, file);
     const auto saved = nlohmann::json::parse(text, nullptr, false),
                now = nlohmann::json::parse(to_json(files));

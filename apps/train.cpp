@@ -17,6 +17,7 @@
 #include "core/context.h"
 #include "core/error.h"
 #include "core/io/atomic_file.h"
+#include "core/io/text_file.h"
 #include "diffusion/data/folder_scan.h"
 #include "diffusion/pipeline/pipeline.h"
 #include "diffusion/run/run_lock.h"
@@ -305,7 +306,7 @@ int TrainCommand::train(const Run& run, const ModelConfig& model, std::shared_pt
     if (config.skip_broken && (data_changed || !run.latest_checkpoint())) write_left_out(run, left_out);
     make_folder(run.samples());
     make_folder(run.trainer());
-    run.write_pipeline(model.unet, model.scheduler);
+    write_pipeline(run.root(), model.unet, model.scheduler);
     catch_interrupts();
     for (const std::string& note : notes) fmt::print("note      {}\n", note);
     return run_training(config, trainer, run, *lock, trace);

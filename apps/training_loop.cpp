@@ -5,11 +5,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <nlohmann/json.hpp>
 
 #include "apps/commands.h"
 #include "apps/figures.h"
-#include "apps/metrics_log.h"
 #include "apps/terminal.h"
 #include "core/autograd/node.h"
 #include "core/choices.h"
@@ -18,6 +16,7 @@
 #include "diffusion/image/grid.h"
 #include "diffusion/image/png.h"
 #include "diffusion/report/tensorboard.h"
+#include "diffusion/run/metrics.h"
 
 namespace ito::apps {
 
@@ -98,7 +97,7 @@ class Training {
     [[noreturn]] void end_diverged(const Diverged& error);
     void count_step();
     void write_windows(bool wait);
-    void write_metrics(const LoggedWindow& line);
+    void write_metrics(const LoggedWindow& logged);
     void plan_steps();
     void show(bool last);
     std::string loss_text() const { return shown_loss_ ? fmt::format("  loss {:.4f}", *shown_loss_) : ""; }
@@ -187,27 +186,23 @@ void Training::write_windows(bool wait) {
     }
 }
 
-void Training::write_metrics(const LoggedWindow& line) {
-    const MetricsWindow& window = line.window;
-    nlohmann::ordered_json quartiles;
-    for (std::int64_t q = 0; q < LossByTimestep::quartiles; ++q) {
-        const auto mean = window.by_timestep.mean(q);
-        quartiles.push_back(mean ? nlohmann::ordered_json(*mean) : nlohmann::ordered_json());
-    }
-    metrics_.write({{"step", line.step},
-                    {"loss", window.mean_loss()},
-                    {"loss_by_timestep", quartiles},
-                    {"grad_norm", window.mean_grad_norm()},
-                    {"lr", line.lr},
-                    {"images_per_second", images_per_second_},
-                    {"seconds", metrics_.seconds_before() + seconds_since(start_)}});
+void Training::write_metrics(const LoggedWindow& logged) {
+    const MetricsWindow& window = logged.window;
+    const MetricsLine line{.step = logged.step,
+                           .loss = window.mean_loss(),
+                           .loss_by_timestep = window.by_timestep.means(),
+                           .grad_norm = window.mean_grad_norm(),
+                           .lr = logged.lr,
+                           .images_per_second = images_per_second_,
+                           .seconds = metrics_.seconds_before() + seconds_since(start_)};
+    metrics_.write(line);
     if (!board_) return;
-    std::vector<std::pair<std::string, double>> scalars{{"train/loss", window.mean_loss()},
-                                                        {"train/grad_norm", window.mean_grad_norm()},
-                                                        {"train/lr", line.lr},
+    std::vector<std::pair<std::string, double>> scalars{{"train/loss", *line.loss},
+                                                        {"train/grad_norm", *line.grad_norm},
+                                                        {"train/lr", *line.lr},
                                                         {"train/images_per_second", images_per_second_}};
-    for (std::int64_t q = 0; q < LossByTimestep::quartiles; ++q)
-        if (const auto mean = window.by_timestep.mean(q))
+    for (std::size_t q = 0; q < line.loss_by_timestep.size(); ++q)
+        if (const auto mean = line.loss_by_timestep[q])
             scalars.emplace_back(fmt::format("loss_by_timestep/quartile_{}", q + 1), *mean);
     board_->scalars(line.step, scalars);
 }

@@ -3,8 +3,9 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/io/atomic_file.h"
+#include "core/io/text_file.h"
 #include "diffusion/pipeline/model_index.h"
-#include "diffusion/run/files.h"
 #include "diffusion/run/run.h"
 #include "nn/state.h"
 
@@ -35,7 +36,7 @@ void load_raw(const Run& run, const nn::UNet& model) {
             nn::load_tensors(*checkpoint / "weights.safetensors", model.named_parameters());
             return;
         } catch (const Error&) {
-            // A training may have removed this checkpoint after its next: then that one is there.
+            // A training may just have replaced this checkpoint by its next.
             if (run.latest_checkpoint() == checkpoint) throw;
             checkpoint = run.latest_checkpoint();
         }
@@ -82,23 +83,22 @@ SchedulerConfig read_schedule(const PipelineFolder& found, std::vector<std::stri
     const fs::path file = found.scheduler / "scheduler_config.json";
     if (!present(file)) {
         const fs::path& folder = present(found.scheduler) ? found.scheduler : found.root;
-        fail("{}: the noise schedule is missing, without which nothing can be sampled; {} has: {}; {}",
-             file.string(), folder.filename().string(), listed(names_in(folder)),
+        fail("{}: the noise schedule is missing, and sampling needs it; {} has: {}; {}", file.string(),
+             folder.filename().string(), listed(names_in(folder)),
              found.remedy.empty() ? "copy it there from the model's training (scheduler.save_pretrained)"
                                   : found.remedy);
     }
     return read_scheduler_config(file, &notes);
 }
 
-/// Refuses a pipeline whose images this project would not make; a note where it is not known.
+/// Refuses a pipeline that ito cannot sample; adds a note if its class is not known.
 void check_pipeline(const PipelineFolder& found, std::vector<std::string>& notes) {
     if (!found.model_index) {
-        // Without the index its other parts tell.
+        // Without an index, folders of other parts tell.
         for (const char* part : {"vae", "vqvae", "movq", "text_encoder", "image_encoder"})
             require(!fs::is_directory(found.unet.parent_path() / part),
                     "{}: lies beside {}/, so that its network does not make pixels by itself; ito samples "
-                    "pipelines of a "
-                    "UNet2DModel and a scheduler",
+                    "pipelines of a UNet2DModel and a scheduler",
                     found.unet.string(), part);
         return;
     }
@@ -135,6 +135,20 @@ Pipeline load_pipeline(const fs::path& folder, const WeightChoice& choice) {
     Pipeline pipeline{load_found(found, choice), std::move(scheduler)};
     pipeline.notes.insert(pipeline.notes.end(), notes.begin(), notes.end());
     return pipeline;
+}
+
+void write_pipeline(const fs::path& folder, const nn::UNetConfig& unet, const SchedulerConfig& scheduler) {
+    make_folder(folder / "unet");
+    make_folder(folder / "scheduler");
+    write_file_atomically(folder / "model_index.json",
+                          std::string_view("{\n"
+                                           "  \"_class_name\": \"DDPMPipeline\",\n"
+                                           "  \"_diffusers_version\": \"0.21.4\",\n"
+                                           "  \"scheduler\": [\"diffusers\", \"DDPMScheduler\"],\n"
+                                           "  \"unet\": [\"diffusers\", \"UNet2DModel\"]\n"
+                                           "}\n"));
+    write_file_atomically(folder / "unet" / "config.json", unet.to_json());
+    write_scheduler_config(folder / "scheduler" / "scheduler_config.json", scheduler);
 }
 
 }  // namespace ito::diffusion

@@ -24,7 +24,7 @@ struct Network {
     void to(const Computation& computation);
 };
 
-/// What sampling needs of a run.
+/// What sampling needs.
 struct Pipeline : Network {
     SchedulerConfig scheduler;
 };
@@ -32,18 +32,21 @@ struct Pipeline : Network {
 /// Which weights of a folder.
 struct WeightChoice {
     WeightSet set = WeightSet::ema;
-    std::optional<std::int64_t> step =
-        {};                    ///< of the checkpoint after so many steps of a run, else of the latest
-    std::string variant = {};  ///< "fp16": of the files of weights in a folder of diffusers
+    std::optional<std::int64_t> step = {};  ///< of the run's checkpoint after so many steps; none: the latest
+    std::string variant = {};               ///< which of the files that diffusers saved, such as "fp16"
 };
 
-/// Opens what find_pipeline finds. Raw weights exist only where ito trained, and where diffusers' scripts left both.
+/// Opens what find_pipeline finds. Only runs have raw weights, and folders in which diffusers' scripts left both.
 Pipeline load_pipeline(const std::filesystem::path& folder, const WeightChoice& choice = {});
-/// The same without a schedule, and of any pipeline that has such a network.
+/// The same without a schedule, from any pipeline that has such a network.
 Network load_network(const std::filesystem::path& folder, const WeightChoice& choice = {});
 
-/// The network of such a folder; its weights are not looked at. Adds to `notes` if they are given.
+/// Reads the configuration of the network alone. Adds to `notes` if they are given.
 nn::UNetConfig read_unet_config(const std::filesystem::path& folder,
                                 std::vector<std::string>* notes = nullptr);
+
+/// Writes the JSON files of a pipeline into `folder`; diffusers opens it once the weights are there too.
+void write_pipeline(const std::filesystem::path& folder, const nn::UNetConfig& unet,
+                    const SchedulerConfig& scheduler);
 
 }  // namespace ito::diffusion

@@ -5,8 +5,8 @@
 
 #include "core/error.h"
 #include "core/io/json_depth.h"
+#include "core/io/text_file.h"
 #include "diffusion/pipeline/model_index.h"
-#include "diffusion/run/files.h"
 
 namespace ito::diffusion {
 
@@ -17,19 +17,19 @@ namespace {
 constexpr const char* network_config = "config.json";
 constexpr const char* scheduler_config = "scheduler_config.json";
 
-/// With the folder's own name at the end, also of "x/" and ".".
+/// A path that ends in the folder's own name, for "x/" and "." too.
 fs::path full_path(const fs::path& folder) {
     const fs::path path = fs::absolute(folder).lexically_normal();
     return path.has_filename() ? path : path.parent_path();
 }
 
-/// False for the config.json of a training, which a run has in the place where a network alone has its own.
+/// False for the config.json of a training: a run has it where a network alone has its own.
 bool is_network_config(const fs::path& file) {
     if (!present(file)) return false;
     const std::string text = read_text(file);
     require_shallow_json(text, file.string());
     const auto json = nlohmann::json::parse(text, nullptr, false);
-    // What cannot be read is refused by its reader, with a better message than "missing".
+    // A damaged file counts as one: its reader refuses it with a better message than "missing".
     return !json.is_object() || json.contains("_class_name") || json.contains("block_out_channels");
 }
 
@@ -82,7 +82,7 @@ fs::path find_snapshot(const fs::path& cached, PipelineFolder& found) {
     return snapshots / name;
 }
 
-/// Of unet and unet_ema, one of which is there.
+/// Chooses unet or unet_ema; at least one exists.
 void choose_network(PipelineFolder& found, WeightSet weights) {
     const fs::path plain = found.root / "unet", average = found.root / "unet_ema";
     const bool has_plain = present(plain / network_config), has_average = present(average / network_config);
@@ -98,7 +98,7 @@ void choose_network(PipelineFolder& found, WeightSet weights) {
                                                         : "weights: of unet, not of unet_ema, their average");
 }
 
-/// The schedule of a network that lies in a pipeline's folder, or in a checkpoint in a training's.
+/// Looks for the schedule one folder up: the network may be part of a pipeline, or in a checkpoint of a training.
 void look_for_scheduler_above(PipelineFolder& found) {
     const fs::path above = full_path(found.root).parent_path(), scheduler = above / "scheduler";
     if (found.model_index || present(found.scheduler / scheduler_config) ||
@@ -111,7 +111,7 @@ void look_for_scheduler_above(PipelineFolder& found) {
 
 [[noreturn]] void fail_missing(const PipelineFolder& found) {
     const fs::path& root = found.root;
-    // The index says what the folder is for.
+    // The index says what kind of pipeline this is.
     if (found.model_index) {
         const std::string file = found.model_index->string();
         require_pixel_pipeline(parse_model_index(read_text(file), file), file);

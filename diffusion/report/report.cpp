@@ -4,10 +4,11 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "core/error.h"
 #include "core/io/atomic_file.h"
 #include "core/io/input_file.h"
-#include "diffusion/report/plot.h"
-#include "diffusion/run/metrics.h"
+#include "core/io/text_file.h"
+#include "diffusion/report/curves.h"
 
 namespace ito::diffusion {
 namespace {
@@ -27,8 +28,8 @@ std::string base64(std::span<const std::byte> bytes) {
     return text;
 }
 
-// Figures are black on white like paper, and so lie on white cards where the page is dark. They are as wide as the screen;
-// a tap, or the space bar, makes them larger. Paper has no dark side, and nothing on it can be scrolled.
+// Figures are black on white, so on a dark page they have white cards. They are as wide as the screen; a tap, or the space
+// bar, makes them larger. In print the page is light and nothing scrolls, so those rules are for screens.
 constexpr const char* style =
     "body{font:16px/1.5 system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;color:#222;"
     "background:#fff;overflow-wrap:anywhere}h1{line-height:1.2;margin-bottom:.5rem}"
@@ -56,7 +57,7 @@ constexpr const char* style =
     ".card{border-color:#fff}.card:focus-within{outline-color:#6db3f2}}"
     "@media print{body{margin:0;max-width:none}.charts{grid-template-columns:1fr 1fr}}";
 
-/// Width and height from a PNG's header; nothing for what is no PNG.
+/// Width and height from a PNG's header; nothing for other files.
 std::optional<std::pair<std::uint32_t, std::uint32_t>> png_size(std::span<const std::byte> bytes) {
     if (bytes.size() < 24 || std::to_integer<int>(bytes[0]) != 0x89) return {};
     const auto word = [&](std::size_t at) {
@@ -68,7 +69,7 @@ std::optional<std::pair<std::uint32_t, std::uint32_t>> png_size(std::span<const 
     return std::pair{word(16), word(20)};
 }
 
-/// What the page says of a picture; `seen` is for those who do not see it.
+/// The texts of a picture; `seen` describes it to those who cannot see it.
 struct Words {
     const char* title;
     std::string caption;
@@ -97,7 +98,7 @@ std::string table(const ReportRows& rows) {
     return html + "</table>\n";
 }
 
-/// The options as they are called on the command line.
+/// The options under their names on the command line.
 ReportRows options_of(const nlohmann::ordered_json& config) {
     ReportRows rows;
     for (const auto& [field, value] : config.items()) {
@@ -124,23 +125,21 @@ std::string duration_text(double seconds) {
     return fmt::format("{:.1f} days", seconds / 86400);
 }
 
-/// What one wants to know first.
-std::string key_numbers(const Metrics& metrics, double per_step, double wanted_steps) {
-    std::string html =
-        number(wanted_steps > metrics.steps ? fmt::format("of {:.0f} steps", wanted_steps) : "steps",
-               fmt::format("{:.0f}", metrics.steps));
-    if (!metrics.loss.empty()) {
-        // Of the last twentieth, at least three lines: single ones say little.
-        const std::size_t count =
-            std::min(metrics.loss.size(), std::max<std::size_t>(3, metrics.loss.size() / 20));
+/// The numbers at the top of the page. `per_step`: images of a step.
+std::string key_numbers(const std::vector<MetricsLine>& lines, double per_step, double wanted_steps) {
+    const double steps = lines.empty() ? 0.0 : static_cast<double>(lines.back().step);
+    std::string html = number(wanted_steps > steps ? fmt::format("of {:.0f} steps", wanted_steps) : "steps",
+                              fmt::format("{:.0f}", steps));
+    if (const auto loss = curve(lines, &MetricsLine::loss); !loss.empty()) {
+        // The mean of the last twentieth, at least three lines: one line says little.
+        const std::size_t count = std::min(loss.size(), std::max<std::size_t>(3, loss.size() / 20));
         double sum = 0;
-        for (std::size_t i = metrics.loss.size() - count; i < metrics.loss.size(); ++i)
-            sum += metrics.loss[i].y;
+        for (std::size_t i = loss.size() - count; i < loss.size(); ++i) sum += loss[i].y;
         html += number("loss at the end", fmt::format("{:.4f}", sum / static_cast<double>(count)));
     }
-    if (!metrics.images_per_second.empty()) {
-        std::vector<double> speeds;
-        for (const auto& point : metrics.images_per_second) speeds.push_back(point.y);
+    std::vector<double> speeds;
+    for (const auto& point : curve(lines, &MetricsLine::images_per_second)) speeds.push_back(point.y);
+    if (!speeds.empty()) {
         std::nth_element(speeds.begin(), speeds.begin() + static_cast<std::ptrdiff_t>(speeds.size() / 2),
                          speeds.end());
         const double speed = speeds[speeds.size() / 2];
@@ -148,40 +147,37 @@ std::string key_numbers(const Metrics& metrics, double per_step, double wanted_s
         if (per_step > 0 && speed > 0)
             html += number("per step, median", fmt::format("{:.0f} ms", 1000 * per_step / speed));
     }
-    return html + number("of training", duration_text(metrics.seconds));
+    const auto seconds = curve(lines, &MetricsLine::seconds);
+    return html + number("of training", duration_text(seconds.empty() ? 0 : seconds.back().y));
 }
 
-std::vector<PlotPoint> step_times(const Metrics& metrics, double per_step) {
-    std::vector<PlotPoint> times;
-    for (const auto& [step, speed] : metrics.images_per_second)
-        if (speed > 0 && per_step > 0) times.push_back({step, 1000 * per_step / speed});
-    return times;
-}
-
-std::string charts(const Metrics& metrics, double per_step) {
-    const auto series = [](const std::vector<PlotPoint>& points) {
-        return std::vector<PlotSeries>{{"", points}};
+std::string charts(const std::vector<MetricsLine>& lines, double per_step) {
+    const auto series = [&](const auto& field) { return std::vector<PlotSeries>{{"", curve(lines, field)}}; };
+    const auto step_time = [&](const MetricsLine& line) -> std::optional<double> {
+        const double speed = line.images_per_second.value_or(0);
+        if (speed > 0 && per_step > 0) return 1000 * per_step / speed;
+        return {};
     };
     const Plot plots[] = {
-        loss_plot(metrics),
-        timestep_loss_plot(metrics),
-        {.title = "Gradient norm before clipping", .series = series(metrics.grad_norm)},
+        loss_plot(lines),
+        timestep_loss_plot(lines),
+        {.title = "Gradient norm before clipping", .series = series(&MetricsLine::grad_norm)},
         {.title = "Learning rate",
-         .series = series(metrics.lr),
+         .series = series(&MetricsLine::lr),
          .smooth = false,
          .scale = Plot::Scale::from_zero},
         {.title = "Images per second",
-         .series = series(metrics.images_per_second),
+         .series = series(&MetricsLine::images_per_second),
          .scale = Plot::Scale::from_zero},
-        {.title = "Time per step", .y_label = "ms", .series = series(step_times(metrics, per_step))}};
+        {.title = "Time per step", .y_label = "ms", .series = series(step_time)}};
     std::string html;
     for (const Plot& plot : plots)
         if (const std::string svg = to_svg(plot); !svg.empty()) html += fmt::format("<div>{}</div>\n", svg);
     if (html.empty()) return "<p>The training was too short for curves.</p>\n";
     return fmt::format(
         "<p>One point is the mean over ten steps, or over more where there are many; the strong line is a "
-        "running "
-        "mean; where an axis says log, equal distances are equal factors. Small t is little noise.</p><div "
+        "running mean; where an axis says log, equal distances are equal factors. Small t is little "
+        "noise.</p><div "
         "class='charts'>\n{}</div>\n",
         html);
 }
@@ -220,11 +216,11 @@ std::string pictures(const Run& run) {
 }  // namespace
 
 void write_report(const Run& run, const ReportRows& machine) {
-    const Metrics metrics = read_metrics(run.metrics());
+    const std::vector<MetricsLine> lines = read_metrics(run.metrics());
     const auto config = nlohmann::ordered_json::parse(read_text(run.config()), nullptr, false);
     require(config.is_object(), "{}: not a JSON object", run.config().string());
     const double per_step = number_of(config, "batch") * number_of(config, "grad_accum");
-    std::error_code no_folder;  // the current one may be gone; the name then is the path's own
+    std::error_code no_folder;  // set if the current folder is gone; then the path is shown as it is
     const fs::path root = fs::absolute(run.root(), no_folder);
     const std::string name =
         escaped_markup((no_folder ? run.root() : root).lexically_normal().filename().string());
@@ -233,9 +229,9 @@ void write_report(const Run& run, const ReportRows& machine) {
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         "<meta name='color-scheme' content='light dark'>"
         "<title>{0}</title><style>{1}{2}</style></head>\n<body><h1>{0}</h1><div class='numbers'>{3}</div>\n",
-        name, style, plot_style, key_numbers(metrics, per_step, number_of(config, "steps")));
+        name, style, plot_style, key_numbers(lines, per_step, number_of(config, "steps")));
     if (const std::string shown = pictures(run); !shown.empty()) html += "<h2>Figures</h2>\n" + shown;
-    html += "<h2>Training</h2>\n" + charts(metrics, per_step);
+    html += "<h2>Training</h2>\n" + charts(lines, per_step);
     html += "<h2>Configuration</h2>\n" + table(options_of(config));
     if (!machine.empty()) html += "<h2>Machine</h2>\n" + table(machine);
     write_file_atomically(run.report(), html + "</body></html>\n");

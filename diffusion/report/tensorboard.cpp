@@ -11,8 +11,8 @@
 
 #include "core/error.h"
 #include "core/io/atomic_file.h"
+#include "core/io/text_file.h"
 #include "diffusion/image/png.h"
-#include "diffusion/run/run.h"
 
 namespace ito::diffusion {
 namespace {
@@ -105,7 +105,7 @@ class Fields {
     std::string_view rest_;
 };
 
-/// What decides whether an event stays when a training goes on from an earlier step.
+/// What decides whether an event stays when a training resumes from an earlier step.
 struct EventKind {
     std::int64_t step = 0;
     bool scalars = false;
@@ -124,7 +124,7 @@ EventKind kind_of(std::string_view event) {
 
 // ---- records ----
 
-/// A checksum of data that holds checksums would be weak: they are stored turned and shifted.
+/// A checksum over data that contains checksums is weak, so they are stored rotated and shifted.
 std::uint32_t masked(std::uint32_t crc) {
     return std::rotr(crc, 15) + 0xa282ead8u;
 }
@@ -135,8 +135,7 @@ std::string record(std::string_view data) {
                        little_endian(masked(crc32c(data))));
 }
 
-/// The data of the record that `file` begins with, which is then cut off; none at the end and where a crash cut one
-/// short.
+/// Cuts the first record off `file` and returns its data; none at the end, or if a crash cut the record short.
 std::optional<std::string_view> next_record(std::string_view& file) {
     constexpr std::size_t head = 12, tail = 4;
     if (file.size() < head + tail) return {};
@@ -169,7 +168,7 @@ void remove_undone(const fs::path& path, std::int64_t steps_done, std::int64_t e
     if (kept != content) write_file_atomically(path, kept);
 }
 
-/// Later than the last file's name by order of names, even if the clock was set back.
+/// A name that sorts after all others, even if the clock was set back.
 fs::path next_file(const fs::path& folder, const std::vector<fs::path>& files, double time) {
     std::string seconds = fmt::format("{:010}", static_cast<std::int64_t>(time));
     if (!files.empty())

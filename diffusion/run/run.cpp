@@ -4,8 +4,8 @@
 #include <charconv>
 #include <vector>
 
+#include "core/error.h"
 #include "core/io/atomic_file.h"
-#include "diffusion/run/files.h"
 
 namespace ito::diffusion {
 
@@ -13,7 +13,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// Calls visit(path, step) for every complete checkpoint: those have their final name.
+/// Calls visit(path, step) for every complete checkpoint. Only complete ones have their final name.
 template <class Visit>
 void for_each_checkpoint(const fs::path& trainer, Visit&& visit) {
     std::error_code error;
@@ -57,7 +57,7 @@ bool Run::vacant() const {
     std::error_code error;
     if (!fs::exists(root_, error)) return !error;
     if (!fs::is_directory(root_, error)) return false;
-    // A run that was never saved and has logged nothing is worth no more than the command that begins it again.
+    // A run that was never saved and has logged nothing loses nothing if its command begins again.
     const auto files = first_files(), folders = first_folders();
     for (fs::recursive_directory_iterator entry(root_, error), end; !error && entry != end;
          entry.increment(error)) {
@@ -114,20 +114,6 @@ void Run::discard() const {
 void Run::remove_abandoned_files() const {
     for (const fs::path& folder : {root_, root_ / "unet", root_ / "scheduler", samples(), trainer()})
         remove_abandoned(folder);
-}
-
-void Run::write_pipeline(const nn::UNetConfig& unet, const SchedulerConfig& scheduler) const {
-    make_folder(root_ / "unet");
-    make_folder(root_ / "scheduler");
-    write_file_atomically(root_ / "model_index.json",
-                          std::string_view("{\n"
-                                           "  \"_class_name\": \"DDPMPipeline\",\n"
-                                           "  \"_diffusers_version\": \"0.21.4\",\n"
-                                           "  \"scheduler\": [\"diffusers\", \"DDPMScheduler\"],\n"
-                                           "  \"unet\": [\"diffusers\", \"UNet2DModel\"]\n"
-                                           "}\n"));
-    write_file_atomically(root_ / "unet" / "config.json", unet.to_json());
-    write_scheduler_config(root_ / "scheduler" / "scheduler_config.json", scheduler);
 }
 
 }  // namespace ito::diffusion

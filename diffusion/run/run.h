@@ -1,19 +1,5 @@
 #pragma once
-// A run directory: a diffusers pipeline, plus what training needs to go on.
-//
-//   model_index.json
-//   unet/config.json, unet/diffusion_pytorch_model.safetensors    the EMA weights
-//   scheduler/scheduler_config.json
-//   trainer/step-00000500/{weights,ema,adam_m,adam_v}.safetensors, state.json
-//   config.json      every resolved option of the training
-//   config.toml      the same for ito train --config
-//   left_out.json    with --skip-broken: the files that were broken when the training began
-//   .lock            held by the process that trains here (diffusion/run/run_lock.h)
-//   metrics.jsonl    one line per logged step
-//   samples/*.png    grids from the same noise
-//   figures/         pictures of both processes, the loss (diffusion/report/figures.h)
-//   tensorboard/     event files, with --tensorboard (diffusion/report/tensorboard.h)
-//   report.html      figures, curves and options on one page (diffusion/report/report.h)
+// A run directory: a diffusers pipeline, and what training needs to go on. README.md lists its files.
 //
 // Every file, and the checkpoint folder as a whole, is written under a temporary name and renamed: a crash at
 // any moment leaves the last good checkpoint.
@@ -23,10 +9,6 @@
 #include <set>
 #include <string>
 #include <vector>
-
-#include "diffusion/pipeline/scheduler_config.h"
-#include "diffusion/run/files.h"
-#include "nn/unet.h"
 
 namespace ito::diffusion {
 
@@ -53,25 +35,22 @@ class Run {
 
     /// True if the folder holds a run (its config.json).
     bool exists() const { return std::filesystem::exists(config()); }
-    /// True if a run may begin here: there is nothing, or an empty folder, or what a training left that ended before it had
-    /// logged or saved anything (say, for want of memory).
+    /// True if a run may begin here: there is nothing, or an empty folder, or only what a training left that ended before it
+    /// logged or saved anything (out of memory, for example).
     bool vacant() const;
     /// The folder of the checkpoint after `steps` steps.
     std::filesystem::path checkpoint(std::int64_t steps) const;
-    /// The complete checkpoint with the highest step; none in a folder that diffusers saved.
+    /// The complete checkpoint with the highest step, if there is one.
     std::optional<std::filesystem::path> latest_checkpoint() const;
     /// The steps of all complete checkpoints, in order.
     std::vector<std::int64_t> checkpoint_steps() const;
     /// Removes all checkpoints but the `count` with the highest steps.
     void keep_latest_checkpoints(std::int64_t count) const;
-    /// Removes what a training writes before its first checkpoint, so that another one may begin here. Only for the process
-    /// that began the run; throws Error if there is a checkpoint.
+    /// Removes what a training writes before its first checkpoint, so that another one may begin here. Only the process that
+    /// began the run may call it. Throws Error if there is a checkpoint.
     void discard() const;
-    /// Removes the temporary files that a killed training left. Only for the one process that writes to the run.
+    /// Removes the temporary files that a killed training left. Only the one process that writes to the run may call it.
     void remove_abandoned_files() const;
-
-    /// Writes the pipeline's JSON files.
-    void write_pipeline(const nn::UNetConfig& unet, const SchedulerConfig& scheduler) const;
 
   private:
     std::set<std::filesystem::path> first_files() const;

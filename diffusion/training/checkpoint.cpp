@@ -6,6 +6,7 @@
 #include "core/choices.h"
 #include "core/io/atomic_file.h"
 #include "core/io/input_file.h"
+#include "core/io/text_file.h"
 #include "nn/state.h"
 
 namespace ito::diffusion {
@@ -17,14 +18,13 @@ namespace {
 constexpr const char* choices_file = "kernels.json";
 
 void require_finite(const char* what, const Tensor& values, std::int64_t step) {
-    double sum = 0;  // of zeros: NaN as soon as a value is NaN or infinite
+    double sum = 0;  // 0 * value is NaN if the value is NaN or infinite
     for (const float value : values.to_vector<float>()) sum += 0.0 * static_cast<double>(value);
     if (std::isnan(sum))
         throw Diverged(fmt::format("training diverged: the {} are not finite after step {}", what, step));
 }
 
-/// Gives `file` the further name `name`, in place of what has it: a link where the file system knows links, else
-/// a copy.
+/// Makes `name` another name of `file`, in place of what it named: by a hard link, or by a copy if the file system has no links.
 void replace_by_link(const fs::path& file, const fs::path& name) {
     const fs::path link = fmt::format("{}.tmp", name.string());
     std::error_code error, ignored;
@@ -35,7 +35,7 @@ void replace_by_link(const fs::path& file, const fs::path& name) {
         write_file_atomically(name, content.bytes());
     } else {
         rename_durably(link, name);
-        fs::remove(link, ignored);  // still there if both names were the same file's already
+        fs::remove(link, ignored);  // a rename between two names of one file does nothing
     }
 }
 
@@ -66,7 +66,7 @@ void Checkpoint::save(const Run& run, TrainerState state, std::int64_t keep) con
     state.ema_updates = ema_.updates();
     const fs::path checkpoint = run.checkpoint(state.step);
     remove_abandoned(run.trainer());  // a full disk may need the space
-    if (!fs::exists(checkpoint)) {    // it does after a resume that had no step left: the same bits
+    if (!fs::exists(checkpoint)) {    // it exists, with the same bits, after a resume that had no step left
         std::error_code ignored;
         fs::create_directory(run.trainer(), ignored);  // but not the run, which may have been moved
         AtomicFolder folder(checkpoint);

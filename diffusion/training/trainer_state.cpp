@@ -49,10 +49,11 @@ Json json_of(const MetricsWindow& window) {
 
 }  // namespace
 
-std::optional<double> LossByTimestep::mean(std::int64_t quartile) const {
-    const auto q = static_cast<std::size_t>(quartile);
-    if (samples.at(q) == 0) return {};
-    return loss[q] / static_cast<double>(samples[q]);
+std::array<std::optional<double>, LossByTimestep::quartiles> LossByTimestep::means() const {
+    std::array<std::optional<double>, quartiles> means;
+    for (std::size_t q = 0; q < quartiles; ++q)
+        if (samples[q] > 0) means[q] = loss[q] / static_cast<double>(samples[q]);
+    return means;
 }
 
 std::string TrainerState::to_json() const {

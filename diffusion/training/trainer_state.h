@@ -1,5 +1,5 @@
 #pragma once
-// state.json of a checkpoint: what going on needs besides the tensors.
+// state.json of a checkpoint: what a resumed training needs besides the tensors.
 
 #include <array>
 #include <cstdint>
@@ -10,15 +10,15 @@
 
 namespace ito::diffusion {
 
-/// Losses of single samples, summed by the quarter of [0, T) that their timestep lies in: at small t little noise is
-/// left to find and the loss is large, and its mean over all t hides what becomes better.
+/// Losses of single samples, summed by the quarter of [0, T) that their timestep is in. At small t there is little noise to
+/// find and the loss is large; a mean over all t hides what gets better.
 struct LossByTimestep {
     static constexpr std::int64_t quartiles = kernels::timestep_quartiles;
     std::array<double, quartiles> loss{};
     std::array<std::int64_t, quartiles> samples{};
 
-    /// None where no sample fell.
-    std::optional<double> mean(std::int64_t quartile) const;
+    /// None for a quarter without samples.
+    std::array<std::optional<double>, quartiles> means() const;
     bool operator==(const LossByTimestep&) const = default;
 };
 

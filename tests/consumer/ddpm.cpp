@@ -50,7 +50,7 @@ void run(const std::string& folder) {
     require(after < before / 2, "ddpm: the loss only fell from {} to {}", before, after);
 
     const Run run(folder);
-    run.write_pipeline(trainer.unet_config(), config.scheduler());
+    write_pipeline(run.root(), trainer.unet_config(), config.scheduler());
     trainer.save(run);
 
     // From here on as a second program would.

@@ -8,34 +8,28 @@
 
 #include "core/allocator.h"
 #include "core/cuda/cuda.h"
+#include "diffusion/pipeline/pipeline.h"
 #include "diffusion/solvers/sampler.h"
 #include "tests/support/cuda_machine.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/support/tiny_training.h"
 
 namespace ito::diffusion {
 namespace {
 
 using testing::expect_error;
+using testing::weights_of;
 
 class CudaTrainer : public testing::CudaTest {};
 
 TrainConfig tiny_config() {
-    TrainConfig config;
-    config.steps = 20;
+    TrainConfig config = testing::tiny_config();
     config.batch = 2;
     config.grad_accum = 2;
-    config.base_channels = 8;
-    config.channel_mults = {1, 2};
-    config.layers_per_block = 1;
-    config.attention_resolutions = {4};
-    config.dropout = 0.1;
-    config.flip = true;
-    config.timesteps = 50;
     config.lr = 2e-3;
     config.lr_schedule = "cosine";
     config.warmup = 2;
-    config.seed = 11;
     config.keep = 100;
     return config;
 }
@@ -61,15 +55,6 @@ struct Result {
     std::vector<double> losses, norms;
     std::vector<float> weights, samples;
 };
-
-std::vector<float> weights_of(Trainer& trainer) {
-    std::vector<float> all;
-    for (const auto& [name, tensor] : trainer.model().named_parameters()) {
-        const auto values = tensor.to_vector<float>();
-        all.insert(all.end(), values.begin(), values.end());
-    }
-    return all;
-}
 
 Result train(Trainer& trainer, int steps, bool sampled = true) {
     Result result;
@@ -142,7 +127,7 @@ TEST_F(CudaTrainer, ResumesBitForBitAndOnTheOtherDevice) {
     const testing::TemporaryFolder folder;
     const diffusion::Run run(folder.path() / "run");
     const TrainConfig config = tiny_config();
-    run.write_pipeline(config.unet(8, 6, 1), config.scheduler());
+    write_pipeline(run.root(), config.unet(8, 6, 1), config.scheduler());
     Trainer straight(config, blobs(), on_cuda(Precision::bfloat16));
     train(straight, 3, false);
     straight.save(run);
@@ -196,7 +181,7 @@ TEST_F(CudaTrainer, DivergenceIsNamedWhenItsLineIsRead) {
     const testing::TemporaryFolder folder;
     const diffusion::Run run(folder.path() / "run");
     Trainer trainer(tiny_config(), blobs(), on_cuda());
-    run.write_pipeline(trainer.unet_config(), tiny_config().scheduler());
+    write_pipeline(run.root(), trainer.unet_config(), tiny_config().scheduler());
     for (int i = 0; i < 4; ++i) trainer.step();
     trainer.save(run);
     Tensor weight = trainer.model().named_parameters()[3].tensor;

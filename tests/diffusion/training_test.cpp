@@ -15,34 +15,18 @@
 #include "diffusion/training/trainer.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/support/tiny_training.h"
 
 namespace ito::diffusion {
 namespace {
 
-TrainConfig tiny_config() {
-    TrainConfig config;
-    config.steps = 20;
-    config.batch = 4;
-    config.base_channels = 8;
-    config.channel_mults = {1, 2};
-    config.layers_per_block = 1;
-    config.attention_resolutions = {4};
-    config.dropout = 0.1;
-    config.flip = true;
-    config.timesteps = 50;
-    config.seed = 11;
-    return config;
-}
+using testing::tiny_config;
+using testing::weights_of;
 
 /// Smooth random blobs, so that there is something to learn. Not square.
 Dataset blobs(std::int64_t count = 32, std::int64_t height = 8, std::int64_t width = 6) {
-    Dataset data{.count = count,
-                 .height = height,
-                 .width = width,
-                 .channels = 1,
-                 .images = {},
-                 .labels = {},
-                 .label_names = {}};
+    Dataset data;
+    data.count = count, data.height = height, data.width = width, data.channels = 1;
     std::mt19937 engine(1);
     std::uniform_real_distribution<double> where(1, 5);
     for (std::int64_t n = 0; n < count; ++n) {
@@ -56,16 +40,7 @@ Dataset blobs(std::int64_t count = 32, std::int64_t height = 8, std::int64_t wid
     return data;
 }
 
-std::vector<float> weights_of(Trainer& trainer) {
-    std::vector<float> all;
-    for (const auto& [name, tensor] : trainer.model().named_parameters()) {
-        const auto values = tensor.to_vector<float>();
-        all.insert(all.end(), values.begin(), values.end());
-    }
-    return all;
-}
-
-/// Does a step; what it measured.
+/// Does a step and returns its metrics.
 MetricsWindow step(Trainer& trainer) {
     trainer.step();
     return trainer.take_window();
@@ -131,10 +106,10 @@ TEST(Training, SameBitsForAnyNumberOfThreads) {
     }
 }
 
-TEST(Training, LossByTimestepIsTheLossInParts) {
+TEST(Training, LossByTimestepAddsUpToTheLoss) {
     const LossByTimestep quarters{.loss = {12, 37, 62, 87}, .samples = {2, 2, 2, 0}};
-    EXPECT_EQ(quarters.mean(2), 31);
-    EXPECT_FALSE(quarters.mean(3).has_value());
+    EXPECT_EQ(quarters.means()[2], 31);
+    EXPECT_FALSE(quarters.means()[3].has_value());
 
     auto config = tiny_config();
     config.grad_accum = 3;
@@ -158,9 +133,15 @@ TEST(Training, LossByTimestepIsTheLossInParts) {
     for (const auto count : samples) EXPECT_GT(count, 4);  // 15 expected
 }
 
-TEST(Training, ResumeIsBitwise) {
-    const testing::TemporaryFolder folder;
-    const diffusion::Run run(folder.path() / "run");
+class Checkpoints : public ::testing::Test {
+  protected:
+    Checkpoints() { write_pipeline(run_.root(), tiny_config().unet(8, 6, 1), tiny_config().scheduler()); }
+
+    const testing::TemporaryFolder folder_;
+    const diffusion::Run run_{folder_.path() / "run"};
+};
+
+TEST_F(Checkpoints, ResumeIsBitwise) {
     Trainer straight(tiny_config(), blobs());
     std::vector<double> losses;
     for (int i = 0; i < 12; ++i) losses.push_back(step(straight).loss);
@@ -169,44 +150,37 @@ TEST(Training, ResumeIsBitwise) {
         Trainer first(tiny_config(), blobs());
         for (int i = 0; i < 7; ++i) EXPECT_EQ(step(first).loss, losses[static_cast<std::size_t>(i)]);
         samples_of(first);  // looking at samples changes nothing
-        run.write_pipeline(first.unet_config(), tiny_config().scheduler());
-        first.save(run);
+        first.save(run_);
     }
     Trainer second(tiny_config(), blobs());
-    second.load(*run.latest_checkpoint());
+    second.load(*run_.latest_checkpoint());
     EXPECT_EQ(second.steps_done(), 7);
     for (std::size_t i = 7; i < 12; ++i) EXPECT_EQ(step(second).loss, losses[i]) << "step " << i;
     EXPECT_EQ(weights_of(second), weights_of(straight));
     EXPECT_EQ(samples_of(second), samples_of(straight));
 }
 
-TEST(Training, OnlyTheLatestCheckpointStays) {
-    const testing::TemporaryFolder folder;
-    const diffusion::Run run(folder.path() / "run");
+TEST_F(Checkpoints, OnlyTheLatestStays) {
     Trainer trainer(tiny_config(), blobs());
-    run.write_pipeline(trainer.unet_config(), tiny_config().scheduler());
     for (int i = 0; i < 3; ++i) {
         trainer.step();
-        trainer.save(run);
+        trainer.save(run_);
     }
-    EXPECT_EQ(run.latest_checkpoint()->filename(), "step-00000003");
-    EXPECT_EQ(entries_in(run.trainer()), 1);
-    // An unfinished folder of a crash is no checkpoint.
-    std::filesystem::create_directory(run.trainer() / ".step-00000009.tmp");
-    EXPECT_EQ(run.latest_checkpoint()->filename(), "step-00000003");
+    EXPECT_EQ(run_.latest_checkpoint()->filename(), "step-00000003");
+    EXPECT_EQ(entries_in(run_.trainer()), 1);
+    // A folder that a crash left unfinished is no checkpoint.
+    std::filesystem::create_directory(run_.trainer() / ".step-00000009.tmp");
+    EXPECT_EQ(run_.latest_checkpoint()->filename(), "step-00000003");
 }
 
-TEST(Training, AFullDiskLeavesTheLastCheckpoint) {
-    const testing::TemporaryFolder folder;
-    const diffusion::Run run(folder.path() / "run");
+TEST_F(Checkpoints, AFullDiskLeavesTheLastOne) {
     Trainer trainer(tiny_config(), blobs());
-    run.write_pipeline(trainer.unet_config(), tiny_config().scheduler());
     trainer.step();
-    trainer.save(run);
+    trainer.save(run_);
     const auto weights = weights_of(trainer);
     trainer.step();
 
-    // A limit on the size of files fails in the middle of a write, as a full disk does.
+    // With a limit on the size of files a write fails in its middle, as on a full disk.
     rlimit before = {};
     getrlimit(RLIMIT_FSIZE, &before);
     const auto handler = std::signal(SIGXFSZ, SIG_IGN);
@@ -216,72 +190,66 @@ TEST(Training, AFullDiskLeavesTheLastCheckpoint) {
         setrlimit(RLIMIT_FSIZE, &limit);
         std::string message;
         try {
-            trainer.save(run);
+            trainer.save(run_);
         } catch (const Error& error) {
             message = error.what();
         }
         setrlimit(RLIMIT_FSIZE, &before);
         EXPECT_NE(message.find("cannot be written"), std::string::npos) << message;
         EXPECT_EQ(message.find('\n'), std::string::npos) << message;
-        EXPECT_EQ(entries_in(run.trainer()), 1);
+        EXPECT_EQ(entries_in(run_.trainer()), 1);
     }
     std::signal(SIGXFSZ, handler);
 
     Trainer resumed(tiny_config(), blobs());
-    resumed.load(*run.latest_checkpoint());
+    resumed.load(*run_.latest_checkpoint());
     EXPECT_EQ(weights_of(resumed), weights);
-    EXPECT_NO_THROW(load_pipeline(run.root()));
-    trainer.save(run);  // and goes on once there is room
-    EXPECT_EQ(run.latest_checkpoint()->filename(), "step-00000002");
+    EXPECT_NO_THROW(load_pipeline(run_.root()));
+    trainer.save(run_);  // and goes on once there is room
+    EXPECT_EQ(run_.latest_checkpoint()->filename(), "step-00000002");
 }
 
-TEST(Training, NoCheckpointHoldsWhatIsNotFinite) {
-    const testing::TemporaryFolder folder;
-    const diffusion::Run run(folder.path() / "run");
-    // Weights that grow by a factor of 100 a step, past what a float holds, in a step whose gradients were finite.
+TEST_F(Checkpoints, HaveOnlyFiniteValues) {
+    // Weights that grow by a factor of 100 a step overflow in a step whose gradients are finite.
     TrainConfig config = tiny_config();
     config.lr = 10;
     config.weight_decay = 10;
     Trainer trainer(config, blobs());
-    run.write_pipeline(trainer.unet_config(), config.scheduler());
     const auto train = [&] {
         for (int i = 0; i < 100; ++i) {
             trainer.step();
-            trainer.save(run);
+            trainer.save(run_);
         }
     };
     EXPECT_THROW(train(), Diverged);
-    ASSERT_EQ(entries_in(run.trainer()), 1);
+    ASSERT_EQ(entries_in(run_.trainer()), 1);
     Trainer again(config, blobs());
-    again.load(*run.latest_checkpoint());
+    again.load(*run_.latest_checkpoint());
     for (const float weight : weights_of(again)) ASSERT_TRUE(std::isfinite(weight));
-    // A single one is enough.
+    // One infinite weight is enough.
     Trainer good(tiny_config(), blobs());
     good.step();
     good.model().named_parameters().front().tensor.data<float>()[3] = std::numeric_limits<float>::infinity();
-    testing::expect_error([&] { good.save(run); }, {"weights are not finite after step 1"});
-    EXPECT_EQ(entries_in(run.trainer()), 1);
+    testing::expect_error([&] { good.save(run_); }, {"weights are not finite after step 1"});
+    EXPECT_EQ(entries_in(run_.trainer()), 1);
 }
 
-TEST(Training, RemovesOnlyItsOwnCheckpoints) {
-    const testing::TemporaryFolder folder;
-    const diffusion::Run run(folder.path() / "run");
+TEST_F(Checkpoints, OtherFoldersAreNotRemoved) {
     Trainer trainer(tiny_config(), blobs());
-    run.write_pipeline(trainer.unet_config(), tiny_config().scheduler());
     trainer.step();
-    trainer.save(run);
-    std::filesystem::create_directory(run.trainer() / "my-backup");
-    std::filesystem::create_directory(run.trainer() / ".step-00000002.tmp");
+    trainer.save(run_);
+    std::filesystem::create_directory(run_.trainer() / "my-backup");
+    std::filesystem::create_directory(run_.trainer() / ".step-00000002.tmp");
     trainer.step();
-    trainer.save(run);
-    trainer.save(run);  // the second time its weights are those of the pipeline already
-    EXPECT_TRUE(std::filesystem::exists(run.trainer() / "my-backup"));
-    EXPECT_EQ(entries_in(run.trainer()), 2);
-    EXPECT_EQ(entries_in(run.root() / "unet"), 2);
-    // By number, not by letters.
-    std::filesystem::create_directory(run.checkpoint(99'999'999));
-    std::filesystem::create_directory(run.checkpoint(100'000'000));
-    EXPECT_EQ(run.latest_checkpoint()->filename(), "step-100000000");
+    trainer.save(run_);
+    trainer.save(run_);  // the second time the pipeline's weights are the same file already
+    EXPECT_TRUE(std::filesystem::exists(run_.trainer() / "my-backup"));
+    EXPECT_EQ(entries_in(run_.trainer()), 2);
+    EXPECT_EQ(entries_in(run_.root() / "unet"), 2);
+    // The latest is found by number, not by name.
+    std::filesystem::create_directory(run_.checkpoint(99'999'999));
+    std::filesystem::create_directory(run_.checkpoint(100'000'000));
+    EXPECT_EQ(run_.latest_checkpoint()->filename(), "step-100000000");
 }
 
 TEST(Training, AccumulationEqualsALargeBatch) {
@@ -297,7 +265,7 @@ TEST(Training, AccumulationEqualsALargeBatch) {
     }
 }
 
-TEST(Training, SecondStepTakesNoMemoryFromTheSystem) {
+TEST(Training, TheSecondStepTakesNoMemoryFromTheSystem) {
     Trainer trainer(tiny_config(), blobs());
     trainer.step();
     const auto slabs = Allocator::of(Device::cpu())->stats().slabs;
@@ -305,8 +273,8 @@ TEST(Training, SecondStepTakesNoMemoryFromTheSystem) {
     EXPECT_EQ(Allocator::of(Device::cpu())->stats().slabs, slabs);
 }
 
-TEST(Training, NoPlanIsLongerThanARunMayBe) {
-    // A tiny network and a time limit of years: what the run then keeps as --steps must be one that it takes.
+TEST(Training, ThePlannedLengthIsValid) {
+    // A tiny network and a time limit of years: the run must accept the number of steps that it then keeps.
     Trainer trainer(tiny_config(), blobs());
     trainer.set_total_steps(600'000'000'000);
     TrainConfig config = tiny_config();
@@ -363,10 +331,10 @@ TEST_F(Sampling, CanBeInterrupted) {
     EXPECT_EQ(samples_of(trainer_), samples_of(trainer_));  // and the weights were put back
 }
 
-TEST_F(Sampling, PipelineOpensAgain) {
+TEST_F(Sampling, ASavedPipelineOpensAgain) {
     const testing::TemporaryFolder folder;
     const diffusion::Run run(folder.path() / "run");
-    run.write_pipeline(trainer_.unet_config(), tiny_config().scheduler());
+    write_pipeline(run.root(), trainer_.unet_config(), tiny_config().scheduler());
     trainer_.save(run);
     const auto raw = load_pipeline(run.root(), {.set = WeightSet::raw});
     const auto x = Tensor::full({1, 8, 6, 1}, 0.3);

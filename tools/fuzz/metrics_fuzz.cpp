@@ -1,8 +1,8 @@
 // metrics.jsonl, by both that read it: the log that goes on in it after a resume, and the report. The first two bytes
 // are the steps that the checkpoint holds.
 
-#include "apps/metrics_log.h"
 #include "diffusion/report/report.h"
+#include "diffusion/run/metrics.h"
 #include "tests/support/temporary_folder.h"
 #include "tools/fuzz/fuzz.h"
 
@@ -18,7 +18,7 @@ ITO_FUZZ_TARGET(metrics) {
     fuzz::accepts([&] { diffusion::write_report(run); });
 
     double seconds = 0;
-    const auto resume = [&] { seconds = apps::MetricsLog(path, steps_done).seconds_before(); };
+    const auto resume = [&] { seconds = diffusion::MetricsLog(path, steps_done).seconds_before(); };
     if (!fuzz::accepts(resume)) return;
     // What was kept is kept by the next resume from the same checkpoint, and from then on the seconds too: the first may
     // have taken them from a line that it dropped.

@@ -1,10 +1,10 @@
-#include "diffusion/run/files.h"
+#include "core/io/text_file.h"
 
 #include "core/error.h"
 #include "core/io/file_kind.h"
 #include "core/io/input_file.h"
 
-namespace ito::diffusion {
+namespace ito {
 
 namespace fs = std::filesystem;
 
@@ -29,4 +29,4 @@ void make_folder(const fs::path& path) {
     require(!error, "{}: the folder cannot be created: {}", path.string(), error.message());
 }
 
-}  // namespace ito::diffusion
+}  // namespace ito
