@@ -29,8 +29,7 @@ std::vector<double> betas_of_range(const NoiseScheduleOptions& options) {
     const double scale = options.rescale ? 1000.0 / static_cast<double>(options.timesteps) : 1.0;
     require(scale * options.beta_end < 1,
             "noise schedule: rescaling by 1000 / {} makes the last beta {}, expected below 1: use at least "
-            "{} timesteps "
-            "or no rescaling",
+            "{} timesteps or no rescaling",
             options.timesteps, scale * options.beta_end, std::floor(1000 * options.beta_end) + 1);
     std::vector<double> betas(static_cast<std::size_t>(options.timesteps));
     for (std::size_t t = 0; t < betas.size(); ++t)
@@ -192,7 +191,7 @@ ReverseProcess::ReverseProcess(const NoiseSchedule& schedule, std::span<const st
                 step.previous, schedule.timesteps() - 1);
         const double abar = step.alpha_cumprod = schedule.alpha_cumprod(step.t);
         const double before = step.alpha_cumprod_previous = schedule.alpha_cumprod(step.previous);
-        // Neighbours keep the schedule's own beta, free of the quotient's rounding.
+        // Between neighbours it is the schedule's own beta, without the rounding of a quotient.
         step.beta = step.previous == step.t - 1 ? schedule.beta(step.t) : 1 - abar / before;
         step.posterior_variance = step.beta * (1 - before) / (1 - abar);
         step.posterior_mean_x0 = step.beta * std::sqrt(before) / (1 - abar);

@@ -59,9 +59,9 @@ class NoiseSchedule {
     double snr(std::int64_t t) const;     ///< abar_t / (1 - abar_t)
 
     double posterior_variance(std::int64_t t) const;  ///< 0 at t = 0
-    /// log of the posterior variance, with that of t = 1 in place of log 0 at t = 0.
+    /// Log of the posterior variance; at t = 0, where that is log 0, the value of t = 1.
     double log_variance_small(std::int64_t t) const;
-    /// log beta_t, with the posterior's of t = 1 at t = 0, where beta would spoil the likelihood of the data.
+    /// log beta_t; at t = 0 the posterior's of t = 1, because beta_0 would spoil the likelihood of the data.
     double log_variance_large(std::int64_t t) const;
     double posterior_mean_x0(std::int64_t t) const;
     double posterior_mean_x(std::int64_t t) const;
@@ -87,9 +87,10 @@ enum class TimestepSpacing {
     trailing,  ///< 999, 899 .. 99: starts at T - 1 too, and predicts x_0 in one go from the last
 };
 
-/// The timesteps in the order of sampling, strictly decreasing: those of diffusers. `steps_offset` is added under
-/// `leading` only, and if N < T: all T timesteps are one list, whatever the spacing. linspace with N = 1 gives T - 1
-/// (diffusers: 0, as numpy.linspace does); under `trailing` diffusers' list ends in a -1 too many for some N, by rounding. Throws unless 1 <= N <= T and all lie below T.
+/// The timesteps in the order of sampling, strictly decreasing: diffusers' lists. `steps_offset` is added under `leading` only,
+/// and only if N < T: with N = T every spacing gives all timesteps. Two differences: linspace with N = 1 gives T - 1 (diffusers: 0,
+/// as numpy.linspace does), and trailing has no -1 at its end (diffusers has for some N, by rounding). Throws unless
+/// 1 <= N <= T and all timesteps are below T.
 std::vector<std::int64_t> spaced_timesteps(std::int64_t train_timesteps, std::int64_t count,
                                            TimestepSpacing spacing = TimestepSpacing::linspace,
                                            std::int64_t steps_offset = 0);

@@ -1,5 +1,5 @@
 #pragma once
-// In which order training sees the data.
+// The order in which training sees the data.
 
 #include <cstdint>
 #include <vector>

@@ -42,8 +42,7 @@ void check_memory(std::int64_t count, std::int64_t height, std::int64_t width, s
             options.image_size, count, needed / gib, there / gib);
     require(!options.resumed,
             "{} images of {}x{} pixels take {:.1f} GiB of memory, and {:.1f} GiB are free; end other "
-            "programs, or "
-            "resume on a machine with more",
+            "programs, or resume on a machine with more",
             count, width, height, needed / gib, there / gib);
     fail(
         "{} images of {}x{} pixels take {:.1f} GiB of memory, and {:.1f} GiB are free; scale them with "

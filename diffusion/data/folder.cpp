@@ -44,7 +44,7 @@ class Loader {
 
     Dataset load() {
         const auto count = static_cast<std::int64_t>(scan_.files.size());
-        // Before any is decoded; with colours it is three times as much.
+        // Checked before any file is decoded. Gray is assumed; colours take three times as much.
         if (options_.image_size > 0)
             check_memory(count, options_.image_size, options_.image_size, 1, options_);
         for (std::int64_t first = 0; first < count;) {
@@ -69,7 +69,7 @@ class Loader {
     }
 
   private:
-    /// How many images are decoded at a time: enough for all threads, while what waits to be added stays small.
+    /// How many images are decoded at a time: enough for all threads, few enough that they take little memory.
     std::int64_t batch() const {
         constexpr std::int64_t most = 64, most_bytes = std::int64_t{256} << 20;
         if (options_.image_size > 0) return most;
@@ -109,7 +109,7 @@ class Loader {
 
     void append(const Image& image) {
         if (image.channels > dataset_.channels && dataset_.count > 0) {
-            // The first image in colour: those before it become RGB as well.
+            // The first image in colour: all before it become RGB.
             std::vector<std::uint8_t> rgb;
             reserve(rgb, image.channels);
             append_as_rgb(rgb, dataset_.images);
@@ -124,7 +124,7 @@ class Loader {
         ++dataset_.count;
     }
 
-    /// At once for all images: a vector that grows takes up to three times the memory on the way.
+    /// Reserves for all images at once: a growing vector needs up to three times the memory.
     void reserve(std::vector<std::uint8_t>& bytes, std::int64_t channels) const {
         const auto count = static_cast<std::int64_t>(scan_.files.size());
         check_memory(count, dataset_.height, dataset_.width, channels, options_);

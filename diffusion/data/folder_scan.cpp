@@ -32,22 +32,21 @@ bool any_of(const std::array<std::string_view, N>& list, const std::string& word
     return std::find(list.begin(), list.end(), word) != list.end();
 }
 
-/// Taken by their names: opening a hundred thousand files only to see that they are images would take as long as the
-/// rest of the scan. What they hold shows when they are decoded.
+/// Taken by name. Opening a hundred thousand files to see that they are images would take as long as the rest of the scan, and
+/// decoding them shows it anyway.
 constexpr std::array<std::string_view, 6> image_extensions{"png", "jpg", "jpeg", "jpe", "jfif", "webp"};
 
-/// Formats that are not read. By these names files are counted as images, unless their first bytes are those of a format
-/// that is read.
+/// Formats that are not read: files with these names are counted as images, unless they begin as a format that is read.
 constexpr std::array<std::string_view, 26> foreign_extensions{
     "gif", "bmp", "tif", "tiff", "heic", "heif", "avif", "jxl", "jp2", "j2k", "ppm", "pgm", "pbm",
     "pnm", "tga", "ico", "svg",  "psd",  "exr",  "hdr",  "dng", "cr2", "cr3", "nef", "arw", "qoi"};
 
-/// Companions of images. Not opened.
+/// Companions of images; they are not opened.
 constexpr std::array<std::string_view, 26> companion_extensions{
     "txt", "json", "jsonl", "csv", "tsv", "xml",     "yaml", "yml", "toml", "md",  "html", "htm", "caption",
     "tag", "tags", "log",   "npy", "npz", "parquet", "db",   "ini", "lnk",  "url", "py",   "sh",  "xmp"};
 
-/// Folders of file managers, network storage and file systems: what is in them is deleted, a small copy or a remainder.
+/// Folders of file managers, network storage and file systems, for deleted files, thumbnails and remains.
 constexpr std::array<std::string_view, 15> system_folders{
     "@eadir",     "#recycle",     "#snapshot",   "@recycle", "@recently-snapshot",
     "@sharebin",  "$recycle.bin", "recycle.bin", "recycler", "system volume information",
@@ -64,7 +63,7 @@ SplitName split_name(const std::string& folder) {
     return SplitName::none;
 }
 
-/// Words of a folder's name, in lower case: "train", "images" of "Train_Images", "val" of "val2017".
+/// The words in a folder's name, in lower case: "train" and "images" for "Train_Images", "val" for "val2017".
 std::vector<std::string> words_of(const std::string& name) {
     std::vector<std::string> words(1);
     for (const char c : lower(name))
@@ -76,7 +75,7 @@ std::vector<std::string> words_of(const std::string& name) {
     return words;
 }
 
-/// What the name of a folder sounds like, though it is not exactly a split's: "train2017", "test-images", "valset".
+/// The split that a folder's name resembles: "train2017", "test-images", "valset".
 SplitName sounds_like(const std::string& folder) {
     for (std::string word : words_of(folder)) {
         for (const std::string_view end : {"set", "data"})
@@ -86,7 +85,7 @@ SplitName sounds_like(const std::string& folder) {
     return SplitName::none;
 }
 
-/// Whether the first bytes are an image's. `error` is errno's value where they cannot be read.
+/// True if the first bytes are an image's. If they cannot be read, `error` is set to errno.
 bool begins_as_image(const fs::path& file, int& error) {
     const int descriptor = open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (descriptor < 0) {
@@ -115,7 +114,7 @@ std::string text_of(const Counts& counts) {
     return listed(parts);
 }
 
-/// What is no data, or cannot be read.
+/// What is not data, or cannot be read.
 struct PassedOver {
     Counts images, others;             ///< files by extension
     std::set<std::string> systems;     ///< names of folders
@@ -149,7 +148,7 @@ struct PassedOver {
     }
 };
 
-/// What lies in one subfolder, or directly in the folder: then the name is empty.
+/// What is in one subfolder, or (with an empty name) directly in the folder.
 struct Part {
     std::string name;
     std::vector<fs::path> files;
@@ -160,7 +159,7 @@ class Scanner {
   public:
     explicit Scanner(const fs::path& root) : root_(root) {}
 
-    /// In the order of their paths: images that lie directly in the folder are in several parts if need be.
+    /// In the order of paths. Images directly in the folder form several parts if subfolders come between them.
     std::vector<Part> parts() {
         std::vector<fs::directory_entry> entries;
         const std::error_code error = list(root_, entries);
@@ -182,7 +181,7 @@ class Scanner {
     }
 
   private:
-    /// Sorted by name: visited in turn, files come in the order of their paths.
+    /// Lists entries by name, so that files are visited in the order of their paths.
     static std::error_code list(const fs::path& folder, std::vector<fs::directory_entry>& entries) {
         std::error_code error;
         for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
@@ -223,7 +222,7 @@ class Scanner {
         }
     }
 
-    /// Whether a folder lies below the root in none that is passed over for its name.
+    /// True if a folder is below the root, and none of the folders between is passed over for its name.
     bool is_visited_by_itself(const fs::path& real) const {
         const auto [root, inner] =
             std::mismatch(real_root_.begin(), real_root_.end(), real.begin(), real.end());
@@ -233,18 +232,18 @@ class Scanner {
                });
     }
 
-    /// Folders on the way here are not entered again: a link to one of them leads around in a circle.
+    /// Does not enter the folders on the way here again: a link to one of them leads in a circle.
     void visit_folder(const fs::path& folder, Part& part) {
         std::error_code error;
         const fs::path real = fs::canonical(folder, error);
         if (error) return pass(folder, error.message(), part);
         if (open_.contains(real)) return pass(folder, "leads back to a folder above it", part);
-        // Entered once: links among neighbours would show the same images as often as there are ways to them. (What lies in a
-        // hidden folder here is seen through links alone.)
+        // Entered once: with links among neighbours there are many ways to the same images. (A hidden folder is only seen through
+        // links.)
         if (fs::is_symlink(folder, error) && is_visited_by_itself(real))
             return pass(folder, "a link to a folder that is here already", part);
         if (!entered_.insert(real).second) return pass(folder, "the same folder as another link's", part);
-        // The samples of a run, say, that lies beside the split it was trained on.
+        // For example the samples of a run, in a folder beside the split that it was trained on.
         if (fs::exists(folder / "model_index.json", error))
             return pass(folder, "a model, no images to train on", part);
         std::vector<fs::directory_entry> entries;
@@ -252,14 +251,14 @@ class Scanner {
         if (error == std::errc::permission_denied || error == std::errc::operation_not_permitted ||
             error == std::errc::no_such_file_or_directory)
             return pass(folder, error.message(), part);
-        // Of a disk that fails, say, half of the images are not the data.
+        // On a failing disk, for example: half of the images are not the data set.
         if (error) fail("{}: cannot be read: {}", folder.string(), error.message());
         open_.insert(real);
         for (const auto& entry : entries) visit(entry, part);
         open_.erase(real);
     }
 
-    /// A link to an image that is gone is taken: that the image is missing is to be seen.
+    /// Takes a link to a missing image too: decoding it then reports that it is missing.
     void visit_file(const fs::path& file, Part& part) const {
         std::string extension = lower(file.extension().string());
         if (!extension.empty()) extension.erase(0, 1);
@@ -278,7 +277,7 @@ class Scanner {
     std::set<fs::path> open_;  ///< the folders on the way here
 };
 
-/// The parts in a message: folders, or the first image of those that lie in none.
+/// The parts' names for a message; images directly in the folder are named by the first.
 std::string names_of(const std::vector<const Part*>& parts) {
     std::vector<std::string> names;
     for (const Part* part : parts)
@@ -286,7 +285,7 @@ std::string names_of(const std::vector<const Part*>& parts) {
     return listed(names);
 }
 
-/// The parts of `folder` that are splits, by what their names say, and the others, as far as they hold images.
+/// The parts with images, sorted by the split that their name says.
 struct Splits {
     std::vector<const Part*> train, validation, test, others;
     const Part* empty_train = nullptr;  ///< a train split without images
@@ -308,7 +307,7 @@ struct Splits {
     }
 };
 
-/// The part to take, or none where the folder has no splits. `left`: the splits that are not taken.
+/// The part to take; none if the folder has no splits. `left`: the splits that are not taken.
 const Part* chosen_split(const fs::path& folder, const Splits& splits, Split split,
                          std::vector<const Part*>& left) {
     const std::string root = folder.string();
@@ -340,8 +339,8 @@ const Part* chosen_split(const fs::path& folder, const Splits& splits, Split spl
          (folder / left.front()->name).string());
 }
 
-/// A line about folders that sound like splits and are not taken for any; empty where there are none. A training split and
-/// another are needed: a class may be called train.
+/// A line about folders whose names resemble splits but that are all used; empty if there are none. It needs a training split and
+/// another one: a class may be called train.
 std::string unused_splits(const FolderScan& scan) {
     std::map<SplitName, std::set<std::string>> found;
     fs::path last;  // files come folder by folder

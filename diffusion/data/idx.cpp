@@ -20,7 +20,7 @@ constexpr std::uint32_t image_magic = 0x00000803, label_magic = 0x00000801;
 constexpr std::uint32_t max_extent = 4096;
 constexpr std::uint64_t max_bytes = std::uint64_t{16} << 30;
 
-/// Reads a file through zlib, which passes on what is not gzipped.
+/// Reads a file through zlib, which reads plain files too.
 class GzipFile {
   public:
     explicit GzipFile(const fs::path& path) : name_(path.string()) {
@@ -57,8 +57,7 @@ class GzipFile {
         return std::uint32_t{b[0]} << 24 | std::uint32_t{b[1]} << 16 | std::uint32_t{b[2]} << 8 | b[3];
     }
 
-    /// Exactly `size` bytes and then the end. Memory grows with what is really there, not with what a header
-    /// says.
+    /// Exactly `size` bytes and then the end. Memory grows with the data, not with what a header says.
     std::vector<std::uint8_t> read_to_end(std::uint64_t size) {
         std::vector<std::uint8_t> bytes;
         while (bytes.size() < size) {
@@ -105,7 +104,7 @@ std::vector<std::int64_t> load_labels(const fs::path& path, std::int64_t images,
     return {bytes.begin(), bytes.end()};
 }
 
-/// The file of that kind under any of its usual names.
+/// The file of this kind under any of its usual names.
 fs::path find_file(const fs::path& folder, const char* part, const char* kind) {
     for (const char* separator : {"-", "."})
         for (const char* ending : {"", ".gz"}) {

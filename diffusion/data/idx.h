@@ -16,8 +16,7 @@ Dataset load_idx(const std::filesystem::path& images, const std::filesystem::pat
 /// with or without .gz. Labels 0 to 9.
 Dataset load_mnist(const std::filesystem::path& folder, Split split);
 
-/// The same for Fashion-MNIST, with its names; an empty folder stands for that of Debian's
-/// dataset-fashion-mnist.
+/// The same for Fashion-MNIST, with its class names; an empty folder means that of Debian's dataset-fashion-mnist.
 Dataset load_fashion_mnist(const std::filesystem::path& folder, Split split);
 
 }  // namespace ito::diffusion

@@ -7,7 +7,7 @@
 
 namespace ito::diffusion {
 
-/// The first `colors` of each pixel's `channels`; blended over white if alpha is the last of them, which it is of 2 and 4.
+/// The first `colors` of each pixel's `channels`. Of 2 or 4 channels the last is alpha: those pixels are blended over white.
 std::vector<std::uint8_t> over_white(const std::vector<std::uint8_t>& pixels, std::size_t channels,
                                      std::size_t colors);
 

@@ -48,7 +48,7 @@ int exif_orientation(std::span<const std::byte> block) {
     for (std::size_t i = 0; i < entries; ++i) {
         const std::size_t entry = directory + 2 + i * entry_size;
         if (tiff.number(entry, 2) != tag) continue;
-        // The standard has a short; some writers store a long.
+        // The standard says short; some writers store a long.
         const std::size_t type = tiff.number(entry + 2, 2);
         if (type != short_type && type != long_type) continue;
         const std::size_t value = tiff.number(entry + 8, type == short_type ? 2 : 4);

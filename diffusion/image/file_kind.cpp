@@ -18,7 +18,7 @@ struct Magic {
     const char* what;
 };
 
-/// The first that fits counts: those of a part of a format stand before the whole.
+/// The first match counts, so that particular formats stand before general ones.
 constexpr Magic kinds[] = {
     {0, "GIF87a"sv, "a GIF image"},
     {0, "GIF89a"sv, "a GIF image"},
@@ -56,7 +56,7 @@ constexpr Magic kinds[] = {
     {0, "\x1a\x45\xdf\xa3"sv, "a video"},
 };
 
-/// An SVG drawing, with or without XML's declaration before it.
+/// An SVG drawing, with or without an XML declaration.
 bool is_svg(std::string_view text) {
     return text.substr(0, file_kind_bytes).find("<svg") != std::string_view::npos;
 }

@@ -1,5 +1,5 @@
 #pragma once
-// What a file seems to be that is no image ito reads.
+// What a file seems to be that ito cannot read as an image.
 
 #include <cstddef>
 #include <span>

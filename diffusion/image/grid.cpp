@@ -20,7 +20,8 @@ std::vector<std::uint8_t> to_pixels(std::span<const float> values) {
 
 GridSize grid_size(std::int64_t count, std::int64_t height, std::int64_t width, std::int64_t channels,
                    const GridOptions& options) {
-    constexpr std::int64_t most = 1 << 15;  // an extent that no screen needs, and that no product overflows
+    constexpr std::int64_t most =
+        1 << 15;  // more than any screen needs, and small enough that no product overflows
     const auto within = [](std::int64_t value, std::int64_t low) { return value >= low && value <= most; };
     require(within(count, 1) && within(height, 1) && within(width, 1),
             "grid: {} images of {} x {}, expected 1 to {} of each", count, height, width, most);

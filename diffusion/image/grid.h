@@ -11,20 +11,20 @@ namespace ito::diffusion {
 
 /// The look of a grid of images.
 struct GridOptions {
-    std::int64_t columns = 0;     ///< 0: as near to a square as it gets
+    std::int64_t columns = 0;     ///< 0: as close to a square as possible
     std::int64_t padding = 2;     ///< pixels between and around the images
-    std::int64_t upscale = 1;     ///< each pixel of an image becomes a square of so many
+    std::int64_t upscale = 1;     ///< each pixel becomes a square of this side
     std::uint8_t background = 0;  ///< gray level of the padding and of places without an image
 };
 
-/// What make_grid would give; throws what it would, before there are any images.
+/// The size of make_grid's result, before there are images; throws what make_grid would.
 struct GridSize {
     std::int64_t columns = 0, height = 0, width = 0;
 };
 GridSize grid_size(std::int64_t count, std::int64_t height, std::int64_t width, std::int64_t channels,
                    const GridOptions& options = {});
 
-/// The upscale that shows small images about 84 pixels large, or less where the grid would get too large.
+/// The upscale that makes small images about 84 pixels large, or smaller if the grid would be too large.
 std::int64_t default_upscale(std::int64_t count, std::int64_t height, std::int64_t width,
                              std::int64_t columns = 0);
 

@@ -19,7 +19,7 @@ struct Image {
     bool operator==(const Image&) const = default;
 };
 
-/// More pixels than any photograph has: a file that claims more is refused before memory is taken for it.
+/// More pixels than any photograph has. A file that claims more is refused before memory is allocated for it.
 inline constexpr std::int64_t max_image_pixels = std::int64_t{1} << 26;
 
 /// Throws ito::Error naming the file unless 1 <= height x width <= max_image_pixels.
@@ -27,11 +27,11 @@ void check_image_size(std::int64_t height, std::int64_t width, const std::string
 
 enum class ImageFormat { png, jpeg, webp };
 
-/// The format that a file's first bytes (12 are enough) name; nothing if it is none that decode_image reads.
+/// The format by a file's first bytes (12 are enough); nothing if decode_image does not read it.
 std::optional<ImageFormat> image_format(std::span<const std::byte> begin);
 
-/// PNG, JPEG or WebP by image_format, not by the name; see png.h, jpeg.h and webp.h for what becomes of each kind. Another
-/// file throws ito::Error that says what it seems to be.
+/// Decodes PNG, JPEG or WebP, by image_format and not by the name; png.h, jpeg.h and webp.h say what becomes of each kind.
+/// Throws ito::Error saying what another file seems to be.
 Image decode_image(std::span<const std::byte> bytes, const std::string& file);
 Image read_image(const std::filesystem::path& path);
 

@@ -108,8 +108,8 @@ bool read_rows(Decoder& decoder, unsigned char* pixels, std::size_t stride) {
     return true;
 }
 
-/// Without an ink profile: each ink takes its share of the light that black leaves. Stored inverted, 255 for no ink: that
-/// is Adobe's way, which browsers and libraries take for granted in files without Adobe's marker, too.
+/// Without an ink profile: each ink takes its share of the light that black leaves. Values are inverted (255: no ink) as Adobe
+/// stores them; browsers and libraries expect this of files without Adobe's marker too.
 std::vector<std::uint8_t> cmyk_to_rgb(const std::vector<std::uint8_t>& cmyk) {
     std::vector<std::uint8_t> rgb(cmyk.size() / 4 * 3);
     for (std::size_t i = 0; i < cmyk.size() / 4; ++i) {
@@ -120,7 +120,7 @@ std::vector<std::uint8_t> cmyk_to_rgb(const std::vector<std::uint8_t>& cmyk) {
     return rgb;
 }
 
-/// Bytes that the coefficients take at least: one bit for each block of 8 x 8.
+/// The fewest bytes that the coefficients can take: one bit for each block of 8 x 8.
 std::size_t least_bytes(const jpeg_decompress_struct& jpeg) {
     std::size_t blocks = 0;
     for (int i = 0; i < jpeg.num_components; ++i)
@@ -129,7 +129,7 @@ std::size_t least_bytes(const jpeg_decompress_struct& jpeg) {
     return blocks / 8;
 }
 
-/// Why a header was refused: of a kind that libjpeg, or ito, does not read, or damaged.
+/// Says why: libjpeg or ito does not read this kind of JPEG, or it is damaged.
 [[noreturn]] void refuse(const Decoder& decoder, const std::string& file) {
     switch (decoder.errors.msg_code) {
         case JERR_BAD_PRECISION:
@@ -174,7 +174,7 @@ Image decode_jpeg(std::span<const std::byte> bytes, const std::string& file) {
     const int components = decoder.jpeg.num_components;
     require(components == 1 || components == 3 || components == 4,
             "{}: JPEG of {} components, expected 1, 3 or 4", file, components);
-    // Before memory is taken for what a header says.
+    // Checked before memory is allocated for what the header says.
     require(least_bytes(decoder.jpeg) <= bytes.size(),
             "{}: damaged JPEG: {} bytes, too few for {} x {} pixels", file, bytes.size(), image.width,
             image.height);

@@ -18,7 +18,7 @@
 namespace ito::diffusion {
 namespace {
 
-/// What libpng's callbacks reach: the message of the error, and the bytes to read or write.
+/// What libpng's callbacks use: the message of the error, and the bytes to read or write.
 struct Session {
     char message[160] = "unknown error";
     const std::byte* next = nullptr;
@@ -89,12 +89,12 @@ struct Writer {
     Writer& operator=(const Writer&) = delete;
 };
 
-/// Reads everything before the pixels and asks for 8-bit gray, gray + alpha, RGB or RGBA. `packed_stride` are the bytes
-/// of a row as the file has them.
+/// Reads everything before the pixels and asks for 8-bit gray, gray + alpha, RGB or RGBA. `packed_stride`: bytes of a row in
+/// the file's own form.
 bool read_header(Reader& reader, bool& gray_palette, std::size_t& packed_stride) {
     if (setjmp(png_jmpbuf(reader.png)) != 0) return false;
     png_set_read_fn(reader.png, &reader.session, on_read);
-    // Of no use here, and packed: a small file could unpack into a thousand times as much.
+    // Not used here, and compressed: a small file could unpack to a thousand times its size.
     png_set_keep_unknown_chunks(reader.png, PNG_HANDLE_CHUNK_NEVER,
                                 reinterpret_cast<png_const_bytep>("iCCP\0zTXt\0iTXt\0tEXt\0sPLT"), 5);
     png_read_info(reader.png, reader.info);
@@ -143,8 +143,7 @@ int orientation_of(Reader& reader) {
     return exif_orientation(std::as_bytes(std::span<const unsigned char>(block, size)));
 }
 
-/// True if every chunk up to the end's lies within the file. libpng takes the memory for a chunk before it reads it, and
-/// believes 2 GiB.
+/// True if every chunk up to IEND is within the file. libpng allocates a chunk's memory before it reads it, up to 2 GiB.
 bool whole_chunks(std::span<const std::byte> bytes) {
     constexpr std::size_t signature = 8, around = 12;  // length, type and checksum of a chunk
     for (std::size_t at = signature; at + around <= bytes.size();) {
@@ -181,7 +180,7 @@ Image decode_png(std::span<const std::byte> bytes, const std::string& file) {
     require(stored_channels >= 1 && stored_channels <= 4 &&
                 stride == stored_channels * static_cast<std::size_t>(image.width),
             "{}: PNG: {} bytes a row, expected {} pixels of 1 to 4 channels", file, stride, image.width);
-    // Before memory is taken for what a header says: no deflate stream grows by more than that.
+    // Checked before memory is allocated for what the header says: deflate expands by at most this factor.
     constexpr std::size_t most_per_byte = 1032;
     require(height * packed_stride / most_per_byte <= bytes.size(),
             "{}: damaged PNG: {} bytes, too few for {} x {} pixels", file, bytes.size(), image.width,

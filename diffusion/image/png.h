@@ -12,8 +12,8 @@
 namespace ito::diffusion {
 
 /// Any PNG becomes 8-bit grayscale or RGB: 16-bit samples are scaled, palettes looked up (a palette of grays
-/// gives one channel), transparency is blended over white. Gamma and colour profiles are not applied. Turned upright as
-/// the orientation tag of an eXIf chunk says (exif.h). Of an animation, the image that programs without animations show.
+/// gives one channel), transparency is blended over white. Gamma and colour profiles are not applied. The orientation tag of an
+/// eXIf chunk turns the image upright (exif.h). An animation gives the image that programs without animations show.
 /// A damaged or truncated file throws ito::Error, one line that begins with `file`.
 Image decode_png(std::span<const std::byte> bytes, const std::string& file);
 

@@ -67,7 +67,7 @@ bool has_dot(char c, std::int64_t row, std::int64_t column) {
     return false;
 }
 
-/// A picture of a character; what lies outside of it is blank.
+/// A picture of a character; outside of it all is blank.
 struct Dots {
     std::int64_t height = 0, width = 0;
     std::vector<bool> set = std::vector<bool>(static_cast<std::size_t>(height * width));
@@ -112,7 +112,7 @@ std::int64_t text_width(std::string_view text, std::int64_t scale) {
 
 void draw_text(Image& image, std::string_view text, std::int64_t top, std::int64_t left, std::int64_t scale,
                std::uint8_t ink) {
-    // Drawn four times as large as the dots, of which each pixel takes the mean: smooth where it is not 1 to 1.
+    // Drawn from dots four times as fine: each pixel is the mean of those in it, so that scaled edges are smooth.
     constexpr std::int64_t fine = 4;
     const auto blend = [&](std::int64_t y, std::int64_t x, std::int64_t share, std::int64_t of) {
         if (share == 0 || y < 0 || y >= image.height || x < 0 || x >= image.width) return;
@@ -128,7 +128,7 @@ void draw_text(Image& image, std::string_view text, std::int64_t top, std::int64
             continue;
         }
         const Dots dots = dots_of(c, hat), large = doubled(doubled(dots));
-        // An index is smaller than its letter, where there are the pixels to draw it so.
+        // An index is smaller than its letter if there are enough pixels.
         const bool small = index && scale > 1;
         const std::int64_t size = small ? 2 : 3, of = 3;
         const std::int64_t drop = index ? (index_drop * of + (small ? 4 : 0)) * scale / of : 0;

@@ -16,7 +16,7 @@ struct DeleteDemuxer {
     void operator()(WebPDemuxer* demuxer) const { WebPDemuxDelete(demuxer); }
 };
 
-/// One frame of an animation, or the only one of a still image. What it points to is the demuxer's.
+/// One frame of an animation, or the only one of a still image. It points into the demuxer.
 struct Frame {
     WebPIterator iterator = {};
 
@@ -28,7 +28,7 @@ struct Frame {
     Frame& operator=(const Frame&) = delete;
 };
 
-/// What the file's header says of its length; the decoder would take the missing bytes of a shorter one for zeros.
+/// The length in the file's header. A shorter file must be refused: the decoder would read its missing bytes as zeros.
 std::size_t announced_size(std::span<const std::byte> bytes) {
     constexpr std::size_t at = 4, header = 8;
     if (bytes.size() < header) return header;
@@ -68,7 +68,7 @@ Image decode_webp(std::span<const std::byte> bytes, const std::string& file) {
             "{}: damaged WebP: a frame of {} x {} pixels at {}, {} of an image of {} x {}", file, frame.width,
             frame.height, frame.x_offset, frame.y_offset, image.width, image.height);
 
-    // Where the first frame leaves a part of the image open, that is transparent.
+    // If the first frame covers only a part of the image, the rest is transparent.
     const bool covers = frame.width == image.width && frame.height == image.height;
     const bool alpha = frame.has_alpha != 0 || !covers;
     const std::size_t channels = alpha ? 4 : 3, stride = static_cast<std::size_t>(image.width) * channels;

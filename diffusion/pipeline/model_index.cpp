@@ -17,7 +17,7 @@ std::string shown(const Json& value) {
     return excerpt(value.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
-/// What a part beside network and scheduler makes of a pipeline.
+/// Why ito cannot sample a pipeline with this part.
 std::string reason_of(const std::string& part) {
     if (part == "vae" || part == "vqvae" || part == "movq" || part == "image_vae")
         return "its network makes latents, not pixels";
@@ -57,7 +57,7 @@ void require_pixel_pipeline(const ModelIndex& index, const std::string& source) 
     const std::string pipeline = excerpt(index.pipeline);
     constexpr const char* remedy =
         "ito samples pipelines of a UNet2DModel and a scheduler, such as DDPMPipeline";
-    // The part that says most about the pipeline is named.
+    // The message names the part that says most about the pipeline.
     std::vector<std::string> others;
     for (const auto& [part, type] : index.parts)
         if (part != "unet" && part != "scheduler") others.push_back(part);

@@ -1,6 +1,6 @@
 #pragma once
-// model_index.json of a diffusers pipeline: its class and its parts. ito makes images from one network that works on their pixels;
-// what a pipeline for something else drew would look like a result.
+// model_index.json of a diffusers pipeline: its class and its parts. ito samples pipelines of one network that works on pixels.
+// It refuses others, because what it drew with them would look like a result.
 
 #include <map>
 #include <string>
@@ -16,7 +16,7 @@ struct ModelIndex {
 /// `source` names the file in errors.
 ModelIndex parse_model_index(const std::string& text, const std::string& source);
 
-/// Throws Error saying why ito cannot sample such a pipeline, unless it is made of a UNet2DModel and a scheduler alone.
+/// Throws Error saying why ito cannot sample the pipeline, unless it consists of a UNet2DModel and a scheduler.
 void require_pixel_pipeline(const ModelIndex& index, const std::string& source);
 
 }  // namespace ito::diffusion

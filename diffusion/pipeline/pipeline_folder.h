@@ -1,5 +1,5 @@
 #pragma once
-// Where the parts of a pipeline lie in a folder, in the forms that runs, diffusers, its training scripts and the Hub's cache have.
+// Where the parts of a pipeline are in a folder that ito, diffusers, its training scripts or the Hub's cache made.
 
 #include <filesystem>
 #include <optional>
@@ -14,26 +14,26 @@ enum class WeightSet { ema, raw };
 WeightSet parse_weight_set(const std::string& text);
 
 struct PipelineFolder {
-    std::filesystem::path root;  ///< of the pipeline: a snapshot, where a folder of the Hub's cache was given
-    std::filesystem::path unet;  ///< has config.json
+    std::filesystem::path root;       ///< of the pipeline; in the Hub's cache, the snapshot
+    std::filesystem::path unet;       ///< has config.json
     std::filesystem::path scheduler;  ///< where scheduler_config.json should be
     std::optional<std::filesystem::path> model_index;
-    bool chosen = false;             ///< there are unet and unet_ema, and `unet` is one of them
-    std::string remedy;              ///< for a file that is missing: how to get it
+    bool chosen = false;             ///< there is a unet_ema, and `weights` decided what `unet` is
+    std::string remedy;              ///< how to get a missing file
     std::vector<std::string> notes;  ///< what the user should know of the choices
 };
 
 /// Finds the network of
 ///  - a pipeline, unet/ and scheduler/ (a run is one)
-///  - a network alone, config.json and weights, also that in a pipeline; its schedule lies beside it or in the pipeline
-///  - a training by diffusers' scripts, unet/ and unet_ema/, of which `weights` chooses; the schedule may be one folder up
+///  - a network alone, config.json and weights, also inside a pipeline; its schedule is beside it or in the pipeline
+///  - a training by diffusers' scripts, unet/ and unet_ema/ (`weights` chooses); the schedule may be one folder up
 ///  - a model of the Hub's cache, models--*--*/snapshots
 /// Throws Error naming the folder, what was looked for, what is there, and what to do.
 PipelineFolder find_pipeline(const std::filesystem::path& folder, WeightSet weights);
 
-/// The file of weights in the folder of a network, for nn::WeightFiles: diffusion_pytorch_model.safetensors or the index of its
-/// shards, the newer of both, else the only other one that is there. With `variant` ("fp16") that one. Adds a note of what
-/// was chosen to `notes`; `remedy` ends the error of a file that is missing.
+/// The weight file in the folder of a network, for nn::WeightFiles: diffusion_pytorch_model.safetensors or the index of its shards
+/// (the newer if both exist), else the only other one. A `variant` ("fp16") chooses that one. Adds a note of the choice to
+/// `notes`; `remedy` ends the error about a missing file.
 std::filesystem::path find_weights(const std::filesystem::path& unet, const std::string& variant,
                                    std::vector<std::string>& notes, const std::string& remedy = "");
 

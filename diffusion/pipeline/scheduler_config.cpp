@@ -27,8 +27,8 @@ constexpr Named<BetaSchedule> beta_schedules[] = {{BetaSchedule::linear, "linear
                                                   {BetaSchedule::scaled_linear, "scaled_linear"},
                                                   {BetaSchedule::cosine, "squaredcos_cap_v2"},
                                                   {BetaSchedule::sigmoid, "sigmoid"}};
-// fixed_small_log takes the square root of the same variance by way of its logarithm. (fixed_large_log takes the square root
-// of a negative logarithm: diffusers makes NaN of it.)
+// fixed_small_log computes the square root of the same variance through its logarithm. (fixed_large_log takes the square root
+// of a negative logarithm: NaN in diffusers.)
 constexpr Named<VarianceKind> variance_types[] = {{VarianceKind::posterior, "fixed_small"},
                                                   {VarianceKind::beta, "fixed_large"},
                                                   {VarianceKind::posterior, "fixed_small_log"}};
@@ -36,8 +36,8 @@ constexpr Named<TimestepSpacing> spacings[] = {{TimestepSpacing::leading, "leadi
                                                {TimestepSpacing::linspace, "linspace"},
                                                {TimestepSpacing::trailing, "trailing"}};
 
-/// Fields of the schedulers that DDPMScheduler can be made from: diffusers keeps them in its file, and DDPMScheduler does not
-/// read them. tensor_format is of diffusers 0.3, which chose between torch and numpy by it.
+/// Fields of schedulers that can be converted to DDPMScheduler: diffusers keeps them in the file, and DDPMScheduler does not
+/// read them. With tensor_format diffusers 0.3 chose between torch and numpy.
 constexpr const char* of_other_schedulers[] = {"algorithm_type",
                                                "disable_corrector",
                                                "euler_at_final",
@@ -67,7 +67,7 @@ constexpr const char* of_other_schedulers[] = {"algorithm_type",
                                                "use_flow_sigmas",
                                                "use_karras_sigmas",
                                                "use_lu_lambdas"};
-/// The classes of those schedulers, less the suffix.
+/// The classes of those schedulers, without the suffix.
 constexpr std::string_view other_schedulers[] = {
     "DDIM",          "DEISMultistep",       "DPMSolverMultistep",
     "DPMSolverSDE",  "DPMSolverSinglestep", "EulerAncestralDiscrete",
@@ -82,7 +82,7 @@ const char* name_in(const Named<Enum> (&names)[count], Enum value) {
     fail("scheduler config: unknown value {}", static_cast<int>(value));
 }
 
-/// The fields of one file, read with a default each, with errors that name file, field and value.
+/// Reads the fields of one file, each with a default. Errors name file, field and value.
 class Fields {
   public:
     Fields(const Json& object, const std::string& file) : object_(object), file_(file) {}
@@ -122,7 +122,7 @@ class Fields {
         fail("{}: {} is {}, expected {}", file_, key, shown(*value), expected);
     }
 
-    /// A field with which only one value is supported. null counts as false, as in Python.
+    /// A field of which only one value is supported. null counts as false, as in Python.
     void only(const char* key, const Json& supported, const std::string& remedy = {}) const {
         const Json* value = find(key);
         require(value == nullptr || *value == supported || (value->is_null() && supported == false),
@@ -180,7 +180,7 @@ class Fields {
     mutable nn::KnownFields known_;
 };
 
-/// What makes another scheduler's file one of DDPMScheduler.
+/// How to convert another scheduler's file to one of DDPMScheduler.
 std::string remedy_for_class(const std::string& name, const std::filesystem::path& file) {
     constexpr std::string_view suffix = "Scheduler";
     const bool convertible = name.ends_with(suffix) &&
@@ -191,8 +191,7 @@ std::string remedy_for_class(const std::string& name, const std::filesystem::pat
                                    .dump(-1, ' ', false, Json::error_handler_t::replace);
     return fmt::format(
         "; the network can be sampled with that too, after this in Python: from diffusers import "
-        "DDPMScheduler; "
-        "DDPMScheduler.from_pretrained({0}).save_pretrained({0})",
+        "DDPMScheduler; DDPMScheduler.from_pretrained({0}).save_pretrained({0})",
         folder);
 }
 
@@ -246,7 +245,7 @@ SchedulerConfig parse_scheduler_config(std::string_view text, const std::string&
     fields.only("thresholding", false);
     for (const char* key : {"dynamic_thresholding_ratio", "sample_max_value"}) fields.unused(key);
     for (const char* key : of_other_schedulers) fields.unused(key);
-    // Only EDM's schedulers have it, whose networks are fed and read in another way (Karras et al. 2022, eq. 7).
+    // Only EDM's schedulers have it; their networks scale input and output in another way (Karras et al. 2022, eq. 7).
     fields.absent("sigma_data", "it is of a network that was trained with EDM's preconditioning");
 
     SchedulerConfig config;
@@ -255,7 +254,7 @@ SchedulerConfig parse_scheduler_config(std::string_view text, const std::string&
             "{}: num_train_timesteps is {}, expected from 2 to {}", file, config.schedule.timesteps,
             NoiseSchedule::most_timesteps);
     config.schedule.betas = fields.numbers("trained_betas");
-    // As in diffusers: a list takes the place of the schedule, and the cosine has no range.
+    // As in diffusers, a list replaces the schedule, and the cosine has no range.
     for (const char* key : {"beta_schedule", "beta_start", "beta_end"}) fields.unused(key);
     config.schedule.kind = !config.schedule.betas.empty()
                                ? BetaSchedule::listed
@@ -266,7 +265,7 @@ SchedulerConfig parse_scheduler_config(std::string_view text, const std::string&
     }
     config.variance = fields.choice("variance_type", variance_types, VarianceKind::posterior);
     config.clip_sample = fields.boolean("clip_sample", true);
-    // Without clipping it is not read, and may be anything.
+    // Without clipping the range is not used, and may be anything.
     if (config.clip_sample || fields.is_positive("clip_sample_range"))
         config.clip_sample_range = fields.number("clip_sample_range", 1);
     config.timestep_spacing = fields.choice("timestep_spacing", spacings, TimestepSpacing::leading);
@@ -292,8 +291,7 @@ SchedulerConfig read_scheduler_config(const std::filesystem::path& path, std::ve
     };
     require(has("\"_class_name\"") || has("\"num_train_timesteps\""),
             "{}: has neither _class_name nor num_train_timesteps, so it is no scheduler's configuration; "
-            "download or copy "
-            "it again",
+            "download or copy it again",
             path.string());
     return config;
 }

@@ -1,7 +1,7 @@
 #pragma once
-// scheduler/scheduler_config.json, in the fields of diffusers' DDPMScheduler, so that either side opens the
-// other's. Every field that some version of that class reads is honoured, or refused by name where its value would change
-// the samples and is not supported, or known to change nothing; others are named in a note.
+// scheduler/scheduler_config.json, in the fields of diffusers' DDPMScheduler: each side opens the other's. Every field that some
+// version of that class reads is honoured, or refused by name (if its value would change the samples and is not supported), or
+// known to change nothing. A note names other fields.
 
 #include <filesystem>
 #include <string>
@@ -27,8 +27,8 @@ struct SchedulerConfig {
     bool operator==(const SchedulerConfig&) const = default;
 };
 
-/// A missing field has diffusers' default (so timestep_spacing "leading"). `file` names the text in errors, and in the line
-/// for the user that is added to `notes`, if there are any, where fields are not known.
+/// A missing field has diffusers' default (so timestep_spacing is "leading"). `file` names the text in errors. Unknown fields add a
+/// line for the user to `notes`, if those are given.
 SchedulerConfig parse_scheduler_config(std::string_view text, const std::string& file,
                                        std::vector<std::string>* notes = nullptr);
 SchedulerConfig read_scheduler_config(const std::filesystem::path& path,
@@ -41,11 +41,11 @@ TimestepSpacing parse_timestep_spacing(const std::string& text, const std::strin
 
 /// The chain of `steps` steps that the config stands for: its schedule, spacing, offset and variance.
 ReverseProcess reverse_process(const SchedulerConfig& config, std::int64_t steps);
-/// The same for previews and figures, which a training must not end over: where an offset leads a short chain out of the
-/// schedule, the steps are spread as linspace does.
+/// The same for previews and figures, which must not end a training: if an offset moves a short chain out of the schedule, the
+/// steps are spread as linspace does.
 ReverseProcess preview_process(SchedulerConfig config, std::int64_t steps);
 
-/// Betas that were rescaled are written as what they became, since diffusers has no such option.
+/// Writes rescaled betas as they are, since diffusers has no option to rescale.
 std::string format_scheduler_config(const SchedulerConfig& config);
 void write_scheduler_config(const std::filesystem::path& path, const SchedulerConfig& config);
 

@@ -30,7 +30,7 @@ bool is_shard(std::string_view name) {
     return of != std::string_view::npos && of > 0 && digit(of - 1) && digit(of + 4);
 }
 
-/// None for what holds no weights by its name.
+/// None if the name is not one of weights.
 std::optional<Candidate> candidate_of(const std::string& name) {
     Candidate candidate{.file = name, .stem = name.substr(0, name.find('.')), .variant = {}};
     bool weights = false, json = false;
@@ -49,12 +49,12 @@ std::optional<Candidate> candidate_of(const std::string& name) {
     return candidate;
 }
 
-/// A save in one file and one in shards lie there: diffusers leaves the older one where it is, and reads the shards.
+/// Of a save in one file and one in shards, the newer. (diffusers never removes the older one, and reads the shards.)
 Candidate newer_of(const fs::path& unet, const Candidate& a, const Candidate& b,
                    std::vector<std::string>& notes) {
     const Candidate &whole = a.index ? b : a, &index = a.index ? a : b;
     const auto age = fs::last_write_time(unet / index.file) - fs::last_write_time(unet / whole.file);
-    // Archives keep two seconds. Behind links are the times of downloads.
+    // Archives store times to two seconds. Behind a link the time is that of the download.
     constexpr std::chrono::seconds smallest(2);
     require((age >= smallest || age <= -smallest) && !fs::is_symlink(unet / whole.file),
             "{}: has {} and the shards of {}, neither of which is clearly newer; remove the one that is not "

@@ -29,7 +29,7 @@ std::int64_t room_for(std::int64_t height, std::int64_t width) {
 struct LabelledGrid {
     std::int64_t height = 0, width = 0, channels = 0;
     std::vector<std::string> columns, rows;
-    /// How many rows belong together; there is more room between such groups. 0: all.
+    /// How many rows form a group; there is more room between groups. 0: all rows are one.
     std::int64_t group = 0;
 
     Image draw(const std::vector<std::uint8_t>& images) const;
@@ -54,7 +54,7 @@ std::int64_t widest(const std::vector<std::string>& labels, std::int64_t scale) 
     return width;
 }
 
-/// Of the text: double where the labels then fit above the columns.
+/// Double if the labels then still fit above the columns.
 std::int64_t text_scale(const std::vector<std::string>& labels, std::int64_t cell) {
     return widest(labels, 2) <= cell ? 2 : 1;
 }
@@ -83,7 +83,7 @@ Image LabelledGrid::draw(const std::vector<std::uint8_t>& images) const {
         paste(make_grid(part, count, height, width, channels, options), figure,
               top + g * (in_group * cell_height + padding + gap), left);
     }
-    // Where the images are narrower than a label, only every second (or third) column has one.
+    // If the images are narrower than a label, only every second (or third) column has one.
     const std::int64_t every = (widest(columns, scale) + cell_width) / cell_width;
     for (std::int64_t c = 0; c < across; c += every) {
         const auto& label = columns[static_cast<std::size_t>(c)];
@@ -110,7 +110,7 @@ void append(std::vector<std::uint8_t>& pixels, std::span<const float> values) {
     pixels.insert(pixels.end(), more.begin(), more.end());
 }
 
-/// `count` numbers evenly from 0 to `last`, both included; fewer if there are not so many.
+/// `count` numbers spread evenly from 0 to `last`, both included; at most all of them.
 std::vector<std::int64_t> spread(std::int64_t last, std::int64_t count) {
     count = std::min(count, last + 1);
     std::vector<std::int64_t> numbers;
@@ -118,10 +118,10 @@ std::vector<std::int64_t> spread(std::int64_t last, std::int64_t count) {
     return numbers;
 }
 
-/// Keeps the pairs of x_t and x_0 that the figure shows while sampling goes on.
+/// Keeps the pairs of x_t and x_0 that the figure shows, while sampling goes on.
 class ReverseTrace {
   public:
-    /// Of `images` images; `room` is how many pictures of states there may be.
+    /// `room`: how many states the picture can show.
     ReverseTrace(const ReverseProcess& process, std::int64_t images, std::int64_t room)
         : process_(process),
           kept_(spread(process.size() - 1, std::clamp<std::int64_t>(room / 2, 1, reverse_columns))),
@@ -198,7 +198,7 @@ Image forward_figure(const Dataset& real, const NoiseSchedule& schedule, std::ui
     std::vector<std::vector<float>> states;
     const std::int64_t columns = std::clamp<std::int64_t>(room - 1, 1, forward_columns);
     std::vector<std::int64_t> timesteps;
-    // Squares, because most of what can be seen happens early.
+    // c squared, because most changes that can be seen happen early.
     for (std::int64_t c = 1; c <= columns; ++c) {
         const std::int64_t t = (schedule.timesteps() - 1) * c * c / (columns * columns);
         if (timesteps.empty() || t > timesteps.back()) timesteps.push_back(t);

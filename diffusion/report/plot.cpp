@@ -40,7 +40,7 @@ std::string tick_text(double value) {
 std::vector<double> logarithmic_ticks(const Range& range) {
     std::vector<double> ticks;
     const double first = std::floor(std::log10(range.low)), last = std::ceil(std::log10(range.high));
-    // With many decades the powers of ten alone, every second one, ...
+    // With many decades only powers of ten; with very many, every second one, third one, ...
     const bool few = last - first <= 4;
     const double every = std::max(1.0, std::floor((last - first) / 5));
     for (double power = first; power <= last; power += few ? 1 : every)
@@ -60,7 +60,7 @@ Axis y_axis(const std::vector<std::vector<PlotPoint>>& curves, Plot::Scale scale
     if (scale == Plot::Scale::from_zero) low = std::min(low, 0.0), high = std::max(high, 0.0);
     axis.logarithmic = scale == Plot::Scale::by_range && low > 0 && high > 5 * low;
     if (axis.logarithmic) return axis;
-    // A little room, and some range for a constant.
+    // A little room, and a range for constants.
     const double room = high > low ? 0.04 * (high - low) : std::max(std::abs(high) * 0.1, 1e-12);
     if (low != 0) low = low > 0 && low - room < 0 ? 0 : low - room;
     high += room;
@@ -181,7 +181,7 @@ std::vector<double> round_ticks(double low, double high, int count) {
     for (const double digit : {5.0, 2.0, 1.0})
         if (digit * power >= rough * (1 - 1e-9)) step = digit * power;
     std::vector<double> ticks;
-    // Counted, because adding one to a large k may not change it.
+    // Counted by i: adding a step to a large number may not change it.
     const double first = std::ceil(low / step - 1e-9);
     for (int i = 0; i <= 4 * count && (first + i) * step <= high + 1e-9 * step; ++i)
         ticks.push_back((first + i) * step + 0.0);  // no negative zero

@@ -9,7 +9,7 @@
 
 namespace ito::diffusion {
 
-/// What the page says of the machine, in rows of a name and a value: {"processor", "Intel ..."}.
+/// Rows of a name and a value about the machine: {"processor", "Intel ..."}.
 using ReportRows = std::vector<std::pair<std::string, std::string>>;
 
 /// Writes report.html into the run: the figures, the latest sample grid, the curves of metrics.jsonl, the options,

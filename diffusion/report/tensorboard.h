@@ -19,7 +19,7 @@
 
 namespace ito::diffusion {
 
-/// CRC-32 with Castagnoli's polynomial; zlib has the other one only.
+/// CRC-32 with Castagnoli's polynomial, which zlib does not have.
 std::uint32_t crc32c(std::string_view bytes);
 
 /// Writes one event file of a folder, tensorboard/events.out.tfevents.<seconds>.<number>, for one command. The next
@@ -28,9 +28,9 @@ class TensorboardWriter {
   public:
     using Clock = std::function<double()>;  ///< seconds since 1970
 
-    /// Of what earlier commands wrote, the records past `steps_done` are removed: those steps are about to be done
-    /// again. So are the scalars of steps that no multiple of `every` is, which sum up the few steps before an end and
-    /// come again with the next line. TensorBoards that are looking on are told to forget them too.
+    /// Removes what earlier commands wrote past `steps_done`: those steps are about to be done again. Also removes the
+    /// scalars of steps that are not multiples of `every`: they sum up the few steps before an end, which are in the next
+    /// line too. An open TensorBoard is told to forget both.
     TensorboardWriter(const std::filesystem::path& folder, std::int64_t steps_done, std::int64_t every,
                       Clock clock = now);
 

@@ -15,12 +15,12 @@ namespace ito::diffusion {
 RunLock::RunLock(const std::filesystem::path& file, const std::filesystem::path& folder)
     : folder_(folder), descriptor_(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
     require(descriptor_ >= 0, "{}: cannot be opened for writing: {}", file.string(), std::strerror(errno));
-    // fcntl's and not flock's: it works across the clients of a network file system, and knows who holds it.
+    // fcntl and not flock: it works across the clients of a network file system, and says who holds the lock.
     struct flock whole = {};
     whole.l_type = F_WRLCK;
     whole.l_whence = SEEK_SET;
     const int error = ::fcntl(descriptor_, F_SETLK, &whole) == 0 ? 0 : errno;
-    // Some file systems know no locks. A training there is possible, and on its own.
+    // Some file systems have no locks. Training works there too, unprotected.
     if (error != EACCES && error != EAGAIN) {
         directory_ = ::open(folder.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
         return;

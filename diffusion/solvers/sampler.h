@@ -20,15 +20,15 @@ struct SampleOptions {
     double clip = 1;                 ///< bound of the estimate of x_0; 0: none
     DType compute = DType::float32;  ///< of the network; bfloat16 on CUDA. The chain itself is float32
     bool graph = true;               ///< on CUDA: record a step into a graph; the bits are the same without
-    /// Called after every step of every batch with the step's index (0 is the first) and the batch's x_t and
-    /// estimate of x_0, which are on the network's device and not waited for; returning false ends the sampling with an Error
-    /// that says "interrupted".
+    /// Called after every step of every batch: with the step's index (0 is the first), the index of the batch's first image, and
+    /// the batch's x_t and estimate of x_0. Those are on the network's device, perhaps still being computed. Returning false
+    /// ends the sampling with an Error that says "interrupted".
     std::function<bool(std::int64_t step, std::int64_t first, const Tensor& x, const Tensor& x0)> on_step =
         {};
 };
 
-/// -> [count, H, W, C] float32 on the host, about [-1, 1]. The model is evaluated (no dropout) without recording, and
-/// left in the mode it was in. It runs where its parameters are.
+/// -> [count, H, W, C] float32 on the host, about [-1, 1]. The model runs where its parameters are, in evaluation mode (no
+/// dropout) and without gradients; then it gets its former mode back.
 Tensor sample(nn::UNet& model, const ReverseProcess& process, const SampleOptions& options);
 
 }  // namespace ito::diffusion

@@ -1,8 +1,8 @@
 #pragma once
-// What a training goes on from, in a folder of float32 files that is the same whatever device wrote it:
+// A checkpoint: what a training resumes from. Its files are float32 on every device:
 //
 //   trainer/step-00000500/{weights,ema,adam_m,adam_v}.safetensors, state.json
-//                         kernels.json     from a GPU: which variants of its kernels ran, so that going on gives the same bits
+//                         kernels.json     from a GPU: which variants of its kernels ran, so that the resumed bits are the same
 
 #include <filesystem>
 
@@ -12,28 +12,27 @@
 
 namespace ito::diffusion {
 
-/// A loss, a gradient, a weight or a moment is not finite. No checkpoint holds such a value.
+/// A loss, a gradient, a weight or a moment is not finite. No checkpoint has such a value.
 class Diverged : public Error {
   public:
     using Error::Error;
 };
 
-/// Whether a training may go on with another number of images than it had.
+/// Whether a training may resume with another number of images.
 enum class ImageCount { same, any };
 
-/// The tensors of a training, and how they get to files and back. All are kept by reference.
+/// Writes and reads the tensors of a training. They are kept by reference.
 class Checkpoint {
   public:
     Checkpoint(nn::FlatParameters& parameters, nn::Adam& adam, nn::Ema& ema)
         : parameters_(parameters), adam_(adam), ema_(ema) {}
 
-    /// Writes the checkpoint of `state.step` under `run` and the pipeline's weights, and then removes checkpoints older than
-    /// the last `keep`. If it throws (disk full, Diverged), the older ones are still there. Fills in the state's counts of the
-    /// optimizer. Waits for the device.
+    /// Writes the checkpoint of `state.step` under `run` and the pipeline's weights, then removes all but the last `keep`
+    /// checkpoints. If it throws (disk full, Diverged), the older ones are still there. Fills in the optimizer's counts in the
+    /// state. Waits for the device.
     void save(const Run& run, TrainerState state, std::int64_t keep) const;
 
-    /// Reads a checkpoint folder; throws if it was trained on a data set of another size than `dataset`, and then has changed
-    /// nothing.
+    /// Reads a checkpoint folder. If it was trained on a data set of another size than `dataset`, throws and changes nothing.
     TrainerState load(const std::filesystem::path& folder, const std::array<std::int64_t, 4>& dataset,
                       ImageCount images = ImageCount::same);
 

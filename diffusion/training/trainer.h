@@ -5,7 +5,7 @@
 // noise, dropout. The state of a training is therefore its weights, moments, average and step count, and
 // going on from a checkpoint gives the same bits as never having stopped.
 //
-// On CUDA a step only enqueues work; what it measured stays on the device until it is asked for.
+// On CUDA a step only enqueues work; its metrics stay on the device until they are asked for.
 
 #include <algorithm>
 #include <cstdint>
@@ -44,21 +44,22 @@ struct LoggedWindow {
 };
 
 /// A training: the network, its optimizer and average, the data. `ito train` is a loop around step(); tests/consumer/ddpm.cpp
-/// is a small program that uses it. Of the config it takes data set, length, model and optimizer as they are; device,
-/// threads and when to sample or save are left to the caller.
+/// is a small program that uses it. It reads the config's length, batch, model and optimizer; device, threads and when to
+/// sample or save are the caller's.
 class Trainer {
   public:
     /// A fresh network for the data set. `config.steps` may still be 0 (see set_total_steps).
     Trainer(const TrainConfig& config, Dataset dataset, const TrainerOptions& options = {});
-    /// The same with a network and a schedule that `config` need not be able to describe (those that diffusers saved).
+    /// The same with a network and a schedule that `config` may not be able to describe (those that diffusers saved).
     Trainer(const TrainConfig& config, const ModelConfig& model, Dataset&& dataset,
             const TrainerOptions& options = {});
 
-    /// Begins with the weights of `model`, of the same network: a fresh optimizer, an average that begins there, step 0.
+    /// Begins with the weights of `model`, which must be the same network. The average begins with them too; the optimizer is
+    /// fresh and the step is 0.
     void begin_from(const nn::UNet& model);
 
     /// One optimizer step: forward and backward over grad_accum batches, clipping, Adam, EMA. A loss or gradient that is not
-    /// finite changes nothing and throws Diverged: at once on the CPU, on CUDA where the step's metrics are read or saved.
+    /// finite changes nothing and throws Diverged: at once on the CPU, on CUDA when the step's metrics are read or saved.
     void step();
 
     std::int64_t steps_done() const { return static_cast<std::int64_t>(step_); }
@@ -70,15 +71,15 @@ class Trainer {
     // --- what the steps measured: every step adds to a window, which is part of the checkpoint ---
     /// The sums so far. Waits for the device.
     MetricsWindow window() const;
-    /// The same where that costs nothing, as on the CPU.
+    /// The same if that costs nothing (on the CPU), else none.
     std::optional<MetricsWindow> window_at_hand() const;
-    /// The same with its place in the training.
+    /// window() with its place in the training.
     LoggedWindow open_window() const { return {steps_done(), last_lr(), window()}; }
     /// The sums so far; the next step begins a new window. Waits for the device.
     MetricsWindow take_window();
-    /// Ends the window without waiting: logged_window() returns it once the device has come this far.
+    /// Ends the window without waiting. logged_window() returns it once the device has come this far.
     void log_window();
-    /// The windows that ended, one after another; none if the next is not there yet, unless `wait`, or if there is none.
+    /// The next window that ended. None if there is none, or if the device has not come that far and `wait` is false.
     std::optional<LoggedWindow> logged_window(bool wait);
 
     nn::UNet& model() { return *model_; }
@@ -97,8 +98,8 @@ class Trainer {
 
     /// See Checkpoint::save.
     void save(const Run& run);
-    /// Goes on from a checkpoint folder; throws if it was trained on a data set of another size, unless only the number of
-    /// images is another and that is wanted.
+    /// Goes on from a checkpoint folder. Throws if it was trained on a data set of another size; ImageCount::any allows another
+    /// number of images.
     void load(const std::filesystem::path& folder, ImageCount images = ImageCount::same);
 
   private:

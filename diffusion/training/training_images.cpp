@@ -60,7 +60,7 @@ void TrainingImages::select(std::span<const std::int64_t> indices, std::span<con
         index_.copy_(Tensor::from(indices, index_.shape()));
         return;
     }
-    // Another step than was expected (a resumed training, say): what is on the way is let go.
+    // Not the step that was expected (after a resume, for example): its images are uploaded now.
     if (!std::equal(indices.begin(), indices.end(), on_the_way_.begin(), on_the_way_.end()))
         begin_upload(indices);
     prefetch_->finish(images_.raw());

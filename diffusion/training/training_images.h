@@ -1,5 +1,5 @@
 #pragma once
-// The images of a training where its kernels read them: as bytes, a quarter of what float32 would take.
+// The images of a training, where its kernels read them: bytes, which take a quarter of float32's memory.
 
 #include <cstdint>
 #include <memory>
@@ -12,14 +12,14 @@
 
 namespace ito::diffusion {
 
-/// Where the whole data set lies.
+/// Where the whole data set is.
 enum class ImagePlace {
-    automatic,  ///< on the device, unless that would take more than half of the memory that is free there
+    automatic,  ///< on the device, unless that takes more than half of its free memory
     device,
     host,  ///< in the host's memory; the images of the next step are copied to the device while a step runs
 };
 
-/// The pixels of a data set, and those of the step at hand.
+/// The pixels of a data set, and those of the current step.
 class TrainingImages {
   public:
     /// Takes the pixels of `data`. `step_images`: how many a step uses.
@@ -35,11 +35,11 @@ class TrainingImages {
     const std::array<std::int64_t, 4>& size() const { return size_; }
     bool on_device() const { return !host_; }
 
-    /// Makes the images with these indices the ones of the next step. Enqueues copies; waits only for those of the step
-    /// before the last. `next`: those of the step after it, which may be on their way meanwhile.
+    /// Selects the images of the next step by their indices. Enqueues copies, and waits only for those of the step before the
+    /// last. `next`: the indices of the step after it, whose copies may begin now.
     void select(std::span<const std::int64_t> indices, std::span<const std::int64_t> next = {});
 
-    // What the kernels of a step read: sample n is image index()[n] of images(). Both stay where they are.
+    // What the kernels of a step read: sample n is image index()[n] of images(). Their addresses never change.
     const Tensor& images() const { return images_; }
     const Tensor& index() const { return index_; }
 
@@ -57,7 +57,7 @@ class TrainingImages {
     Tensor images_;  // uint8 [count or step_images, H, W, C]
     Tensor index_;   // int64 [step_images]
 
-    // Only where the data set stays on the host.
+    // Only if the data set stays on the host.
     std::unique_ptr<std::vector<std::uint8_t>> host_;
     std::unique_ptr<cuda::Prefetch> prefetch_;
     std::vector<std::int64_t> on_the_way_;

@@ -6,7 +6,7 @@
 //   gradient of |eps - model(x_t, t)|^2                       ops::mse_loss, which draws eps again, and backward
 //   clipping, Adam, moving average                            nn::Adam
 //
-// What changes from step to step is one struct and the indices of the images, both written before the work; losses and
+// Only one struct and the indices of the images change from step to step, and both are written before the work. Losses and
 // norms are added up on the device. So the work is the same every time, and on CUDA it is one graph.
 
 #include "core/device_value.h"
@@ -28,12 +28,12 @@ struct StepInputs {
 
 class TrainingStep {
   public:
-    /// All are kept by reference but the schedule; they are on one device. `record`: as a CUDA graph.
+    /// All but the schedule are kept by reference; they are on one device. `record`: into a CUDA graph.
     TrainingStep(const TrainConfig& config, const NoiseSchedule& schedule, const nn::UNet& model,
                  nn::FlatParameters& parameters, nn::Adam& adam, nn::Ema& ema, const TrainingImages& images,
                  DType compute, bool record);
 
-    /// Enqueues step number `step` (counted from 0) on the images that were selected.
+    /// Enqueues step number `step` (counted from 0) on the selected images.
     void run(std::uint64_t step, double lr);
 
     /// Added up by every run; the host reads and clears them.
