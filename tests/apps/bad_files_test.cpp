@@ -1,54 +1,21 @@
 // Files that are cut short, damaged, or lie about themselves, through the real command: one line that names the file,
 // and nothing written.
 
-#include <zlib.h>
-
 #include <functional>
 
 #include "tests/apps/ito_command.h"
+#include "tests/support/made_files.h"
 
 namespace ito::apps {
 namespace {
 
-std::string big_endian(std::initializer_list<std::uint32_t> words) {
-    std::string bytes;
-    for (const std::uint32_t word : words)
-        for (int shift = 24; shift >= 0; shift -= 8) bytes += static_cast<char>(word >> shift);
-    return bytes;
-}
-
-std::string gzip(const std::string& content) {
-    std::string bytes(content.size() + 1000, '\0');
-    z_stream stream = {};
-    deflateInit2(&stream, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
-    stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(content.data()));
-    stream.avail_in = static_cast<uInt>(content.size());
-    stream.next_out = reinterpret_cast<Bytef*>(bytes.data());
-    stream.avail_out = static_cast<uInt>(bytes.size());
-    deflate(&stream, Z_FINISH);
-    bytes.resize(stream.total_out);
-    deflateEnd(&stream);
-    return bytes;
-}
+using testing::big_endian;
+using testing::gzip;
+using testing::png_announcing;
 
 std::string flipped(std::string bytes, std::size_t at) {
     bytes.at(at) = static_cast<char>(bytes[at] ^ 0x10);
     return bytes;
-}
-
-/// PNG: signature, chunks of (length, type, data, checksum), each right unless its content is not.
-std::string png_chunk(const std::string& type, const std::string& data) {
-    const std::string body = type + data;
-    return big_endian({static_cast<std::uint32_t>(data.size())}) + body +
-           big_endian({static_cast<std::uint32_t>(
-               crc32(0, reinterpret_cast<const Bytef*>(body.data()), static_cast<uInt>(body.size())))});
-}
-
-std::string png_announcing(std::uint32_t width, std::uint32_t height) {
-    const std::string deflated("\x78\x9c\x03\x00\x00\x00\x00\x01", 8);
-    return "\x89PNG\r\n\x1a\n" +
-           png_chunk("IHDR", big_endian({width, height}) + std::string("\x08\0\0\0\0", 5)) +
-           png_chunk("IDAT", deflated) + png_chunk("IEND", "");
 }
 
 /// One bad file, and what is said about it.
@@ -163,7 +130,7 @@ TEST_F(BadFiles, Cifar10) {
 }
 
 TEST_F(BadFiles, Pictures) {
-    const std::string png(testing::text_of(diffusion::encode_png(blob(1, 8, 8, 3))));
+    const std::string png = testing::make_png(blob(1, 8, 8, 3));
     const std::string jpeg = testing::make_jpeg(blob(1, 8, 8, 3));
     const std::string signature = png.substr(0, 8);
     const Case pngs[] = {

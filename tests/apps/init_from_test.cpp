@@ -14,8 +14,7 @@ class InitFrom : public ::testing::Test {
             ito(train_tiny(at("data"), at("first")) +
                 Arguments{"--steps", "12", "--ema", "0.9", "--timesteps", "30", "--dropout", "0.1"}));
         for (int i = 0; i < 9; ++i)
-            folder_.write("other/" + std::to_string(i) + ".png",
-                          testing::text_of(diffusion::encode_png(blob(50 - i, 8, 8))));
+            folder_.write("other/" + std::to_string(i) + ".png", testing::make_png(blob(50 - i, 8, 8)));
     }
 
     std::string at(const std::string& name) const { return (folder_ / name).string(); }

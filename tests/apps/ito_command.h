@@ -59,8 +59,8 @@ inline diffusion::Image blob(std::int64_t n, std::int64_t height, std::int64_t w
 inline void write_pngs(const TemporaryFolder& folder, const std::string& name, std::int64_t count,
                        std::int64_t height, std::int64_t width, std::int64_t channels = 1) {
     for (std::int64_t n = 0; n < count; ++n) {
-        const auto bytes = diffusion::encode_png(blob(n, height, width, channels));
-        folder.write(name + "/" + std::to_string(100 + n) + ".png", testing::text_of(bytes));
+        folder.write(name + "/" + std::to_string(100 + n) + ".png",
+                     testing::make_png(blob(n, height, width, channels)));
     }
 }
 

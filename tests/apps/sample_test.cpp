@@ -141,8 +141,7 @@ TEST_F(Sample, SingleImages) {
         EXPECT_EQ(image.pixels, cell(grid, n, 7, 8, 12)) << n;
     }
     // What is there stays, gaps are filled, and the number may grow.
-    const auto other_image = diffusion::encode_png(blob(1, 8, 12, 3));
-    const std::string other(testing::text_of(other_image));
+    const std::string other = testing::make_png(blob(1, 8, 12, 3));
     folder_.write("images/000002.png", other);
     fs::remove(folder_ / "images/000001.png");
     fs::remove(folder_ / "images/000004.png");

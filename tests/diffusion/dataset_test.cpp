@@ -1,7 +1,6 @@
 #include "diffusion/data/dataset.h"
 
 #include <gtest/gtest.h>
-#include <zlib.h>
 
 #include <filesystem>
 #include <numeric>
@@ -9,27 +8,24 @@
 #include "diffusion/data/cifar10.h"
 #include "diffusion/data/folder.h"
 #include "diffusion/data/idx.h"
-#include "diffusion/image/png.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/image_files.h"
+#include "tests/support/made_files.h"
 #include "tests/support/temporary_folder.h"
 
 namespace ito::diffusion {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::big_endian;
 using testing::expect_error;
+using testing::flat;
+using testing::gzip;
 using testing::make_jpeg;
+using testing::make_png;
 using testing::TemporaryFolder;
 using Bytes = std::vector<std::uint8_t>;
 using Labels = std::vector<std::int64_t>;
-
-std::string big_endian(std::initializer_list<std::uint32_t> words) {
-    std::string bytes;
-    for (const std::uint32_t word : words)
-        for (int shift = 24; shift >= 0; shift -= 8) bytes += static_cast<char>(word >> shift);
-    return bytes;
-}
 
 /// Byte i of the data is i mod 251.
 std::string counted(std::size_t size) {
@@ -46,33 +42,11 @@ std::string idx_labels(const std::string& labels) {
     return big_endian({0x801, static_cast<std::uint32_t>(labels.size())}) + labels;
 }
 
-std::string gzip(const std::string& text) {
-    z_stream stream = {};
-    EXPECT_EQ(deflateInit2(&stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
-    std::string out(deflateBound(&stream, text.size()) + 32, '\0');
-    stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
-    stream.avail_in = static_cast<uInt>(text.size());
-    stream.next_out = reinterpret_cast<Bytef*>(out.data());
-    stream.avail_out = static_cast<uInt>(out.size());
-    EXPECT_EQ(deflate(&stream, Z_FINISH), Z_STREAM_END);
-    out.resize(stream.total_out);
-    deflateEnd(&stream);
-    return out;
-}
-
 void write_image(const TemporaryFolder& folder, const std::string& name, const Image& image) {
-    const auto bytes = encode_png(image);
-    folder.write(name, testing::text_of(bytes));
+    folder.write(name, make_png(image));
 }
 
-Image flat(std::int64_t height, std::int64_t width, const Bytes& color) {
-    Image image{height, width, static_cast<std::int64_t>(color.size()), {}};
-    for (std::int64_t i = 0; i < height * width; ++i)
-        image.pixels.insert(image.pixels.end(), color.begin(), color.end());
-    return image;
-}
-
-TEST(Idx, PlainAndGzipped) {
+TEST(Idx, ReadsPlainAndGzippedFiles) {
     const TemporaryFolder folder;
     const std::string images = idx_images(3, 4, 5), labels = idx_labels("\x02\x09\xff");
     const auto check = [](const Dataset& dataset) {
@@ -129,7 +103,7 @@ TEST(Idx, RefusesBadFiles) {
     expect_error([&] { load_idx(folder.path()); }, {"not a regular file"});
 }
 
-TEST(Mnist, FindsEveryUsualName) {
+TEST(Mnist, FindsFilesUnderEveryUsualName) {
     for (const char* separator : {"-", "."})
         for (const bool zipped : {false, true}) {
             const TemporaryFolder folder;
@@ -166,7 +140,7 @@ TEST(Mnist, FindsEveryUsualName) {
     expect_error([] { load_dataset("mnist"); }, {"--data mnist", "--data-dir", "https://"});
 }
 
-TEST(FashionMnist, OfTheDebianPackage) {
+TEST(FashionMnist, ReadsTheDebianPackage) {
     if (!fs::is_directory("/usr/share/datasets/fashion-mnist")) {
         expect_error([] { load_dataset("fashion-mnist"); }, {"apt-get install dataset-fashion-mnist"});
         return;
@@ -196,7 +170,7 @@ std::string cifar_record(char label, int shade) {
     return record;
 }
 
-TEST(Cifar10, PlanesBecomePixels) {
+TEST(Cifar10, TurnsPlanesIntoPixels) {
     const TemporaryFolder folder;
     for (int i = 1; i <= 5; ++i)
         folder.write("cifar-10-batches-bin/data_batch_" + std::to_string(i) + ".bin",
@@ -235,7 +209,7 @@ TEST(Cifar10, RefusesBadFiles) {
     expect_error([&] { load_cifar10(folder.path(), Split::train); }, {"has no data_batch_1.bin"});
 }
 
-TEST(Folder, ClassesAndOrder) {
+TEST(Folder, SubfoldersAreClasses) {
     const TemporaryFolder folder;
     write_image(folder, "dog/b.png", flat(4, 4, {3}));
     write_image(folder, "cat/deep/er/z.PNG", flat(4, 4, {2}));
@@ -262,7 +236,7 @@ TEST(Folder, ClassesAndOrder) {
     EXPECT_TRUE(mixed.label_names.empty());
 }
 
-TEST(Folder, GrayAndColourOfAnySize) {
+TEST(Folder, MixesGrayAndColourOfAnySize) {
     const TemporaryFolder folder;
     write_image(folder, "1.png", flat(8, 8, {100}));
     folder.write("2.jpeg", make_jpeg(flat(30, 20, {50})));
@@ -282,7 +256,7 @@ TEST(Folder, GrayAndColourOfAnySize) {
     expect_error([&] { load(0); }, {"2.jpeg has 20 x 30 pixels", "1.png has 8 x 8", "give --image-size"});
 }
 
-TEST(Folder, SplitsAndErrors) {
+TEST(Folder, TakesASplitAndRefusesBadOptions) {
     const TemporaryFolder folder;
     DatasetOptions options;
     write_image(folder, "x/1.png", flat(2, 2, {1}));

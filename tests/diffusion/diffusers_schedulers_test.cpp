@@ -19,7 +19,7 @@ const Json& reference() {
     return json;
 }
 
-TEST(DiffusersSchedulers, Betas) {
+TEST(DiffusersSchedulers, BetasAgree) {
     for (const auto& [kind, betas] : reference()["betas"].items()) {
         const Json config{{"num_train_timesteps", betas.size()}, {"beta_schedule", kind}};
         const NoiseSchedule schedule(parse_scheduler_config(config.dump(), kind).schedule);
@@ -28,8 +28,8 @@ TEST(DiffusersSchedulers, Betas) {
     }
 }
 
-// Every list for every number of steps, by the checksum of FNV-1a.
-TEST(DiffusersSchedulers, ListsOfTimesteps) {
+// Every list for every number of steps, by an FNV-1a checksum.
+TEST(DiffusersSchedulers, TimestepsAgree) {
     for (const Json& entry : reference()["lists"]) {
         const std::int64_t timesteps = entry["timesteps"];
         const auto spacing = parse_timestep_spacing(entry["spacing"], "spacing");
@@ -43,7 +43,7 @@ TEST(DiffusersSchedulers, ListsOfTimesteps) {
 }
 
 // A step is x a + eps b + noise sigma while x_0 is not clipped.
-TEST(DiffusersSchedulers, WholeChains) {
+TEST(DiffusersSchedulers, ChainsAgree) {
     int noise_on_images = 0;
     for (const Json& entry : reference()["chains"]) {
         const std::string text = entry["config"].dump();
@@ -63,8 +63,8 @@ TEST(DiffusersSchedulers, WholeChains) {
                 EXPECT_NEAR(step.sigma / sigma, 1, 1e-11) << text << i;
                 continue;
             }
-            // The finished image gets no noise here. There (but for its 1e-10, in place of 0) it does where a chain with
-            // the large variance ends above t = 0.
+            // The finished image gets no noise here. In diffusers it does (more than the 1e-10 that stands for 0) if a chain
+            // with the large variance ends above t = 0.
             EXPECT_EQ(step.sigma, 0);
             const bool large = config.variance == VarianceKind::beta && row[0] > 0;
             EXPECT_EQ(sigma > 1e-9, large) << text;

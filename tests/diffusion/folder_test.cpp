@@ -1,4 +1,4 @@
-// Which files of a folder become data, what is said about the others, and that reading them depends on nothing else.
+// Which files of a folder become data, and what is said about the others.
 
 #include "diffusion/data/folder.h"
 
@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "core/context.h"
-#include "diffusion/image/png.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/image_files.h"
 #include "tests/support/temporary_folder.h"
@@ -17,17 +16,13 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::expect_error;
+using testing::flat;
 using testing::make_jpeg;
 using testing::TemporaryFolder;
 using Names = std::vector<std::string>;
 
-Image flat(std::int64_t side, std::uint8_t shade, std::int64_t channels = 1) {
-    return {side, side, channels,
-            std::vector<std::uint8_t>(static_cast<std::size_t>(side * side * channels), shade)};
-}
-
-std::string png(std::uint8_t shade = 0, std::int64_t side = 4, std::int64_t channels = 1) {
-    return std::string(testing::text_of(encode_png(flat(side, shade, channels))));
+std::string png(std::uint8_t shade = 0, std::int64_t side = 4, std::size_t channels = 1) {
+    return testing::make_png(flat(side, side, std::vector(channels, shade)));
 }
 
 class FolderOfImages : public ::testing::Test {
@@ -51,7 +46,7 @@ class FolderOfImages : public ::testing::Test {
     TemporaryFolder folder_;
 };
 
-TEST_F(FolderOfImages, FilesAreTakenByNameOrFirstBytes) {
+TEST_F(FolderOfImages, TakesFilesByNameOrFirstBytes) {
     write({"a.PNG", "b.jpg", "c.Jpeg", "d.jpe", "e.JFIF", "f.webp", "g", "h.gif", "i.jpg_large",
            ".hidden.png", ".thumbnails/x.png"});
     for (const char* name : {"j.txt", "k.json", "l.CSV"}) folder_.write(name, "text");
@@ -70,7 +65,7 @@ TEST_F(FolderOfImages, FilesAreTakenByNameOrFirstBytes) {
                "extension)"}));
 }
 
-TEST_F(FolderOfImages, ComesInTheOrderOfPaths) {
+TEST_F(FolderOfImages, TakesFilesInTheOrderOfPaths) {
     write({"a.png", "a/b.png", "a/b/c.png", "a-b/c.png", "B.png", "a.d/x.png", "z/1.png", "b.png"});
     std::vector<fs::path> sorted;
     for (const std::string& name : taken()) sorted.emplace_back(name);
@@ -78,7 +73,7 @@ TEST_F(FolderOfImages, ComesInTheOrderOfPaths) {
     EXPECT_TRUE(std::is_sorted(sorted.begin(), sorted.end()));
 }
 
-TEST_F(FolderOfImages, SystemFoldersAreNoData) {
+TEST_F(FolderOfImages, PassesOverSystemFolders) {
     write({"a.png", "@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg", "x/@eaDir/b.png", "#recycle/c.png",
            "Lost+Found/d.png", "$RECYCLE.BIN/e.png", "__MACOSX/f.png", "x/g.png"});
     EXPECT_EQ(taken(), (Names{"a.png", "x/g.png"}));
@@ -89,7 +84,7 @@ TEST_F(FolderOfImages, SystemFoldersAreNoData) {
         << notes()[0];
 }
 
-TEST_F(FolderOfImages, WhatCannotBeReadIsNamed) {
+TEST_F(FolderOfImages, NamesWhatCannotBeRead) {
     write({"a.png", "x/b.png"});
     fs::create_symlink("self", folder_ / "self");
     fs::create_symlink("self.png", folder_ / "self.png");
@@ -102,14 +97,14 @@ TEST_F(FolderOfImages, WhatCannotBeReadIsNamed) {
                      ": passed over dangling (No such file or directory), pipe.png (not a file), self (Too "
                      "many levels of symbolic links), self.png (Too many levels of symbolic links), x/up "
                      "(leads back to a folder above it)"}));
-    // An image that is gone is to be seen: it is taken, and fails when it is read.
+    // A link to a missing image is taken, and fails when it is read.
     fs::create_symlink("nowhere.png", folder_ / "gone.png");
     EXPECT_EQ(taken(), (Names{"a.png", "gone.png", "x/b.png"}));
     expect_error([&] { load_folder(scan_folder(folder_.path())); },
                  {"gone.png", "No such file", "1 of 3 images"});
 }
 
-TEST_F(FolderOfImages, FoldersThatMayNotBeOpenedArePassedOver) {
+TEST_F(FolderOfImages, PassesOverFoldersThatMayNotBeOpened) {
     if (geteuid() == 0) GTEST_SKIP() << "root may open every folder";
     write({"a.png", "private/b.png"});
     fs::permissions(folder_ / "private", fs::perms::none);
@@ -118,7 +113,7 @@ TEST_F(FolderOfImages, FoldersThatMayNotBeOpenedArePassedOver) {
     fs::permissions(folder_ / "private", fs::perms::owner_all);
 }
 
-TEST_F(FolderOfImages, OfSplitsOneIsTaken) {
+TEST_F(FolderOfImages, TakesOneSplit) {
     for (const char* train : {"train", "Training", "TRAIN"})
         for (const char* other : {"test", "val", "Valid", "validation", "testing", "eval"}) {
             const TemporaryFolder folder;
@@ -138,7 +133,7 @@ TEST_F(FolderOfImages, OfSplitsOneIsTaken) {
     EXPECT_EQ(taken(Split::test), (Names{"test/3.png"}));
 }
 
-TEST_F(FolderOfImages, TheSamplesOfARunAreNoData) {
+TEST_F(FolderOfImages, PassesOverTheSamplesOfARun) {
     write({"train/1.png", "runs/a/samples/2.png", "runs/3.png"});
     folder_.write("runs/a/model_index.json", "{}");
     expect_refused({"train has a split's name", "(runs)"});
@@ -148,7 +143,7 @@ TEST_F(FolderOfImages, TheSamplesOfARunAreNoData) {
               (Names{folder_.path().string() + ": passed over runs/a (a model, no images to train on)"}));
 }
 
-TEST_F(FolderOfImages, WhatIsNotClearIsRefused) {
+TEST_F(FolderOfImages, RefusesAnUnclearSplit) {
     write({"train/1.png", "cat/2.png"});
     expect_refused({"train has a split's name", "(cat)", "--data", "/train to take that alone", "rename"});
     fs::remove_all(folder_ / "cat");
@@ -172,7 +167,7 @@ TEST_F(FolderOfImages, WhatIsNotClearIsRefused) {
     EXPECT_EQ(taken(), (Names{"cat/1.png"}));
 }
 
-TEST_F(FolderOfImages, WithoutImagesSaysWhatIsThere) {
+TEST_F(FolderOfImages, RefusesAFolderWithoutImages) {
     for (int i = 0; i < 12; ++i) folder_.write("x/" + std::to_string(i) + ".tiff", "II*");
     folder_.write("x/a.txt", "text");
     expect_refused(
@@ -180,7 +175,7 @@ TEST_F(FolderOfImages, WithoutImagesSaysWhatIsThere) {
     expect_error([&] { scan_folder(folder_ / "none"); }, {"/none: is not a folder"});
 }
 
-TEST_F(FolderOfImages, AllBrokenFilesAreNamed) {
+TEST_F(FolderOfImages, NamesAllBrokenFiles) {
     write({"a/ok.png"});
     folder_.write("b/broken.png", png().substr(0, 30));
     const auto load = [&](bool skip = false, bool resumed = false) {
@@ -206,7 +201,7 @@ TEST_F(FolderOfImages, AllBrokenFilesAreNamed) {
 }
 
 /// Several batches of decoding, gray images before the first in colour, broken ones between them.
-TEST_F(FolderOfImages, ThreadsChangeNothing) {
+TEST_F(FolderOfImages, IsTheSameForAnyNumberOfThreads) {
     for (int i = 0; i < 200; ++i) {
         const auto shade = static_cast<std::uint8_t>(i);
         const std::string name = "x/" + std::to_string(1000 + i);
@@ -215,7 +210,7 @@ TEST_F(FolderOfImages, ThreadsChangeNothing) {
         } else if (i % 2 == 0) {
             folder_.write(name + ".png", png(shade, 8 + i % 5, i > 100 && i % 3 == 0 ? 3 : 1));
         } else {
-            folder_.write(name + ".jpg", make_jpeg(flat(8 + i % 7, shade)));
+            folder_.write(name + ".jpg", make_jpeg(flat(8 + i % 7, 8 + i % 7, {shade})));
         }
     }
     const int before = threads();
@@ -236,7 +231,7 @@ TEST_F(FolderOfImages, ThreadsChangeNothing) {
     }
 }
 
-TEST_F(FolderOfImages, LargeImagesAsTheyAreAreNoted) {
+TEST_F(FolderOfImages, NotesLargeImages) {
     folder_.write("a.png", png(1, 900));
     const Dataset whole = load_dataset(folder_.path().string());
     ASSERT_EQ(whole.notes.size(), 1u);
@@ -254,7 +249,7 @@ TEST(CheckMemory, NamesImageSize) {
     expect_error([&] { check_memory(many, 64, 64, 3, {.resumed = true}); }, {"64x64", "resume on a machine"});
 }
 
-TEST_F(FolderOfImages, FoldersThatOnlySoundLikeSplitsAreUsedAloud) {
+TEST_F(FolderOfImages, NotesFoldersThatSoundLikeSplits) {
     const auto write = [&](const std::string& name) { folder_.write(name + "/a.png", "x"); };
     for (const char* name : {"train2017", "val2017"}) write(name);
     EXPECT_EQ(notes(), Names{folder_.path().string() +
@@ -264,13 +259,13 @@ TEST_F(FolderOfImages, FoldersThatOnlySoundLikeSplitsAreUsedAloud) {
     for (const char* name : {"train2017", "val2017"}) std::filesystem::remove_all(at(name));
     for (const char* name : {"ds/train_images", "ds/testset"}) write(name);
     EXPECT_EQ(notes().size(), 1u);
-    // A class of trains beside others is none.
+    // A class of trains beside other classes is no split.
     std::filesystem::remove_all(at("ds"));
     for (const char* name : {"vehicles/train", "vehicles/bus", "intestines/evaluated"}) write(name);
     EXPECT_EQ(notes(), Names{});
 }
 
-TEST_F(FolderOfImages, LinksAmongNeighboursAreNotFollowedInEveryOrder) {
+TEST_F(FolderOfImages, EntersALinkedFolderOnce) {
     constexpr int folders = 12;  // 12! ways
     for (int i = 0; i < folders; ++i) {
         folder_.write(std::to_string(i) + "/a.png", "x");
@@ -279,12 +274,12 @@ TEST_F(FolderOfImages, LinksAmongNeighboursAreNotFollowedInEveryOrder) {
                                             at(std::to_string(i) + "/l" + std::to_string(j)));
     }
     EXPECT_EQ(scan_folder(folder_.path()).files.size(), std::size_t{folders});
-    // What lies in a hidden folder is seen through links alone.
+    // A hidden folder is only seen through links.
     folder_.write(".store/cats/c.png", "x");
     std::filesystem::create_symlink(".store/cats", at("cats"));
     EXPECT_EQ(scan_folder(folder_.path()).files.size(), std::size_t{folders + 1});
     std::filesystem::remove(at("cats"));
-    // What lies elsewhere is taken once.
+    // A folder elsewhere is taken once.
     const TemporaryFolder elsewhere;
     elsewhere.write("b.png", "x");
     for (const char* name : {"x", "y"}) std::filesystem::create_directory_symlink(elsewhere.path(), at(name));

@@ -1,4 +1,4 @@
-// Files of every kind that PNG, JPEG and WebP know, in tests/diffusion/images, against the pixels that Pillow read in them
+// Files of every kind of PNG, JPEG and WebP, in tests/diffusion/images, against the pixels that Pillow read
 // (tools/fixtures/images.py).
 
 #include <gtest/gtest.h>
@@ -15,13 +15,15 @@
 #include "diffusion/image/exif.h"
 #include "diffusion/image/file_kind.h"
 #include "diffusion/image/image.h"
-#include "tests/support/expect_error.h"
+#include "tests/support/image_files.h"
 
 namespace ito::diffusion {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::decode;
 using testing::expect_error;
+using testing::worst_difference;
 
 const fs::path folder = fs::path(ITO_SOURCE_DIR) / "tests/diffusion/images";
 
@@ -29,7 +31,7 @@ struct Row {
     std::string file;
     Image image;
     int tolerance = 0;
-    std::string refused;  // words of the message, if it must be
+    std::string refused;  // if it must be refused, words of the message
 };
 
 std::vector<std::uint8_t> from_hex(const std::string& text) {
@@ -69,15 +71,6 @@ std::vector<Row> read_table() {
     return rows;
 }
 
-int worst_difference(const Image& a, const Image& b) {
-    if (a.height != b.height || a.width != b.width || a.channels != b.channels) return 256;
-    if (a.pixels.size() != b.pixels.size()) return 256;
-    int worst = 0;
-    for (std::size_t i = 0; i < a.pixels.size(); ++i)
-        worst = std::max(worst, std::abs(int{a.pixels[i]} - int{b.pixels[i]}));
-    return worst;
-}
-
 TEST(ImageFiles, AreReadAsPillowReadsThem) {
     std::map<std::string, int> count;
     for (const Row& row : read_table()) {
@@ -99,7 +92,7 @@ TEST(ImageFiles, AreReadAsPillowReadsThem) {
     EXPECT_GE(count["webp"], 25);
 }
 
-TEST(ImageFiles, TheTableHasEachFile) {
+TEST(ImageFiles, TheTableListsEveryFile) {
     std::set<std::string> listed{"expected.txt"}, found;
     for (const Row& row : read_table()) listed.insert(row.file);
     for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder))
@@ -107,7 +100,7 @@ TEST(ImageFiles, TheTableHasEachFile) {
     EXPECT_EQ(found, listed);
 }
 
-TEST(ImageFiles, TolerancesAreFarFromWrongReadings) {
+TEST(ImageFiles, TolerancesRejectWrongReadings) {
     const auto far = [](const Row& row, const Image& wrong, const char* how) {
         EXPECT_GE(worst_difference(wrong, row.image), 10 * (row.tolerance + 1)) << row.file << " " << how;
     };
@@ -132,15 +125,11 @@ std::string content(const Row& row) {
     return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
 }
 
-Image decode(const std::string& file) {
-    return decode_image(std::as_bytes(std::span(file)), "x.file");
-}
-
-TEST(ImageFiles, CutShortAreRefused) {
+TEST(ImageFiles, AreRefusedIfCutShort) {
     for (const Row& row : read_table()) {
         std::string whole = content(row);
         if (whole.ends_with("trailing")) whole.resize(whole.size() - 8);
-        // libjpeg does not miss the end marker when it has all pixels.
+        // libjpeg accepts a file that lacks only the end marker.
         if (row.file.starts_with("jpeg/")) whole.resize(whole.size() - 2);
         for (std::size_t length = 0; length < whole.size(); ++length) {
             SCOPED_TRACE(row.file + " of " + std::to_string(length) + " bytes");
@@ -154,25 +143,14 @@ TEST(WebP, RefusesDamage) {
     int refused = 0;
     for (const Row& row : read_table()) {
         if (!row.file.starts_with("webp/")) continue;
-        const std::string good = content(row);
-        for (int round = 0; round < 200; ++round) {
-            std::string damaged = good;
-            damaged[engine() % good.size()] = static_cast<char>(engine());
-            try {
-                decode(damaged);
-            } catch (const Error& error) {
-                ++refused;
-                EXPECT_EQ(std::string(error.what()).rfind("x.file: ", 0), 0u) << error.what();
-                EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
-            }
-        }
+        refused += testing::errors_of_damaged(content(row), 0, 200, engine);
     }
     EXPECT_GT(refused, 500);
     expect_error([] { decode(std::string("RIFF\x04\0\0\0WEBP", 12)); }, {"x.file: damaged WebP: "});
     expect_error([] { decode(std::string("RIFF\x40\0\0\0WEBPVP8 ", 16)); }, {"the file ends too early"});
 }
 
-TEST(WebP, MemoryIsNotTakenForWhatAHeaderSays) {
+TEST(WebP, AllocatesNothingForAFalseHeader) {
     // Lossless pixels: a byte 0x2f, then 14 bits of width - 1 and of height - 1.
     const FileContent file(folder / "webp/lossless.webp");
     std::string large(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
@@ -182,7 +160,7 @@ TEST(WebP, MemoryIsNotTakenForWhatAHeaderSays) {
     expect_error([&] { decode(large); }, {"x.file: image of 16384 x 16384 pixels", "67108864"});
 }
 
-TEST(ImageFormat, IsNamedByTheFirstBytes) {
+TEST(ImageFormat, FollowsFromTheFirstBytes) {
     const auto format = [](const std::string& text) { return image_format(std::as_bytes(std::span(text))); };
     EXPECT_EQ(format("\x89PNG\r\n\x1a\n"), ImageFormat::png);
     EXPECT_EQ(format("\xff\xd8\xff\xe0 and more"), ImageFormat::jpeg);
@@ -199,7 +177,7 @@ TEST(ImageFormat, IsNamedByTheFirstBytes) {
     }
 }
 
-TEST(ImageFormat, OthersAreNamed) {
+TEST(ImageFormat, ErrorsNameOtherFormats) {
     using namespace std::string_literals;
     const std::pair<std::string, const char*> kinds[] = {
         {"", "x.file: is empty, expected PNG, JPEG or WebP; "},

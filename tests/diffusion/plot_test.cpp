@@ -37,7 +37,7 @@ TEST(Plot, SmoothingKeepsEndsMeansAndLines) {
     const auto same = smoothed(line), flat = smoothed(zigzag);
     for (int i = 0; i < 200; ++i) EXPECT_NEAR(same[std::size_t(i)].y, 2.0 * i, 1e-9);
     for (int i = 20; i < 180; ++i) EXPECT_LT(std::abs(flat[std::size_t(i)].y), 0.1);
-    // A fall is over in the mean soon after it is over.
+    // Soon after a fall has ended, the mean has ended its fall too.
     std::vector<PlotPoint> fall;
     for (int i = 0; i < 2000; ++i) fall.push_back({double(i), i < 40 ? 1.0 : 0.0});
     EXPECT_EQ(smoothed(fall)[55].y, 0);
@@ -72,7 +72,7 @@ TEST(Plot, WideRangesAreLogarithmic) {
     EXPECT_FALSE(has(to_svg({.y_label = "y", .series = {{"", {{1, 1}, {2, 0}}}}}), "log"));
 }
 
-TEST(Plot, FromZero) {
+TEST(Plot, AnAxisCanBeginAtZero) {
     const Plot plot{.series = {{"", {{1, 1}, {2, 10}}}}, .smooth = false, .scale = Plot::Scale::from_zero};
     const std::string svg = to_svg(plot);
     EXPECT_FALSE(has(svg, "log"));
@@ -88,7 +88,7 @@ TEST(Plot, SeveralSeriesHaveALegend) {
     EXPECT_TRUE(has(svg, "class='s1'"));
 }
 
-TEST(Plot, NothingToDraw) {
+TEST(Plot, IsEmptyWithoutTwoPoints) {
     const double nan = std::nan("");
     EXPECT_EQ(to_svg({}), "");
     EXPECT_EQ(to_svg({.series = {{"", {{1, 1}}}}}), "");

@@ -22,7 +22,7 @@ class Report : public ::testing::Test {
     testing::TemporaryFolder folder_;
 };
 
-TEST_F(Report, WithoutMetricsAndSamples) {
+TEST_F(Report, NeedsNoMetricsAndNoSamples) {
     const std::string html = page();
     EXPECT_TRUE(has(html, "<th scope='row'>data</th><td>a&lt;b&amp;c</td>"));
     EXPECT_TRUE(has(html, "too short for curves"));
@@ -30,9 +30,9 @@ TEST_F(Report, WithoutMetricsAndSamples) {
     EXPECT_FALSE(has(html, "<img"));
 }
 
-TEST_F(Report, CurvesAndNumbersOfTheTraining) {
+TEST_F(Report, ShowsCurvesAndNumbers) {
     folder_.write("config.json", "{\"batch\": 4, \"grad_accum\": 2}\n");
-    // A damaged line, as a crash leaves it, is passed over; null stands for no sample in that quarter.
+    // A line that a crash damaged is passed over. null: there was no sample in that quarter.
     folder_.write("metrics.jsonl",
                   "{\"step\":10,\"loss\":0.5,\"lr\":0.1,\"images_per_second\":16,\"seconds\":60,"
                   "\"loss_by_timestep\":[0.6,0.5,0.4,null]}\n{\"step\":2\n"
@@ -54,7 +54,7 @@ TEST_F(Report, CurvesAndNumbersOfTheTraining) {
     EXPECT_FALSE(has(html, "Gradient norm"));
 }
 
-TEST_F(Report, TellsShortAndLongTrainings) {
+TEST_F(Report, FitsTheUnitToTheDuration) {
     const auto after = [&](const char* seconds, const char* config = "{}") {
         folder_.write("config.json", config);
         folder_.write("metrics.jsonl", std::string("{\"step\":3,\"loss\":1,\"seconds\":") + seconds + "}\n");
@@ -64,12 +64,12 @@ TEST_F(Report, TellsShortAndLongTrainings) {
                                         std::pair{"5400", "90.0 minutes"}, std::pair{"90000", "25.0 hours"},
                                         std::pair{"864000", "10.0 days"}})
         EXPECT_TRUE(has(after(seconds), std::string("<b>") + text + "</b>of training")) << text;
-    // One that was interrupted says how far it was to go.
+    // An interrupted training says how long it was meant to be.
     EXPECT_TRUE(has(after("1", "{\"steps\": 800}"), "<b>3</b>of 800 steps"));
     EXPECT_TRUE(has(after("1", "{\"steps\": 0}"), "<b>3</b>steps"));
 }
 
-TEST_F(Report, AFewLastStepsAreNoPointOfTheCurves) {
+TEST_F(Report, LeavesAShortLastWindowOutOfTheCurves) {
     const auto page_of = [&](int last) {
         std::string lines;
         for (const int step : {10, 20, 30, last})
@@ -87,7 +87,7 @@ TEST_F(Report, AFewLastStepsAreNoPointOfTheCurves) {
     EXPECT_TRUE(has(half, "'Loss. From 0.5 at step 10 to 9 at step 35.'"));
 }
 
-TEST_F(Report, SaysWhatTheMachineWas) {
+TEST_F(Report, DescribesTheMachine) {
     write_report(diffusion::Run(folder_.path()), {{"processor", "a<b"}});
     EXPECT_TRUE(has(testing::TemporaryFolder::read(folder_ / "report.html"),
                     "<th scope='row'>processor</th><td>a&lt;b</td>"));
@@ -104,7 +104,7 @@ TEST_F(Report, EmbedsTheFigures) {
         EXPECT_TRUE(has(html, std::string("<img alt='") + seen)) << seen;
     EXPECT_TRUE(has(html, "' src='data:image/png;base64,iVBO"));
     EXPECT_TRUE(has(html, "x&#770;<sub>0</sub>, the estimate of x<sub>0</sub>"));
-    // A control that the keyboard reaches makes each of them larger.
+    // The keyboard can make each of them larger.
     EXPECT_TRUE(has(html, "<input type='checkbox' aria-label='The reverse process, larger'>"));
     EXPECT_TRUE(has(html, "width='7' height='5'"));
 }

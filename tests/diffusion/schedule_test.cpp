@@ -27,7 +27,7 @@ Timesteps full_chain(std::int64_t timesteps) {
     return spaced_timesteps(timesteps, timesteps);
 }
 
-TEST(NoiseSchedule, LinearPublishedValues) {
+TEST(NoiseSchedule, LinearHasThePublishedValues) {
     const NoiseSchedule schedule;
     EXPECT_EQ(schedule.timesteps(), 1000);
     EXPECT_DOUBLE_EQ(schedule.beta(0), 1e-4);
@@ -41,7 +41,7 @@ TEST(NoiseSchedule, LinearPublishedValues) {
     EXPECT_LT(NoiseSchedule(options(500, BetaSchedule::linear, true)).alpha_cumprod(499), 4.1e-5);
 }
 
-TEST(NoiseSchedule, CosinePublishedValues) {
+TEST(NoiseSchedule, CosineHasThePublishedValues) {
     const NoiseSchedule schedule(options(1000, BetaSchedule::cosine));
     EXPECT_NEAR(schedule.beta(0), 4.128422e-5, 5e-12);
     EXPECT_NEAR(schedule.beta(1), 4.614175e-5, 5e-12);
@@ -50,7 +50,7 @@ TEST(NoiseSchedule, CosinePublishedValues) {
     EXPECT_NEAR(schedule.alpha_cumprod(499), 0.4938435, 1e-7);  // published with its last digit cut off
 }
 
-TEST(NoiseSchedule, DerivedQuantities) {
+TEST(NoiseSchedule, DerivedQuantitiesAgree) {
     const NoiseSchedule schedule;
     double product = 1;
     for (std::int64_t t = 0; t < 1000; ++t) {
@@ -89,7 +89,7 @@ TEST(NoiseSchedule, PriorBitsPerDim) {
     expect_error([] { NoiseSchedule().prior_bits_per_dim(-1); }, {"second moment -1"});
 }
 
-TEST(NoiseSchedule, Refuses) {
+TEST(NoiseSchedule, RefusesBadValues) {
     expect_error([] { NoiseSchedule schedule(options(1)); }, {"1 timesteps", "from 2 to"});
     expect_error([] { NoiseSchedule schedule(options(-5)); }, {"-5 timesteps"});
     expect_error([] { NoiseSchedule schedule(options(1'000'000'000)); }, {"1000000000 timesteps"});
@@ -160,7 +160,7 @@ TEST(SpacedTimesteps, EveryCountIsAValidChain) {
             }
 }
 
-TEST(SpacedTimesteps, Refuses) {
+TEST(SpacedTimesteps, RefusesBadCounts) {
     expect_error([] { spaced_timesteps(1000, 0); }, {"0 sampling steps", "from 1 to the model's 1000"});
     expect_error([] { spaced_timesteps(1000, 1001); }, {"1001 sampling steps"});
     expect_error([] { spaced_timesteps(0, 1); }, {"has 0"});
@@ -226,7 +226,7 @@ TEST(ReverseProcess, RespacedChainTakesThePreviousStepFromTheList) {
         }
 }
 
-TEST(ReverseProcess, Refuses) {
+TEST(ReverseProcess, RefusesBadTimesteps) {
     const NoiseSchedule schedule;
     const auto make = [&](const Timesteps& timesteps) { ReverseProcess process(schedule, timesteps); };
     expect_error([&] { make({}); }, {"no timesteps"});
@@ -302,11 +302,10 @@ TEST(DiffusersCases, LoopFromNoisedSample) {
     for (std::size_t k = 0; k < sample.size(); ++k)
         sample[k] = schedule.signal(1) * sample[k] + schedule.sigma(1) * noise[k];
     ddpm_steps(process, 998, Prediction::epsilon, sample);
-    // The published number comes from float32 tables, where 1 - abar_0 = 1e-4 keeps only three digits: 5e-5
-    // apart.
+    // The published number comes from float32 tables, in which 1 - abar_0 = 1e-4 has only three digits.
     expect_sums(sample, 387.9466, 0.5051, 3e-2);
 
-    // With the same float32 tables it is met exactly.
+    // With the same float32 tables the number is met.
     std::vector<float> single(768);
     const float beta[] = {static_cast<float>(schedule.beta(0)), static_cast<float>(schedule.beta(1))};
     const float abar[] = {1 - beta[0], (1 - beta[0]) * (1 - beta[1])};

@@ -37,8 +37,7 @@ TEST(SchedulerConfig, DefaultsAreThoseOfDiffusers) {
     EXPECT_EQ(parse("{}"), expected);
 }
 
-/// What becomes of a field: values that are read (and change the config), values that are refused by name, and values that
-/// change nothing.
+/// Values of a field: those that change the config, those that are refused, and those that change nothing.
 struct Field {
     const char* name;
     std::vector<const char*> read, refused, same;
@@ -96,7 +95,7 @@ TEST(SchedulerConfig, EveryFieldIsHonouredRefusedOrKnownToChangeNothing) {
                 EXPECT_EQ(parse(format_scheduler_config(config)), config) << with(value);
             }
     }
-    // None is forgotten. Those of the schedulers that can be turned into this one stay in its file, and are not read.
+    // No field is forgotten. Fields of schedulers that can be converted to this one stay in the file, and are not read.
     const auto fields = nlohmann::json::parse(TemporaryFolder::read(
         std::filesystem::path(ITO_SOURCE_DIR) / "tests/diffusion/diffusers/schedulers.json"))["fields"];
     for (const std::string name : fields["DDPMScheduler"])
@@ -114,13 +113,13 @@ TEST(SchedulerConfig, EveryFieldIsHonouredRefusedOrKnownToChangeNothing) {
         }
 }
 
-TEST(SchedulerConfig, ARangeIsReadWithClippingAlone) {
+TEST(SchedulerConfig, ReadsTheRangeOnlyWithClipping) {
     for (const char* range : {"null", "0", "\"x\""})
         EXPECT_FALSE(
             parse(fmt::format(R"({{"clip_sample": false, "clip_sample_range": {}}})", range)).clip_sample);
 }
 
-TEST(SchedulerConfig, AFileThatIsNone) {
+TEST(SchedulerConfig, RefusesAFileThatIsNoScheduler) {
     const TemporaryFolder folder;
     for (const char* text : {"{}", R"({"error": "Repository not found"})"})
         expect_error([&] { read_scheduler_config(folder.write("s.json", text)); },
@@ -135,7 +134,7 @@ TEST(SchedulerConfig, PreviewsNeverLeaveTheSchedule) {
             const ReverseProcess process = preview_process(config, steps);
             EXPECT_EQ(process.size(), steps);
             for (const auto& step : process.transitions()) EXPECT_LT(step.t, 100);
-            // Where the configured chain is one, it is taken.
+            // A valid configured chain is used.
             if (offset == 0) {
                 EXPECT_EQ(process.transitions().front().t,
                           reverse_process(config, steps).transitions().front().t);
@@ -143,7 +142,7 @@ TEST(SchedulerConfig, PreviewsNeverLeaveTheSchedule) {
         }
 }
 
-TEST(SchedulerConfig, NamesTheFieldsThatAreNotKnown) {
+TEST(SchedulerConfig, NamesUnknownFields) {
     std::vector<std::string> notes;
     const auto note = [&](const char* text) {
         notes.clear();
@@ -157,7 +156,7 @@ TEST(SchedulerConfig, NamesTheFieldsThatAreNotKnown) {
     EXPECT_EQ(note(R"({"b": 1, "a\n": null})"), "s.json: ito does not know \"a \", \"b\", and ignores them");
     EXPECT_EQ(note(R"({"1": 1, "2": 1, "3": 1, "4": 1, "5": 1, "6": 1, "7": 1})"),
               R"(s.json: ito does not know "1", "2", "3", "4", "5" and 2 more, and ignores them)");
-    EXPECT_NO_THROW(parse(R"({"something_new": 1})"));  // nobody listens
+    EXPECT_NO_THROW(parse(R"({"something_new": 1})"));  // without notes
 }
 
 TEST(SchedulerConfig, TakesAListOfBetas) {
@@ -168,8 +167,8 @@ TEST(SchedulerConfig, TakesAListOfBetas) {
     EXPECT_EQ(parse(format_scheduler_config(config)), config);
 }
 
-// The remedy was run with diffusers 0.35.1.
-TEST(SchedulerConfig, SaysHowAnotherSchedulersFileIsMadeOneOfThis) {
+// The remedy was tried with diffusers 0.35.1.
+TEST(SchedulerConfig, SaysHowToConvertAnotherSchedulersFile) {
     const auto of = [](const char* name, const std::string& file) {
         return [=] { parse_scheduler_config(fmt::format("{{\"_class_name\": \"{}\"}}", name), file); };
     };
@@ -187,7 +186,7 @@ TEST(SchedulerConfig, SaysHowAnotherSchedulersFileIsMadeOneOfThis) {
     }
 }
 
-TEST(SchedulerConfig, GoldenText) {
+TEST(SchedulerConfig, WritesTheGoldenText) {
     EXPECT_EQ(format_scheduler_config({}), R"({
   "_class_name": "DDPMScheduler",
   "beta_end": 0.02,
@@ -205,7 +204,7 @@ TEST(SchedulerConfig, GoldenText) {
 )");
 }
 
-TEST(SchedulerConfig, RoundTrip) {
+TEST(SchedulerConfig, ReadsWhatItWrote) {
     const TemporaryFolder folder;
     SchedulerConfig config;
     config.schedule.timesteps = 500;
@@ -236,7 +235,7 @@ TEST(SchedulerConfig, RescaledBetasAreWrittenAsTheyAre) {
         EXPECT_NEAR(after.alpha_cumprod(t) / before.alpha_cumprod(t), 1, 1e-12) << t;
 }
 
-TEST(SchedulerConfig, Refuses) {
+TEST(SchedulerConfig, RefusesBadValues) {
     const auto refused = [](const char* text, std::initializer_list<const char*> parts) {
         expect_error([&] { parse(text); }, {"scheduler_config.json: "});
         expect_error([&] { parse(text); }, parts);

@@ -1,4 +1,4 @@
-// Event files for TensorBoard: the bytes that its own writer makes, and what stays when a training goes on.
+// Event files for TensorBoard: the bytes that its own writer makes, and what stays when a training resumes.
 
 #include "diffusion/report/tensorboard.h"
 
@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 using testing::TemporaryFolder;
 using Scalars = std::vector<std::pair<std::string, double>>;
 
-/// Half a second later every time. The writer's first look is for the name of its file.
+/// A clock that advances half a second at every call. The writer calls it first to name its file.
 TensorboardWriter::Clock ticking(double first) {
     return [time = first - 0.5]() mutable { return time += 0.5; };
 }
@@ -29,7 +29,7 @@ std::vector<fs::path> files_in(const fs::path& folder) {
     return files;
 }
 
-TEST(Tensorboard, Crc32cOfPublishedVectors) {
+TEST(Tensorboard, Crc32cMatchesPublishedVectors) {
     // RFC 3720, B.4.
     EXPECT_EQ(crc32c(std::string(32, '\0')), 0x8a9136aau);
     EXPECT_EQ(crc32c(std::string(32, '\xff')), 0x62a8ab43u);
@@ -40,7 +40,7 @@ TEST(Tensorboard, Crc32cOfPublishedVectors) {
     EXPECT_EQ(crc32c(""), 0u);
 }
 
-TEST(Tensorboard, WritesWhatItsOwnWriterDoes) {
+TEST(Tensorboard, WritesTheBytesOfTensorboardsOwnWriter) {
     const TemporaryFolder folder;
     TensorboardWriter writer(folder.path(), 0, 10, ticking(1699999999.75));
     writer.scalars(10, Scalars{{"train/loss", 0.5}, {"train/lr", 1e-3}});
@@ -72,7 +72,7 @@ TEST(Tensorboard, ImagesArePngs) {
     EXPECT_NE(content.find("\x0a\x07samples\x22"), std::string::npos);
 }
 
-TEST(Tensorboard, StepsThatAreDoneAgainAreThereOnce) {
+TEST(Tensorboard, RepeatedStepsAppearOnce) {
     const TemporaryFolder folder;
     const auto write = [&](std::int64_t steps_done, const std::vector<std::int64_t>& steps, double time) {
         TensorboardWriter writer(folder.path(), steps_done, 10, ticking(time));
@@ -90,9 +90,9 @@ TEST(Tensorboard, StepsThatAreDoneAgainAreThereOnce) {
         }
         return found;
     };
-    // Stopped at 25, which a line of its own says and a picture shows; goes on from there.
+    // Stopped at 25, with a last line and a picture, then resumed from there.
     write(0, {10, 20, 25}, 1000);
-    // Killed in the middle of a record, and the clock was set back.
+    // Killed in the middle of a record; then the clock was set back.
     const auto first = files_in(folder.path()).front();
     std::ofstream(first, std::ios::app | std::ios::binary) << "\x50half";
     write(25, {30, 40}, 900);
@@ -101,7 +101,7 @@ TEST(Tensorboard, StepsThatAreDoneAgainAreThereOnce) {
     for (const char* tag : {"s10", "s20", "i25", "s30", "s40", "i40"}) EXPECT_EQ(count(tag), 1) << tag;
     EXPECT_EQ(count("s25"), 0);
     EXPECT_EQ(TemporaryFolder::read(first).find("half"), std::string::npos);
-    // Once more from the checkpoint at 20: everything later is gone, until it is done again.
+    // Resumed from the checkpoint at 20: everything later is gone until it is done again.
     const std::string before = TemporaryFolder::read(first);
     write(20, {30}, 2000);
     for (const char* tag : {"s10", "s20", "s30", "i30"}) EXPECT_EQ(count(tag), 1) << tag;

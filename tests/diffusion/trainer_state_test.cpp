@@ -23,7 +23,7 @@ TEST(TrainerState, ReadsWhatItWrote) {
     EXPECT_EQ(TrainerState::from_json(some.to_json(), "state.json"), some);
 }
 
-TEST(TrainerState, RefusesWhatIsNoCount) {
+TEST(TrainerState, RefusesBadCounts) {
     const auto refused = [](const std::string& text, const char* part) {
         testing::expect_error([&] { TrainerState::from_json(text, "state.json"); }, {"state.json: ", part});
     };

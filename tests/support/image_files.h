@@ -1,5 +1,5 @@
 #pragma once
-// PNG and JPEG files of the kinds that ito reads but does not write. Errors inside the libraries end the test
+// Images for tests, and PNG and JPEG files of the kinds that ito reads but does not write. Errors inside the libraries end the test
 // program: that is what their default handlers do.
 
 #include <png.h>
@@ -9,16 +9,61 @@
 
 #include <jpeglib.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <random>
+#include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
-#include "diffusion/image/image.h"
+#include "diffusion/image/png.h"
+#include "tests/support/expect_error.h"
 
 namespace ito::testing {
 
-inline std::string_view text_of(const std::vector<std::byte>& bytes) {
+/// An image of one colour, of as many channels as it has.
+inline diffusion::Image flat(std::int64_t height, std::int64_t width,
+                             const std::vector<std::uint8_t>& color) {
+    diffusion::Image image{height, width, static_cast<std::int64_t>(color.size()), {}};
+    for (std::int64_t i = 0; i < height * width; ++i)
+        image.pixels.insert(image.pixels.end(), color.begin(), color.end());
+    return image;
+}
+
+/// The largest difference of two values; 256 if the images are not of one size.
+inline int worst_difference(const diffusion::Image& a, const diffusion::Image& b) {
+    if (a.height != b.height || a.width != b.width || a.channels != b.channels) return 256;
+    if (a.pixels.size() != b.pixels.size()) return 256;
+    int worst = 0;
+    for (std::size_t i = 0; i < a.pixels.size(); ++i)
+        worst = std::max(worst, std::abs(int{a.pixels[i]} - int{b.pixels[i]}));
+    return worst;
+}
+
+inline diffusion::Image decode(const std::string& file) {
+    return diffusion::decode_image(std::as_bytes(std::span(file)), "x.file");
+}
+
+/// Decodes `rounds` copies of the file, each with one byte changed. An error must be one line that names the file; returns how
+/// many there were.
+inline int errors_of_damaged(const std::string& file, std::size_t first, int rounds, std::mt19937& engine) {
+    int errors = 0;
+    for (int round = 0; round < rounds; ++round) {
+        std::string damaged = file;
+        damaged[first + engine() % (file.size() - first)] = static_cast<char>(engine());
+        try {
+            decode(damaged);
+        } catch (const Error& error) {
+            ++errors;
+            const std::string text = error.what();
+            EXPECT_TRUE(text.starts_with("x.file: ") && text.find('\n') == std::string::npos) << text;
+        }
+    }
+    return errors;
+}
+
+inline std::string make_png(const diffusion::Image& image) {
+    const auto bytes = diffusion::encode_png(image);
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
