@@ -7,6 +7,7 @@
 #include "core/autograd/engine.h"
 #include "core/autograd/node.h"
 #include "core/context.h"
+#include "core/dispatch.h"
 #include "kernels/random/random.h"
 
 namespace ito::autograd {
@@ -33,14 +34,13 @@ GradientCheck check_gradients(const std::function<Tensor(const std::vector<Tenso
     const Tensor output = fn(inputs);
     const std::int64_t batch = output.shape().empty() ? 1 : output.dim(0);
     std::vector<double> w(static_cast<std::size_t>(output.numel()));
-    kernels::cpu::random_uniform(
-        context_of(Device::cpu()),
-        kernels::RandomFill<double>{.samples = batch,
-                                    .elements = batch ? output.numel() / batch : 0,
-                                    .address = {.seed = 7, .purpose = kernels::Purpose::test},
-                                    .a = -1,
-                                    .b = 1,
-                                    .y = w.data()});
+    ITO_LAUNCH(Device::cpu(), random_uniform, context_of(Device::cpu()),
+               kernels::RandomFill<double>{.samples = batch,
+                                           .elements = batch ? output.numel() / batch : 0,
+                                           .address = {.seed = 7, .purpose = kernels::Purpose::test},
+                                           .a = -1,
+                                           .b = 1,
+                                           .y = w.data()});
     backward(output, Tensor::from(w, output.shape()));
 
     GradientCheck result;
