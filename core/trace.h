@@ -3,6 +3,7 @@
 // nested spans, reported to the Listener of the thread. Without a listener a span costs one load and one branch. An
 // OpListener also learns what each op makes and saves (core/autograd/op_listener.h).
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -14,8 +15,10 @@ namespace ito::trace {
 /// What a span covers, from the outside inwards. A layer may contain layers. A kernel's span is the call of its launcher: on
 /// CUDA that is the time of the host.
 enum class Kind : std::uint8_t { phase, layer, op, backward, kernel };
-/// "phase", "layer", "op", "backward" or "kernel".
-const char* name_of(Kind kind);
+inline const char* name_of(Kind kind) {
+    constexpr const char* names[] = {"phase", "layer", "op", "backward", "kernel"};
+    return names[static_cast<std::size_t>(kind)];
+}
 
 /// Hears of spans, and ignores them: derive from it. worked() is called on other threads.
 class Listener : public kernels::WorkListener {
