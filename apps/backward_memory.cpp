@@ -17,14 +17,14 @@ void BackwardMemory::add(std::string_view op, const Tensor& output, std::span<co
                          std::size_t saved_bytes) {
     Op added{.output_bytes = static_cast<std::size_t>(output.numel()) * size_of(output.dtype()),
              .saved_bytes = saved_bytes,
-             .has_backward = output.impl().node != nullptr,
+             .has_backward = !output.is_leaf(),
              .inputs = {}};
     for (std::size_t i = 0; i < inputs.size(); ++i) {
         if (!inputs[i]) continue;
-        const auto maker = makers_.find(inputs[i].impl().node.get());
+        const auto maker = makers_.find(inputs[i].impl().grad_fn.get());
         if (maker != makers_.end()) added.inputs.push_back({maker->second, hands_on(op, i)});
     }
-    if (output.impl().node) makers_[output.impl().node.get()] = ops_.size();
+    if (!output.is_leaf()) makers_[output.impl().grad_fn.get()] = ops_.size();
     ops_.push_back(std::move(added));
 }
 

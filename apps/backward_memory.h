@@ -38,7 +38,7 @@ class BackwardMemory {
 
     std::vector<Op> ops_;
     std::vector<std::size_t> scratch_;  ///< of ops that have a backward, from the last on
-    std::unordered_map<const autograd::Node*, std::size_t> makers_;
+    std::unordered_map<const GradFn*, std::size_t> makers_;
 };
 
 }  // namespace ito::apps

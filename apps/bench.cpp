@@ -13,10 +13,10 @@
 #include "apps/kernel_bench/options.h"
 #include "apps/layer_table.h"
 #include "apps/terminal.h"
-#include "core/allocator.h"
 #include "core/context.h"
 #include "core/cuda/cuda.h"
 #include "core/error.h"
+#include "core/memory/allocator.h"
 #include "diffusion/solvers/sampler.h"
 #include "diffusion/training/trainer.h"
 #include "nn/init.h"
@@ -196,7 +196,7 @@ int BenchCommand::operator()() const {
     const TrainConfig config = config_of(measured, batch ? batch : measured.batch);
     const auto parameters =
         nn::UNet(config.unet(measured.side, measured.side, measured.channels)).parameter_count();
-    const auto allocator = Allocator::of(computation.device);
+    const auto allocator = allocator_of(computation.device);
     const bool on_gpu = computation.device.is_cuda();
     const ops::Flops work = flops_per_image(config, measured);
     // On the CPU Winograd's convolutions need fewer operations than are counted here.

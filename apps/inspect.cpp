@@ -9,11 +9,11 @@
 #include "apps/layer_table.h"
 #include "apps/output_file.h"
 #include "apps/weight_table.h"
-#include "core/allocator.h"
 #include "core/choices.h"
 #include "core/context.h"
 #include "core/error.h"
 #include "core/io/text_file.h"
+#include "core/memory/allocator.h"
 #include "diffusion/pipeline/pipeline.h"
 #include "diffusion/training/trainer.h"
 
@@ -190,7 +190,7 @@ int InspectCommand::operator()() const {
     TrainConfig measured = subject.train;
     measured.grad_accum = 1;
     const Device device = computation.device;
-    const auto allocator = Allocator::of(device);
+    const auto allocator = allocator_of(device);
     const std::size_t before = allocator->stats().in_use;
     Trainer trainer(measured, {subject.unet, measured.scheduler()}, blank_images(subject.unet, images),
                     {.computation = computation, .graph = false});

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "apps/backward_memory.h"
+#include "core/autograd/op_listener.h"
 #include "core/ops/flops.h"
-#include "core/trace.h"
 #include "nn/module.h"
 
 namespace ito::apps {
@@ -27,7 +27,7 @@ struct Layer {
 };
 
 /// Collects the layers of one forward pass of a network in order of execution.
-class LayerTable : public trace::Listener {
+class LayerTable : public trace::OpListener {
   public:
     LayerTable(const nn::Module& model, std::int64_t batch);
 

@@ -1,8 +1,9 @@
 #include "apps/memory_advice.h"
 
-#include "core/allocator.h"
+#include "core/context.h"
 #include "core/cuda/cuda.h"
 #include "core/io/system.h"
+#include "core/memory/allocator.h"
 
 namespace ito::apps {
 
@@ -25,7 +26,7 @@ std::size_t step_memory(TrainConfig config, const ModelConfig& model, TrainerOpt
     blank.height = model.unet.height, blank.width = model.unet.width;
     blank.channels = model.unet.in_channels;
     blank.images.resize(static_cast<std::size_t>(images * blank.image_size()), 128);
-    const auto allocator = Allocator::of(options.computation.device);
+    const auto allocator = allocator_of(options.computation.device);
     const std::size_t before = allocator->stats().in_use;
     allocator->reset_peak();
     Trainer trainer(config, model, std::move(blank), options);
@@ -35,7 +36,7 @@ std::size_t step_memory(TrainConfig config, const ModelConfig& model, TrainerOpt
 }
 
 std::size_t free_memory(const Device& device) {
-    const AllocatorStats held = Allocator::of(device)->stats();
+    const AllocatorStats held = allocator_of(device)->stats();
     const std::size_t free = device.is_cuda() ? cuda::device_info(device.index).free
                                               : static_cast<std::size_t>(system::memory().available);
     return free + held.slab_bytes - held.in_use;

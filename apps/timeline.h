@@ -12,12 +12,12 @@
 #include <vector>
 
 #include "apps/output_file.h"
-#include "core/trace.h"
+#include "core/autograd/op_listener.h"
 
 namespace ito::apps {
 
 /// Collects the spans of this thread, and what the helpers of parallel_for do for it.
-class Timeline : public trace::Listener {
+class Timeline : public trace::OpListener {
   public:
     void begin(trace::Kind kind, const char* name, const Shape* shape) override;
     void end() override;

@@ -3,36 +3,25 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "core/cuda/cuda.h"
+#include "core/context.h"
 #include "core/error.h"
 #include "core/io/json_depth.h"
 #include "kernels/common/choices.h"
 
 namespace ito {
-namespace {
-
-bool autotune_on = true;
-
-}  // namespace
-
-void set_autotune(bool on) {
-    autotune_on = on;
-    cuda::set_autotune(on);
-}
-bool autotune() {
-    return autotune_on;
-}
 
 VariantMap variant_choices(Device device) {
-    return device.is_cpu() ? VariantMap{} : cuda::choices(device.index).all();
+    const auto* const choices = context_of(device).choices;
+    return choices == nullptr ? VariantMap{} : choices->all();
 }
 
 void set_variant_choices(Device device, VariantMap choices) {
-    if (!device.is_cpu()) cuda::choices(device.index).replace(std::move(choices));
+    if (auto* const known = context_of(device).choices) known->replace(std::move(choices));
 }
 
 std::vector<std::string> take_choice_notices(Device device) {
-    return device.is_cpu() ? std::vector<std::string>{} : cuda::choices(device.index).take_notices();
+    auto* const choices = context_of(device).choices;
+    return choices == nullptr ? std::vector<std::string>{} : choices->take_notices();
 }
 
 std::string choices_to_json(const VariantMap& choices) {
@@ -56,7 +45,10 @@ VariantMap choices_from_json(const std::string& text, const std::string& source)
 }
 
 std::string why_no_cudnn(Device device) {
-    return device.is_cpu() ? "" : cuda::why_no_cudnn(device.index);
+    const kernels::Context& context = context_of(device);
+    if (device.is_cpu() || context.cudnn() != nullptr) return "";
+    return "cuDNN is not used, convolutions run by hand-written kernels: " +
+           context.libraries->why_not_cudnn();
 }
 
 }  // namespace ito

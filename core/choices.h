@@ -1,6 +1,6 @@
 #pragma once
-// Which variants of CUDA kernels run: found by timing at the first call of a size, kept for the process, and to be saved beside a
-// checkpoint, so that a resumed training repeats the bits of the one that was interrupted (kernels/common/choices.h).
+// Which variants of CUDA kernels run. The first call of a size times them; the choice is kept for the process. It is saved
+// with a checkpoint, so that a resumed training repeats the bits of the interrupted one (kernels/common/choices.h).
 
 #include <map>
 #include <string>
@@ -13,24 +13,20 @@ namespace ito {
 /// Kernel, type and sizes -> variant, both readable.
 using VariantMap = std::map<std::string, std::string>;
 
-/// Off: the first guess is taken without timing, the same in every process. At first on. For all devices.
-void set_autotune(bool on);
-bool autotune();
-
-/// What has been chosen on the device so far; empty on the CPU, which chooses by size alone.
+/// What was chosen on the device so far; empty on the CPU, which chooses by size alone.
 VariantMap variant_choices(Device device);
-/// Replaces those choices: they win over timing. One that is not possible on this device or with these libraries is chosen
-/// again, and take_choice_notices() says so. Nothing on the CPU.
+/// Replaces those choices; they win over timing. A choice that this device or these libraries cannot follow is made again,
+/// with a line in take_choice_notices(). Has no effect on the CPU.
 void set_variant_choices(Device device, VariantMap choices);
 /// Lines for the user since the last call.
 std::vector<std::string> take_choice_notices(Device device);
 
-/// An object of strings, sorted, one choice a line.
+/// As a JSON object of strings, sorted, one choice a line.
 std::string choices_to_json(const VariantMap& choices);
-/// The reverse. Throws Error that names `source` if the text is something else.
+/// The reverse. Throws Error naming `source` if the text is anything else.
 VariantMap choices_from_json(const std::string& text, const std::string& source);
 
-/// Why cuDNN is not used on the device, in one line for the user; empty where it is, and on the CPU.
+/// One line for the user that says why cuDNN is not used on the device. Empty if it is used, and on the CPU.
 std::string why_no_cudnn(Device device);
 
 }  // namespace ito

@@ -1,5 +1,5 @@
 #pragma once
-// A value that kernels wrote, on its way to the host while the device goes on.
+// Copies a value that kernels wrote to the host, without making the device wait.
 
 #include <cstring>
 #include <memory>
@@ -9,11 +9,11 @@
 
 namespace ito {
 
-/// Used again and again, for one value at a time.
+/// Reads one value at a time; may be used again and again.
 template <class T>
 class DeferredRead {
   public:
-    /// Copies what `value` holds after all work enqueued so far.
+    /// Starts to copy what `value` holds after all work enqueued so far.
     void begin(const DeviceValue<T>& value) {
         if (value.device().is_cpu()) {
             direct_ = value.get();
@@ -27,7 +27,7 @@ class DeferredRead {
         mark_->set();
     }
 
-    /// Whether get() would not wait.
+    /// Whether get() returns without waiting.
     bool ready() const { return !mark_ || mark_->reached(); }
 
     T get() const {

@@ -1,5 +1,5 @@
 #pragma once
-// Where a tensor lives and where its kernels run, chosen at run time.
+// The device of a tensor, on which its kernels run; chosen at run time.
 
 #include <string>
 #include <string_view>
@@ -27,7 +27,7 @@ struct Device {
 
 std::string to_string(const Device& device);
 
-/// Of every usable CUDA device what a reader wants to know, "cuda:0" first; empty in a build without CUDA.
+/// One line for every usable CUDA device with its name, compute capability and memory; empty in a build without CUDA.
 std::vector<std::string> cuda_devices();
 
 }  // namespace ito

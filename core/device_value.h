@@ -1,7 +1,7 @@
 #pragma once
-// A small struct that the host writes and kernels read through a pointer when they run: what changes from one step to
-// the next (learning rate, step counter, coefficients). Such values are never launch arguments, so that a whole step can
-// be recorded into a CUDA graph and replayed.
+// A small struct that the host writes and kernels read through a pointer when they run. It holds what changes from step to
+// step: learning rate, step counter, coefficients. These are never launch arguments, so a whole step can be recorded into a
+// CUDA graph and replayed.
 
 #include <cstddef>
 #include <span>
@@ -22,7 +22,7 @@ class DeviceValue {
         : memory_(Tensor::empty({static_cast<std::int64_t>(sizeof(T))}, DType::uint8, device)) {}
     DeviceValue(Device device, const T& value) : DeviceValue(device) { set(value); }
 
-    /// Kernels launched from now on see `value`; those launched before still see the old one.
+    /// Kernels launched from now on read `value`; those launched before still read the old one.
     void set(const T& value) {
         if (memory_.device().is_cpu()) {
             *static_cast<T*>(memory_.raw()) = value;
@@ -31,7 +31,7 @@ class DeviceValue {
         }
     }
 
-    /// Waits for the device: for logging, not for every step.
+    /// Waits for the device, so it is for logging, not for every step.
     T get() const {
         T value;
         if (memory_.device().is_cpu()) {
@@ -42,17 +42,17 @@ class DeviceValue {
         return value;
     }
 
-    /// For kernels, which follow it when they run.
+    /// For kernels, which read the value when they run.
     kernels::ValuePointer<T> pointer() const {
         return {static_cast<T*>(memory_.raw()),
                 memory_.device().is_cpu() ? kernels::Memory::host : kernels::Memory::device};
     }
-    /// The same of one member of T.
+    /// The same for one member of T.
     template <class M, class Whole = T>
     requires std::is_class_v<Whole> kernels::ValuePointer<M> pointer(M Whole::*member)
     const {
         const auto whole = pointer();
-        // An address is computed, nothing is read.
+        // Only computes an address: device memory is not read.
         return {&(whole.get()->*member), whole.memory()};
     }
     Device device() const { return memory_.device(); }

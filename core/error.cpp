@@ -8,7 +8,7 @@ std::string excerpt(std::string_view text, std::size_t longest) {
     constexpr std::string_view mark = "...";
     std::string shown(text.substr(0, longest));
     if (text.size() > longest) {
-        // Not inside a character of UTF-8: its bytes after the first are 10xxxxxx.
+        // Never cuts a UTF-8 character in two: its bytes after the first are 10xxxxxx.
         std::size_t end = longest - std::min(longest, mark.size());
         while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
         shown.replace(end, std::string::npos, mark);

@@ -14,14 +14,14 @@
 
 namespace ito {
 
-/// Text from outside as it may stand in a message: control characters become spaces, and of more than `longest`
-/// bytes the end becomes "...".
+/// Text from outside for use in a message: control characters become spaces, and text of more than `longest` bytes ends in
+/// "...".
 std::string excerpt(std::string_view text, std::size_t longest = 80);
 
-/// Names as a message may list them, the first `most` of them: "a, b, c and 4 more".
+/// The first `most` names for use in a message: "a, b, c and 4 more".
 std::string listed(std::span<const std::string> names, std::size_t most = 10);
 
-/// Throws an Error of one line, whatever the arguments hold.
+/// Throws an Error whose message is one line, whatever the arguments contain.
 template <class... Args>
 [[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) {
     throw Error(excerpt(fmt::format(format, std::forward<Args>(args)...), 2000));

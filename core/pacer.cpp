@@ -13,7 +13,7 @@ void Pacer::step() {
     if (marks_.empty()) return;
     auto& mark = marks_[next_];
     if (!mark) mark = cuda::make_mark(device_.index);
-    // The step before which this mark was last set. Asking and sleeping leaves the processor to others.
+    // The mark of `steps_ahead` steps ago. Sleeping between the queries leaves the processor to others.
     for (int asked = 0; full_ && !mark->reached(); ++asked) {
         if (asked > 200) std::this_thread::sleep_for(std::chrono::microseconds(20));
     }

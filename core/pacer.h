@@ -1,6 +1,6 @@
 #pragma once
-// Keeps the host from running far ahead of a device: an interrupt should end a training within a few steps, and an error
-// of the device should be reported near the step that made it.
+// Keeps the host from running far ahead of a device, so that an interrupt ends a training within a few steps, and an error of
+// the device is reported near the step that caused it.
 
 #include <cstddef>
 #include <memory>
@@ -11,13 +11,13 @@
 
 namespace ito {
 
-/// Enough steps in the queue that the device never waits for the host.
+/// By default four steps are in the queue: enough that the device never waits for the host.
 class Pacer {
   public:
     explicit Pacer(Device device, std::size_t steps_ahead = 4);
 
-    /// To be called after the work of each step was enqueued. Sleeps while more than `steps_ahead` steps are unfinished;
-    /// does nothing on the CPU. Throws CudaError if a step failed.
+    /// Call it after enqueuing the work of each step. Sleeps while more than `steps_ahead` steps are unfinished; does nothing
+    /// on the CPU. Throws CudaError if a step failed.
     void step();
 
   private:

@@ -1,5 +1,5 @@
 #pragma once
-// Which random draws the ops of the current scope use. There is no generator state: draws are addressed by
+// Which random numbers the ops of a scope draw. There is no generator state: a draw is addressed by
 // (seed, purpose, layer, sample, step, element), see kernels/philox/philox.h.
 
 #include <cstdint>
@@ -8,11 +8,11 @@
 
 namespace ito {
 
-/// Which draws the ops of one training step or one sampling step use.
+/// The part of the address that the ops of one training step or one sampling step share.
 struct RandomStream {
     std::uint64_t seed = 0;
     std::uint64_t first_sample = 0;  ///< sample index of batch element 0
-    /// Read when a kernel runs, on the device of the ops: a DeviceValue's pointer. Must outlive the backward pass.
+    /// A DeviceValue's pointer, on the device of the ops: kernels read it when they run. Must outlive the backward pass.
     kernels::ValuePointer<const std::uint64_t> step{};
 
     kernels::PhiloxAddress at(kernels::Purpose purpose, std::uint32_t layer = 0) const {
@@ -20,7 +20,7 @@ struct RandomStream {
     }
 };
 
-/// Makes `stream` the one that dropout layers draw from, until the end of the scope. Guards nest.
+/// Makes dropout layers draw from `stream` until the end of the scope. Scopes nest.
 class RandomScope {
   public:
     explicit RandomScope(const RandomStream& stream);
@@ -28,7 +28,7 @@ class RandomScope {
     RandomScope(const RandomScope&) = delete;
     RandomScope& operator=(const RandomScope&) = delete;
 
-    /// The stream of the innermost scope of this thread; null outside of any.
+    /// The stream of this thread's innermost scope; null if there is none.
     static const RandomStream* current();
 
   private:

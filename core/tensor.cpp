@@ -4,11 +4,10 @@
 #include <cstring>
 #include <optional>
 
-#include "core/autograd/engine.h"
-#include "core/autograd/node.h"
 #include "core/context.h"
 #include "core/cuda/cuda.h"
 #include "core/dispatch.h"
+#include "core/grad_mode.h"
 #include "kernels/elementwise/elementwise.h"
 
 namespace ito {
@@ -27,13 +26,13 @@ std::int64_t numel(const Shape& shape) {
 }
 
 Storage::Storage(Device device, std::size_t bytes) : device_(device), bytes_(bytes) {
-    const auto allocator = Allocator::of(device);
+    const auto allocator = allocator_of(device);
     allocator_ = allocator;
     data_ = allocator->allocate(bytes);
 }
 
 Storage::~Storage() {
-    // The allocator outlives its tensors except at the end of the process, when memory goes back anyway.
+    // Without an allocator the process is ending, or release_devices() was called: the memory is freed already.
     if (const auto allocator = allocator_.lock()) allocator->deallocate(data_);
 }
 
@@ -198,7 +197,7 @@ Tensor Tensor::view(const Shape& target) const {
     if (is_contiguous()) return view_of(target, dense_strides(target), impl().offset);
     if (const auto strides = restride_units(shape(), this->strides(), target))
         return view_of(target, *strides, impl().offset);
-    // Rows a row stride apart keep that form under any new split of the leading dimensions.
+    // Splitting the leading dimensions does not change the row stride.
     const bool keeps_rows = has_rows() && !target.empty() && target.back() == shape().back();
     require(keeps_rows,
             "tensor: shape {} with strides {} cannot be seen as {} without a copy; call contiguous()",
@@ -262,8 +261,8 @@ bool Tensor::same_memory(const Tensor& other) const {
 
 namespace {
 
-/// Calls body(destination, source) for pieces that are evenly spaced rows, going down the first dimension
-/// where a tensor as a whole is not.
+/// Calls body(destination, source) for parts of both that are evenly spaced rows: the whole tensors if possible, else
+/// their slices along the first dimension.
 template <class Body>
 void for_each_rows(const Tensor& a, const Tensor& b, const Body& body) {
     if (a.has_rows() && b.has_rows()) return body(a, b);
@@ -416,12 +415,8 @@ void Tensor::zero_grad() {
     impl().grad_stale = true;
 }
 
-void Tensor::backward() const {
-    autograd::backward(*this);
-}
-
 const char* Tensor::op_name() const {
-    return impl().node ? impl().node->name() : "leaf";
+    return impl().grad_fn ? impl().grad_fn->name() : "leaf";
 }
 
 Tensor Tensor::derived(const std::string& key, std::size_t bytes,

@@ -12,9 +12,9 @@
 #include <string>
 #include <vector>
 
-#include "core/allocator.h"
 #include "core/device.h"
 #include "core/error.h"
+#include "core/memory/allocator.h"
 #include "kernels/common/dtype.h"
 #include "kernels/common/view.h"
 
@@ -24,9 +24,13 @@ using Shape = std::vector<std::int64_t>;
 std::string to_string(const Shape& shape);
 std::int64_t numel(const Shape& shape);
 
-namespace autograd {
-class Node;
-}
+/// The recorded op that made a tensor; autograd::Node derives from it.
+class GradFn {
+  public:
+    virtual ~GradFn() = default;
+    /// The op's name, as errors and the Graphviz dump show it: "GroupNorm".
+    virtual const char* name() const = 0;
+};
 
 /// Memory that one or more tensors view. The version counts changes in place; all views share it.
 class Storage {
@@ -50,8 +54,8 @@ class Storage {
     std::uint64_t version_ = 0;
 };
 
-/// Memory seen as `rows` rows of `columns` adjacent elements that start `stride` elements apart: the form in
-/// which kernels take tensors. `columns` is the last dimension; a dense tensor has stride == columns.
+/// Memory as `rows` rows of `columns` adjacent elements that start `stride` elements apart: the form in which
+/// kernels take tensors. `columns` is the last dimension; a dense tensor has stride == columns.
 struct Rows {
     std::int64_t rows = 0, columns = 0, stride = 0;
     bool dense() const { return stride == columns || rows <= 1; }
@@ -60,7 +64,7 @@ struct Rows {
 /// A handle to elements of one type with a shape; copies share elements and gradient.
 class Tensor {
   public:
-    /// The undefined tensor (an absent bias, a gradient nobody asked for).
+    /// The undefined tensor: no bias, no gradient.
     Tensor() = default;
 
     // --- making one ---
@@ -118,8 +122,8 @@ class Tensor {
     /// Itself if it is there, else a dense copy. To the host: waits for the device.
     Tensor to(Device device) const;
 
-    // --- changing it in place, not recorded: each bumps the version, and refuses what an op has made, unless under
-    // no-grad (the gradient would be that of the value before the change) ---
+    // --- changes in place, not recorded: each bumps the version. Outside of no-grad a tensor that an op made is refused,
+    // because its gradient would be that of the value before the change ---
     Tensor& fill_(double value);                          ///< every element
     Tensor& copy_(const Tensor& source);                  ///< converts the dtype, and moves between devices
     Tensor& add_(const Tensor& other, double alpha = 1);  ///< *this += alpha * other
@@ -133,9 +137,9 @@ class Tensor {
     bool same_memory(const Tensor& other) const;
 
     // --- autograd ---
-    /// A leaf whose gradient backward() is to compute. Only for floating tensors that no op made.
+    /// Makes this leaf a tensor whose gradient autograd::backward() computes. Only for float32 and float64 leaves.
     Tensor& requires_grad_(bool value = true);
-    bool requires_grad() const;  ///< true too for what an op made of such tensors
+    bool requires_grad() const;  ///< also true for results of recorded ops on such tensors
     bool is_leaf() const;        ///< no recorded op made it
     /// The same elements outside of the graph.
     Tensor detach() const;
@@ -145,23 +149,21 @@ class Tensor {
     void set_grad(const Tensor& buffer);
     /// The next backward() overwrites the gradient instead of adding to it.
     void zero_grad();
-    /// Gradients of all leaves below this one-element tensor, added to what they hold.
-    void backward() const;
-    /// The op that made it, for errors and dumps: "GroupNorm", or "leaf".
+    /// The name of the op that made it, or "leaf".
     const char* op_name() const;
 
     // --- derived data ---
     /// A buffer computed from this tensor's values (packed or transformed weights), kept until the values
-    /// change: `make` fills it when there is none under `key` for the present version.
+    /// change: `make` fills it when there is none under `key` for the current version.
     Tensor derived(const std::string& key, std::size_t bytes,
                    const std::function<void(const Tensor&)>& make) const;
     void release_derived() const;
 
-    /// The values in `type`, outside of the graph, for kernels to read: the tensor itself if it has the type, the copy that
-    /// set_compute_copy() attached, else a converted copy that is kept until the values change. So float32 master weights
-    /// are used in bfloat16 (mixed precision).
+    /// The values in `type`, outside of the graph, for kernels to read: the tensor itself if it has the type, else the copy
+    /// that set_compute_copy() attached, else a converted copy that is kept until the values change. With it kernels read
+    /// float32 master weights in bfloat16 (mixed precision).
     Tensor as(DType type) const;
-    /// Attaches a copy in another type, of the same shape, that its owner keeps up to date (Adam writes it).
+    /// Attaches a copy of the same shape in another type. The caller keeps it up to date (Adam writes it).
     void set_compute_copy(const Tensor& copy);
 
     struct Impl;
@@ -183,9 +185,9 @@ struct Tensor::Impl {
     DType dtype = DType::float32;
 
     bool requires_grad = false;
-    std::shared_ptr<autograd::Node> node;  // null for a leaf
-    Tensor grad;                           // of a leaf
-    bool grad_stale = false;               // zero_grad() was called: the buffer's contents do not count
+    std::shared_ptr<GradFn> grad_fn;  // null for a leaf
+    Tensor grad;                      // of a leaf
+    bool grad_stale = false;          // zero_grad() was called: the next gradient overwrites the buffer
 
     struct DerivedBuffer {
         std::string key;
@@ -193,7 +195,7 @@ struct Tensor::Impl {
         Tensor buffer;
     };
     std::vector<DerivedBuffer> derived;
-    Tensor compute_copy;  // the values in the type that kernels read, if somebody keeps such a copy
+    Tensor compute_copy;  // see set_compute_copy(); may be undefined
 };
 
 inline Tensor::Impl& Tensor::impl() const {
@@ -226,10 +228,10 @@ inline const std::shared_ptr<Storage>& Tensor::storage() const {
     return impl().storage;
 }
 inline bool Tensor::requires_grad() const {
-    return impl_ && (impl_->requires_grad || impl_->node);
+    return impl_ && (impl_->requires_grad || impl_->grad_fn);
 }
 inline bool Tensor::is_leaf() const {
-    return !impl().node;
+    return !impl().grad_fn;
 }
 inline void Tensor::bump_version() {
     impl().storage->bump_version();
@@ -252,7 +254,8 @@ kernels::View<T> Tensor::rows() const {
 /// Throws Error naming the op unless all tensors that are defined are on one device.
 void require_same_device(const char* op, std::initializer_list<Tensor> tensors);
 
-/// Throws Error naming the op that would change `tensor` in place if the graph would miss that.
+/// Throws Error naming `op`, which changes `tensor` in place, if a recorded op made the tensor: its gradient would miss the
+/// change.
 void require_outside_graph(const char* op, const Tensor& tensor);
 
 /// The shape of an optional tensor, for messages: [] if it is undefined.

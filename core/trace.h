@@ -1,41 +1,38 @@
 #pragma once
-// What runs, for those who want to know: `ito train --trace` and `ito inspect`. Phases of a step, layers, ops, their
-// backwards and kernels are nested spans; each op also says what it made and what it keeps for backward. A Listener hears
-// it on the thread that set it. Without one a span costs one load and one branch.
+// What runs, for `ito train --trace` and `ito inspect`. Phases of a step, layers, ops, their backward passes and kernels are
+// nested spans, reported to the Listener of the thread. Without a listener a span costs one load and one branch. An
+// OpListener also learns what each op makes and saves (core/autograd/op_listener.h).
 
+#include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string>
+#include <vector>
 
-#include "core/tensor.h"
 #include "kernels/common/work_listener.h"
 
 namespace ito::trace {
 
-/// What a span covers, from the outside inwards. A `layer` may hold further ones. `kernel` is a call of a launcher; on CUDA
-/// that is the time the host needs for it.
+/// What a span covers, from the outside inwards. A layer may contain layers. A kernel's span is the call of its launcher: on
+/// CUDA that is the time of the host.
 enum class Kind : std::uint8_t { phase, layer, op, backward, kernel };
-/// "phase", "layer", "op", "backward" or "kernel".
-const char* name_of(Kind kind);
+inline const char* name_of(Kind kind) {
+    constexpr const char* names[] = {"phase", "layer", "op", "backward", "kernel"};
+    return names[static_cast<std::size_t>(kind)];
+}
 
-/// Does nothing with what it hears; derive from it. It must not keep tensors alive that the step wants to free. worked()
-/// is called on other threads.
+/// Hears of spans, and ignores them: derive from it. worked() is called on other threads.
 class Listener : public kernels::WorkListener {
   public:
-    /// A span begins inside those that have not ended. `shape`: of the gradient that a backward starts from, else null.
-    virtual void begin(Kind, const char* /*name*/, const Shape* /*shape*/) {}
-    /// The latest span that has begun ends.
+    /// A span begins inside those that have not ended. `shape` is that of the gradient which a backward pass gets, else null.
+    virtual void begin(Kind, const char* /*name*/, const std::vector<std::int64_t>* /*shape*/) {}
+    /// The innermost span ends.
     virtual void end() {}
-    /// A differentiable op is done. Undefined inputs are optional ones that were not given.
-    virtual void made(const char* /*op*/, const Tensor& /*output*/, std::span<const Tensor> /*inputs*/) {}
-    /// The op that is running keeps `tensor` for its backward; made() follows.
-    virtual void saved(const Tensor& /*tensor*/) {}
 };
 
-/// Of this thread; null where nobody listens.
+/// The listener of this thread, or null.
 inline constinit thread_local Listener* listener = nullptr;
 
-/// Makes `to` the listener of this thread for as long as it lives.
+/// Makes `to` the listener of this thread until the end of the scope.
 class Listen {
   public:
     explicit Listen(Listener& to) : before_(listener) { set(&to); }
@@ -52,11 +49,11 @@ class Listen {
     Listener* before_;
 };
 
-/// The part of a network that is running on this thread, by its name there; null or empty where nobody has said.
+/// The name of the part of a network that is running on this thread; null or empty if it has none.
 inline constinit thread_local const std::string* layer = nullptr;
 
-/// Names that part for as long as it lives: to a listener (as a span), in the recorded graph, and in what anomaly mode
-/// finds. The name must live as long. Where nobody wants to know that is two stores.
+/// Names that part until the end of the scope: for the listener (as a span), the recorded graph and the errors of anomaly
+/// mode. The name must live as long. Costs two stores when tracing is off.
 class [[nodiscard]] Layer {
   public:
     explicit Layer(const std::string& name) : before_(layer), listener_(name.empty() ? nullptr : listener) {
@@ -78,7 +75,8 @@ class [[nodiscard]] Layer {
 /// A span from here to the end of the scope.
 class Span {
   public:
-    Span(Kind kind, const char* name, const Shape* shape = nullptr) : kind_(kind), listener_(listener) {
+    Span(Kind kind, const char* name, const std::vector<std::int64_t>* shape = nullptr)
+        : kind_(kind), listener_(listener) {
         if (listener_) listener_->begin(kind_, name, shape);
     }
     ~Span() {
@@ -87,7 +85,7 @@ class Span {
     Span(const Span&) = delete;
     Span& operator=(const Span&) = delete;
 
-    /// Ends here, and another of the same kind begins.
+    /// Ends this span and begins another of the same kind.
     void next(const char* name) {
         if (!listener_) return;
         listener_->end();

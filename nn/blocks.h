@@ -1,5 +1,5 @@
 #pragma once
-// The blocks a diffusion U-Net is made of (Ho et al. 2020), with diffusers' parameter names.
+// The blocks of a diffusion U-Net (Ho et al. 2020), with diffusers' parameter names.
 
 #include "nn/layers.h"
 
@@ -9,7 +9,7 @@ namespace ito::nn {
 class TimeEmbedding : public Module {
   public:
     TimeEmbedding(std::int64_t channels, std::int64_t out_features, bool flip_sin_to_cos, double freq_shift);
-    /// t [N] int64 -> [N, out_features] of `type`, in which it is computed.
+    /// t [N] int64 -> [N, out_features] of `type`, computed in `type`.
     Tensor forward(const Tensor& t, DType type) const;
 
   private:
@@ -26,12 +26,12 @@ struct ResidualBlockConfig {
     double eps = 1e-6;
     float dropout = 0;
     std::uint32_t dropout_layer = 0;
-    /// The time embedding scales and shifts after norm2 instead of shifting before it.
+    /// True: the time embedding scales and shifts after norm2. False: it shifts before norm2.
     bool scale_shift = false;
 };
 
-/// GN, SiLU, conv 3x3, time embedding, GN, SiLU, dropout, conv 3x3 (zero at first), plus the input (through a
-/// 1x1 convolution if the channel count changes).
+/// GN, SiLU, conv 3x3, time embedding, GN, SiLU, dropout, conv 3x3 (initialised to zero), plus the input (through
+/// a 1x1 convolution if the channel count changes).
 class ResidualBlock : public Module {
   public:
     explicit ResidualBlock(const ResidualBlockConfig& config);
@@ -45,11 +45,11 @@ class ResidualBlock : public Module {
     std::shared_ptr<Linear> time_emb_proj_;
 };
 
-/// GN, one fused projection to queries, keys and values, attention, projection (zero at first), plus the
+/// GN, one fused projection to queries, keys and values, attention, projection (initialised to zero), plus the
 /// input.
 class AttentionBlock : public Module {
   public:
-    /// groups 0: without the normalisation, as diffusers has the middle of networks with scale_shift.
+    /// groups 0: no normalisation, as in diffusers' middle block with scale_shift.
     AttentionBlock(std::int64_t channels, std::int64_t heads, std::int64_t groups, double eps);
     /// x [N, H, W, C] -> the same shape.
     Tensor forward(const Tensor& x) const;
@@ -59,7 +59,7 @@ class AttentionBlock : public Module {
 
     std::int64_t heads_;
     std::shared_ptr<GroupNorm> group_norm_;
-    /// The projection's name. Its parameters are the block's own: files know them by the block's name.
+    /// The projection's name in traces. Its parameters belong to the block, because files name them after the block.
     std::shared_ptr<Module> to_qkv_;
     Tensor qkv_weight_, qkv_bias_;
     std::shared_ptr<Linear> to_out_;

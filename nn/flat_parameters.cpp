@@ -8,7 +8,7 @@ namespace {
 
 constexpr std::int64_t alignment = 16;  // elements: 64 bytes of float32
 constexpr std::int64_t exchanged_at_once = std::int64_t{1}
-                                           << 20;  // elements: an exchange needs next to no memory
+                                           << 20;  // elements: an exchange needs little memory
 
 }  // namespace
 
@@ -35,7 +35,7 @@ FlatParameters::FlatParameters(Module& module, DType compute) : parameters_(modu
         Tensor& tensor = parameters_[i].tensor;
         Tensor view = values_.slice(0, offsets_[i], tensor.numel()).view(tensor.shape());
         view.copy_(tensor);
-        tensor.release_derived();  // their versions counted changes of the old storage
+        tensor.release_derived();  // their versions belong to the old storage
         auto& impl = tensor.impl();
         impl.compute_copy = {};
         impl.storage = view.impl().storage;

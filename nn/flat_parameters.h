@@ -1,6 +1,6 @@
 #pragma once
-// All parameters of a network in one buffer and all their gradients in another, so that one launch updates
-// all and one call sums all. For mixed precision a third buffer holds the values in bfloat16: the kernels of the forward
+// All parameters of a network in one buffer and all their gradients in another, so that one launch updates all of them and
+// one call reduces all gradients. For mixed precision a third buffer holds the values in bfloat16: the kernels of the forward
 // and backward pass read that copy, gradients and updates stay in float32 (Micikevicius et al. 2018, "Mixed Precision
 // Training", without its loss scaling: bfloat16 has the exponents of float32).
 
@@ -8,7 +8,7 @@
 
 namespace ito::nn {
 
-/// The parameters of a module, gathered; what optimizers work on.
+/// The parameters of a module in one buffer, for the optimizer.
 class FlatParameters {
   public:
     /// Moves the parameters of `module` (values kept) into one buffer; each becomes a view of it, aligned to
@@ -19,24 +19,23 @@ class FlatParameters {
 
     Tensor& values() { return values_; }
     const Tensor& values() const { return values_; }
-    /// The copy that kernels read, for the optimizer to write beside the values; undefined without mixed precision.
+    /// The bfloat16 copy, which the optimizer writes together with the values; undefined without mixed precision.
     const Tensor& compute_values() const { return compute_values_; }
-    /// To be called when the values changed without the copy.
+    /// Call it after changing the values but not the copy.
     void refresh_compute_values();
-    /// To be called when values and copy changed and no op did it (a replayed graph).
+    /// Call it after a replayed graph has changed values and copy: no op bumped their versions.
     void bump_version();
-    /// The flat gradient; zeros where backward() has not been since zero_grad().
+    /// The flat gradient; zero for parameters that backward() has not reached since zero_grad().
     const Tensor& gradients();
     void zero_grad();
 
     const std::vector<Parameter>& parameters() const { return parameters_; }
     /// Views of another buffer of the same layout (Adam's moments, the EMA), named like the parameters.
     std::vector<NamedTensor> named_views(const Tensor& flat) const;
-    /// Frees packed weights that sampling left behind.
+    /// Frees the packed weights that sampling made.
     void release_derived();
 
-    /// Exchanges the values with those of `other` (the EMA), element by element, and back at the end of the
-    /// scope.
+    /// Exchanges the values with those of `other` (the EMA), element by element, and back at the end of the scope.
     class Swap {
       public:
         Swap(FlatParameters& parameters, Tensor& other);
@@ -48,7 +47,7 @@ class FlatParameters {
         void exchange();
         FlatParameters& parameters_;
         Tensor& other_;
-        Tensor scratch_;  ///< taken on the way there: the way back is in a destructor
+        Tensor scratch_;  ///< allocated in the constructor, because the destructor must not throw
     };
 
   private:

@@ -36,7 +36,7 @@ class GroupNorm : public Module {
   public:
     GroupNorm(std::int64_t groups, std::int64_t channels, double eps);
 
-    /// What is fused with the normalisation; see core/ops/group_norm.h.
+    /// The ops that are fused with the normalisation; see core/ops/group_norm.h.
     struct Fused {
         bool silu = false;
         float dropout = 0;  ///< applied only while training
@@ -58,8 +58,7 @@ class Silu : public Module {
     Tensor forward(const Tensor& x) const;
 };
 
-/// Drops while training; draws from the current RandomScope at `layer` (each layer of a network needs its
-/// own).
+/// Drops elements while training. Draws from the current RandomScope at `layer`, which must be unique in the network.
 class Dropout : public Module {
   public:
     Dropout(float probability, std::uint32_t layer);

@@ -65,7 +65,7 @@ std::int64_t Module::parameter_count() const {
 
 namespace {
 
-/// The layers' handles share the Impl: it takes over the converted elements.
+/// Gives the converted elements to the Impl, which all handles of the tensor share.
 void take_over(const Tensor& tensor, const Tensor& converted) {
     auto& impl = tensor.impl();
     impl.storage = converted.impl().storage;

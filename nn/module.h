@@ -36,12 +36,12 @@ struct Parameter {
     std::string name;  ///< full, e.g. "down_blocks.0.resnets.1.conv1.weight"
     Tensor tensor;
     Init init;
-    /// Names of equal parts along the first dimension, when one tensor holds what files know as several
-    /// (the fused query, key and value projection); empty otherwise.
+    /// Names of its equal parts along the first dimension, if files store several tensors (query, key and value) where this
+    /// one is fused; else empty.
     std::vector<std::string> parts;
 };
 
-/// A tensor under the name that files give it.
+/// A tensor and its name in files.
 struct NamedTensor {
     std::string name;
     Tensor tensor;
@@ -57,36 +57,36 @@ class Module {
 
     /// All parameters of this module and those below, in order of registration.
     std::vector<Parameter> parameters() const;
-    /// The same as files know them: one entry per name, views where parts are fused.
+    /// The same under their names in files: parts of a fused parameter are views.
     std::vector<NamedTensor> named_parameters() const;
-    /// Tensors that move with the module and may be saved beside its parameters, but are not trained.
+    /// Tensors that move with the module and may be saved with its parameters, but are not trained.
     std::vector<NamedTensor> named_buffers() const;
     std::int64_t parameter_count() const;
 
-    /// Converts all parameters (values kept; gradients and derived data are dropped). float64 is for gradient
-    /// checks and oracles. Before FlatParameters, which fixes the memory.
+    /// Converts all parameters; gradients and derived data are dropped. float64 is for gradient checks and oracles. Call it
+    /// before making FlatParameters.
     void to(DType type);
-    /// Moves all parameters and buffers (values kept; gradients and derived data are dropped). Before FlatParameters.
+    /// Moves all parameters and buffers; gradients and derived data are dropped. Call it before making FlatParameters.
     void to(Device device);
 
-    /// Dropout draws masks while training and does nothing while evaluating (the state at first: training).
+    /// Dropout draws masks while training, which is the default, and does nothing while evaluating.
     void train(bool on = true);
     void eval() { train(false); }
     bool training() const { return training_; }
 
-    /// From the outermost module, e.g. "down_blocks.0.resnets.1.conv1"; that one's own is "".
+    /// The full name, e.g. "down_blocks.0.resnets.1.conv1"; the outermost module's is "".
     const std::string& name() const { return name_; }
-    /// For the scope of a forward: traces, the recorded graph and anomaly mode name what runs meanwhile after this module.
+    /// Names this module in traces, the recorded graph and anomaly mode until the end of the scope: the first line of forward.
     trace::Layer enter() const { return trace::Layer(name_); }
 
     /// Calls visit(full name, module) for this module (name "") and all below.
     void visit(const std::function<void(const std::string&, const Module&)>& visit) const;
 
   protected:
-    /// A new leaf that requires gradients, its elements undefined until initialize() or a file fills them.
+    /// A new leaf that requires a gradient. Its elements are undefined until initialize() or a file fills them.
     Tensor add_parameter(std::string name, const Shape& shape, Init init,
                          std::vector<std::string> parts = {});
-    /// A tensor that belongs to the module and is not trained; see named_buffers(). to(DType) leaves it as it is.
+    /// A tensor that belongs to the module and is not trained; see named_buffers(). to(DType) does not convert it.
     Tensor add_buffer(std::string name, Tensor buffer);
     template <class M>
     std::shared_ptr<M> add_module(std::string name, std::shared_ptr<M> module) {
@@ -99,7 +99,7 @@ class Module {
     void visit(const std::string& prefix,
                const std::function<void(const std::string&, const Module&)>& visit) const;
 
-    /// Puts the name of the module above before those of this module and all below.
+    /// Puts the name of the parent module before those of this module and all below.
     void move_below(const std::string& above, const std::string& own);
 
     std::string name_;

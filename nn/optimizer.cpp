@@ -56,7 +56,7 @@ Tensor Adam::apply(kernels::ValuePointer<kernels::AdamStep> inputs, double max_n
 void Adam::count_step(Ema* ema) {
     ++steps_;
     if (ema) ++ema->updates_;
-    // A replayed graph changes memory without calling an op.
+    // A replayed graph changes memory without bumping versions.
     parameters_.bump_version();
     m_.bump_version();
     v_.bump_version();

@@ -1,5 +1,5 @@
 #pragma once
-// Adam and AdamW over flat parameters, clipping by global norm, the moving average of the weights.
+// Adam and AdamW over flat parameters, clipping by global norm, and the moving average of the weights.
 
 #include "core/device_value.h"
 #include "core/ops/adam.h"
@@ -8,7 +8,7 @@
 namespace ito::nn {
 
 /// Exponential moving average of the weights, with the decay min(decay, (1 + k) / (10 + k)) at update k = 0,
-/// 1, ...: short while the weights still move fast.
+/// 1, ...: a short average while the weights still change fast.
 class Ema {
   public:
     /// Starts as a copy of the parameters.
@@ -39,11 +39,11 @@ class Adam {
 
     // The same in three parts, for a step whose device work is recorded into a CUDA graph and replayed.
 
-    /// What the next step's kernels read, to be put where `apply` finds it.
+    /// What the next step's kernels read: write it to the `inputs` of apply().
     kernels::AdamStep inputs(double lr, const Ema* ema) const;
     /// The device work. `inputs` is on the parameters' device; clipping writes its grad_scale.
     Tensor apply(kernels::ValuePointer<kernels::AdamStep> inputs, double max_norm, Ema* ema);
-    /// To be called once for every time that the work ran.
+    /// Call it once for every run of that work.
     void count_step(Ema* ema);
 
     std::int64_t steps() const { return steps_; }

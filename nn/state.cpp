@@ -40,7 +40,7 @@ Shape file_shape(const Tensor& tensor) {
     return s.size() == 4 ? Shape{s[0], s[3], s[1], s[2]} : s;
 }
 
-/// The name under which `name` may stand in files of older versions; empty if there is none.
+/// The name of `name` in files of older versions; empty if it had no other.
 std::string older_name(const std::string& name) {
     for (const auto& [now, then] : {std::pair<std::string, std::string>{".to_q.", ".query."},
                                     {".to_k.", ".key."},
@@ -68,8 +68,8 @@ void save_tensors(const std::filesystem::path& path, const std::vector<NamedTens
 
 namespace {
 
-/// The prefix that all names of a save have before those of the network: what stands before one of the network's names,
-/// where no tensor has that name itself.
+/// The common prefix of the names in a file, found before one of the network's names. Empty if some tensor has that name
+/// without a prefix.
 std::string common_prefix(const WeightFiles& weights, const std::vector<NamedTensor>& tensors) {
     if (tensors.empty()) return {};
     const std::string& name = tensors[0].name;
@@ -79,7 +79,7 @@ std::string common_prefix(const WeightFiles& weights, const std::vector<NamedTen
     return {};
 }
 
-/// Names of `left` by what stands before their first point, the largest group first: "vae.* (248), other.bias".
+/// The names of `left`, grouped by the part before the first point, the largest group first: "vae.* (248), other.bias".
 std::string groups_of(const std::vector<std::string>& left) {
     std::map<std::string, std::vector<std::string>> groups;
     for (const std::string& name : left) groups[name.substr(0, name.find('.'))].push_back(name);

@@ -1,5 +1,5 @@
 #pragma once
-// Weights in safetensors files, under diffusers' names and in its shapes.
+// Weights in safetensors files, with diffusers' names and shapes.
 
 #include <filesystem>
 #include <string>
@@ -14,13 +14,13 @@ namespace ito::nn {
 /// appears whole or not at all.
 void save_tensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors);
 
-/// Fills the tensors in place from a file that save_tensors wrote: one that holds exactly these names and shapes in float32.
-/// Throws Error naming the first tensor that is missing, left over, or of another shape or type, and then has changed nothing.
+/// Fills the tensors in place from a file of save_tensors, which has exactly these names and shapes in float32. Throws Error
+/// naming the first tensor that is missing, superfluous, or of another shape or type; then no tensor has changed.
 void load_tensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors);
 
-/// The same from weights that others saved: also of other floating-point types (read_float32), in several files, under names
-/// with one prefix before all of them ("module."), and under older names of attention weights (query, key, value, proj_attn).
-/// Returns a line for each of these that the user should know.
+/// The same from weights that other programs saved. They may have other floating-point types (read_float32), lie in several
+/// files, have a common prefix before all names ("module."), and use older names of attention weights (query, key, value,
+/// proj_attn). Returns one line for the user for each of these that matters.
 std::vector<std::string> load_weights(const WeightFiles& weights, const std::vector<NamedTensor>& tensors);
 
 }  // namespace ito::nn

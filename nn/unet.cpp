@@ -1,5 +1,5 @@
-// Down, middle, up: every level of the way down pushes its outputs onto a stack of skip connections, and the way up pops
-// them in the opposite order and joins each to its own input along the channels.
+// Down, middle, up: every level on the way down pushes its outputs onto a stack of skip connections. The way up pops them in
+// the opposite order and concatenates each with its own input along the channels.
 //
 //   conv_in -> [ResidualBlock (Attention)] x layers -> Downsample -> ... -> mid_block
 //                  | skips                               |                    |
@@ -73,7 +73,7 @@ UNet::UNet(const UNetConfig& config) : config_(config) {
 
     mid_ = add_module("mid_block", std::make_shared<Level>());
     mid_->add_resnet(resnet(current, current));
-    mid_->add_attention(config, current, !config.scale_shift);  // diffusers' own rule for the middle
+    mid_->add_attention(config, current, !config.scale_shift);  // diffusers' rule for the middle block
     mid_->add_resnet(resnet(current, current));
 
     for (std::size_t i = 0; i < levels; ++i) {
@@ -110,7 +110,7 @@ Tensor UNet::forward(const Tensor& x, const Tensor& t) const {
     require(x.dim(1) % multiple == 0 && x.dim(2) % multiple == 0 && x.dim(1) > 0 && x.dim(2) > 0,
             "UNet: height and width must be multiples of {} with {} levels, x has shape {}", multiple,
             config_.block_out_channels.size(), x.shape());
-    // Every residual block projects SiLU(embedding): taken once.
+    // Every residual block projects SiLU(embedding): computed once.
     const Tensor time = ops::silu(time_embedding_->forward(t, x.dtype()));
 
     Tensor h = conv_in_->forward(x);

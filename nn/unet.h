@@ -8,12 +8,13 @@
 
 namespace ito::nn {
 
-/// The fields of a UNet; those that diffusers has too go by the same names in files.
+/// The fields of a UNet. Those that diffusers has too have its names in files.
 struct UNetConfig {
     std::int64_t in_channels = 3, out_channels = 3;
     std::int64_t height = 32, width = 32;  ///< "sample_size"
     std::vector<std::int64_t> block_out_channels{128, 256, 256, 256};
-    std::vector<bool> attention{false, true, false, false};  ///< per level; the middle always has it
+    std::vector<bool> attention{false, true, false,
+                                false};  ///< per level; the middle block always has attention
     std::int64_t layers_per_block = 2;
     std::int64_t attention_head_dim = 0;  ///< channels per head; 0: one head of all channels
     std::int64_t norm_num_groups = 32;
@@ -24,12 +25,12 @@ struct UNetConfig {
     double freq_shift = 1;
     bool scale_shift = false;  ///< "resnet_time_scale_shift": "scale_shift"
 
-    /// Throws Error with what is wrong and what would be right.
+    /// Throws Error that says what is wrong and what was expected.
     void validate() const;
-    /// As diffusers writes unet/config.json.
+    /// In the form of diffusers' unet/config.json.
     std::string to_json() const;
-    /// Reads unet/config.json; refuses what this U-Net does not do, naming the field. `source` names the
-    /// file. Fields that are not known are named in a line for the user, added to `notes`, if there are any.
+    /// Reads unet/config.json. Throws Error naming a field that this U-Net does not support; `source` names the file. Unknown
+    /// fields are named in one line for the user, which is added to `notes`.
     static UNetConfig from_json(const std::string& text, const std::string& source,
                                 std::vector<std::string>* notes = nullptr);
     bool operator==(const UNetConfig&) const = default;

@@ -126,7 +126,7 @@ class Fields {
              Json(only).dump());
     }
 
-    /// A field that changes nothing here.
+    /// A field that does not matter here.
     void unused(const char* key) const { known_.add(key); }
 
     std::string note() const {
@@ -136,7 +136,7 @@ class Fields {
     }
 
   private:
-    /// False for what the JSON library would quietly convert: 2.5 or true to an integer.
+    /// False for values that the JSON library would silently convert, such as 2.5 or true to an integer.
     template <class T>
     static bool fits(const Json& value) {
         if constexpr (std::is_same_v<T, std::int64_t>) return value.is_number_integer();
@@ -151,7 +151,7 @@ class Fields {
     mutable KnownFields known_;
 };
 
-/// What diffusers' EMAModel writes into the configuration of unet_ema: how the average was made.
+/// The fields that diffusers' EMAModel writes into the configuration of unet_ema.
 constexpr const char* of_averages[] = {"decay", "inv_gamma",         "min_decay",     "optimization_step",
                                        "power", "update_after_step", "use_ema_warmup"};
 
@@ -175,7 +175,8 @@ UNetConfig UNetConfig::from_json(const std::string& text, const std::string& sou
     fields.expect("_class_name", "UNet2DModel");
     fields.expect("_use_default_values", Json::array());  // names fields that diffusers then skips
     fields.expect("quantization_config", nullptr);
-    if (fields.get<std::string>("act_fn", "silu") != "swish") fields.expect("act_fn", "silu");  // two names
+    if (fields.get<std::string>("act_fn", "silu") != "swish")
+        fields.expect("act_fn", "silu");  // two names of one function
     fields.expect("add_attention", true);
     fields.expect("center_input_sample", false);
     fields.expect("class_embed_type", nullptr);
@@ -188,7 +189,7 @@ UNetConfig UNetConfig::from_json(const std::string& text, const std::string& sou
     fields.unused("num_train_timesteps");  // the rows of a learned time embedding
     for (const char* key : of_averages) fields.unused(key);
 
-    UNetConfig config;  // what a file leaves out has UNet2DModel's default
+    UNetConfig config;  // a missing field has UNet2DModel's default
     config.in_channels = fields.get<std::int64_t>("in_channels", 3);
     config.out_channels = fields.get<std::int64_t>("out_channels", 3);
     config.block_out_channels =
@@ -213,7 +214,7 @@ UNetConfig UNetConfig::from_json(const std::string& text, const std::string& sou
             "{}: \"resnet_time_scale_shift\" is \"{}\"; ito's U-Net does default and scale_shift", source,
             excerpt(mode));
     config.scale_shift = mode == "scale_shift";
-    // The groups of the middle's attention: null and norm_num_groups mean the same, but not beside scale_shift.
+    // The groups of the middle block's attention. null and norm_num_groups mean the same, except with scale_shift.
     if (config.scale_shift || !fields.has("attn_norm_num_groups") ||
         fields.at("attn_norm_num_groups") != Json(config.norm_num_groups))
         fields.expect("attn_norm_num_groups", nullptr);

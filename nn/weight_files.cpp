@@ -33,7 +33,7 @@ void WeightFiles::open_shards() {
             shards.size(), missing.size(), listed(missing));
 
     std::uint64_t bytes = 0;
-    std::map<std::string, std::string> elsewhere;  // tensors that the index does not have in their file
+    std::map<std::string, std::string> elsewhere;  // tensors that are not in the file that the index names
     for (const std::string& shard : shards) {
         files_.push_back(std::make_unique<SafetensorsFile>(path_.parent_path() / shard));
         for (const auto& [name, entry] : files_.back()->tensors()) {

@@ -1,5 +1,5 @@
 #pragma once
-// Weights that somebody saved: one safetensors file, or several and their index.
+// Weights that another program saved: one safetensors file, or several and their index.
 
 #include <filesystem>
 #include <map>
@@ -11,7 +11,7 @@
 
 namespace ito::nn {
 
-/// The tensors of a save by name, wherever they lie. Headers are read and checked, tensors only when they are asked for.
+/// The tensors of all files by name. The constructor reads and checks the headers; tensors are read when they are needed.
 class WeightFiles {
   public:
     /// `path`: a safetensors file, or the index (a name that ends in .json) of several in its folder. Throws Error naming
@@ -25,7 +25,7 @@ class WeightFiles {
     const std::map<std::string, Place>& tensors() const { return tensors_; }
     const std::filesystem::path& path() const { return path_; }
     std::size_t files() const { return files_.size(); }
-    /// What the user should know although the weights can be used.
+    /// Lines for the user: oddities of weights that can be used.
     const std::vector<std::string>& notes() const { return notes_; }
 
   private:
@@ -37,8 +37,8 @@ class WeightFiles {
     std::vector<std::string> notes_;
 };
 
-/// The values of a tensor as float32: float16 and bfloat16 exactly, float64 rounded. Throws Error naming file and tensor for
-/// other types, and for a value that is too large.
+/// The values of a tensor as float32: float16 and bfloat16 are exact, float64 is rounded. Throws Error naming file and tensor
+/// for other types, and for a value that is too large.
 std::vector<float> read_float32(const SafetensorsFile& file, const std::string& name,
                                 const SafetensorsEntry& entry);
 

@@ -1,16 +1,23 @@
 # The sources themselves: each check, and a test that it sees a planted error.
 
-# The folders include only what is to their right, and the check sees it when one does not.
-add_test(NAME lint.layers COMMAND ${PROJECT_SOURCE_DIR}/tools/lint/layers.sh ${PROJECT_SOURCE_DIR})
+# The folders include only what is to their right, and the check sees it when one does not, or when files go in a circle.
+add_test(NAME lint.layers COMMAND ${PROJECT_SOURCE_DIR}/tools/lint/layers ${PROJECT_SOURCE_DIR})
 set(planted ${CMAKE_CURRENT_BINARY_DIR}/planted_layers)
 foreach(layer kernels core nn diffusion apps)
   file(WRITE ${planted}/${layer}/fine.h "#include \"kernels/fine.h\"\n")
 endforeach()
 file(WRITE ${planted}/core/wrong.h "#include \"nn/module.h\"\n")
-add_test(NAME lint.layers_sees_a_planted_error COMMAND ${PROJECT_SOURCE_DIR}/tools/lint/layers.sh ${planted})
-set_tests_properties(lint.layers_sees_a_planted_error PROPERTIES
-                     PASS_REGULAR_EXPRESSION "core/wrong.h:1.*core/ may not include nn")
-set_tests_properties(lint.layers lint.layers_sees_a_planted_error PROPERTIES LABELS cpu)
+file(WRITE ${planted}/core/tensor.cpp "#include \"core/a.h\"\n#include \"core/autograd/node.h\"\n")
+file(WRITE ${planted}/core/a.h "#include \"core/tensor.h\"\n#include \"core/error.h\"\n")
+file(WRITE ${planted}/core/error.h "#include \"core/io/file.h\"\n")
+file(WRITE ${planted}/kernels/wrong.cu "  # include \"../tests/support/tensors.h\"\n")
+add_test(NAME lint.layers_sees_planted_errors COMMAND ${PROJECT_SOURCE_DIR}/tools/lint/layers ${planted})
+set_tests_properties(lint.layers_sees_planted_errors PROPERTIES PASS_REGULAR_EXPRESSION
+  "core/error.h:1: core/error may not include core/io\ncore/tensor.cpp:2: core may not include core/autograd\n\
+core/wrong.h:1: core may not include nn\nkernels/wrong.cu:1: kernels may not include tests/[^\n]*\n\
+layers: includes in a circle: core/[at][^\n]* <- core/[at]"
+  FAIL_REGULAR_EXPRESSION "fine.h")
+set_tests_properties(lint.layers lint.layers_sees_planted_errors PROPERTIES LABELS cpu)
 
 # Every header compiles alone, and the check sees one that does not. It takes half a minute of one processor.
 set(check_headers ${PROJECT_SOURCE_DIR}/tools/lint/headers --compiler ${CMAKE_CXX_COMPILER})

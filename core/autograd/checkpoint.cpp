@@ -22,7 +22,7 @@ struct CheckpointNode final : Node {
             Tensor leaf = saved[i].get(name());
             if (leaf) leaf = leaf.detach();
             if (inputs[i].wanted())
-                leaf.impl().requires_grad = true;  // of any floating type: no leaf of the caller's
+                leaf.impl().requires_grad = true;  // not requires_grad_(), which refuses bfloat16
             leaves.push_back(leaf);
         }
         Tensor output;
@@ -58,8 +58,8 @@ Tensor checkpoint(CheckpointFunction fn, const std::vector<Tensor>& inputs) {
         output = fn(inputs);
     }
     if (!grad_enabled()) return output;
-    // Recorded even when no input needs a gradient: the parameters inside fn do. A view of an input must not
-    // take over that input's place in the graph, so the result is a handle of its own.
+    // Recorded even if no input needs a gradient, because the parameters inside fn do. detach() makes a new handle: if fn
+    // returns an input, that input must keep its own place in the graph.
     output = output.detach();
     auto node = std::make_shared<CheckpointNode>();
     node->fn = std::move(fn);

@@ -1,11 +1,10 @@
-// Reverse-mode differentiation. The forward pass has recorded a graph: one Node per op, with edges to the nodes that
-// made its inputs. backward() runs it from the result to the leaves (parameters):
+// Reverse-mode differentiation. The forward pass recorded a graph: one Node per op, with edges to the nodes that made its
+// inputs. backward() walks it from the result to the leaves (parameters):
 //
-//   1. discover() finds every node that the result depends on, and counts for each the consumers whose gradients it has
-//      to wait for.
-//   2. A node whose count has fallen to zero is ready: the gradient of its output is complete. process() calls its
-//      backward, which writes the gradients of its inputs into slots: a slot overwrites if it is the first to reach a
-//      tensor and accumulates after that.
+//   1. discover() finds every node that the result depends on, and counts its consumers.
+//   2. A node is ready when its count is zero: the gradient of its output is complete. process() calls its backward, which
+//      writes the gradients of its inputs into slots. The first slot that reaches a tensor overwrites, later ones
+//      accumulate.
 //   3. What the node saved is released, and the counts of the nodes below it fall by one.
 //
 // Nothing recurses, so that the depth of a network is not limited by the stack.
@@ -24,7 +23,7 @@ namespace ito::autograd {
 class Engine {
   public:
     void run(const Tensor& root, const Tensor& gradient, std::uint64_t checkpointed_after) {
-        const auto& start = root.impl().node;
+        const auto start = node_of(root);
         discover(start, checkpointed_after);
         states_.at(start.get()).target.gradient = {gradient, false};
         ready_.push_back(start);
@@ -85,7 +84,7 @@ class Engine {
         auto& state = states_.at(&node);
         Gradient gradient = std::move(state.target.gradient);
         state.target.gradient = {};
-        // No gradient arrives when every consumer ignored this input; then nothing below gets one from here.
+        // There is no gradient if every consumer ignored this input. Then the nodes below get none from here.
         if (gradient.value) {
             std::vector<GradientSlot> slots;
             slots.reserve(node.edges_.size());

@@ -6,7 +6,9 @@
 
 #include "core/autograd/engine.h"
 #include "core/autograd/node.h"
-#include "core/ops/random.h"
+#include "core/context.h"
+#include "core/dispatch.h"
+#include "kernels/random/random.h"
 
 namespace ito::autograd {
 namespace {
@@ -30,11 +32,16 @@ GradientCheck check_gradients(const std::function<Tensor(const std::vector<Tenso
         Tensor(input).zero_grad();
     }
     const Tensor output = fn(inputs);
-    Tensor weights = Tensor::empty(output.shape().empty() ? Shape{1} : output.shape(), DType::float64);
-    ops::fill_uniform(weights, {.seed = 7, .purpose = kernels::Purpose::test}, -1, 1);
-    weights = weights.view(output.shape());
-    backward(output, weights);
-    const auto w = weights.to_vector<double>();
+    const std::int64_t batch = output.shape().empty() ? 1 : output.dim(0);
+    std::vector<double> w(static_cast<std::size_t>(output.numel()));
+    ITO_LAUNCH(Device::cpu(), random_uniform, context_of(Device::cpu()),
+               kernels::RandomFill<double>{.samples = batch,
+                                           .elements = batch ? output.numel() / batch : 0,
+                                           .address = {.seed = 7, .purpose = kernels::Purpose::test},
+                                           .a = -1,
+                                           .b = 1,
+                                           .y = w.data()});
+    backward(output, Tensor::from(w, output.shape()));
 
     GradientCheck result;
     const NoGrad no_grad;
@@ -45,7 +52,7 @@ GradientCheck check_gradients(const std::function<Tensor(const std::vector<Tenso
         require(grad.defined(), "check_gradients: input {} got no gradient", k);
         const auto analytic = grad.to_vector<double>();
         const std::int64_t count = input.numel();
-        // A stride without a common factor with the size visits all channels and pixels alike.
+        // A stride that is coprime to the size visits all channels and pixels equally often.
         const std::int64_t samples = std::min(count, options.elements_per_input);
         std::int64_t stride = std::max<std::int64_t>(1, count / options.elements_per_input);
         while (std::gcd(stride, count) > 1) ++stride;
@@ -55,7 +62,7 @@ GradientCheck check_gradients(const std::function<Tensor(const std::vector<Tenso
             const double before = element;
             const auto set = [&](double value) {
                 element = value;
-                Tensor(input).bump_version();  // what was derived from it is stale
+                Tensor(input).bump_version();  // buffers derived from it are stale
             };
             set(before + options.step);
             const double above = weighted_sum(fn(inputs), w);

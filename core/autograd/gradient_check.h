@@ -1,5 +1,5 @@
 #pragma once
-// Backward against central differences in float64.
+// Compares backward with central differences in float64.
 
 #include <functional>
 #include <string>
@@ -23,9 +23,9 @@ struct GradientCheckOptions {
     std::int64_t elements_per_input = 64;  ///< larger inputs are sampled at that many spread elements
 };
 
-/// Checks d (sum of w * fn(inputs)) / d inputs, w fixed pseudo-random weights (a plain sum would miss every
-/// error that a constant gradient hides). Inputs must be dense float64 leaves on the CPU; those that require
-/// gradients are checked.
+/// Checks d (sum of w * fn(inputs)) / d inputs with fixed pseudo-random weights w: with a plain sum the output's gradient
+/// would be constant, which hides errors. Inputs must be dense float64 leaves on the CPU; those that require gradients are
+/// checked.
 GradientCheck check_gradients(const std::function<Tensor(const std::vector<Tensor>&)>& fn,
                               const std::vector<Tensor>& inputs, const GradientCheckOptions& options = {});
 

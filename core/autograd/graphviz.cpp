@@ -10,7 +10,7 @@
 namespace ito::autograd {
 namespace {
 
-/// What is around the layer "a.b" or, being one of several, "a.b.0": "a".
+/// The block that contains the layer "a.b", or "a.b.0" which is one of several: "a".
 std::string above(const std::string& layer) {
     auto dot = layer.rfind('.');
     if (dot != std::string::npos && layer.find_first_not_of("0123456789", dot + 1) == std::string::npos)
@@ -18,19 +18,19 @@ std::string above(const std::string& layer) {
     return dot == std::string::npos ? "" : layer.substr(0, dot);
 }
 
-/// True for "a.b.c" in "a.b"; the network itself, "", is around all.
+/// True for "a.b.c" in "a.b". Everything is in the network itself, "".
 bool is_in(const std::string& layer, const std::string& block) {
     return block.empty() || layer.starts_with(block + ".");
 }
 
-/// Collects ops, leaves and edges, and writes them with a frame around each part of the network that has parts.
+/// Collects ops, leaves and edges, and writes them with a frame around each block.
 class Drawing {
   public:
     explicit Drawing(const Tensor& root) {
         if (root.is_leaf())
             leaf(root.handle().get(), "");
         else
-            op(root.impl().node.get());
+            op(node_of(root).get());
         while (!stack_.empty()) {
             const Node* node = stack_.back();
             stack_.pop_back();

@@ -8,7 +8,7 @@
 namespace ito::autograd {
 
 /// The recorded graph below `root` in Graphviz's dot language: one box per op with its output shape, one ellipse per leaf.
-/// Ops that know their layer (see Node::layer) bear its name, in a frame for each block. Render with `dot -Tsvg`.
+/// An op that knows its layer (see Node::layer) shows its name, inside a frame for each block. Render with `dot -Tsvg`.
 std::string to_dot(const Tensor& root);
 
 }  // namespace ito::autograd

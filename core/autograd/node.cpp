@@ -6,12 +6,11 @@
 namespace ito::autograd {
 namespace {
 
-thread_local bool enabled = true;
 thread_local std::uint64_t next_sequence = 0;
 bool anomaly = false;
 
-/// Nodes whose last owner is gone, destroyed one after another: a chain of ten thousand ops must not
-/// recurse ten thousand destructors deep.
+/// Nodes without an owner, destroyed one after another: a chain of ten thousand ops must not recurse ten thousand
+/// destructors deep.
 struct Graveyard {
     std::deque<std::shared_ptr<Node>> nodes;
 };
@@ -50,7 +49,7 @@ Tensor GradientSlot::buffer() {
         }
         return gradient.value;
     }
-    require(leaf_ != nullptr, "gradient slot: buffer() of a gradient that nobody wants");
+    require(leaf_ != nullptr, "gradient slot: buffer() of a gradient that is not needed");
     if (!leaf_->grad) leaf_->grad = Tensor::empty(leaf_->shape, leaf_->dtype, leaf_->storage->device());
     leaf_->grad_stale = false;
     return leaf_->grad;
@@ -87,7 +86,7 @@ Saved::Saved(const Tensor& tensor) {
     if (!tensor) return;
     tensor_ = tensor.detach();
     version_ = tensor.version();
-    if (trace::listener) trace::listener->saved(tensor_);
+    if (auto* const listener = trace::op_listener()) listener->saved(tensor_);
 }
 
 const Tensor& Saved::get(const char* op) const {
@@ -99,22 +98,6 @@ const Tensor& Saved::get(const char* op) const {
                 op, tensor_.shape(), version_, tensor_.version());
     }
     return tensor_;
-}
-
-bool grad_enabled() {
-    return enabled;
-}
-NoGrad::NoGrad() : before_(enabled) {
-    enabled = false;
-}
-NoGrad::~NoGrad() {
-    enabled = before_;
-}
-EnableGrad::EnableGrad() : before_(enabled) {
-    enabled = true;
-}
-EnableGrad::~EnableGrad() {
-    enabled = before_;
 }
 
 void set_anomaly_mode(bool on) {
@@ -139,7 +122,7 @@ std::uint64_t nodes_recorded() {
 }
 
 bool recording(std::span<const Tensor> inputs) {
-    if (!enabled) return false;
+    if (!grad_enabled()) return false;
     for (const auto& input : inputs)
         if (input.requires_grad()) return true;
     return false;
@@ -153,8 +136,8 @@ void attach(const std::shared_ptr<Node>& node, Tensor& output, std::span<const T
     node->edges_.reserve(inputs.size());
     for (const auto& input : inputs) {
         Node::Edge edge;
-        if (input && input.impl().node)
-            edge.node = input.impl().node;
+        if (input && input.impl().grad_fn)
+            edge.node = node_of(input);
         else if (input && input.impl().requires_grad)
             edge.leaf = input.handle();
         node->edges_.push_back(std::move(edge));
@@ -164,7 +147,7 @@ void attach(const std::shared_ptr<Node>& node, Tensor& output, std::span<const T
     node->dtype_ = output.dtype();
     node->device_ = output.device();
     if (trace::layer && (anomaly || trace::listener)) node->layer_ = *trace::layer;
-    output.impl().node = node;
+    output.impl().grad_fn = node;
 }
 
 void attach(const std::shared_ptr<Node>& node, Tensor& output, std::initializer_list<Tensor> inputs) {

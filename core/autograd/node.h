@@ -8,24 +8,25 @@
 #include <string>
 #include <vector>
 
+#include "core/autograd/op_listener.h"
+#include "core/grad_mode.h"
 #include "core/tensor.h"
-#include "core/trace.h"
 
 namespace ito::autograd {
 
-/// The gradient of a node's output, handed to backward(). `owned`: nobody else sees this memory, so it may
-/// be changed in place or handed on.
+/// The gradient of a node's output, an argument of backward(). `owned`: nobody else uses this memory, so it may be changed in
+/// place or passed on.
 struct Gradient {
     Tensor value;
     bool owned = false;
 };
 
-/// Where the gradient of one input goes. Backward writes straight into it, so that a second consumer's
+/// Where backward() writes the gradient of one input. Backward accumulates into the buffer itself, so that a second consumer's
 /// gradient (a skip connection) costs no extra pass.
 class GradientSlot {
   public:
     enum class Mode {
-        ignore,      ///< nobody wants this gradient: do not compute it
+        ignore,      ///< this gradient is not needed: do not compute it
         overwrite,   ///< the buffer holds nothing yet
         accumulate,  ///< add to the buffer
     };
@@ -46,13 +47,13 @@ class GradientSlot {
     bool wanted() const { return mode() != Mode::ignore; }
     bool accumulates() const { return mode() == Mode::accumulate; }
 
-    /// The buffer to write or add to, as mode() said *before* this call; it counts as written from now on.
+    /// The buffer to overwrite or add to, as mode() says *before* this call. From this call on mode() is accumulate.
     Tensor buffer();
     /// The same, without gaps between rows: for kernels that take no row stride (gradients of weights).
     Tensor dense_buffer();
 
-    /// Hands on a finished gradient: taken over without a copy if the target is empty (and, for later
-    /// accumulation, in place if owned), else added.
+    /// Passes on a finished gradient. It becomes the buffer, without a copy, if there is none yet; else it is added. Later
+    /// gradients are added to it in place if it is owned, else to a copy.
     void give(Gradient gradient);
 
   private:
@@ -73,8 +74,8 @@ class Saved {
     std::uint64_t version_ = 0;
 };
 
-/// One recorded op: its inputs' edges, and how their gradients follow from its output's.
-class Node {
+/// One recorded op: an edge for each input, and the computation of their gradients from the output's.
+class Node : public GradFn {
   public:
     /// Where the gradient of one input goes: to the node that made it, to a leaf, or nowhere.
     struct Edge {
@@ -83,21 +84,18 @@ class Node {
     };
 
     Node() = default;
-    virtual ~Node();
+    ~Node() override;
     Node(const Node&) = delete;
     Node& operator=(const Node&) = delete;
 
-    /// The op's name, as errors and the Graphviz dump show it.
-    virtual const char* name() const = 0;
     /// Writes the gradient of input i into inputs[i], for every slot that wants it. Runs under no-grad.
     virtual void backward(Gradient gradient, std::span<GradientSlot> inputs) = 0;
-    /// Lets go of everything saved. Called once backward has run.
+    /// Frees everything saved. Called after backward.
     virtual void release() = 0;
 
     const std::vector<Edge>& edges() const { return edges_; }
     std::uint64_t sequence() const { return sequence_; }
-    /// The part of the network that recorded this (see trace::Layer). Known in anomaly mode and where somebody listens to
-    /// the trace, else empty.
+    /// The part of the network that recorded this (see trace::Layer). Empty unless anomaly mode or a trace is on.
     const std::string& layer() const { return layer_; }
     const Shape& shape() const { return shape_; }
     DType dtype() const { return dtype_; }
@@ -117,35 +115,13 @@ class Node {
     std::string layer_;
 };
 
-/// Recording is on unless a NoGrad lives on this thread.
-bool grad_enabled();
+/// The node that made a tensor; null for a leaf.
+inline std::shared_ptr<Node> node_of(const Tensor& tensor) {
+    return std::static_pointer_cast<Node>(tensor.impl().grad_fn);
+}
 
-/// Switches recording off on this thread for as long as it lives.
-class NoGrad {
-  public:
-    NoGrad();
-    ~NoGrad();
-    NoGrad(const NoGrad&) = delete;
-    NoGrad& operator=(const NoGrad&) = delete;
-
-  private:
-    bool before_;
-};
-
-/// The opposite, for the recomputation inside a checkpoint's backward.
-class EnableGrad {
-  public:
-    EnableGrad();
-    ~EnableGrad();
-    EnableGrad(const EnableGrad&) = delete;
-    EnableGrad& operator=(const EnableGrad&) = delete;
-
-  private:
-    bool before_;
-};
-
-/// Anomaly mode: every op's result, and every gradient, is searched for NaN and infinity; the first op that
-/// makes one is named in an Error, with the layer that it belongs to. Slow; for debugging.
+/// Anomaly mode searches every op's result and every gradient for NaN and infinity, and throws an Error that names the first
+/// op that makes one, and its layer. Slow; for debugging.
 void set_anomaly_mode(bool on);
 bool anomaly_mode();
 /// Throws if `tensor` has a NaN or an infinity.
@@ -158,17 +134,18 @@ bool recording(std::span<const Tensor> inputs);
 /// How many nodes this thread has recorded: the sequence() of the last one.
 std::uint64_t nodes_recorded();
 
-/// Makes `node` the maker of `output`, with an edge to each input.
+/// Records that `node` made `output`, with an edge to each input.
 void attach(const std::shared_ptr<Node>& node, Tensor& output, std::initializer_list<Tensor> inputs);
 void attach(const std::shared_ptr<Node>& node, Tensor& output, std::span<const Tensor> inputs);
 
-/// The end of every differentiable op: checks for anomalies and, where an input needs a gradient, records
-/// the node that `make` returns. Tells the listener, if there is one (core/trace.h).
+/// The last call of every differentiable op: checks for anomalies, records the node that `make` returns if an input needs a
+/// gradient, and tells the OpListener if there is one.
 template <class Make>
 Tensor record(const char* op, Tensor output, std::initializer_list<Tensor> inputs, Make&& make) {
     if (anomaly_mode()) check_anomaly(op, "result", output);
     if (recording(inputs)) attach(make(), output, inputs);
-    if (trace::listener) trace::listener->made(op, output, {inputs.begin(), inputs.size()});
+    if (auto* const listener = trace::op_listener())
+        listener->made(op, output, {inputs.begin(), inputs.size()});
     return output;
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// What the rest of core asks of CUDA. Implemented in core/cuda/*.cpp; in a build without CUDA by core/cuda/stub.cpp,
-// which has no device. Only core/dispatch.h and the choice of files in core/CMakeLists.txt know which of the two it is.
+// CUDA as the rest of core sees it, without a header of CUDA. A build without CUDA compiles core/cuda/stub.cpp, which has no
+// device, instead of the other files of this folder. Only core/CMakeLists.txt and core/dispatch.h know which build it is.
 
 #include <cstddef>
 #include <cstdint>
@@ -8,8 +8,11 @@
 #include <memory>
 #include <string>
 
-#include "core/memory_source.h"
+#include "core/memory/allocator.h"
+#include "core/memory/memory_source.h"
 #include "kernels/common/context.h"
+
+struct CUstream_st;  // cudaStream_t points to it
 
 namespace ito::cuda {
 
@@ -22,14 +25,14 @@ struct DeviceInfo {
     std::string name;
     int major = 0, minor = 0;  ///< compute capability
     int multiprocessors = 0;
-    std::size_t memory = 0;       ///< bytes in all
-    std::size_t free = 0;         ///< bytes that nobody uses
+    std::size_t memory = 0;       ///< bytes, in use or free
+    std::size_t free = 0;         ///< bytes
     int driver = 0, runtime = 0;  ///< CUDA versions, 13010 for 13.1
 };
 /// Throws Error if there is no such device.
 DeviceInfo device_info(int index);
 
-/// Throws Error that says why unless there is such a device.
+/// Throws Error that says why if there is no such device.
 void require_device(int index);
 /// Makes the device the current one of this thread, as every call of this header but the above does.
 void use_device(int index);
@@ -37,23 +40,12 @@ void use_device(int index);
 /// Slabs of the device. `annotate`: declare blocks to tools through NVTX.
 std::unique_ptr<MemorySource> make_memory_source(int index, bool annotate = true);
 
-/// The device's context: its stream, plans, scratch memory and libraries.
-const kernels::Context& context(int index);
-/// See ito::set_math_mode().
-void set_math_mode(int index, kernels::MathMode mode);
-/// See ito::set_bfloat16_weight_gradients().
-void set_bfloat16_weight_gradients(int index, bool on);
+/// The device's one stream, and its handles of cuBLASLt and cuDNN. Both live until release_queues().
+CUstream_st* stream(int index);
+kernels::LibraryHandles& libraries(int index);
 
-/// See core/choices.h.
-void set_autotune(bool on);
-kernels::VariantChoices& choices(int index);
-std::string why_no_cudnn(int index);
-
-/// See ito::take_scratch_peak().
-std::size_t take_scratch_peak(int index);
-
-/// Copies on the device's stream. To the device: `from` has been read when the call returns, the copy itself may still
-/// be under way. To the host: waits for it.
+/// Copies on the device's stream. To the device: `from` has been read when the call returns, but the copy may not be
+/// complete. To the host: waits for the copy.
 void copy_to_device(int index, void* to, const void* from, std::size_t bytes);
 void copy_to_host(int index, void* to, const void* from, std::size_t bytes);
 void copy_between(int to_index, void* to, int from_index, const void* from, std::size_t bytes);
@@ -61,18 +53,18 @@ void copy_between(int to_index, void* to, int from_index, const void* from, std:
 /// Waits for all work of the device. Throws CudaError if any of it failed.
 void synchronize(int index);
 
-/// Page-locked memory of the host, which the device reads and writes without the host's help.
+/// Page-locked host memory, which the device reads and writes by itself.
 std::shared_ptr<void> pinned_memory(int index, std::size_t bytes);
-/// Enqueues a copy and returns; `pinned` is pinned memory, and holds the value once the device is that far (see Mark).
+/// Enqueues a copy to pinned memory and returns. A Mark set after it tells when the copy is complete.
 void copy_to_pinned(int index, void* pinned, const void* from, std::size_t bytes);
 
-/// A place in the queue of a device, set again and again.
+/// A place in the device's stream, set again and again.
 class Mark {
   public:
     virtual ~Mark() = default;
-    /// Behind everything that is enqueued now.
+    /// Behind all work enqueued so far.
     virtual void set() = 0;
-    /// Whether the device has come this far. Throws CudaError if work before it failed.
+    /// Whether that work is done. Throws CudaError if work before it failed.
     virtual bool reached() const = 0;
     virtual void wait() const = 0;
 };
@@ -82,15 +74,15 @@ std::unique_ptr<Mark> make_mark(int index);
 class Prefetch {
   public:
     virtual ~Prefetch() = default;
-    /// Pinned memory to be filled for the next begin(). Waits for the copy that used it last, two begins ago.
+    /// Pinned memory to be filled for the next begin(). Waits until the copy of two begins ago has read it.
     virtual void* buffer() = 0;
-    /// Starts the copy of what buffer() holds, beside the device's other work.
+    /// Starts to copy buffer() to the device, while the device's other work goes on.
     virtual void begin() = 0;
-    /// Enqueues: the device waits for the copy begun last and moves the data to `to`.
+    /// Enqueues a wait for that copy, and a copy of the data to `to`.
     virtual void finish(void* to) = 0;
 };
-/// `bytes` at a time.
-std::unique_ptr<Prefetch> make_prefetch(int index, std::size_t bytes);
+/// For `bytes` bytes a step. `allocator` is the device's.
+std::unique_ptr<Prefetch> make_prefetch(int index, std::size_t bytes, std::shared_ptr<Allocator> allocator);
 
 /// Work that was recorded into a CUDA graph.
 class RecordedGraph {
@@ -101,17 +93,15 @@ class RecordedGraph {
     /// Kernels, copies and fills.
     virtual std::size_t nodes() const = 0;
 };
-/// Calls `work`; what it enqueues on the device's stream is recorded instead of carried out. Whatever `work` throws ends the
-/// recording and is thrown on.
+/// Calls `work` and records what it enqueues on the device's stream, instead of running it. An exception of `work` ends the
+/// recording and is rethrown.
 std::unique_ptr<RecordedGraph> record(int index, const std::function<void()>& work);
 
-/// Waits for all devices and gives back their contexts and, once no tensor is left, their memory; all are made again when
-/// asked for. For a program that counts what it leaves behind: elsewhere the driver takes them when the process ends. To
-/// be called within main, where no other thread uses a device.
-void release_all();
+/// Waits for all devices and frees their streams, staging buffers and library handles; see release_devices().
+void release_queues();
 
-/// How often the driver was asked for memory, and how often the host waited for the device: neither happens inside a
-/// training step once it is warm.
+/// How often the driver was asked for memory, and how often the host waited for the device. After warm-up a training step
+/// does neither.
 struct Counts {
     std::uint64_t driver_allocations = 0, synchronizations = 0;
 };

@@ -1,6 +1,5 @@
 #include <exception>
 
-#include "core/context.h"
 #include "core/cuda/cuda.h"
 #include "core/cuda/handles.h"
 
@@ -28,8 +27,8 @@ class StreamGraph final : public RecordedGraph {
 }  // namespace
 
 std::unique_ptr<RecordedGraph> record(int index, const std::function<void()>& work) {
-    auto* const stream = static_cast<cudaStream_t>(context_of(Device::cuda(index)).stream.handle);
-    // Relaxed: the allocator may ask the driver for a slab meanwhile, which changes nothing that is recorded.
+    auto* const stream = cuda::stream(index);
+    // Relaxed, because the allocator may call cudaMalloc while work is recorded.
     check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture");
     std::exception_ptr error;
     try {
@@ -41,7 +40,7 @@ std::unique_ptr<RecordedGraph> record(int index, const std::function<void()>& wo
     const cudaError_t code = cudaStreamEndCapture(stream, &captured);
     const Graph graph(captured);
     if (error) {
-        cudaGetLastError();  // what broke the recording is told by the exception
+        cudaGetLastError();  // the exception says what broke the recording
         std::rethrow_exception(error);
     }
     check_cuda(code, "cudaStreamEndCapture");

@@ -1,5 +1,5 @@
 #pragma once
-// One move-only owner per CUDA handle.
+// A move-only owner for each kind of CUDA handle.
 
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
@@ -19,7 +19,7 @@ inline void check_bytes(cudaError_t code, const char* call, std::size_t bytes) {
         check_cuda(code, fmt::format("{} ({} bytes)", call, bytes));
 }
 
-/// Owns a handle; `destroy` gives it back. A failure to do so has no remedy and is left to the next checked call.
+/// Owns a handle and calls `destroy` on it. If that fails nothing can be done: the next checked call reports it.
 template <class Handle, auto destroy>
 class Owner {
   public:
@@ -36,7 +36,7 @@ class Owner {
     }
 
     Handle get() const { return handle_; }
-    /// Whoever calls it owns the handle.
+    /// The caller owns the handle from now on.
     Handle release() { return std::exchange(handle_, nullptr); }
     explicit operator bool() const { return handle_ != nullptr; }
     void reset() noexcept {

@@ -1,6 +1,6 @@
-// cuBLASLt and cuDNN, loaded when the first of their functions is called: they are hundreds of megabytes, which a command
-// that computes on the CPU should neither wait for nor need. The functions below have the libraries' names and pass their
-// arguments on. Programs on the virtual GPU are linked with its stand-ins instead (tools/vgpu/runtime).
+// cuBLASLt and cuDNN, loaded when the first of their functions is called. They are hundreds of megabytes; a command that
+// computes on the CPU should not need them. The functions below have the libraries' names and forward their arguments.
+// Programs on the virtual GPU are linked with its stand-ins instead (tools/vgpu/runtime).
 
 #include <cublasLt.h>
 #include <cudnn.h>

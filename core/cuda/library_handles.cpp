@@ -22,7 +22,7 @@ Cudnn make_cudnn(cudaStream_t stream) {
     return owner;
 }
 
-/// `make()` the first time; where that fails, why.
+/// Calls `make` the first time only. Sets `why_not` if it fails.
 template <class Handle, class Make>
 void* try_once(Handle& handle, bool& tried, std::string& why_not, Make make) {
     if (!tried) {
@@ -31,7 +31,7 @@ void* try_once(Handle& handle, bool& tried, std::string& why_not, Make make) {
             handle = make();
         } catch (const Error& error) {  // the hand-written kernels run instead
             why_not = error.what();
-            cudaGetLastError();  // or the next launch, whose check reads it, would be blamed
+            cudaGetLastError();  // clears it, or the check of the next launch would report it
         }
     }
     return handle.get();

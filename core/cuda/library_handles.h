@@ -14,8 +14,8 @@ namespace ito::cuda {
 using CublasLt = Owner<cublasLtHandle_t, cublasLtDestroy>;
 using Cudnn = Owner<cudnnHandle_t, cudnnDestroy>;
 
-/// Each is made when first asked for, once, whether that succeeds or not: a library that is not there is looked for in many
-/// folders. cuDNN's calls run on `stream`; those of cuBLASLt take theirs.
+/// Each handle is made at the first call. A failure is remembered, because the search for a missing library takes long.
+/// cuDNN's calls run on `stream`; cuBLASLt's take theirs as an argument.
 class LibraryHandles final : public kernels::LibraryHandles {
   public:
     explicit LibraryHandles(cudaStream_t stream) : stream_(stream) {}

@@ -1,6 +1,5 @@
-// How the host learns how far a device is without stopping it: events, and values that come back into pinned memory.
+// How the host follows a device without stopping it: events, and copies of values to pinned memory.
 
-#include "core/context.h"
 #include "core/cuda/counters.h"
 #include "core/cuda/cuda.h"
 #include "core/cuda/handles.h"
@@ -8,20 +7,16 @@
 namespace ito::cuda {
 namespace {
 
-cudaStream_t stream_of(int index) {
-    return static_cast<cudaStream_t>(context_of(Device::cuda(index)).stream.handle);
-}
-
 class EventMark final : public Mark {
   public:
     explicit EventMark(int index) : index_(index), event_(make_event()) {}
 
-    void set() override { check_cuda(cudaEventRecord(event_.get(), stream_of(index_)), "cudaEventRecord"); }
+    void set() override { check_cuda(cudaEventRecord(event_.get(), stream(index_)), "cudaEventRecord"); }
 
     bool reached() const override {
         const cudaError_t code = cudaEventQuery(event_.get());
         if (code == cudaErrorNotReady) {
-            cudaGetLastError();  // or the next launch, whose check reads it, would be blamed
+            cudaGetLastError();  // clears it, or the check of the next launch would report it
             return false;
         }
         check_cuda(code, "cudaEventQuery");
@@ -48,7 +43,7 @@ std::shared_ptr<void> pinned_memory(int index, std::size_t bytes) {
 }
 
 void copy_to_pinned(int index, void* pinned, const void* from, std::size_t bytes) {
-    check_bytes(cudaMemcpyAsync(pinned, from, bytes, cudaMemcpyDeviceToHost, stream_of(index)),
+    check_bytes(cudaMemcpyAsync(pinned, from, bytes, cudaMemcpyDeviceToHost, stream(index)),
                 "cudaMemcpyAsync to the host", bytes);
 }
 

@@ -1,6 +1,6 @@
-// Slabs from cudaMalloc. Every block is declared through NVTX's memory extension: compute-sanitizer and the virtual
-// GPU then know the blocks' exact bounds, and that their contents are gone when they are handed out again, which is
-// more than red zones can do: they are only kept without such a tool, where a declaration is one test of a pointer.
+// Slabs from cudaMalloc. Every block is declared through NVTX's memory extension. So compute-sanitizer and the virtual GPU
+// know the exact bounds of each block, and that a block which is allocated again has undefined contents. Red zones find
+// less; they are used only without such a tool, where a declaration costs one test of a pointer.
 
 #include <nvtx3/nvToolsExt.h>
 #include <nvtx3/nvToolsExtMem.h>
@@ -30,13 +30,13 @@ class CudaMemorySource final : public MemorySource {
     std::size_t granularity() const override { return std::size_t{2} << 20; }
     std::size_t alignment() const override { return 256; }
 
-    std::byte* take(std::size_t bytes) override {
+    std::byte* allocate(std::size_t bytes) override {
         use_device(index_);
         void* data = nullptr;
         const cudaError_t code = cudaMalloc(&data, bytes);
         ++counters().driver_allocations;
         if (code == cudaErrorMemoryAllocation) {
-            cudaGetLastError();  // not sticky: the caller says it better
+            cudaGetLastError();  // clears it: the caller reports it with more detail
             return nullptr;
         }
         check_bytes(code, "cudaMalloc of a slab", bytes);
@@ -54,7 +54,7 @@ class CudaMemorySource final : public MemorySource {
         return static_cast<std::byte*>(data);
     }
 
-    void give_back(std::byte* slab, std::size_t) noexcept override {
+    void free(std::byte* slab, std::size_t) noexcept override {
         const auto found = slabs_.find(slab);
         if (found->second != nullptr) nvtxMemHeapUnregister(domain(), found->second);
         slabs_.erase(found);
@@ -84,8 +84,8 @@ class CudaMemorySource final : public MemorySource {
     }
 
   private:
-    cudaStream_t stream() const { return static_cast<cudaStream_t>(context(index_).stream.handle); }
-    /// Null where no tool listens.
+    cudaStream_t stream() const { return cuda::stream(index_); }
+    /// Null if no tool listens.
     nvtxMemHeapHandle_t heap_of(std::byte* data) const { return std::prev(slabs_.upper_bound(data))->second; }
 
     void declare(std::byte* data, std::size_t bytes) {
@@ -116,8 +116,8 @@ class CudaMemorySource final : public MemorySource {
         nvtxMemRegionsUnregister(domain(), &batch);
     }
 
-    /// Waits for the device: red zones are for debug builds. While work is being recorded nothing can be read, and a
-    /// device that has failed says so elsewhere: both count as intact.
+    /// Waits for the device, which is acceptable in a debug build. Counts as intact while work is recorded, when nothing can
+    /// be read, and on a device that has failed, which is reported elsewhere.
     bool zone_intact(const std::byte* zone, const std::byte* end) const noexcept {
         const auto bytes = static_cast<std::size_t>(end - zone);
         if (bytes == 0 || cudaSetDevice(index_) != cudaSuccess) return true;

@@ -1,10 +1,8 @@
-// Two sets of buffers in turn: while the device reads one, the other is filled. The copies run on a stream of their own, so
-// that they share the time of the kernels; events say when each side may go on.
+// Double buffering: while the device reads one set of buffers, the host fills the other. The copies run on a stream of their
+// own, beside the kernels; events order the two streams.
 
 #include <array>
 
-#include "core/allocator.h"
-#include "core/context.h"
 #include "core/cuda/counters.h"
 #include "core/cuda/cuda.h"
 #include "core/cuda/handles.h"
@@ -14,23 +12,20 @@ namespace {
 
 class StreamPrefetch final : public Prefetch {
   public:
-    StreamPrefetch(int index, std::size_t bytes)
-        : bytes_(bytes),
-          main_(static_cast<cudaStream_t>(context_of(Device::cuda(index)).stream.handle)),
-          allocator_(Allocator::of(Device::cuda(index))),
-          copies_(make_stream()) {
+    StreamPrefetch(int index, std::size_t bytes, std::shared_ptr<Allocator> allocator)
+        : bytes_(bytes), main_(stream(index)), allocator_(std::move(allocator)), copies_(make_stream()) {
         for (Buffer& buffer : buffers_) {
             buffer.copied = make_event();
             buffer.consumed = make_event();
             buffer.pinned = make_pinned(bytes);
             ++counters().driver_allocations;
             buffer.device = allocator_->allocate(bytes);
-            // The block may still be read by work of the main stream that was enqueued before.
+            // Earlier work of the main stream may still read the block.
             check_cuda(cudaEventRecord(buffer.consumed.get(), main_), "cudaEventRecord");
         }
     }
     ~StreamPrefetch() override {
-        cudaStreamSynchronize(copies_.get());  // or a copy would write to memory of others
+        cudaStreamSynchronize(copies_.get());  // or a copy would write to freed memory
         for (Buffer& buffer : buffers_)
             if (buffer.device != nullptr) allocator_->deallocate(buffer.device);
     }
@@ -77,8 +72,8 @@ class StreamPrefetch final : public Prefetch {
 
 }  // namespace
 
-std::unique_ptr<Prefetch> make_prefetch(int index, std::size_t bytes) {
-    return std::make_unique<StreamPrefetch>(index, bytes);
+std::unique_ptr<Prefetch> make_prefetch(int index, std::size_t bytes, std::shared_ptr<Allocator> allocator) {
+    return std::make_unique<StreamPrefetch>(index, bytes, std::move(allocator));
 }
 
 }  // namespace ito::cuda

@@ -22,8 +22,8 @@ void Staging::require_no_capture(const char* what) const {
             "cuda: {} while work is being recorded would be replayed with stale memory; do it before", what);
 }
 
-/// The buffer with room for `bytes` more. One that is full is marked by an event and left for the next, which is waited
-/// for if a copy may still read it.
+/// A buffer with room for `bytes` more. A full buffer is marked with an event; the next one is waited for if a copy may
+/// still read it.
 Staging::Buffer& Staging::buffer_with(std::size_t bytes) {
     Buffer* buffer = &buffers_[current_];
     if (buffer->used + bytes > buffer_bytes) {
@@ -40,7 +40,7 @@ Staging::Buffer& Staging::buffer_with(std::size_t bytes) {
     }
     if (!buffer->memory) {
         buffer->done = make_event();
-        buffer->memory = make_pinned(buffer_bytes);  // last: a buffer with memory is complete
+        buffer->memory = make_pinned(buffer_bytes);  // last: a buffer that has memory has its event too
         ++counters().driver_allocations;
     }
     return *buffer;
@@ -73,7 +73,7 @@ void Staging::download(void* to, const void* from, std::size_t bytes) {
         check_cuda(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
         ++counters().synchronizations;
         std::memcpy(static_cast<std::byte*>(to) + done, pinned, size);
-        done += size;  // the room is free again at once
+        done += size;  // the buffer is free again
     }
 }
 

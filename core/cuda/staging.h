@@ -1,6 +1,5 @@
 #pragma once
-// Copies between ordinary host memory and a device by way of pinned buffers, which the copy engines read and write
-// without the driver's own detour.
+// Copies between pageable host memory and a device through pinned buffers of our own, so that the driver needs none.
 
 #include <cstddef>
 #include <vector>
@@ -9,17 +8,17 @@
 
 namespace ito::cuda {
 
-/// Pinned buffers used in turn. An upload waits only when all of them are still being read: with 4 x 4 MiB, never for
-/// the few kilobytes of a training step.
+/// A ring of pinned buffers. An upload waits only when the device still reads all of them: with 4 x 4 MiB, never for the few
+/// kilobytes of a training step.
 class Staging {
   public:
     static constexpr std::size_t buffer_bytes = std::size_t{4} << 20, buffer_count = 4;
 
     explicit Staging(cudaStream_t stream);
 
-    /// `from` has been read when it returns; the copy is enqueued.
+    /// Reads `from` and enqueues the copy.
     void upload(void* to, const void* from, std::size_t bytes);
-    /// Waits for the stream up to and including the copy.
+    /// Waits for the copy.
     void download(void* to, const void* from, std::size_t bytes);
 
   private:

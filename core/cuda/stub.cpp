@@ -1,4 +1,4 @@
-// A build without CUDA: there is no device, and nothing here can be reached with one.
+// A build without CUDA: there is no device, and functions that need one throw.
 
 #include "core/cuda/cuda.h"
 #include "core/error.h"
@@ -30,23 +30,10 @@ void use_device(int index) {
 std::unique_ptr<MemorySource> make_memory_source(int index, bool) {
     refuse(index);
 }
-const kernels::Context& context(int index) {
+CUstream_st* stream(int index) {
     refuse(index);
 }
-void set_math_mode(int index, kernels::MathMode) {
-    refuse(index);
-}
-void set_bfloat16_weight_gradients(int index, bool) {
-    refuse(index);
-}
-void set_autotune(bool) {}
-kernels::VariantChoices& choices(int index) {
-    refuse(index);
-}
-std::string why_no_cudnn(int index) {
-    refuse(index);
-}
-std::size_t take_scratch_peak(int index) {
+kernels::LibraryHandles& libraries(int index) {
     refuse(index);
 }
 void copy_to_device(int index, void*, const void*, std::size_t) {
@@ -70,13 +57,13 @@ void copy_to_pinned(int index, void*, const void*, std::size_t) {
 std::unique_ptr<Mark> make_mark(int index) {
     refuse(index);
 }
-std::unique_ptr<Prefetch> make_prefetch(int index, std::size_t) {
+std::unique_ptr<Prefetch> make_prefetch(int index, std::size_t, std::shared_ptr<Allocator>) {
     refuse(index);
 }
 std::unique_ptr<RecordedGraph> record(int index, const std::function<void()>&) {
     refuse(index);
 }
-void release_all() {}
+void release_queues() {}
 Counts counts() {
     return {};
 }

@@ -20,19 +20,19 @@ std::filesystem::path folder_of(const std::filesystem::path& file) {
     return file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
 }
 
-/// Makes what happened to the names in the folder of `target` survive a power cut.
+/// Flushes the folder of `target`, so that a rename in it survives a power cut.
 void flush_folder_of(const std::filesystem::path& target) {
     const int folder = ::open(folder_of(target).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0) fail("{}: its folder cannot be opened: {}", target.string(), std::strerror(errno));
     const int flushed = ::fsync(folder);
     const int error = errno;
     ::close(folder);
-    // Some file systems cannot flush a folder and say so with EINVAL; there is nothing more to do there.
+    // Some file systems cannot flush a folder and return EINVAL. Nothing more can be done there.
     if (flushed != 0 && error != EINVAL)
         fail("{}: its folder cannot be flushed: {}", target.string(), std::strerror(error));
 }
 
-/// Whether AtomicFile makes such names: <target>.<process>.<number>.tmp.
+/// Whether a name has the form of AtomicFile's temporary names: <target>.<process>.<number>.tmp.
 bool is_temporary_file(std::string_view name) {
     if (!name.ends_with(".tmp")) return false;
     name.remove_suffix(4);
@@ -50,8 +50,8 @@ bool is_temporary_file(std::string_view name) {
 AtomicFile::AtomicFile(std::filesystem::path target) : target_(std::move(target)) {
     require(target_.has_filename(), "{}: is a folder, expected the name of a file to write",
             target_.string());
-    // Unique among threads and processes, so that two writers of one file cannot mix their bytes. A name may be
-    // taken all the same: in a container the next run can have the number of a process that was killed.
+    // Unique among threads and processes, so that two writers of one file cannot mix their bytes. The name may still
+    // exist: in a container the next run can have the number of a process that was killed.
     static std::atomic<unsigned> counter{0};
     do {
         temporary_ = fmt::format("{}.{}.{}.tmp", target_.string(), ::getpid(), counter.fetch_add(1));
@@ -85,8 +85,8 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
 
 void AtomicFile::commit() {
     require(descriptor_ >= 0, "{}: is already committed", target_.string());
-    // The content first, then the name, then the folder that holds the name: a power cut between any two
-    // leaves a whole file under the final name.
+    // Flush the content, rename, flush the folder: a power cut between any two leaves a whole file under the final
+    // name.
     if (::fsync(descriptor_) != 0) fail_here("cannot be flushed", errno);
     if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail_here("cannot be renamed into place", errno);
     const int closed = ::close(std::exchange(descriptor_, -1));
@@ -115,7 +115,7 @@ AtomicFolder::AtomicFolder(std::filesystem::path target)
       temporary_(folder_of(target_) / fmt::format(".{}.tmp", target_.filename().string())) {
     std::error_code error;
     std::filesystem::remove_all(temporary_, error);
-    // Not its parents: where they were moved away, a new folder in their place would be a stray.
+    // Does not create parents: if somebody moved them away, new ones in their place would be wrong.
     if (!error) std::filesystem::create_directory(temporary_, error);
     require(!error, "{}: cannot be created: {}", target_.string(), error.message());
 }

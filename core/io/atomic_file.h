@@ -1,6 +1,6 @@
 #pragma once
-// Writing a file, or a folder of files, so that a crash at any moment leaves either the old one or the new one,
-// whole.
+// Writes a file, or a folder of files, so that a crash at any moment leaves either the complete old one or the complete new
+// one.
 
 #include <cstddef>
 #include <filesystem>
@@ -11,7 +11,7 @@
 namespace ito {
 
 /// Writes beside `target` under a temporary name; commit() flushes it to the disk and renames it into place.
-/// Without commit() the temporary file is removed and the target is as it was. The folder must exist.
+/// Without commit() the temporary file is removed and the target does not change. The folder must exist.
 /// Every failure (no such folder, disk full) throws ito::Error naming the target.
 class AtomicFile {
   public:
@@ -32,7 +32,7 @@ class AtomicFile {
     int descriptor_ = -1;
 };
 
-/// The whole content at once.
+/// Writes a whole file.
 void write_file_atomically(const std::filesystem::path& target, std::span<const std::byte> bytes);
 void write_file_atomically(const std::filesystem::path& target, std::string_view text);
 
@@ -41,8 +41,8 @@ void write_file_atomically(const std::filesystem::path& target, std::string_view
 void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to);
 
 /// A folder that appears under its name only when it is complete: it is filled under a temporary name beside
-/// `target`, and commit() renames it. Without commit() it is removed with all that is in it; so is what a killed
-/// process left under the temporary name.
+/// `target`, and commit() renames it. Without commit() it is removed with its contents. The constructor removes what a
+/// killed process left under the temporary name.
 class AtomicFolder {
   public:
     explicit AtomicFolder(std::filesystem::path target);
@@ -50,7 +50,7 @@ class AtomicFolder {
     AtomicFolder(const AtomicFolder&) = delete;
     AtomicFolder& operator=(const AtomicFolder&) = delete;
 
-    /// Where the files are to be written, each flushed by its writer (as AtomicFile does).
+    /// The folder to write the files to. Their writers flush them, as AtomicFile does.
     const std::filesystem::path& path() const { return temporary_; }
     /// The target must not exist.
     void commit();
@@ -60,8 +60,8 @@ class AtomicFolder {
     bool committed_ = false;
 };
 
-/// Removes what AtomicFile and AtomicFolder left directly in `folder` when their process was killed. No process may
-/// be writing there.
+/// Removes the temporary files and folders that killed processes left directly in `folder`. No process may be writing
+/// there.
 void remove_abandoned(const std::filesystem::path& folder);
 
 }  // namespace ito

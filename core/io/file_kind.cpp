@@ -32,13 +32,13 @@ constexpr Magic magics[] = {
     {"%PDF-"sv, {"a PDF document", download_again}},
 };
 
-/// Protocols 2 to 5, and an opcode that a saved model begins with.
+/// A pickle of protocol 2 to 5, followed by an opcode that a saved model begins with.
 bool is_pickle(std::string_view text) {
     return text.size() > 2 && text[0] == '\x80' && text[1] >= 2 && text[1] <= 5 &&
            "\x8a\x95}]c("sv.find(text[2]) != std::string_view::npos;
 }
 
-/// In lower case, without white space and a byte order mark before it.
+/// The text in lower case, without a byte order mark and white space at its start.
 std::string beginning_of(std::string_view text) {
     if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);
     while (!text.empty() && std::isspace(static_cast<unsigned char>(text.front()))) text.remove_prefix(1);

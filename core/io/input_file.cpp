@@ -30,7 +30,7 @@ Status status_of(int descriptor, const std::filesystem::path& path) {
 }  // namespace
 
 InputFile::InputFile(std::filesystem::path path)
-    // O_NONBLOCK: opening a pipe must come back to be refused, not wait for a writer.
+    // O_NONBLOCK: opening a pipe must return, to be refused, and not wait for a writer.
     : path_(std::move(path)), descriptor_(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
     require(descriptor_ >= 0, "{}: cannot be opened: {}", path_.string(), std::strerror(errno));
     try {

@@ -1,7 +1,7 @@
 #pragma once
-// Reading files. With read(), not mmap: a mapped file that shrinks while it is read (a synchronisation, a new download, a
-// network file system) kills the process by SIGBUS, and not every file system can map. What changes during the reading is an
-// Error that names the file.
+// Reads files with read(), not mmap: a mapped file that shrinks (a synchronisation, a new download, a network file system)
+// kills the process by SIGBUS, and not every file system can map. A file that changes while it is read is an Error that names
+// it.
 
 #include <cstddef>
 #include <cstdint>
@@ -13,8 +13,8 @@
 
 namespace ito {
 
-/// An open regular file, read at any place. It stays readable when it is deleted, or replaced by a rename (which is how this
-/// project writes). All errors are ito::Error naming the file.
+/// An open regular file, read at any offset. It stays readable when it is deleted or replaced by a rename, which is how this
+/// project writes. All errors are ito::Error naming the file.
 class InputFile {
   public:
     /// Throws if the file is missing, unreadable or not a regular file.
@@ -24,7 +24,7 @@ class InputFile {
     InputFile& operator=(InputFile&& other) noexcept;
 
     const std::filesystem::path& path() const { return path_; }
-    /// Bytes when it was opened.
+    /// Its bytes when it was opened.
     std::uint64_t size() const { return size_; }
 
     /// Fills `to` from `offset`; throws if there are fewer bytes, or if the file was written to since it was opened.
@@ -40,7 +40,7 @@ class InputFile {
 /// A whole file in memory.
 class FileContent {
   public:
-    /// As much as a file may have that is not one of weights: a picture, a text, a batch of CIFAR-10.
+    /// The default limit, for files other than weights: pictures, texts, batches of CIFAR-10.
     static constexpr std::uint64_t largest = std::uint64_t{1} << 30;
 
     /// Throws as InputFile does, and if the file has more than `most` bytes.

@@ -14,7 +14,7 @@ void require_shallow_json(std::string_view text, const std::string& file) {
         const char c = text[i];
         if (c == '"') in_string = !in_string;
         if (in_string) {
-            if (c == '\\') ++i;  // what follows, perhaps a quote, is part of the string
+            if (c == '\\') ++i;  // the next character, perhaps a quote, is part of the string
         } else if (c == '[' || c == '{') {
             require(++depth <= deepest, "{}: JSON nested deeper than {} levels", file, deepest);
         } else if (c == ']' || c == '}') {

@@ -1,6 +1,6 @@
 #pragma once
-// What a text needs before the JSON library reads it: a guard, since that reads any depth but prints, copies and compares by
-// recursion; and quotes around numbers that are none in JSON.
+// What is done to a text before the JSON library reads it. Its depth is checked, because the library parses any depth but
+// prints, copies and compares by recursion. Numbers that JSON does not have are quoted.
 
 #include <string>
 #include <string_view>
@@ -11,8 +11,8 @@ namespace ito {
 /// megabyte of them would exhaust the stack.
 void require_shallow_json(std::string_view text, const std::string& file);
 
-/// Python writes numbers that JSON does not have: NaN, Infinity and -Infinity become strings here ("NaN"), which whoever reads
-/// such a field refuses by its name, and nobody else minds.
+/// Turns Python's NaN, Infinity and -Infinity, which JSON does not have, into strings ("NaN"). A reader of such a field refuses
+/// the string, naming the field; in other fields it does no harm.
 std::string quote_python_numbers(std::string_view text);
 
 }  // namespace ito

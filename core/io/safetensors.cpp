@@ -27,7 +27,7 @@ constexpr std::size_t max_rank = 32;
 constexpr int max_depth = 3;  // file object, tensor object, array
 constexpr const char* metadata_key = "__metadata__";
 
-/// A name from a file as it may stand in an error: quoted, on one line, of bounded length.
+/// A name from a file for use in an error: quoted, on one line, of bounded length.
 std::string quoted(const std::string& name) {
     constexpr std::size_t longest = 200;
     const std::string shown = name.size() > longest ? name.substr(0, longest) + "..." : name;
@@ -48,7 +48,7 @@ std::optional<std::uint64_t> byte_count(SafetensorsType type, std::span<const st
     return static_cast<std::uint64_t>(packed ? size / 8 : size);
 }
 
-/// nlohmann's parser keeps the last of two equal keys without a word; this refuses them.
+/// Refuses two equal keys, of which nlohmann's parser silently keeps the last.
 class StrictKeys {
   public:
     explicit StrictKeys(const std::string& file) : file_(file) {}
@@ -78,7 +78,7 @@ Json parse_header(std::string_view text, const std::string& file) {
     require(text[end] == '}', "{}: header does not end with '}}' and spaces", file);
     text = text.substr(0, end + 1);
     try {
-        // The parser may call a copy of what it is given.
+        // The parser may call a copy of this callback.
         StrictKeys strict(file);
         return Json::parse(text.begin(), text.end(),
                            [&strict](int depth, Json::parse_event_t event, Json& value) {
@@ -156,7 +156,7 @@ Placed read_entry(const std::string& name, const Json& value, const std::string&
     return placed;
 }
 
-/// Every byte of the buffer belongs to exactly one tensor.
+/// Throws unless every byte of the buffer belongs to exactly one tensor.
 void check_places(std::vector<Placed>& placed, std::uint64_t buffer_bytes, const std::string& file) {
     std::sort(placed.begin(), placed.end(), [](const Placed& a, const Placed& b) {
         return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
@@ -181,7 +181,7 @@ void check_places(std::vector<Placed>& placed, std::uint64_t buffer_bytes, const
 
 constexpr std::uint64_t length_bytes = 8;
 
-/// The size of the header, from a file's first bytes (`begin`) and how many it has in all.
+/// The size of the header, from a file's first bytes (`begin`) and its size.
 std::uint64_t header_size(std::span<const std::byte> begin, std::uint64_t file_bytes,
                           const std::string& file) {
     if (begin.size() <= length_bytes || begin[length_bytes] != std::byte{'{'}) {

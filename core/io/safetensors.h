@@ -1,15 +1,13 @@
 #pragma once
-// Tensors in a file, as Hugging Face's safetensors format keeps them:
+// Tensors in a file, in Hugging Face's safetensors format:
 //
 //   u64 N, little-endian | N bytes of JSON and spaces | the buffer
 //
-// The spaces make N a multiple of 8; files of the safetensors library before version 0.3 lack them, and are read
-// too.
-// The JSON maps each name to {"dtype", "shape", "data_offsets": [begin, end]}, the offsets relative to the
-// buffer, and "__metadata__" to strings. The reader refuses whatever is not exactly that: tensors that
-// overlap, leave a hole or run past the end, duplicate or unknown keys, a size that does not follow from
-// shape and type. Shapes are those of the file: changing PyTorch's layout into this project's is the caller's
-// work.
+// The spaces make N a multiple of 8. Files of the safetensors library before version 0.3 lack them, and can be read too.
+// The JSON maps each name to {"dtype", "shape", "data_offsets": [begin, end]}, with offsets relative to the buffer, and
+// "__metadata__" to strings. The reader refuses anything else: tensors that overlap, leave a hole or run past the end,
+// duplicate or unknown keys, a size that does not follow from shape and type. Shapes are those of the file: the caller
+// changes PyTorch's layout into this project's.
 
 #include <compare>
 #include <cstddef>
@@ -29,24 +27,24 @@ namespace ito {
 
 using SafetensorsMetadata = std::map<std::string, std::string>;
 
-/// An element type of the format. It has more of them than DType: a file is read whatever it holds, and who uses a tensor decides
-/// what it may be.
+/// An element type of the format, which has more types than DType. The reader accepts all of them; the user of a tensor decides
+/// which are allowed.
 class SafetensorsType {
   public:
     constexpr SafetensorsType(DType dtype = DType::float32) {  // NOLINT(google-explicit-constructor)
         while (table[index_].dtype != dtype) ++index_;
     }
-    /// Of "F32" or "F8_E4M3"; none for a name that the format does not have.
+    /// The type called "F32" or "F8_E4M3"; none for a name that the format does not have.
     static std::optional<SafetensorsType> named(std::string_view name);
     /// The names of all types, separated by commas.
     static std::string names();
 
     constexpr const char* name() const { return table[index_].name; }
     constexpr int bits() const { return table[index_].bits; }  ///< of an element
-    /// None for types that tensors of this project cannot have.
+    /// None for types that a Tensor cannot have.
     constexpr std::optional<DType> dtype() const { return table[index_].dtype; }
 
-    /// In the order in which the safetensors library lays tensors out.
+    /// The order in which the safetensors library lays out tensors.
     friend constexpr auto operator<=>(SafetensorsType, SafetensorsType) = default;
 
   private:
@@ -99,11 +97,11 @@ struct SafetensorsContent {
     SafetensorsMetadata metadata;
 };
 
-/// Checks a whole file held in memory. `file` names it in errors, all of which are one line of ito::Error:
+/// Checks a whole file in memory. `file` names it in errors, each an ito::Error of one line:
 /// "<file>: tensor "w": 20 bytes, expected 24 for F32 [2, 3]".
 SafetensorsContent parse_safetensors(std::span<const std::byte> bytes, const std::string& file);
 
-/// An open file: its header is read and checked, its tensors are read when they are asked for.
+/// An open file. The constructor reads and checks the header; read() reads a tensor.
 class SafetensorsFile {
   public:
     explicit SafetensorsFile(const std::filesystem::path& path);
@@ -115,10 +113,10 @@ class SafetensorsFile {
 
     /// The tensor of that name; throws naming the file and the tensor if it is missing.
     const SafetensorsEntry& at(const std::string& name) const;
-    /// The same, and throws with both shapes unless it has this one.
+    /// The same; throws naming both shapes unless the tensor has this one.
     const SafetensorsEntry& at(const std::string& name, std::span<const std::int64_t> shape) const;
 
-    /// The bytes of an entry of this file; `to` has as many.
+    /// Reads the bytes of an entry of this file into `to`, which has the same size.
     void read(const SafetensorsEntry& entry, std::span<std::byte> to) const;
     std::vector<std::byte> read(const SafetensorsEntry& entry) const;
 
@@ -127,7 +125,7 @@ class SafetensorsFile {
     SafetensorsContent content_;
 };
 
-/// A tensor to be written, dense.
+/// A dense tensor to be written.
 struct SafetensorsItem {
     std::string name;
     SafetensorsType dtype;
@@ -135,13 +133,13 @@ struct SafetensorsItem {
     std::span<const std::byte> data;
 };
 
-/// The metadata that PyTorch's side expects of a file of weights.
+/// The metadata that Python's loaders expect in a file of weights.
 inline SafetensorsMetadata pytorch_metadata() {
     return {{"format", "pt"}};
 }
 
-/// Writes atomically (core/io/atomic_file.h). Tensors lie in the order of the safetensors library: wider types
-/// first (so that each is aligned), then by name.
+/// Writes atomically (core/io/atomic_file.h). Tensors are in the order of the safetensors library: wider types first, so that
+/// each is aligned, then by name.
 void write_safetensors(const std::filesystem::path& path, std::span<const SafetensorsItem> items,
                        const SafetensorsMetadata& metadata = pytorch_metadata());
 

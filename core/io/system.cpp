@@ -41,7 +41,7 @@ std::optional<fs::path> path_of(int descriptor) {
     if (::fstat(descriptor, &status) != 0 || status.st_nlink == 0) return {};
     std::error_code error;
     const fs::path path = fs::read_symlink(fmt::format("/proc/self/fd/{}", descriptor), error);
-    // Of what was removed it has another text than a path.
+    // For a removed file the link's text is not a path.
     return error || !fs::exists(path, error) ? std::nullopt : std::optional(path);
 }
 
@@ -50,7 +50,7 @@ std::vector<fs::path> control_groups(const std::string& controller) {
     std::vector<fs::path> folders{root, root / controller};
     std::ifstream in("/proc/self/cgroup");
     for (std::string line; std::getline(in, line);) {
-        // hierarchy:controllers:/path, no controllers in version 2
+        // hierarchy:controllers:/path; version 2 has no controllers
         const auto first = line.find(':'), second = line.find(':', first + 1);
         if (first == std::string::npos || second == std::string::npos) continue;
         const auto names = fmt::format(",{},", line.substr(first + 1, second - first - 1));
@@ -70,7 +70,7 @@ struct Limit {
     std::uint64_t bytes = unlimited, used = 0;
 };
 
-/// Memory limit of a control group of version 2 or 1. Cached files count as used, but make room when needed.
+/// Memory limit of a control group of version 2 or 1. Its usage includes cached files, which Linux drops when memory is needed.
 Limit memory_limit(const fs::path& group) {
     struct Names {
         const char *limit, *used, *prefix;

@@ -5,6 +5,8 @@
 #include <numeric>
 #include <utility>
 
+#include "core/context.h"
+
 namespace ito::diffusion {
 namespace {
 
@@ -38,7 +40,8 @@ TrainingImages::TrainingImages(Dataset data, Device device, std::int64_t step_im
     std::vector<std::int64_t> all(static_cast<std::size_t>(step_images));
     std::iota(all.begin(), all.end(), std::int64_t{0});
     index_.copy_(Tensor::from(all, {step_images}));
-    prefetch_ = cuda::make_prefetch(device.index, static_cast<std::size_t>(step_images) * image_bytes());
+    prefetch_ = cuda::make_prefetch(device.index, static_cast<std::size_t>(step_images) * image_bytes(),
+                                    allocator_of(device));
 }
 
 TrainingImages::~TrainingImages() = default;

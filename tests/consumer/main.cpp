@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "core/autograd/engine.h"
 #include "core/ops/mse_loss.h"
 #include "nn/init.h"
 #include "nn/layers.h"
@@ -48,7 +49,7 @@ int main() {
         last = loss.item();
         if (step == 0) first = last;
         parameters.zero_grad();
-        loss.backward();
+        autograd::backward(loss);
         optimizer.step(1e-2);
     }
     std::printf("%lld parameters, loss %.4f -> %.6f\n", static_cast<long long>(model.parameter_count()),

@@ -1,4 +1,4 @@
-#include "core/allocator.h"
+#include "core/memory/allocator.h"
 
 #include <gtest/gtest.h>
 
@@ -24,7 +24,7 @@ using testing::expect_error;
 
 class AllocatorTest : public ::testing::Test {
   protected:
-    Allocator allocator{Device::cpu()};
+    Allocator allocator{"cpu", make_cpu_memory_source()};
 };
 
 TEST_F(AllocatorTest, AlignsEveryBlock) {
@@ -40,9 +40,9 @@ TEST_F(AllocatorTest, AlignsEveryBlock) {
     EXPECT_EQ(allocator.stats().in_use, 0u);
 }
 
-// What recorded work names stays its own: nobody else gets a block of its pool, free or not.
+// Recorded work keeps its addresses: nobody else gets a block of its pool, free or not.
 TEST(AllocatorPool, KeepsItsBlocksToItself) {
-    const auto allocator = std::make_shared<Allocator>(Device::cpu());
+    const auto allocator = std::make_shared<Allocator>("cpu", make_cpu_memory_source());
     std::byte* const before = allocator->allocate(1000);
     std::vector<std::byte*> inside;
     {
@@ -58,14 +58,14 @@ TEST(AllocatorPool, KeepsItsBlocksToItself) {
             EXPECT_TRUE(std::find(inside.begin(), inside.end(), data) == inside.end());
             allocator->deallocate(data);
         }
-        // The same requests find the same places again.
+        // The same requests get the same addresses again.
         const Allocator::Pool::Scope scope(pool);
         std::vector<std::byte*> again;
         for (const std::size_t bytes : {100, 5000, 70}) again.push_back(allocator->allocate(bytes));
         EXPECT_EQ(again, inside);
         for (auto* data : again) allocator->deallocate(data);
     }
-    // After its end they are everybody's, and a block that outlives the pool goes where all go.
+    // After the pool its slabs are common memory, and so is a block that outlives it.
     const auto slabs = allocator->stats().slabs;
     std::vector<std::byte*> large;
     for (int i = 0; i < 3; ++i) large.push_back(allocator->allocate(15 << 20));
@@ -76,7 +76,7 @@ TEST(AllocatorPool, KeepsItsBlocksToItself) {
 }
 
 TEST(AllocatorPool, ABlockOutlivesItsPool) {
-    const auto allocator = std::make_shared<Allocator>(Device::cpu());
+    const auto allocator = std::make_shared<Allocator>("cpu", make_cpu_memory_source());
     std::byte* data = nullptr;
     {
         Allocator::Pool pool(allocator);
@@ -88,9 +88,9 @@ TEST(AllocatorPool, ABlockOutlivesItsPool) {
     allocator->deallocate(data);
 }
 
-// A pool that begins takes over a slab in which nothing is used any more.
+// A new pool takes over an unused slab.
 TEST(AllocatorPool, TakesAFreeSlabFirst) {
-    const auto allocator = std::make_shared<Allocator>(Device::cpu());
+    const auto allocator = std::make_shared<Allocator>("cpu", make_cpu_memory_source());
     allocator->deallocate(allocator->allocate(1000));
     Allocator::Pool pool(allocator);
     const Allocator::Pool::Scope scope(pool);
@@ -163,13 +163,13 @@ TEST_F(AllocatorTest, RefusesTheImpossible) {
     expect_error([&] { allocator.allocate(std::size_t{1} << 60); }, {"out of memory"});
     expect_error([&] { allocator.allocate(std::size_t{1} << 46); }, {"out of memory", "smaller batch"});
     const Device absent = Device::cuda(cuda::device_count());
-    expect_error([&] { Allocator elsewhere(absent); }, {to_string(absent).c_str()});
+    expect_error([&] { allocator_of(absent); }, {to_string(absent).c_str()});
     EXPECT_EQ(allocator.stats().in_use, 0u);
 }
 
 TEST(AllocatorOfADevice, IsOneAndOutlivesItsTensors) {
-    const auto allocator = Allocator::of(Device::cpu());
-    EXPECT_EQ(allocator, Allocator::of(Device::cpu()));
+    const auto allocator = allocator_of(Device::cpu());
+    EXPECT_EQ(allocator, allocator_of(Device::cpu()));
     const auto before = allocator->stats().in_use;
     {
         const Tensor x = Tensor::zeros({100});
@@ -181,7 +181,7 @@ TEST(AllocatorOfADevice, IsOneAndOutlivesItsTensors) {
 }
 
 TEST(AllocatorOfADevice, GivesScratchMemoryToKernels) {
-    const auto allocator = Allocator::of(Device::cpu());
+    const auto allocator = allocator_of(Device::cpu());
     const auto before = allocator->stats();
     {
         const kernels::Scratch<double> scratch(context_of(Device::cpu()), 1000);

@@ -52,7 +52,7 @@ TEST(AtomicFile, NamesTheTargetInErrors) {
     expect_error([&] { write_file_atomically(folder / "none/a.json", std::string_view("x")); },
                  {"none/a.json", "cannot be created", "No such file"});
     expect_error([&] { write_file_atomically("", std::string_view("x")); }, {"expected the name of a file"});
-    // A folder stands where the file should go.
+    // The target is a folder.
     std::filesystem::create_directories(folder / "taken/inside");
     expect_error([&] { write_file_atomically(folder / "taken", std::string_view("x")); },
                  {"renamed into place"});
@@ -61,7 +61,7 @@ TEST(AtomicFile, NamesTheTargetInErrors) {
 
 TEST(AtomicFile, PassesOverTheNamesOfAKilledProcess) {
     const TemporaryFolder folder;
-    // Such a process may have had this one's number. Which of the names is next does not matter: all are taken.
+    // A killed process may have had this one's number. All the names that may come next exist.
     for (int i = 0; i < 100; ++i)
         folder.write("a." + std::to_string(getpid()) + "." + std::to_string(i) + ".tmp", "x");
     folder.write("a.1.tmp", "of another program");
@@ -81,7 +81,7 @@ TEST(AtomicFile, PassesOverTheNamesOfAKilledProcess) {
 TEST(AtomicFolder, AppearsWhenItIsComplete) {
     const TemporaryFolder folder;
     const auto target = folder / "trainer/step-1";
-    // A folder that was moved away is not made again in its old place.
+    // A parent folder that was moved away is not created again.
     expect_error([&] { AtomicFolder stray(target); }, {"trainer/step-1: cannot be created"});
     EXPECT_FALSE(std::filesystem::exists(folder / "trainer"));
     std::filesystem::create_directory(folder / "trainer");
@@ -96,7 +96,7 @@ TEST(AtomicFolder, AppearsWhenItIsComplete) {
     whole.commit();
     EXPECT_EQ(TemporaryFolder::read(target / "a"), "whole");
     expect_error([&] { whole.commit(); }, {"already committed"});
-    // What is there is not replaced.
+    // An existing folder is not replaced.
     AtomicFolder again(target);
     expect_error([&] { again.commit(); }, {"trainer/step-1", "renamed into place"});
     EXPECT_EQ(TemporaryFolder::read(target / "a"), "whole");

@@ -4,6 +4,7 @@
 
 #include "core/autograd/engine.h"
 #include "core/autograd/node.h"
+#include "core/context.h"
 #include "core/ops/dropout.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/linear.h"
@@ -37,14 +38,14 @@ struct Block {
     }
 };
 
-/// Result and gradients of two passes through the block, the way `run` calls it.
+/// Result and gradients of two passes through the block, each called by `run`.
 template <class Run>
 Inputs results(const Run& run) {
     const Block block;
     const Tensor x = leaf({4, 8}, 3, DType::float32), z = leaf({4, 8}, 4, DType::float32);
     const Tensor y = run(block, {ops::scale(x, 2), z});
     const Tensor loss = ops::sum(ops::multiply(y, y));
-    loss.backward();
+    autograd::backward(loss);
     return {y.detach(), x.grad(), z.grad(), block.weight.grad(), block.bias.grad()};
 }
 
@@ -94,24 +95,24 @@ TEST(Checkpoint, ParametersInsideGetGradientsWithoutAnInputThatNeedsOne) {
     const Block block;
     const Tensor x = normal({4, 8}, 3, DType::float32);
     const Tensor y = checkpoint(block, {x, x});
-    ops::sum(y).backward();
+    autograd::backward(ops::sum(y));
     EXPECT_TRUE(block.weight.grad());
     EXPECT_FALSE(x.grad());
     const autograd::NoGrad off;
     EXPECT_FALSE(checkpoint(block, {x, x}).requires_grad());
 }
 
-/// The tensor's own backward would run twice, once from within and once from without.
+/// Otherwise backward of the outside op would run twice, once inside the checkpoint's and once after it.
 TEST(Checkpoint, NamesATensorThatIsNoInput) {
     const Tensor x = leaf({4, 8}, 1);
     const Tensor inside = leaf({4, 8}, 2), h = ops::multiply(x, x);
     const Tensor y =
         checkpoint([&](const Inputs& in) { return ops::multiply(in[0], h); }, {ops::scale(inside, 2)});
     const Tensor loss = ops::sum(ops::add(y, h));
-    expect_error([&] { loss.backward(); }, {"checkpoint", "Multiply", "input"});
+    expect_error([&] { autograd::backward(loss); }, {"checkpoint", "Multiply", "input"});
 }
 
-/// From float32 to bfloat16: what a checkpoint is given where activations are kept in half the memory.
+/// From float32 to bfloat16: makes the input of a checkpoint in mixed precision.
 struct CastNode final : autograd::Node {
     const char* name() const override { return "Cast"; }
     void backward(autograd::Gradient gradient, std::span<autograd::GradientSlot> inputs) override {
@@ -134,17 +135,17 @@ TEST(Checkpoint, ViewsAndOptionalInputs) {
     const Tensor y = checkpoint([](const Inputs& in) { return ops::reshape(in[0], {3, 4}); }, {x, Tensor()});
     const Tensor same = checkpoint([](const Inputs& in) { return in[0]; }, {ops::scale(x, 3)});
     EXPECT_STREQ(same.op_name(), "Checkpoint");
-    ops::add(ops::sum(y), ops::sum(same)).backward();
+    autograd::backward(ops::add(ops::sum(y), ops::sum(same)));
     EXPECT_EQ(testing::values_of(x.grad()), std::vector<double>(12, 4.0));
     // One tensor as two inputs.
     const Tensor z = leaf({2, 3}, 2);
-    ops::sum(checkpoint([](const Inputs& in) { return ops::add(in[0], ops::scale(in[1], 2)); }, {z, z}))
-        .backward();
+    autograd::backward(
+        ops::sum(checkpoint([](const Inputs& in) { return ops::add(in[0], ops::scale(in[1], 2)); }, {z, z})));
     EXPECT_EQ(testing::values_of(z.grad()), std::vector<double>(6, 3.0));
 }
 
 TEST(Checkpoint, HoldsOnlyItsInputs) {
-    const auto allocator = Allocator::of(Device::cpu());
+    const auto allocator = allocator_of(Device::cpu());
     const std::int64_t count = 1 << 18;
     const Tensor x = leaf({4, count / 4}, 1, DType::float32);
     const auto before = allocator->stats().in_use;
@@ -161,7 +162,7 @@ TEST(Checkpoint, NoticesAChangedInput) {
     Tensor x = leaf({2, 6}, 1);
     const Tensor y = ops::sum(checkpoint([](const Inputs& in) { return ops::silu(in[0]); }, {x}));
     x.fill_(0);
-    expect_error([&] { y.backward(); }, {"Checkpoint", "changed in place"});
+    expect_error([&] { autograd::backward(y); }, {"Checkpoint", "changed in place"});
 }
 
 }  // namespace

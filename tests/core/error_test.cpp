@@ -1,4 +1,4 @@
-// Messages are one line of bounded length, whatever text from outside is in them.
+// Messages are one line of bounded length, whatever text from outside they quote.
 
 #include "core/error.h"
 

@@ -1,4 +1,4 @@
-// What files are that are not what their names say.
+// Files that are not what their names say are recognised.
 
 #include "core/io/file_kind.h"
 

@@ -1,4 +1,4 @@
-// The gradient checker, tested on gradients that are wrong in the ways gradients are wrong.
+// The gradient checker finds typical wrong gradients.
 
 #include "core/autograd/gradient_check.h"
 
@@ -104,7 +104,7 @@ TEST(GradientCheck, NoticesABackwardThatDoesNotAccumulate) {
     EXPECT_FALSE(twice(Fault::overwrites).passed);
 }
 
-/// An op that keeps a packed copy of its weights must see that the checker has moved them.
+/// An op that keeps a packed copy of its weights must notice that the checker has changed them.
 TEST(GradientCheck, MovesInputsWithDerivedData) {
     const auto fn = [](const std::vector<Tensor>& in) {
         const autograd::NoGrad off;

@@ -60,13 +60,13 @@ TEST(InputFile, SurvivesWhatHappensToTheFile) {
     std::filesystem::resize_file(grown.path(), 9);
     expect_error([&] { read(grown); }, {"/grown: was changed while it was read (6 bytes at first, 9 now)"});
 
-    // Another content of the same length, written into the file: as a download does that starts again.
+    // The file is overwritten with as many bytes, as by a download that starts again.
     const InputFile rewritten(folder.write("rewritten", "abcdef"));
     std::filesystem::last_write_time(
         rewritten.path(), std::filesystem::last_write_time(rewritten.path()) + std::chrono::seconds(1));
     expect_error([&] { read(rewritten); }, {"/rewritten: was changed while it was read"});
 
-    // A rename and a removal leave the opened file as it was.
+    // Renaming and removing do not change an open file.
     const InputFile replaced(folder.write("replaced", "abcdef"));
     std::filesystem::rename(folder.write("new", "uvwxyz"), replaced.path());
     read(replaced);

@@ -1,6 +1,5 @@
-// Every differentiable op against central differences in float64, in each circumstance that its backward
-// must serve: into an empty gradient, into one that exists, from and into slices of wider tensors. And
-// float32 against float64.
+// Every differentiable op against central differences in float64. Its backward must overwrite a gradient, accumulate
+// into one, and read and write slices of wider tensors. Also compares float32 with float64.
 
 #include <gtest/gtest.h>
 
@@ -52,11 +51,11 @@ void expect_gradients(const Op& op, const Inputs& inputs, const char* circumstan
     EXPECT_TRUE(result.passed) << circumstance << ": " << result.message;
 }
 
-/// Gradients of the sum of squares of the op's result (so that they depend on the result as well).
+/// Gradients of the sum of squares of the op's result, which depend on the result too.
 Inputs gradients(const Op& op, const std::vector<Input>& shapes, DType type, Tensor& y) {
     const Inputs inputs = leaves(shapes, type);
     y = op(inputs);
-    sum_of_squares(y).backward();
+    autograd::backward(sum_of_squares(y));
     Inputs all;
     for (const auto& input : inputs) all.push_back(input.grad());
     return all;
@@ -70,7 +69,7 @@ void check_op(const Op& op, const std::vector<Input>& shapes) {
             for (const auto& x : in) h.push_back(ops::scale(x, 0.7));
             const Tensor y = op(h);
             Tensor total = sum_of_squares(op(h));
-            // Recorded last, so first to leave a gradient: halves of one strided buffer.
+            // Recorded last, so their backward runs first: the gradients are halves of one strided buffer.
             for (const auto& x : h) {
                 if (!x.shape().empty()) total = ops::axpby(1, total, 0.5, sum_of_squares(ops::concat(x, x)));
             }
@@ -88,8 +87,7 @@ void check_op(const Op& op, const std::vector<Input>& shapes) {
                 parts.push_back(shapes[i].sliced ? ops::slice(in[i], -1, 2, shapes[i].shape.back()) : in[i]);
             }
             const Tensor y = op(parts);
-            return y.shape().empty() ? y
-                                     : ops::concat(ops::scale(y, 0.5), y);  // a strided gradient comes back
+            return y.shape().empty() ? y : ops::concat(ops::scale(y, 0.5), y);  // its gradient is strided
         },
         leaves(wide), "slices");
 
@@ -101,11 +99,11 @@ void check_op(const Op& op, const std::vector<Input>& shapes) {
     for (std::size_t i = 0; i < g32.size(); ++i)
         EXPECT_LE(relative_l2(g32[i], g64[i]), 1e-5) << "input " << i;
 
-    // Some inputs without a gradient: the others get the same.
+    // If some inputs need no gradient the others get the same ones.
     for (std::size_t off = 0; shapes.size() > 1 && off < shapes.size(); ++off) {
         Inputs inputs = leaves(shapes);
         inputs[off].requires_grad_(false);
-        sum_of_squares(op(inputs)).backward();
+        autograd::backward(sum_of_squares(op(inputs)));
         for (std::size_t i = 0; i < inputs.size(); ++i) {
             if (i == off)
                 EXPECT_FALSE(inputs[i].grad());
@@ -241,7 +239,7 @@ TEST(OpsGradient, MseLoss) {
             {{{3, 2, 5}}});
         check_op([&](const Inputs& in) { return ops::mse_loss(in[0], noise, weight(in[0])).loss; },
                  {{{3, 2, 5}}});
-        // Both forms agree where the target is that noise.
+        // Both forms agree if the target is that noise.
         Tensor target = Tensor::empty({3, 2, 5}, DType::float64);
         ops::fill_normal(target, noise);
         const Tensor x = normal({3, 2, 5}, 1);

@@ -1,7 +1,8 @@
-// What the ops refuse, and the ops without a gradient against their formulas.
+// Inputs that the ops refuse, and the ops without a gradient against their formulas.
 
 #include <gtest/gtest.h>
 
+#include "core/autograd/engine.h"
 #include "core/autograd/node.h"
 #include "core/context.h"
 #include "core/device_value.h"
@@ -89,7 +90,7 @@ TEST(OpsErrors, TheOthers) {
     expect_error([&] { ops::reverse_step(small, x, {}, {}); }, {"reverse_step", "[2, 3]", "[2, 4, 4, 6]"});
 }
 
-/// Every buffer is walked with the parameters' count: one that is shorter, or has gaps, must not get that far.
+/// The kernel reads every buffer with the parameters' count, so a buffer that is shorter or has gaps must be refused.
 TEST(OpsErrors, AdamsBuffers) {
     const DeviceValue<kernels::AdamStep> step(Device::cpu(), {});
     const auto run = [&](void (*change)(ops::AdamState&)) {
@@ -114,7 +115,7 @@ TEST(OpsErrors, AdamsBuffers) {
     }
 }
 
-/// A vector that is a column of a table: its elements do not lie side by side.
+/// A column of a matrix as a vector: its elements are not adjacent.
 Tensor as_column(const Tensor& vector) {
     Tensor table = Tensor::zeros({vector.dim(0), 2}, vector.dtype());
     Tensor column = table.slice(1, 1, 1).view({vector.dim(0)});
@@ -136,8 +137,9 @@ TEST(Ops, VectorsMayHaveGaps) {
                               ops::mse_loss(x, target, weight).per_sample));
     const Tensor gamma = as_column(b).requires_grad_(), beta = as_column(c).requires_grad_();
     const Tensor dense_gamma = b.clone().requires_grad_(), dense_beta = c.clone().requires_grad_();
-    ops::sum(ops::multiply(ops::group_norm(x, gamma, beta, {.groups = 2}), target)).backward();
-    ops::sum(ops::multiply(ops::group_norm(x, dense_gamma, dense_beta, {.groups = 2}), target)).backward();
+    autograd::backward(ops::sum(ops::multiply(ops::group_norm(x, gamma, beta, {.groups = 2}), target)));
+    autograd::backward(
+        ops::sum(ops::multiply(ops::group_norm(x, dense_gamma, dense_beta, {.groups = 2}), target)));
     EXPECT_TRUE(bitwise_equal(gamma.grad(), dense_gamma.grad()));
     EXPECT_TRUE(bitwise_equal(beta.grad(), dense_beta.grad()));
 
@@ -156,7 +158,7 @@ TEST(Ops, VectorsMayHaveGaps) {
     }
 }
 
-/// A sum over nothing is zero, not what lay in the memory.
+/// A sum over no elements is zero, not the old content of the memory.
 TEST(Ops, SumsOverNothingAreZero) {
     const auto expect_filled = [](const Tensor& tensor, const Tensor& expected) {
         ASSERT_TRUE(tensor);
@@ -166,26 +168,27 @@ TEST(Ops, SumsOverNothingAreZero) {
     Tensor all_b = Tensor::empty({2, 3});
     for (std::int64_t n = 0; n < 2; ++n) all_b.slice(0, n, 1).view({3}).copy_(b);
     for (const DType type : {DType::float32, DType::float64}) {
-        // Dirty memory, which the ops' results are likely to get.
+        // Fills memory that the ops' results are likely to get with garbage.
         { const Tensor dirt = Tensor::full({64}, 7, type); }
         Tensor bias = b.to(type).clone().requires_grad_();
         const Tensor y = ops::linear(of({2, 0}, type), of({3, 0}, type), bias);
         expect_filled(y, all_b);
-        ops::sum(y).backward();
+        autograd::backward(ops::sum(y));
         expect_filled(bias.grad(), Tensor::full({3}, 2));
         expect_filled(ops::conv2d(of({2, 1, 1, 0}, type), of({3, 1, 1, 0}, type), b.to(type), {}), all_b);
 
         Tensor x = normal({2, 3}, 2, type).requires_grad_();
-        ops::sum(ops::linear(x, of({0, 3}, type))).backward();
+        autograd::backward(ops::sum(ops::linear(x, of({0, 3}, type))));
         expect_filled(x.grad(), of({2, 3}));
         Tensor image = normal({2, 2, 2, 3}, 3, type).requires_grad_();
-        ops::sum(ops::conv2d(image, of({0, 1, 1, 3}, type), {}, {})).backward();
+        autograd::backward(ops::sum(ops::conv2d(image, of({0, 1, 1, 3}, type), {}, {})));
         expect_filled(image.grad(), of({2, 2, 2, 3}));
 
         Tensor shift = normal({2, 4}, 4, type).requires_grad_(),
                both = normal({2, 8}, 5, type).requires_grad_();
         const Tensor ones = Tensor::full({4}, 1, type);
-        ops::sum(ops::group_norm(of({2, 0, 4}, type), ones, ones, {.groups = 2}, shift, both)).backward();
+        autograd::backward(
+            ops::sum(ops::group_norm(of({2, 0, 4}, type), ones, ones, {.groups = 2}, shift, both)));
         expect_filled(shift.grad(), of({2, 4}));
         expect_filled(both.grad(), of({2, 8}));
     }

@@ -1,4 +1,4 @@
-// The worked example of core/README.md: it compiles, its gradient is right, and the README shows exactly it.
+// The example of core/README.md: it compiles, its gradient is right, and the README shows the same code.
 
 // [README]
 #include <cmath>
@@ -18,7 +18,7 @@ struct SoftplusNode final : autograd::Node {
 
     void backward(autograd::Gradient gradient, std::span<autograd::GradientSlot> inputs) override {
         autograd::GradientSlot& slot = inputs[0];
-        if (!slot.wanted()) return;  // nobody asked for dx
+        if (!slot.wanted()) return;  // dx is not needed
         dispatch<OnCpu<float, double>>(name(), device(), dtype(), [&]<class T>() {
             const Tensor dy = gradient.value.contiguous();
             const Tensor input = x.get(name());          // an error if x has changed since
@@ -65,6 +65,7 @@ autograd::GradientCheck check_softplus() {
 
 #include <gtest/gtest.h>
 
+#include "core/autograd/engine.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/reduce.h"
 #include "core/ops/view.h"
@@ -102,7 +103,7 @@ TEST(OwnOp, ServesEverySlotAndLayout) {
         {wide});
     EXPECT_TRUE(twice.passed) << twice.message;
 
-    // Without a leaf that needs a gradient nothing is recorded, and float32 works as float64 does.
+    // Nothing is recorded if no leaf needs a gradient, and float32 works too.
     const Tensor constant = testing::normal({5}, 2, DType::float32);
     EXPECT_TRUE(softplus(constant).is_leaf());
     EXPECT_LT(testing::relative_l2(softplus(constant), softplus(constant.to(DType::float64))), 1e-6);
@@ -114,10 +115,10 @@ TEST(OwnOp, RefusesWhatItCannotDo) {
     const Tensor scaled = ops::scale(x.requires_grad_(), 1);
     Tensor y = softplus(scaled);
     Tensor(scaled.detach()).fill_(1);
-    testing::expect_error([&] { ops::sum(y).backward(); }, {"Softplus", "version"});
+    testing::expect_error([&] { autograd::backward(ops::sum(y)); }, {"Softplus", "version"});
 }
 
-/// What lies between the first `begin` after `from` and the next `end`.
+/// The text between the first `begin` after `from` and the next `end`.
 std::string between(const std::string& text, const std::string& from, const std::string& begin,
                     const std::string& end) {
     const auto start = text.find(begin, text.find(from));

@@ -25,7 +25,7 @@ SafetensorsItem item(std::string name, std::vector<std::int64_t> shape, const st
     return {std::move(name), dtype_of<T>, std::move(shape), std::as_bytes(std::span(values))};
 }
 
-/// A file from a header and a buffer; the header is padded unless told otherwise.
+/// A file of a header and a buffer; by default the header is padded.
 std::string file_of(std::string header, const std::string& buffer, bool padded = true) {
     if (padded) header.append((8 - header.size() % 8) % 8, ' ');
     std::string file(8, '\0');
@@ -47,7 +47,7 @@ void expect_refused(const std::string& file, std::initializer_list<const char*> 
         parts);
 }
 
-// Written out by hand from the format's description: what the safetensors library makes of
+// Written by hand from the format's description: the file that the safetensors library writes for
 // {"w": float32 [2, 2] = 1, 2, 3, 4; "n": int64 [] = 7; "mask": uint8 [3] = 1, 0, 255} with {"format": "pt"}.
 const std::string golden_header =
     R"({"__metadata__":{"format":"pt"},"n":{"dtype":"I64","shape":[],"data_offsets":[0,8]},)"
@@ -157,7 +157,7 @@ TEST(Safetensors, RefusesBadFraming) {
     expect_refused(file_of(" {}", ""), {"does not begin with '{'"});
     expect_refused(file_of("{}\t", ""), {"does not end with '}' and spaces"});
     expect_refused(file_of("[]", ""), {"does not begin"});
-    // What it is instead is said where it is known (file_kind_test.cpp), and never of a file that is only cut short.
+    // The message names the kind of file if it is known (file_kind_test.cpp), but not for a file that is cut short.
     expect_refused("", {"an empty file", "not a safetensors file"});
     expect_refused("PK\x03\x04 some zip file of another tool", {"a ZIP archive", "not a safetensors file"});
     expect_refused(std::string(600, '\0'), {"begins with zeros"});
@@ -178,13 +178,12 @@ TEST(Safetensors, RefusesBadJson) {
     expect_refused(file_of(R"({"__metadata__":{"k":"1","k":"2"}})", ""), {"\"k\" twice"});
     expect_refused(file_of(R"({"a":{"b":[[0]]}})", ""), {"nests deeper"});
     expect_refused(file_of("{\"a\":" + std::string(1000000, '[') + "}", ""), {"nests deeper"});
-    // What a name holds stays on one line, and is cut short.
+    // A name in a message is cut to one line of bounded length.
     expect_refused(file_of("{\"a\\nb" + std::string(5000, 'x') + "\":1}", ""),
                    {"\"a\\nbxxx", "...", "is number"});
 }
 
-// Types that no tensor of this project has are read and written like the others; what they cannot be used for is not for the
-// reader to say.
+// Types that no Tensor has are read and written like the others: the reader does not decide what they may be used for.
 TEST(Safetensors, TypesOfTheFormat) {
     const std::pair<const char*, int> types[] = {
         {"U64", 64},    {"C64", 64},    {"I32", 32},        {"U32", 32},        {"F16", 16},    {"I16", 16},
@@ -253,7 +252,7 @@ TEST(Safetensors, RefusesBadEntries) {
     expect_refused(one("\"F32\"", "[1]", "[4,0]", 4), {"begin at 4 and end at 0"});
     expect_refused(one("\"F32\"", "[2, 3]", "[0,20]", 20), {"\"t\": 20 bytes, expected 24 for F32 [2, 3]"});
     expect_refused(one("\"BF16\"", "[2]", "[0,8]", 8), {"8 bytes, expected 4 for BF16 [2]"});
-    // Sizes whose product wraps around to the 4 bytes that are there.
+    // Sizes whose product wraps around to the 4 bytes of the buffer.
     expect_refused(one("\"F32\"", "[4611686018427387905]", "[0,4]", 4), {"more than 2^63 bytes"});
     expect_refused(one("\"F32\"", "[4294967296,4294967296]", "[0,0]", 0), {"more than 2^63 bytes"});
     expect_refused(one("\"F32\"", "[9223372036854775807,9223372036854775807,0]", "[0,0]", 0), {"2^63"});
@@ -282,7 +281,7 @@ TEST(Safetensors, RefusesBadPlaces) {
                    {"past the buffer's 4"});
 }
 
-// Whatever a flipped or missing byte makes of the golden file, the reader returns or throws ito::Error.
+// With any byte of the golden file flipped or missing, the reader returns or throws ito::Error.
 TEST(Safetensors, SurvivesDamage) {
     std::string good = file_of(golden_header, golden_buffer);
     ASSERT_EQ(parse_safetensors(bytes_of(good), "m").tensors.size(), 3u);

@@ -1,4 +1,5 @@
 #include "core/tensor.h"
+#include "core/context.h"
 
 #include <gtest/gtest.h>
 
@@ -72,7 +73,7 @@ TEST(Tensor, ViewsShareMemory) {
 }
 
 TEST(Tensor, RefusesMoreBytesThanCanBeCounted) {
-    // 2^64 bytes, which 64 bits count as none.
+    // 2^64 bytes, which wrap around to 0 in 64 bits.
     const Shape shape{std::int64_t{1} << 30, std::int64_t{1} << 31};
     expect_error([&] { Tensor::empty(shape, DType::float64); },
                  {"more bytes than can be counted", "float64"});
@@ -158,7 +159,7 @@ TEST(Tensor, ConvertsToEveryFloatingDtype) {
 }
 
 TEST(Tensor, RoundsToBfloat16NearestEven) {
-    // 1 + 2^-8 lies between 1 and 1 + 2^-7: to the even one, 1. 1 + 3 * 2^-8 to 1 + 2^-6.
+    // 1 + 2^-8 is halfway between 1 and 1 + 2^-7 and rounds to the even one, 1; 1 + 3 * 2^-8 rounds to 1 + 2^-6.
     const Tensor x =
         Tensor::from(std::vector<float>{1 + 0x1p-8f, 1 + 3 * 0x1p-8f, 1 + 0x1.01p-8f, -0.0f}, {4});
     const auto rounded = values_of(x.to(DType::bfloat16));
@@ -187,7 +188,7 @@ TEST(Tensor, ChangesInPlace) {
     expect_error([&] { Tensor::zeros({2}, DType::int64).scale_(2); }, {"scale_", "int64"});
 }
 
-/// The graph does not know of such a change: the gradient would be that of the value before it.
+/// The graph does not see a change in place: the gradient would be that of the old value.
 TEST(Tensor, RefusesChangesInPlaceThatTheGraphWouldMiss) {
     const Tensor x = counting({3, 2}).requires_grad_(), other = Tensor::zeros({3, 2});
     Tensor y = ops::scale(x, 3);
@@ -196,7 +197,7 @@ TEST(Tensor, RefusesChangesInPlaceThatTheGraphWouldMiss) {
     expect_error([&] { y.fill_(1); }, {"fill_", "Scale"});
     expect_error([&] { y.copy_(other); }, {"copy_", "Scale"});
     EXPECT_EQ(values_of(y), (std::vector<double>{0, 3, 6, 9, 12, 15}));
-    y.detach().scale_(2);  // the caller says that no gradient is meant to see it
+    y.detach().scale_(2);  // allowed: detach() says that gradients should not see the change
     const autograd::NoGrad no_grad;
     y.scale_(2);
     EXPECT_EQ(values_of(y), (std::vector<double>{0, 12, 24, 36, 48, 60}));
@@ -259,7 +260,7 @@ TEST(Tensor, DerivedDataLivesAsLongAsItsVersion) {
     EXPECT_TRUE(again.same_memory(x.derived("a", 8, make)));
     x.slice(0, 0, 1).fill_(2);
     EXPECT_EQ(x.derived("a", 8, make).data<std::uint8_t>()[0], 4) << "a view's change was missed";
-    const auto allocator = Allocator::of(Device::cpu());
+    const auto allocator = allocator_of(Device::cpu());
     x.derived("large", 1 << 20, [](const Tensor&) {});
     const auto before = allocator->stats().in_use;
     x.release_derived();

@@ -1,4 +1,4 @@
-// What a listener hears of a forward and a backward pass, and that nobody hears anything without one.
+// The calls that a listener gets in a forward and a backward pass.
 
 #include "core/trace.h"
 
@@ -17,8 +17,8 @@
 namespace ito {
 namespace {
 
-/// Notes everything as text.
-class Notes : public trace::Listener {
+/// Writes every call down as text.
+class Notes : public trace::OpListener {
   public:
     void begin(trace::Kind kind, const char* name, const Shape* shape) override {
         add(shape ? fmt::format("{} {} {}", name_of(kind), name, *shape)
@@ -119,11 +119,11 @@ TEST(Trace, NamesLayersForwardAndBackward) {
             const trace::Layer part(inner);
             return ops::silu(x);
         }();
-        EXPECT_EQ(y.impl().node->layer(), inner);
+        EXPECT_EQ(autograd::node_of(y)->layer(), inner);
         EXPECT_EQ(*trace::layer, outer);
         autograd::backward(y, gradient);
     }
-    EXPECT_EQ(unnamed.impl().node->layer(), "");
+    EXPECT_EQ(autograd::node_of(unnamed)->layer(), "");
     ASSERT_GE(notes.lines.size(), 9u);
     notes.lines.resize(9);
     EXPECT_EQ(notes.lines, (std::vector<std::string>{

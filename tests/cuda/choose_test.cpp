@@ -103,15 +103,15 @@ TEST_F(Choose, OpsKeepToTheChoicesThatAreGiven) {
 }
 
 TEST_F(Choose, OneLineSaysWhyCudnnIsNotUsed) {
-    ito::cuda::release_all();
+    ito::release_devices();
     EXPECT_EQ(why_no_cudnn(Device::cuda()), "");
     EXPECT_EQ(why_no_cudnn(Device::cpu()), "");
-    ito::cuda::release_all();
+    ito::release_devices();
     if (!testing::fail_next("cudnnCreate", 1, cudaErrorMemoryAllocation))
         GTEST_SKIP() << "needs the virtual GPU";
     EXPECT_NE(why_no_cudnn(Device::cuda()).find("hand-written kernels: cuDNN cannot start"),
               std::string::npos);
-    ito::cuda::release_all();
+    ito::release_devices();
 }
 
 }  // namespace

@@ -4,9 +4,9 @@
 
 #include <cuda_runtime_api.h>
 
-#include "core/allocator.h"
 #include "core/context.h"
 #include "core/cuda/cuda.h"
+#include "core/memory/allocator.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/linear.h"
 #include "core/tensor.h"
@@ -52,7 +52,7 @@ TEST_F(CudaDevice, ContextHasAStreamPlansAndScratchMemory) {
     EXPECT_EQ(&context_of(Device::cuda()), &context);
     EXPECT_NE(context.stream.handle, nullptr);
     EXPECT_NE(context.plans, nullptr);
-    const auto allocator = Allocator::of(Device::cuda());
+    const auto allocator = allocator_of(Device::cuda());
     const auto before = allocator->stats();
     {
         const kernels::Scratch<float> scratch(context, 1000), none(context, 0);
@@ -68,7 +68,7 @@ TEST_F(CudaDevice, ContextHasAStreamPlansAndScratchMemory) {
 }
 
 TEST_F(CudaDevice, LibrariesHandlesAreMadeWhenAskedForAndKept) {
-    cuda::release_all();  // they may exist already
+    release_devices();  // they may exist already
     const kernels::Context& context = context_of(Device::cuda());
     ASSERT_NE(context.libraries, nullptr);
     if (testing::on_virtual_gpu()) {
@@ -85,7 +85,7 @@ TEST_F(CudaDevice, LibrariesHandlesAreMadeWhenAskedForAndKept) {
 }
 
 TEST_F(CudaDevice, LibrariesThatCannotStartSaySo) {
-    cuda::release_all();  // the handle may exist already
+    release_devices();  // the handle may exist already
     if (!testing::fail_next("cudnnCreate", 1, cudaErrorMemoryAllocation))
         GTEST_SKIP() << "needs the virtual GPU";
     const kernels::Context& context = context_of(Device::cuda());
@@ -94,7 +94,7 @@ TEST_F(CudaDevice, LibrariesThatCannotStartSaySo) {
     EXPECT_NE(context.libraries->why_not_cudnn().find("cuDNN cannot start"), std::string::npos);
     EXPECT_EQ(context.cudnn(), nullptr) << "tried once";
     EXPECT_EQ(cudaGetLastError(), cudaSuccess);
-    cuda::release_all();
+    release_devices();
 }
 
 TEST_F(CudaDevice, ProductsDoWithoutCublasLt) {
@@ -104,18 +104,18 @@ TEST_F(CudaDevice, ProductsDoWithoutCublasLt) {
             .to_vector<float>();
     };
     const std::vector<float> expected(256 * 128, 64);
-    cuda::release_all();  // the handle may exist already
+    release_devices();  // the handle may exist already
     EXPECT_EQ(product(), expected);
     EXPECT_NE(context_of(Device::cuda()).cublaslt(), nullptr);
     if (testing::on_virtual_gpu()) {
         EXPECT_EQ(testing::not_given_back().find("cuDNN"), std::string::npos) << "which products do not need";
     }
-    cuda::release_all();
+    release_devices();
     if (!testing::fail_next("cublasLtCreate", 1, cudaErrorMemoryAllocation))
         GTEST_SKIP() << "needs the virtual GPU";
     EXPECT_EQ(product(), expected);
     EXPECT_EQ(context_of(Device::cuda()).cublaslt(), nullptr) << "asked once";
-    cuda::release_all();
+    release_devices();
 }
 
 TEST_F(CudaDevice, MathModeIsTheDevices) {
@@ -152,7 +152,7 @@ TEST_F(CudaDevice, ErrorIsTheBaseOfEveryException) {
               std::string::npos);
 }
 
-TEST_F(CudaDevice, ReleaseAllGivesBackWhatIsMadeAgainWhenAskedFor) {
+TEST_F(CudaDevice, ReleasedDevicesAreMadeAgainWhenNeeded) {
     const auto ones = [] {
         context_of(Device::cuda()).cudnn();
         return Tensor::full({100}, 1, DType::float32, Device::cuda()).to_vector<float>();
@@ -162,7 +162,7 @@ TEST_F(CudaDevice, ReleaseAllGivesBackWhatIsMadeAgainWhenAskedFor) {
         for (const char* what : {"cuDNN handle", "device memory", "pinned memory"})
             EXPECT_NE(testing::not_given_back().find(what), std::string::npos) << what;
     }
-    cuda::release_all();
+    release_devices();
     EXPECT_EQ(testing::not_given_back(), testing::on_virtual_gpu() ? "1 x stream\n" : "") << "the test's own";
     EXPECT_EQ(ones(), std::vector<float>(100, 1));
 }

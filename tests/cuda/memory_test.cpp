@@ -4,11 +4,11 @@
 
 #include <numeric>
 
-#include "core/allocator.h"
 #include "core/context.h"
 #include "core/cuda/cuda.h"
 #include "core/cuda/staging.h"
 #include "core/device_value.h"
+#include "core/memory/allocator.h"
 #include "core/tensor.h"
 #include "tests/support/cuda_machine.h"
 #include "tests/support/expect_error.h"
@@ -91,10 +91,10 @@ TEST_F(CudaMemory, SecondRoundTakesNothingFromTheDriver) {
         }
     };
     round();
-    const auto slabs = Allocator::of(device)->stats().slabs;
+    const auto slabs = allocator_of(device)->stats().slabs;
     const auto calls = cuda::counts();
     round();
-    EXPECT_EQ(Allocator::of(device)->stats().slabs, slabs);
+    EXPECT_EQ(allocator_of(device)->stats().slabs, slabs);
     EXPECT_EQ(cuda::counts().driver_allocations, calls.driver_allocations);
     EXPECT_EQ(cuda::counts().synchronizations, calls.synchronizations);
 }
@@ -121,7 +121,7 @@ TEST_F(CudaMemory, OldContentsOfABlockAreGone) {
 TEST_F(CudaMemory, RedZonesWithoutATool) {
     const auto source = cuda::make_memory_source(0, false);
     const std::size_t size = source->granularity();
-    std::byte* slab = source->take(size);
+    std::byte* slab = source->allocate(size);
     ASSERT_NE(slab, nullptr);
     const BlockExtent block{slab, 1024, slab + 256, 300};
     source->open(block, true);
@@ -132,7 +132,7 @@ TEST_F(CudaMemory, RedZonesWithoutATool) {
     source->open(block, true);
     cuda::copy_to_device(0, block.data + 299, data.data(), 2);  // one byte too far
     EXPECT_FALSE(source->close(block, true));
-    source->give_back(slab, size);
+    source->free(slab, size);
 }
 
 TEST_F(CudaMemory, DeviceValuesAreOrderedWithWork) {
@@ -161,7 +161,7 @@ TEST_F(CudaMemory, OutOfMemoryNamesTheSizes) {
 }
 
 TEST_F(CudaMemory, UploadsGoOnAfterAFailure) {
-    cuda::release_all();  // with all staging buffers
+    release_devices();  // with all staging buffers
     if (!testing::fail_next("cudaEventCreateWithFlags", 1, cudaErrorMemoryAllocation))
         GTEST_SKIP() << "needs the virtual GPU";
     EXPECT_THROW(Tensor::from(ramp<float>(4), {4}, device), kernels::CudaError);

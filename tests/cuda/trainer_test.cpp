@@ -6,8 +6,8 @@
 #include <cmath>
 #include <limits>
 
-#include "core/allocator.h"
 #include "core/cuda/cuda.h"
+#include "core/memory/allocator.h"
 #include "diffusion/pipeline/pipeline.h"
 #include "diffusion/solvers/sampler.h"
 #include "tests/support/cuda_machine.h"

@@ -1,6 +1,7 @@
 // The whole U-Net on CUDA against the CPU: every layer of it forward and backward, and the form that sampling uses.
 
 #include "nn/unet.h"
+#include "core/context.h"
 
 #include "core/autograd/engine.h"
 #include "core/autograd/node.h"

@@ -11,8 +11,8 @@
 #include <sstream>
 
 #include "core/autograd/node.h"
+#include "core/autograd/op_listener.h"
 #include "core/error.h"
-#include "core/trace.h"
 #include "kernels/conv2d/conv2d_cudnn_plan.h"
 #include "nn/unet.h"
 
@@ -23,7 +23,7 @@ using namespace kernels;
 using namespace kernels::conv2d_detail;
 
 /// Collects the convolutions of a forward pass.
-class Convolutions : public trace::Listener {
+class Convolutions : public trace::OpListener {
   public:
     struct Layer {
         Conv2dShape shape;

@@ -8,8 +8,8 @@
 #include <limits>
 #include <random>
 
-#include "core/allocator.h"
 #include "core/context.h"
+#include "core/memory/allocator.h"
 #include "diffusion/pipeline/pipeline.h"
 #include "diffusion/solvers/sampler.h"
 #include "diffusion/training/trainer.h"
@@ -268,9 +268,9 @@ TEST(Training, AccumulationEqualsALargeBatch) {
 TEST(Training, TheSecondStepTakesNoMemoryFromTheSystem) {
     Trainer trainer(tiny_config(), blobs());
     trainer.step();
-    const auto slabs = Allocator::of(Device::cpu())->stats().slabs;
+    const auto slabs = allocator_of(Device::cpu())->stats().slabs;
     for (int i = 0; i < 5; ++i) trainer.step();
-    EXPECT_EQ(Allocator::of(Device::cpu())->stats().slabs, slabs);
+    EXPECT_EQ(allocator_of(Device::cpu())->stats().slabs, slabs);
 }
 
 TEST(Training, ThePlannedLengthIsValid) {

@@ -1,4 +1,4 @@
-// Networks that diffusers saved, opened by ito: the same output for the same input. Made by
+// Networks that diffusers saved give the same output for the same input in ito. Made by
 // tools/fixtures/diffusers_unet.py.
 
 #include <gtest/gtest.h>
@@ -48,7 +48,7 @@ TEST_P(Diffusers, SameOutput) {
     }
     EXPECT_LT(std::sqrt(difference / norm), 2e-6);
 
-    // And what ito writes is what diffusers wrote: same names, shapes and values.
+    // ito writes what diffusers wrote: the same names, shapes and values.
     const testing::TemporaryFolder temporary;
     save_tensors(temporary / "again.safetensors", model.named_parameters());
     const SafetensorsFile theirs(folder / "diffusion_pytorch_model.safetensors"),

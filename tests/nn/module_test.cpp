@@ -35,7 +35,7 @@ std::vector<std::string> names_of(const std::vector<Named>& all) {
 }
 
 TEST(Module, KnowsItsPath) {
-    // Built from the inside, as Net's parts are, and from the outside, as blocks that are added to a part of a whole.
+    // Parts that the constructor adds, as in Net, and blocks that are added to a part of a finished network.
     struct Outer : Module {
         std::shared_ptr<Net> net = add_module("nets.1", std::make_shared<Net>());
     } outer;
@@ -156,7 +156,7 @@ TEST(Init, HasTheStatedDistributions) {
     EXPECT_NEAR(Moments({200, 100}, Init::glorot_uniform()).largest, std::sqrt(6.0 / 300), 0.002);
     EXPECT_NEAR(Moments({200, 100}, Init::he_normal()).variance, 2.0 / 100, 0.001);
     EXPECT_NEAR(Moments({200, 100}, Init::normal(3)).variance, 9, 0.4);
-    // Three parts of [100, 100], each as if alone.
+    // Three parts of [100, 100], each filled on its own.
     EXPECT_NEAR(Moments({300, 100}, Init::glorot_uniform(), {"q", "k", "v"}).largest, std::sqrt(6.0 / 200),
                 0.002);
 }
@@ -215,7 +215,7 @@ TEST(Layers, DropoutOnlyWhileTrainingAndInAScope) {
 }
 
 TEST(Blocks, StartAsTheIdentity) {
-    // The last layer of both is zero at first: only the skip connection is left.
+    // The last layer of both is initialised to zero, so only the skip connection remains.
     AttentionBlock attention(8, 2, 4, 1e-6);
     initialize(attention, 1);
     const Tensor x = normal({2, 3, 5, 8}, 1, DType::float32);

@@ -1,4 +1,6 @@
 #include "nn/optimizer.h"
+#include "core/autograd/engine.h"
+#include "core/context.h"
 
 #include <gtest/gtest.h>
 
@@ -22,7 +24,7 @@ using testing::normal;
 using testing::relative_l2;
 using testing::values_of;
 
-/// Two linear layers, sizes that leave gaps in the flat buffer.
+/// Two linear layers whose sizes leave gaps in the flat buffer.
 struct Net : Module {
     std::shared_ptr<Linear> a = add_module("a", std::make_shared<Linear>(3, 5));
     std::shared_ptr<Linear> b = add_module("b", std::make_shared<Linear>(5, 2));
@@ -65,9 +67,9 @@ TEST(FlatParameters, KeepsValuesAndHandles) {
 
 TEST(FlatParameters, GradientsAreOneBuffer) {
     Net plain, net;
-    plain.loss(input).backward();
+    autograd::backward(plain.loss(input));
     FlatParameters flat(net);
-    net.loss(input).backward();
+    autograd::backward(net.loss(input));
     const auto expect_same = [&](double factor) {
         const auto gradients = values_of(flat.gradients());
         double sum = 0, expected_sum = 0;
@@ -84,14 +86,14 @@ TEST(FlatParameters, GradientsAreOneBuffer) {
         EXPECT_NEAR(sum, expected_sum, 1e-4 * expected_sum) << "the gaps are not zero";
     };
     expect_same(1);
-    net.loss(input).backward();
+    autograd::backward(net.loss(input));
     expect_same(2);
     flat.zero_grad();
-    net.loss(input).backward();
+    autograd::backward(net.loss(input));
     expect_same(1);
-    // What backward does not reach is zero, not left over from the step before.
+    // A gradient that backward does not reach is zero, not that of the step before.
     flat.zero_grad();
-    ops::sum(net.a->forward(input)).backward();
+    autograd::backward(ops::sum(net.a->forward(input)));
     for (const double g : values_of(flat.named_views(flat.gradients())[2].tensor)) EXPECT_EQ(g, 0);
     EXPECT_NE(values_of(flat.named_views(flat.gradients())[1].tensor)[0], 0);
 }
@@ -114,12 +116,12 @@ TEST(FlatParameters, SwapThereAndBack) {
     expect_error([&] { FlatParameters::Swap swap(flat, small); }, {"cannot swap", "[3]"});
 }
 
-/// On the way back nothing may fail: it happens in a destructor.
+/// Exchanging back happens in a destructor, so it must not allocate.
 TEST(FlatParameters, SwappingBackTakesNoMemory) {
     Net net;
     FlatParameters flat(net);
     Tensor other = normal(flat.values().shape(), 7, DType::float32);
-    const auto allocator = Allocator::of(Device::cpu());
+    const auto allocator = allocator_of(Device::cpu());
     std::size_t before = 0;
     {
         const FlatParameters::Swap swap(flat, other);
@@ -128,7 +130,7 @@ TEST(FlatParameters, SwappingBackTakesNoMemory) {
     EXPECT_EQ(allocator->stats().allocations, before);
 }
 
-/// A tensor registered twice would have two places in the buffer, of which training moves one.
+/// A tensor registered twice would have two places in the buffer, of which training updates one.
 TEST(FlatParameters, RefusesOneTensorUnderTwoNames) {
     struct Tied : Module {
         std::shared_ptr<Linear> a = add_module("a", std::make_shared<Linear>(3, 3));
@@ -195,7 +197,8 @@ TEST(Adam, FollowsTheFormula) {
             Reference reference(values_of(flat.values()));
             for (int step = 0; step < 10; ++step) {
                 flat.zero_grad();
-                net.loss(normal({4, 3}, static_cast<std::uint64_t>(step), DType::float32)).backward();
+                autograd::backward(
+                    net.loss(normal({4, 3}, static_cast<std::uint64_t>(step), DType::float32)));
                 const double norm = std::sqrt(ops::sum_squares(flat.gradients()).item());
                 const double lr = 0.01 * (step + 1), scale = step % 3 ? 1 : 0.5;
                 const double decay = std::min(0.9, (1.0 + step) / (10.0 + step));
@@ -236,7 +239,7 @@ TEST(Adam, ResumesBitwise) {
                 adam = std::move(resumed);
             }
             flat.zero_grad();
-            net.loss(input).backward();
+            autograd::backward(net.loss(input));
             adam->step(0.01);
         }
         return flat.values().clone();
@@ -279,7 +282,7 @@ TEST(Clip, AGradientThatIsNotFiniteChangesNothing) {
         FlatParameters flat(net);
         Adam adam(flat);
         Ema ema(flat, 0.9);
-        net.loss(input).backward();
+        autograd::backward(net.loss(input));
         adam.step(0.1, 1, &ema);
         const auto p = values_of(flat.values()), m = values_of(adam.m()), v = values_of(adam.v()),
                    average = values_of(ema.average());

@@ -23,7 +23,7 @@ const std::string cifar10 = R"({
   "up_block_types": ["UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"]
 })";
 
-/// The same with one piece of text exchanged.
+/// The same with one piece of text replaced.
 std::string with(const std::string& from, const std::string& to) {
     std::string text = cifar10;
     const auto at = text.find(from);
@@ -73,15 +73,14 @@ TEST(UNetConfig, WhatIsLeftOutHasDiffusersDefaults) {
     EXPECT_EQ(read(with("\"sample_size\": 32", "\"sample_size\": [32, 64]")).width, 64);
 }
 
-/// What becomes of a field: values that are read (and change the config), values that are refused by name, and values that
-/// change nothing.
+/// A field, with values that are read and change the config, values that are refused by name, and values that do not matter.
 struct Field {
     const char* name;
     std::vector<const char*> read, refused, same;
 };
 
-// Every field that UNet2DModel has had from diffusers 0.3 to 0.35, beside a size of 64 and else its defaults. Those that must
-// agree with another are read in the tests below and above.
+// Every field that UNet2DModel had in diffusers 0.3 to 0.35. The size is 64, other fields have their defaults. Fields that
+// must agree with another are tested above and below.
 const std::vector<Field> fields_of_unet{
     {"_class_name", {}, {"\"UNet2DConditionModel\"", "null"}, {"\"UNet2DModel\""}},
     {"_diffusers_version", {}, {}, {"\"0.35.1\""}},
@@ -110,7 +109,7 @@ const std::vector<Field> fields_of_unet{
     {"norm_eps", {"1e-6"}, {"0", "null"}, {"1e-5"}},
     {"norm_num_groups", {"16"}, {"0", "33", "null"}, {"32"}},
     {"num_class_embeds", {}, {"10"}, {"null"}},
-    {"num_train_timesteps", {}, {}, {"null", "1000"}},  // read with a learned time embedding alone
+    {"num_train_timesteps", {}, {}, {"null", "1000"}},  // used by a learned time embedding only
     {"out_channels", {"6"}, {"0", "null"}, {"3"}},
     {"quantization_config", {}, {"{}"}, {"null"}},
     {"resnet_time_scale_shift",
@@ -160,7 +159,7 @@ TEST(UNetConfig, NamesTheFieldsThatAreNotKnown) {
     EXPECT_EQ(config, UNetConfig{});
     EXPECT_EQ(notes,
               (std::vector<std::string>{"config.json: ito does not know \"frequency\", and ignores it"}));
-    // What ito writes has none.
+    // ito writes none.
     notes.clear();
     static_cast<void>(UNetConfig::from_json(config.to_json(), "config.json", &notes));
     EXPECT_TRUE(notes.empty());
@@ -197,7 +196,7 @@ TEST(UNetConfig, RefusesWhatItDoesNotDo) {
     refuse(with("\"norm_eps\": 1e-06", "\"norm_eps\": 0"), {"norm eps is 0"});
     refuse(with("\"freq_shift\": 1", "\"resnet_time_scale_shift\": \"spatial\""), {"spatial", "scale_shift"});
     refuse(with("\"in_channels\": 3", "\"in_channels\": 0"), {"0 input"});
-    // Of later versions of diffusers: other groups in the middle have the same weights, and another result.
+    // Later versions of diffusers: with other groups in the middle block the weights are the same, but not the result.
     refuse(with("\"freq_shift\": 1", "\"attn_norm_num_groups\": 16"), {"attn_norm_num_groups", "16"});
     refuse(with("\"freq_shift\": 1",
                 "\"attn_norm_num_groups\": 32, \"resnet_time_scale_shift\": \"scale_shift\""),

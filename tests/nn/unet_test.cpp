@@ -1,4 +1,5 @@
 #include "nn/unet.h"
+#include "core/autograd/engine.h"
 
 #include <gtest/gtest.h>
 
@@ -24,7 +25,7 @@ using testing::expect_error;
 using testing::normal;
 using testing::relative_l2;
 
-/// Two levels, attention in both places, a change of width: every kind of block.
+/// Two levels, attention in both, a change of width: every kind of block.
 UNetConfig small_config() {
     return {.in_channels = 2,
             .out_channels = 2,
@@ -37,7 +38,7 @@ UNetConfig small_config() {
             .dropout = 0.2};
 }
 
-/// All parameters random: with zero-initialised layers most gradients would be zero.
+/// Fills all parameters randomly: with zero-initialised layers most gradients would be zero.
 void randomize(Module& module, std::uint64_t seed = 1) {
     initialize(module, seed);
     for (auto& parameter : module.parameters())
@@ -143,8 +144,8 @@ TEST(UNet, Float32FollowsFloat64) {
     const Tensor y32 = single.forward(x, t), y64 = wide.forward(x.to(DType::float64), t);
     EXPECT_LE(relative_l2(y32, y64), 1e-5);
     const kernels::PhiloxAddress noise{.seed = 4};
-    ops::mse_loss(y32, noise).loss.backward();
-    ops::mse_loss(y64, noise).loss.backward();
+    autograd::backward(ops::mse_loss(y32, noise).loss);
+    autograd::backward(ops::mse_loss(y64, noise).loss);
     const auto p32 = single.parameters(), p64 = wide.parameters();
     for (std::size_t i = 0; i < p32.size(); ++i)
         EXPECT_LE(relative_l2(p32[i].tensor.grad(), p64[i].tensor.grad()), 1e-4) << p32[i].name;
@@ -172,7 +173,7 @@ TEST(UNet, TakesOtherSizes) {
     expect_error([&] { run({2, 8, 8, 1}, 3); }, {"t [N]", "[3]"});
 }
 
-/// A width and size at which the fast paths of the convolutions run.
+/// A width and size for which the fast paths of the convolutions run.
 UNetConfig medium_config() {
     UNetConfig config = small_config();
     config.in_channels = config.out_channels = 3;
@@ -194,7 +195,7 @@ TEST(UNet, BitwiseTheSameForAnyNumberOfThreads) {
         set_threads(count);
         flat.zero_grad();
         const Tensor y = unet.forward(x, t);
-        ops::mse_loss(y, {.seed = 4}).loss.backward();
+        autograd::backward(ops::mse_loss(y, {.seed = 4}).loss);
         if (count == 1) {
             expected_y = y.clone();
             expected_gradients = flat.gradients().clone();
@@ -252,13 +253,13 @@ TEST(UNet, TrainsWithoutNewMemoryAfterTheFirstStep) {
     Adam adam(flat);
     Ema ema(flat, 0.999);
     const Tensor x = normal({8, 16, 16, 3}, 1, DType::float32), t = timesteps(8);
-    const auto allocator = Allocator::of(Device::cpu());
+    const auto allocator = allocator_of(Device::cpu());
     std::uint64_t number = 0;
     const auto step = [&] {
         const RandomScope scope({.seed = 3, .step = kernels::host_value(&number)});
         flat.zero_grad();
         const Tensor loss = ops::mse_loss(unet.forward(x, t), {.seed = 4}).loss;
-        loss.backward();
+        autograd::backward(loss);
         adam.step(1e-3, 1, &ema);
         ++number;
         return loss.item();
@@ -293,7 +294,7 @@ TEST(UNet, CheckpointedBlocksGiveTheSameBits) {
             const Tensor y = checkpointed ? autograd::checkpoint(fn, {x, time}) : fn({x, time});
             loss = ops::mse_loss(y, {.seed = 4}).loss;
         }
-        loss.backward();
+        autograd::backward(loss);
         std::vector<Tensor> all{loss.detach(), x.grad(), time.grad()};
         for (const auto& parameter : block.parameters()) all.push_back(parameter.tensor.grad().clone());
         return all;

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/choices.h"
+#include "core/context.h"
 #include "core/cuda/cuda.h"
 #include "kernels/cuda/cuda_error.h"
 
@@ -40,7 +41,7 @@ namespace {
 class GivesEverythingBack : public ::testing::Environment {
     void SetUp() override { set_autotune(!on_virtual_gpu()); }
     void TearDown() override {
-        cuda::release_all();
+        release_devices();
         EXPECT_EQ(not_given_back(), "");
     }
 };

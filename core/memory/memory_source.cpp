@@ -1,4 +1,4 @@
-#include "core/memory_source.h"
+#include "core/memory/memory_source.h"
 
 #include <sys/mman.h>
 
@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <cstring>
 
-#include "core/cuda/cuda.h"
 #include "core/io/system.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -33,9 +32,9 @@ class CpuMemorySource final : public MemorySource {
     std::size_t granularity() const override { return huge_page; }
     std::size_t alignment() const override { return 64; }
 
-    std::byte* take(std::size_t bytes) override {
-        // Linux hands out more than it has, and ends a process that then uses it. Libraries need some memory too,
-        // and oneDNN dies where it gets none.
+    std::byte* allocate(std::size_t bytes) override {
+        // Linux promises more memory than it has, and kills a process that uses it. The reserve is for the libraries:
+        // oneDNN crashes when it gets no memory.
         constexpr std::size_t reserve = std::size_t{32} << 20;
         const auto memory = system::memory();
         if (memory.total > 0 && bytes + reserve > memory.available + memory.swap) return nullptr;
@@ -53,7 +52,7 @@ class CpuMemorySource final : public MemorySource {
         return data;
     }
 
-    void give_back(std::byte* slab, std::size_t bytes) noexcept override {
+    void free(std::byte* slab, std::size_t bytes) noexcept override {
         ITO_UNPOISON(slab, bytes);
         munmap(slab, bytes);
     }
@@ -82,8 +81,7 @@ class CpuMemorySource final : public MemorySource {
 
 }  // namespace
 
-std::unique_ptr<MemorySource> make_memory_source(Device device) {
-    if (device.is_cuda()) return cuda::make_memory_source(device.index);
+std::unique_ptr<MemorySource> make_cpu_memory_source() {
     return std::make_unique<CpuMemorySource>();
 }
 

@@ -1,11 +1,10 @@
-#include "core/scratch.h"
+#include "core/memory/scratch.h"
 
 #include <algorithm>
 
 namespace ito {
 
 std::byte* AllocatorScratch::allocate(std::size_t bytes) {
-    if (!allocator_) allocator_ = Allocator::of(device_);
     live_.reserve(live_.size() + 1);
     std::byte* const data = allocator_->allocate(bytes);
     live_.emplace_back(data, bytes);

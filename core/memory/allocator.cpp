@@ -1,4 +1,4 @@
-#include "core/allocator.h"
+#include "core/memory/allocator.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -23,42 +23,14 @@ constexpr std::size_t round_up(std::size_t value, std::size_t multiple) {
 
 }  // namespace
 
-Allocator::Allocator(Device device) : device_(device), source_(make_memory_source(device)) {}
+Allocator::Allocator(std::string device, std::unique_ptr<MemorySource> source)
+    : device_(std::move(device)), source_(std::move(source)) {}
 
 Allocator::~Allocator() {
     for (auto slab = slabs_.begin(); slab != slabs_.end(); ++slab) {
         declare_blocks(slab);
-        source_->give_back(slab->first, slab->second.bytes);
+        source_->free(slab->first, slab->second.bytes);
     }
-}
-
-struct Allocator::Registry {
-    std::mutex mutex;
-    std::map<std::pair<Device::Kind, int>, std::shared_ptr<Allocator>> all;
-
-    /// Never destroyed: in the destructors of static objects CUDA must not be called any more.
-    static Registry& instance() {
-        static Registry& registry = *new Registry;
-        return registry;
-    }
-};
-
-std::shared_ptr<Allocator> Allocator::of(Device device) {
-    Registry& registry = Registry::instance();
-    const std::lock_guard lock(registry.mutex);
-    auto& allocator = registry.all[{device.kind, device.index}];
-    if (!allocator) allocator = std::make_shared<Allocator>(device);
-    return allocator;
-}
-
-void Allocator::forget(Device device) {
-    Registry& registry = Registry::instance();
-    std::shared_ptr<Allocator> last;  // ends outside of the lock
-    const std::lock_guard lock(registry.mutex);
-    const auto found = registry.all.find({device.kind, device.index});
-    if (found == registry.all.end()) return;
-    last = std::move(found->second);
-    registry.all.erase(found);
 }
 
 Allocator::Pool::Pool(std::shared_ptr<Allocator> allocator) : allocator_(std::move(allocator)) {
@@ -103,15 +75,15 @@ void Allocator::declare_whole(Slabs::iterator slab) {
     slab->second.whole = true;
 }
 
-/// Back to a declaration of each block; there must be none.
+/// From now on each block is declared. To be called when the slab has none.
 void Allocator::declare_blocks(Slabs::iterator slab) {
     if (!slab->second.whole) return;
     source_->close({slab->first, slab->second.bytes, slab->first, slab->second.bytes}, false);
     slab->second.whole = false;
 }
 
-/// For a pool: a slab of everybody's that nobody uses. End if there is none.
-Allocator::Blocks::iterator Allocator::take_free_slab(std::size_t bytes) {
+/// Moves an unused slab that belongs to no pool into the current pool, if there is one of that size; else returns the end.
+Allocator::Blocks::iterator Allocator::find_free_slab(std::size_t bytes) {
     for (auto fit = free_[0].lower_bound({bytes, nullptr}); fit != free_[0].end(); ++fit) {
         const auto block = blocks_.find(fit->second);
         const auto slab = slabs_.find(block->first);
@@ -126,7 +98,7 @@ Allocator::Blocks::iterator Allocator::take_free_slab(std::size_t bytes) {
     return blocks_.end();
 }
 
-/// Gives the slabs in which every byte is free back to the system.
+/// Frees the slabs that hold no live block.
 void Allocator::release_free_slabs() {
     for (auto slab = slabs_.begin(); slab != slabs_.end();) {
         const auto block = blocks_.find(slab->first);
@@ -137,7 +109,7 @@ void Allocator::release_free_slabs() {
         erase_free(block);
         blocks_.erase(block);
         declare_blocks(slab);
-        source_->give_back(slab->first, slab->second.bytes);
+        source_->free(slab->first, slab->second.bytes);
         stats_.slab_bytes -= slab->second.bytes;
         slab = slabs_.erase(slab);
     }
@@ -145,19 +117,19 @@ void Allocator::release_free_slabs() {
 
 Allocator::Blocks::iterator Allocator::grow(std::size_t bytes) {
     if (pool_ != 0) {
-        if (const auto block = take_free_slab(bytes); block != blocks_.end()) return block;
+        if (const auto block = find_free_slab(bytes); block != blocks_.end()) return block;
     }
     const std::size_t size = round_up(std::max(bytes, slab_minimum), source_->granularity());
-    std::byte* data = source_->take(size);
+    std::byte* data = source_->allocate(size);
     if (data == nullptr) {
-        release_free_slabs();  // too small for this, but there may be many
-        data = source_->take(size);
+        release_free_slabs();  // each is too small, but together they may be enough
+        data = source_->allocate(size);
     }
     if (data == nullptr)
         throw OutOfMemory(fmt::format(
             "out of memory on {}: {} MiB more are needed, {} MiB are in use; use a smaller batch, image or "
             "model",
-            to_string(device_), size >> 20, stats_.in_use >> 20));
+            device_, size >> 20, stats_.in_use >> 20));
     const auto slab = slabs_.emplace(data, Slab{size, false}).first;
     if (pool_ != 0) declare_whole(slab);
     stats_.slab_bytes += size;
@@ -223,7 +195,7 @@ void Allocator::deallocate(std::byte* data) noexcept {
         }
     }
     insert_free(block);
-    // The last block of a slab whose pool has ended.
+    // The last block of a slab whose pool is gone.
     const auto slab = slabs_.find(block->first);
     if (block->second.pool == 0 && slab != slabs_.end() && unused(slab)) declare_blocks(slab);
 }
