@@ -24,9 +24,6 @@ Action add_completion(CLI::App& app);
 /// What `ito train --config FILE` would train; throws Error as that does.
 diffusion::TrainConfig read_train_config(const std::string& file);
 
-/// For --seed: the library alone would take -1 for the largest number. Empty if `text` is a seed.
-std::string check_seed(const std::string& text);
-
 /// Where and how networks run, as every command takes it.
 struct Execution {
     std::string device = "auto";
@@ -36,6 +33,8 @@ struct Execution {
     std::string weight_gradients = "float32";
 
     void add_options(CLI::App& app);
+    /// --no-graph and --no-autotune alone.
+    void add_launch_options(CLI::App& app);
     /// Throws Error for a device that is not there, and for a precision that it does not have.
     Computation computation() const;
     /// "cuda:0, bfloat16 (NVIDIA H100 80GB HBM3)"; in a build with CUDA also why `auto` did not take it: "cpu, float32 (no

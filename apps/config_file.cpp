@@ -9,8 +9,6 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <limits>
-#include <nlohmann/json.hpp>
 #include <sstream>
 #include <vector>
 
@@ -164,7 +162,7 @@ int ConfigFile::run(CLI::App& app, const std::function<int()>& command) {
     try {
         return command();
     } catch (const Error& error) {
-        throw Error(located(error.what()));
+        throw Error(located(in_options(error.what())));
     }
 }
 
@@ -176,37 +174,6 @@ std::string ConfigFile::located(const std::string& error) const {
     const std::string name(text.substr(0, option ? text.find_first_of(" :") : text.find(" '")));
     const auto line = lines_.find(name);
     return line == lines_.end() ? error : fmt::format("{}: {}", where(path_, line->second), error);
-}
-
-std::string to_toml(const std::string& json) {
-    std::ostringstream text;
-    const auto object = nlohmann::ordered_json::parse(json);
-    for (const auto& [field, value] : object.items()) {
-        if ((value.is_string() && value.get<std::string>().empty()) || (value.is_array() && value.empty()) ||
-            (field == "steps" && value == 0))
-            continue;
-        std::string key = field;
-        std::replace(key.begin(), key.end(), '_', '-');
-        text << key << " = ";
-        if (value.is_string()) {
-            // JSON's string is TOML's but for the one control character that JSON does not escape. The TOML library's
-            // own is not used: text of several lines it writes between ''' without a look whether that is in it.
-            for (const char c : value.dump()) {
-                if (c == 0x7f) {
-                    text << "\\u007f";
-                } else {
-                    text << c;
-                }
-            }
-        } else if (value.is_number_unsigned() &&
-                   value.get<std::uint64_t>() > std::numeric_limits<std::int64_t>::max()) {
-            text << '"' << value.dump() << '"';
-        } else {
-            text << value.dump();
-        }
-        text << "\n";
-    }
-    return text.str();
 }
 
 }  // namespace ito::apps

@@ -33,8 +33,4 @@ class ConfigFile {
     std::map<std::string, unsigned> lines_;  ///< of the options taken from the file
 };
 
-/// A flat JSON object of options (batch_size: 4) as such a file (batch-size = 4). Zero steps and empty values, which
-/// the command line cannot give either, are left out.
-std::string to_toml(const std::string& json);
-
 }  // namespace ito::apps

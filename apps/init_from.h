@@ -5,7 +5,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "diffusion/run/run.h"
@@ -31,8 +30,5 @@ using Given = std::function<bool(const std::string& option)>;
 /// that was given says something else. `run`: the one that is resumed, or null; it has network and schedule by itself.
 std::optional<Beginning> open_beginning(diffusion::TrainConfig& config, const Given& given,
                                         const diffusion::Run* run);
-
-/// "--beta-start" of beta_start.
-std::string option_of(std::string_view field);
 
 }  // namespace ito::apps

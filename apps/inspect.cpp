@@ -61,19 +61,19 @@ struct InspectCommand {
 
 Subject subject_of_config(const std::string& file) {
     const TrainConfig train = read_train_config(file);
-    if (!train.init_from.empty()) return {file, read_unet_config(train.init_from), train};
+    if (!train.model.init_from.empty()) return {file, read_unet_config(train.model.init_from), train};
     // The sizes of these need no files. Half of the recipes' readers have not got the data yet.
     Dataset data;
-    data.height = data.width = train.image_size;
+    data.height = data.width = train.data.image_size;
     data.channels = 1;
-    if (is_dataset_name(train.data)) {
-        const bool colour = train.data == "cifar10";
-        if (train.image_size == 0) data.height = data.width = colour ? 32 : 28;
+    if (is_dataset_name(train.data.data)) {
+        const bool colour = train.data.data == "cifar10";
+        if (train.data.image_size == 0) data.height = data.width = colour ? 32 : 28;
         data.channels = colour ? 3 : 1;
     } else {
-        data = load_dataset(
-            train.data,
-            {.data_dir = train.data_dir, .image_size = train.image_size, .skip_broken = train.skip_broken});
+        data = load_dataset(train.data.data, {.data_dir = train.data.data_dir,
+                                              .image_size = train.data.image_size,
+                                              .skip_broken = train.data.skip_broken});
     }
     return {file, train.unet(data.height, data.width, data.channels), train};
 }
@@ -82,7 +82,7 @@ Subject subject_of_folder(const std::string& folder) {
     Subject subject{folder, {}, {}};
     subject.unet = read_unet_config(folder, &subject.notes);
     const Run run(folder);
-    subject.train.batch = 1;
+    subject.train.optimizer.batch = 1;
     // The root of a folder that diffusers saved may hold a config.json of its own.
     if (fs::exists(run.config()) && fs::exists(run.root() / "unet"))
         subject.train = TrainConfig::from_json(read_json_text(run.config()), run.config().string());
@@ -112,8 +112,8 @@ void InspectCommand::check() const {
 Subject InspectCommand::subject() const {
     Subject subject = config.empty() ? subject_of_folder(run) : subject_of_config(config);
     if (batch > 0) {
-        subject.train.batch = batch;
-        subject.train.grad_accum = 1;
+        subject.train.optimizer.batch = batch;
+        subject.train.optimizer.grad_accum = 1;
     }
     return subject;
 }
@@ -184,10 +184,10 @@ int InspectCommand::operator()() const {
     const Computation computation = execution.apply();
     if (weights) return show_weights();
     const Subject subject = this->subject();
-    const std::int64_t images = subject.train.batch, passes = subject.train.grad_accum;
+    const std::int64_t images = subject.train.optimizer.batch, passes = subject.train.optimizer.grad_accum;
     // One forward pass shows what a step needs: the others of an accumulated step need the same memory again.
     TrainConfig measured = subject.train;
-    measured.grad_accum = 1;
+    measured.optimizer.grad_accum = 1;
     const Device device = computation.device;
     const auto allocator = Allocator::of(device);
     const std::size_t before = allocator->stats().in_use;

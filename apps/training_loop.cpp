@@ -44,13 +44,13 @@ std::string minutes_text(double minutes) {
 std::vector<std::string> training_description(const TrainConfig& config, Trainer& trainer, const Run& run) {
     const auto& data = trainer.images();
     const std::string length =
-        trainer.total_steps() > 0 ? counted(trainer.total_steps(), "step") : minutes_text(config.minutes);
+        trainer.total_steps() > 0 ? counted(trainer.total_steps(), "step") : minutes_text(config.run.minutes);
     std::vector<std::string> lines{
-        fmt::format("data      {}: {} of {}x{}x{}", config.data, counted(data.count(), "image"),
+        fmt::format("data      {}: {} of {}x{}x{}", config.data.data, counted(data.count(), "image"),
                     data.height(), data.width(), data.channels()),
         fmt::format("model     {:.2f} M parameters, {} on {}",
                     static_cast<double>(trainer.model().parameter_count()) / 1e6,
-                    Execution{config.device, config.threads, config.precision}.text(),
+                    Execution{config.run.device, config.run.threads, config.run.precision}.text(),
                     counted(threads(), "thread")),
         fmt::format("schedule  {} timesteps, prior {:.2g} bits/dim", trainer.schedule().timesteps(),
                     trainer.schedule().prior_bits_per_dim(data.second_moment())),
@@ -59,9 +59,9 @@ std::vector<std::string> training_description(const TrainConfig& config, Trainer
             epochs_text(trainer),
             trainer.steps_done() > 0 ? fmt::format(", on from step {}", trainer.steps_done()) : std::string(),
             run.root().empty() ? std::string() : fmt::format(" -> {}", run.root().string()))};
-    if (!config.init_from.empty() && trainer.steps_done() == 0)
+    if (!config.model.init_from.empty() && trainer.steps_done() == 0)
         lines.insert(lines.begin() + 2, fmt::format("weights   begins with the {} weights of {}",
-                                                    config.weights, config.init_from));
+                                                    config.model.weights, config.model.init_from));
     return lines;
 }
 
@@ -86,7 +86,8 @@ class Training {
           lock_(lock),
           trace_(trace),
           metrics_(run.metrics(), trainer.steps_done()) {
-        if (config.tensorboard) board_.emplace(run.tensorboard(), trainer.steps_done(), MetricsLog::every);
+        if (config.run.tensorboard)
+            board_.emplace(run.tensorboard(), trainer.steps_done(), MetricsLog::every);
     }
 
     /// The exit status.
@@ -129,7 +130,7 @@ class Training {
     ProgressLine progress_;
     const std::int64_t first_step_ = trainer_.steps_done();
     const Clock::time_point start_ = Clock::now();
-    const double limit_ = config_.minutes * 60;
+    const double limit_ = config_.run.minutes * 60;
     Clock::time_point second_step_ = start_;
     double paused_ = 0;                 // seconds of saving and previews, which do not count as training
     std::optional<double> shown_loss_;  // not known before the first line where the device is not waited for
@@ -221,7 +222,7 @@ void Training::plan_steps() {
     const auto more = static_cast<std::int64_t>(left / seconds_per_step());
     trainer_.set_total_steps(trainer_.steps_done() + std::max<std::int64_t>(more, 0));
     progress_.print(fmt::format("step {}: planned {} to fit {}", trainer_.steps_done(),
-                                counted(trainer_.total_steps(), "step"), minutes_text(config_.minutes)));
+                                counted(trainer_.total_steps(), "step"), minutes_text(config_.run.minutes)));
 }
 
 void Training::show(bool last) {
@@ -328,8 +329,8 @@ int Training::train() {
         show(complete());
         if (complete()) break;
         const auto pause = Clock::now();
-        if (done % config_.save_every == 0) save();
-        if (config_.sample_every > 0 && done % config_.sample_every == 0 && !interrupted()) preview();
+        if (done % config_.run.save_every == 0) save();
+        if (config_.run.sample_every > 0 && done % config_.run.sample_every == 0 && !interrupted()) preview();
         paused_ += seconds_since(pause);
         speed_start_ += Clock::now() - pause;
     }
@@ -342,7 +343,7 @@ int Training::train() {
     if (const LoggedWindow rest = trainer_.open_window(); rest.window.steps > 0 && steps_made() > 0)
         write_metrics(rest);
     if (!complete() && !stopped && trainer_.total_steps() > 0)
-        progress_.print(fmt::format("time is up ({}) at step {}/{}", minutes_text(config_.minutes),
+        progress_.print(fmt::format("time is up ({}) at step {}/{}", minutes_text(config_.run.minutes),
                                     trainer_.steps_done(), trainer_.total_steps()));
     save();
     if (stopped) {

@@ -63,7 +63,7 @@ void set_direct_convolution(bool on) {
 
 void set_math_mode(Device device, kernels::MathMode mode) {
     if (device.is_cuda()) return cuda::set_math_mode(device.index, mode);
-    require(mode == kernels::MathMode::float32, "tf32: the CPU computes in float32; use --device cuda");
+    require(mode == kernels::MathMode::float32, "tf32: the CPU computes in float32; use `device` cuda");
 }
 
 void set_bfloat16_weight_gradients(Device device, bool on) {

@@ -1,5 +1,5 @@
 #pragma once
-// What runs, for those who want to know: `ito train --trace` and `ito inspect`. Phases of a step, layers, ops, their
+// What runs, for those who want to know: `ito train` and `ito inspect`. Phases of a step, layers, ops, their
 // backwards and kernels are nested spans; each op also says what it made and what it keeps for backward. A Listener hears
 // it on the thread that set it. Without one a span costs one load and one branch.
 

@@ -6,13 +6,13 @@
 //   scheduler/scheduler_config.json
 //   trainer/step-00000500/{weights,ema,adam_m,adam_v}.safetensors, state.json
 //   config.json      every resolved option of the training
-//   config.toml      the same for ito train --config
-//   left_out.json    with --skip-broken: the files that were broken when the training began
+//   config.toml      the same as TOML
+//   left_out.json    with skip_broken: the files that were broken when the training began
 //   .lock            held by the process that trains here (diffusion/run/run_lock.h)
 //   metrics.jsonl    one line per logged step
 //   samples/*.png    grids from the same noise
 //   figures/         pictures of both processes, the loss (diffusion/report/figures.h)
-//   tensorboard/     event files, with --tensorboard (diffusion/report/tensorboard.h)
+//   tensorboard/     event files, with the option tensorboard (diffusion/report/tensorboard.h)
 //   report.html      figures, curves and options on one page (diffusion/report/report.h)
 //
 // Every file, and the checkpoint folder as a whole, is written under a temporary name and renamed: a crash at

@@ -22,21 +22,21 @@ class CudaTrainer : public testing::CudaTest {};
 
 TrainConfig tiny_config() {
     TrainConfig config;
-    config.steps = 20;
-    config.batch = 2;
-    config.grad_accum = 2;
-    config.base_channels = 8;
-    config.channel_mults = {1, 2};
-    config.layers_per_block = 1;
-    config.attention_resolutions = {4};
-    config.dropout = 0.1;
-    config.flip = true;
-    config.timesteps = 50;
-    config.lr = 2e-3;
-    config.lr_schedule = "cosine";
-    config.warmup = 2;
-    config.seed = 11;
-    config.keep = 100;
+    config.run.steps = 20;
+    config.optimizer.batch = 2;
+    config.optimizer.grad_accum = 2;
+    config.model.base_channels = 8;
+    config.model.channel_mults = {1, 2};
+    config.model.layers_per_block = 1;
+    config.model.attention_resolutions = {4};
+    config.model.dropout = 0.1;
+    config.data.flip = true;
+    config.diffusion.timesteps = 50;
+    config.optimizer.lr = 2e-3;
+    config.optimizer.lr_schedule = "cosine";
+    config.optimizer.warmup = 2;
+    config.run.seed = 11;
+    config.run.keep = 100;
     return config;
 }
 

@@ -21,16 +21,16 @@ namespace {
 
 TrainConfig tiny_config() {
     TrainConfig config;
-    config.steps = 20;
-    config.batch = 4;
-    config.base_channels = 8;
-    config.channel_mults = {1, 2};
-    config.layers_per_block = 1;
-    config.attention_resolutions = {4};
-    config.dropout = 0.1;
-    config.flip = true;
-    config.timesteps = 50;
-    config.seed = 11;
+    config.run.steps = 20;
+    config.optimizer.batch = 4;
+    config.model.base_channels = 8;
+    config.model.channel_mults = {1, 2};
+    config.model.layers_per_block = 1;
+    config.model.attention_resolutions = {4};
+    config.model.dropout = 0.1;
+    config.data.flip = true;
+    config.diffusion.timesteps = 50;
+    config.run.seed = 11;
     return config;
 }
 
@@ -96,13 +96,13 @@ TEST(Training, LossFallsOnRealImages) {
         GTEST_SKIP() << error.what();
     }
     TrainConfig config;
-    config.steps = 60;
-    config.batch = 16;
-    config.base_channels = 16;
-    config.channel_mults = {1, 2};
-    config.layers_per_block = 1;
-    config.lr = 2e-3;
-    config.seed = 1;
+    config.run.steps = 60;
+    config.optimizer.batch = 16;
+    config.model.base_channels = 16;
+    config.model.channel_mults = {1, 2};
+    config.model.layers_per_block = 1;
+    config.optimizer.lr = 2e-3;
+    config.run.seed = 1;
     Trainer trainer(config, std::move(data));
     double first = 0, last = 0;
     for (int i = 0; i < 60; ++i) {
@@ -137,7 +137,7 @@ TEST(Training, LossByTimestepIsTheLossInParts) {
     EXPECT_FALSE(quarters.mean(3).has_value());
 
     auto config = tiny_config();
-    config.grad_accum = 3;
+    config.optimizer.grad_accum = 3;
     Trainer trainer(config, blobs());
     std::array<std::int64_t, 4> samples{};
     for (int i = 0; i < 5; ++i) {
@@ -240,8 +240,8 @@ TEST(Training, NoCheckpointHoldsWhatIsNotFinite) {
     const diffusion::Run run(folder.path() / "run");
     // Weights that grow by a factor of 100 a step, past what a float holds, in a step whose gradients were finite.
     TrainConfig config = tiny_config();
-    config.lr = 10;
-    config.weight_decay = 10;
+    config.optimizer.lr = 10;
+    config.optimizer.weight_decay = 10;
     Trainer trainer(config, blobs());
     run.write_pipeline(trainer.unet_config(), config.scheduler());
     const auto train = [&] {
@@ -286,9 +286,9 @@ TEST(Training, RemovesOnlyItsOwnCheckpoints) {
 
 TEST(Training, AccumulationEqualsALargeBatch) {
     TrainConfig large = tiny_config(), parts = tiny_config();
-    large.batch = 8;
-    parts.batch = 2;
-    parts.grad_accum = 4;
+    large.optimizer.batch = 8;
+    parts.optimizer.batch = 2;
+    parts.optimizer.grad_accum = 4;
     Trainer a(large, blobs()), b(parts, blobs());
     for (int i = 0; i < 3; ++i) {
         const auto x = step(a), y = step(b);
@@ -306,18 +306,18 @@ TEST(Training, SecondStepTakesNoMemoryFromTheSystem) {
 }
 
 TEST(Training, NoPlanIsLongerThanARunMayBe) {
-    // A tiny network and a time limit of years: what the run then keeps as --steps must be one that it takes.
+    // A tiny network and a time limit of years: what the run then keeps as `steps` must be one that it takes.
     Trainer trainer(tiny_config(), blobs());
     trainer.set_total_steps(600'000'000'000);
     TrainConfig config = tiny_config();
-    config.steps = trainer.total_steps();
+    config.run.steps = trainer.total_steps();
     EXPECT_NO_THROW(config.validate());
-    EXPECT_GT(config.steps, 100'000'000);
+    EXPECT_GT(config.run.steps, 100'000'000);
 }
 
 TEST(Training, ADifferentSeedIsADifferentTraining) {
     TrainConfig other = tiny_config();
-    other.seed = 12;
+    other.run.seed = 12;
     Trainer a(tiny_config(), blobs()), b(other, blobs());
     EXPECT_NE(weights_of(a), weights_of(b));
     EXPECT_NE(step(a).loss, step(b).loss);
