@@ -34,7 +34,7 @@ using Json = nlohmann::ordered_json;
 std::int64_t warm_up_steps(const Device& device) {
     return device.is_cuda() ? 6 : 2;
 }
-/// On CUDA so many steps are timed together: waiting for each would be part of its time.
+/// On CUDA so many steps are timed together, since waiting for the device after each would count too.
 constexpr std::int64_t steps_together = 10;
 
 /// A network that is measured, and the images it is for.
@@ -70,7 +70,7 @@ Dataset random_images(const Size& size, std::int64_t count) {
     return data;
 }
 
-/// The times of consecutive steps, warm-up steps left out.
+/// Times consecutive steps after the warm-up steps.
 class Stopwatch {
   public:
     Stopwatch(const Device& device, std::int64_t repeats)
@@ -168,7 +168,7 @@ Stopwatch BenchCommand::sample(const TrainConfig& config, const Size& measured,
     return stopwatch;
 }
 
-/// Of the network's matrix products: counted in a step of one image on the CPU.
+/// FLOPs of the network's matrix products, counted in a step of one image on the CPU.
 ops::Flops flops_per_image(TrainConfig config, const Size& measured) {
     config.optimizer.batch = 1;
     Trainer trainer(config, random_images(measured, 1));
@@ -200,7 +200,7 @@ int BenchCommand::operator()() const {
     const auto allocator = Allocator::of(computation.device);
     const bool on_gpu = computation.device.is_cuda();
     const ops::Flops work = flops_per_image(config, measured);
-    // On the CPU Winograd's convolutions need fewer operations than are counted here.
+    // Not on the CPU, where Winograd's convolutions need fewer operations than are counted here.
     const double peak = on_gpu ? product_flops_per_second(computation) : 0;
     const int digits = on_gpu ? 2 : 1;  // of milliseconds
     Json report{{"size", measured.name},
@@ -271,7 +271,7 @@ Action add_bench(CLI::App& app) {
     add_train_option(app, "--weight-gradients", c.execution.weight_gradients);
 
     CLI::App* const kernels =
-        app.add_subcommand("kernels", "Time the CUDA kernels, each in all its versions");
+        app.add_subcommand("kernels", "Time the CUDA kernels, each in all its variants");
     for (CLI::Option* option : app.get_options())
         if (option != app.get_help_ptr()) kernels->excludes(option);
     auto options = std::make_shared<kernel_bench::Options>();

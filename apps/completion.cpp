@@ -1,5 +1,5 @@
-// ito completion: a script by which bash completes ito's commands, options and their values. It is made from the
-// command line's own definition; what values an option takes is said here, or in train_options.def.
+// ito completion: a script with which bash completes ito's commands, options and values. Commands and options come from CLI11;
+// the values are those of train_options.def, and for the other options those listed here.
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -21,7 +21,7 @@ struct Values {
     std::string names = {};  ///< of "files", "folders" or neither
 };
 
-/// By "command --option", or by "--option" where it means the same in all commands. Those of ito train know their values.
+/// For the other options: by "command --option", or by "--option" where it means the same in all commands.
 const std::map<std::string, Values>& known_values() {
     static const Values folders{.names = "folders"}, files{.names = "files"};
     static const std::map<std::string, Values> values{
@@ -49,8 +49,8 @@ Values values_of(const std::string& command, const std::string& option) {
     const auto& known = known_values();
     for (const std::string& key : {fmt::format("{} {}", command, option), option})
         if (const auto at = known.find(key); at != known.end()) return at->second;
-    const diffusion::TrainOption* found = find_train_option(option);
-    if (found == nullptr) return {};
+    const auto found = find_train_option(option);
+    if (!found) return {};
     const bool folders = found->others == diffusion::TrainOption::Others::folders;
     return {fmt::format("{}", fmt::join(found->words, " ")), folders ? "folders" : ""};
 }

@@ -37,7 +37,7 @@ std::string read(const std::string& path) {
     require(got >= 0, "--config {}: cannot be read: {}", path, std::strerror(error));
     require(text.size() <= most, "--config {}: is larger than {} MiB; expected a TOML file of options", path,
             most >> 20);
-    // A key of thousands of parts (a.a.a. ...) would be a table of that depth, which no stack holds.
+    // A key of thousands of parts (a.a.a. ...) would be so deep a table that its recursion overflows the stack.
     unsigned line = 1;
     for (std::size_t begin = 0, end = 0; begin < text.size(); begin = end + 1, ++line) {
         end = std::min(text.find('\n', begin), text.size());
@@ -59,7 +59,7 @@ toml::table parse(const std::string& path) {
     }
 }
 
-/// What a value of the file must be for an option.
+/// What an option's value in the file must be.
 struct Kind {
     explicit Kind(const CLI::Option& option)
         : flag(option.get_items_expected_max() == 0 || option.get_expected_min() == 0),
@@ -86,8 +86,7 @@ struct Kind {
         } else if (value.is_string() && (!number || wide)) {
             // TOML's numbers end at 2^63 - 1, a seed at 2^64 - 1: such a one is written as a string.
             argument = value.as_string()->get();
-            if (argument.find('\0') != std::string::npos)
-                return false;  // where a name would end for the system
+            if (argument.find('\0') != std::string::npos) return false;  // the system would end a name there
             return !number || argument.find_first_not_of("0123456789") == std::string::npos;
         } else {
             return false;
@@ -144,7 +143,7 @@ void ConfigFile::apply(CLI::App& app) {
         CLI::Option* option = find_option(app, name);
         const bool section = value.is_table() || value.is_array_of_tables();
         if (option == nullptr || section) refuse_key(app, place, name, section);
-        // Checked also where the command line wins: a mistake in the file shows at once.
+        // Checked even if the command line wins, so that a mistake in the file shows at once.
         const auto arguments = arguments_of(place, name, value, *option);
         if (option->count() > 0) continue;
         lines_[name] = key.source().begin.line;
@@ -167,7 +166,7 @@ int ConfigFile::run(CLI::App& app, const std::function<int()>& command) {
 }
 
 std::string ConfigFile::located(const std::string& error) const {
-    // "--batch 0: expected ...", and of the layers that know no options "device 'gpu': expected ...".
+    // "--batch 0: expected ..."; Device::parse says "device 'gpu': expected ...".
     std::string_view text = error;
     const bool option = text.starts_with("--");
     if (option) text.remove_prefix(2);

@@ -49,7 +49,7 @@ struct DoctorCommand {
     void note(const char* what, const std::string& text, const std::string& advice = {}) {
         row("note", what, text, advice);
     }
-    /// Something without which `ito train` with these options stops.
+    /// A reason for which `ito train` with these options would stop.
     void problem(const char* what, const std::string& text, const std::string& advice) {
         row("BAD", what, text, advice);
         problems_.emplace_back(what);
@@ -134,7 +134,7 @@ void DoctorCommand::devices() {
     }
 }
 
-/// Opens the set whole, as training would: a damaged file shows.
+/// Reads the whole set, as training would, to find a damaged file.
 void DoctorCommand::named_data_set(const std::string& name) {
     try {
         const auto set = diffusion::load_dataset(name, {.data_dir = data_dir, .image_size = image_size});
@@ -151,7 +151,7 @@ void DoctorCommand::named_data_set(const std::string& name) {
     }
 }
 
-/// As training reads it, image by image: what is broken or of another size shows, and what is passed over.
+/// Decodes every image, as training would, to find broken ones, other sizes, and files that are passed over.
 void DoctorCommand::image_folder() {
     std::error_code ignored;
     if (!fs::is_directory(data, ignored) || !data_dir.empty())
@@ -195,7 +195,7 @@ void DoctorCommand::current_folder() {
         fmt::format("a run needs {}; delete files, or give ito train --out elsewhere", human(least_disk)));
 }
 
-/// A name for the run that nothing has yet.
+/// A name for the run that is free.
 std::string DoctorCommand::new_run() const {
     const fs::path path = fs::absolute(data).lexically_normal();
     const std::string name = "runs/" + (path.has_filename() ? path : path.parent_path()).filename().string();

@@ -47,7 +47,7 @@ struct FiguresCommand {
     std::optional<Dataset> real_images(const nn::UNetConfig& model, ProgressLine& progress);
 };
 
-/// The folder to write to, refused before any time is spent if that cannot work.
+/// The folder to write to. Throws Error at once if that cannot work.
 fs::path FiguresCommand::output() const {
     const fs::path folder = given("--out") ? fs::path(out) : Run(run).figures();
     std::error_code ignored;
@@ -59,8 +59,8 @@ fs::path FiguresCommand::output() const {
     return folder;
 }
 
-/// The names of the figures in a folder that is not the run's own, taken until they are written. In its own folder they were
-/// made from the run, and are made again.
+/// Reserves the names of the figures in a folder outside the run until they are written. In the run's own folder they were made
+/// from the run, and may be replaced.
 class FigureNames {
   public:
     FigureNames(fs::path folder, bool force)
@@ -83,8 +83,8 @@ class FigureNames {
     std::vector<std::unique_ptr<OutputFile>> taken_;
 };
 
-/// Of the data set that was asked for or that the run was trained on. Where only the latter is gone the other figures
-/// can still be made.
+/// From the data set that was asked for, or that the run was trained on. If the latter is gone, the other figures can still be
+/// made.
 std::optional<Dataset> FiguresCommand::real_images(const nn::UNetConfig& model, ProgressLine& progress) {
     constexpr const char* missing = "no forward.png and no comparison.png: {}; give the data set with --data";
     const bool is_run = fs::exists(fs::path(run) / "unet" / "config.json") && Run(run).exists();
@@ -99,10 +99,9 @@ std::optional<Dataset> FiguresCommand::real_images(const nn::UNetConfig& model, 
         if (!given("--data-dir")) data_dir = config.data.data_dir;
     }
     try {
-        Dataset all =
-            load_dataset(data, {.data_dir = data_dir,
-                                .image_size = model.height == model.width ? model.height : 0,
-                                .skip_broken = true});  // a few images are shown, of those that can be
+        Dataset all = load_dataset(data, {.data_dir = data_dir,
+                                          .image_size = model.height == model.width ? model.height : 0,
+                                          .skip_broken = true});  // a few images are enough
         for (const std::string& note : all.notes)
             progress.print(fmt::format("note      {}", in_options(note)));
         all = with_channels(std::move(all), model.in_channels);
@@ -134,7 +133,7 @@ int FiguresCommand::run_command() {
             "--steps {}: expected at most {}, the steps of this model", options.steps, timesteps);
     options.steps = std::min(options.steps, timesteps);
     const fs::path folder = output();
-    catch_interrupts();  // before names are taken: they are to be given back
+    catch_interrupts();  // before names are reserved, so that they are freed again
     std::optional<FigureNames> names;
     if (given("--out") && fs::weakly_canonical(folder) != fs::weakly_canonical(Run(run).figures()))
         names.emplace(folder, force);

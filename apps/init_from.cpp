@@ -25,11 +25,11 @@ std::optional<Beginning> open_beginning(TrainConfig& config, const Given& given,
                    inspect_options(set == WeightSet::raw, config.model.variant));
     Beginning begin{{pipeline.model->config(), pipeline.scheduler}, pipeline.model, pipeline.notes};
     nn::UNetConfig& unet = begin.model.unet;
-    if (run != nullptr) {  // its options say all already
+    if (run != nullptr) {  // its options have all that was set then
         unet.dropout = config.model.dropout;
         return begin;
     }
-    // Its weights do not say whether values are dropped while it is trained.
+    // Dropout belongs to the training and not to the weights, so it may be another.
     if (given("--dropout")) unet.dropout = config.model.dropout;
     const TrainConfig wanted = config;
     config.describe(begin.model);

@@ -28,10 +28,10 @@ struct Subject {
     std::string name;
     nn::UNetConfig unet;
     TrainConfig train;
-    std::vector<std::string> notes = {};  ///< of how the folder was read
+    std::vector<std::string> notes = {};  ///< on how the folder was read
 };
 
-/// Where the memory of a training step goes. The data set, which lies there too, is not in it.
+/// Where the memory of a training step goes, without the data set, which lies there too.
 struct StepMemory {
     std::size_t state = 0;   ///< parameters, gradients, two moments and the average
     std::size_t copy = 0;    ///< of the parameters, in the type that kernels read
@@ -62,7 +62,7 @@ struct InspectCommand {
 Subject subject_of_config(const std::string& file) {
     const TrainConfig train = read_train_config(file);
     if (!train.model.init_from.empty()) return {file, read_unet_config(train.model.init_from), train};
-    // The sizes of these need no files. Half of the recipes' readers have not got the data yet.
+    // The sizes of these are known without their files: readers of a recipe may not have the data yet.
     Dataset data;
     data.height = data.width = train.data.image_size;
     data.channels = 1;
@@ -163,7 +163,7 @@ std::string memory_text(const StepMemory& memory, std::int64_t batch) {
     return text;
 }
 
-/// What was chosen while the step ran, a line for each kernel and size.
+/// The variants that were chosen while the step ran, a line for each kernel and size.
 std::string kernels_text(const VariantMap& choices) {
     if (choices.empty()) return "kernels: on the CPU they follow from the sizes alone\n";
     std::string text = "kernels chosen on this device\n";
@@ -185,7 +185,7 @@ int InspectCommand::operator()() const {
     if (weights) return show_weights();
     const Subject subject = this->subject();
     const std::int64_t images = subject.train.optimizer.batch, passes = subject.train.optimizer.grad_accum;
-    // One forward pass shows what a step needs: the others of an accumulated step need the same memory again.
+    // One micro-batch is enough: the others of an accumulated step need the same memory again.
     TrainConfig measured = subject.train;
     measured.optimizer.grad_accum = 1;
     const Device device = computation.device;

@@ -70,7 +70,7 @@ Computation Execution::apply() const {
 
 namespace {
 
-/// A file that is opened must not take the number of a standard stream that is closed: what is printed would go into it.
+/// If a standard stream is closed, the next file that is opened would get its number, and what is printed would go into it.
 void keep_standard_streams_apart() {
     for (const int stream : {0, 1, 2})
         if (fcntl(stream, F_GETFD) < 0 && errno == EBADF)
@@ -91,7 +91,7 @@ int printed(int status) {
     return status == 0 && (std::fflush(stdout) != 0 || std::ferror(stdout)) ? fail_without_output() : status;
 }
 
-/// A command: what it is called with, what it does, and whether that is to print.
+/// `prints`: the command's result is what it prints.
 struct Command {
     CLI::App* app;
     Action action;
@@ -105,7 +105,7 @@ int main(int argc, char** argv) {
     using namespace ito::apps;
     keep_standard_streams_apart();
     if (argc > 0) set_program(argv[0]);
-    std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error like a full disk, with its name
+    std::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is then an error like a full disk
     CLI::App app("Trains and samples denoising diffusion models.", "ito");
     app.require_subcommand(1);
     app.set_version_flag("--version", version_text, "What was built, how, and what it runs with here");

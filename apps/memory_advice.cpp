@@ -10,7 +10,7 @@ using namespace diffusion;
 
 namespace {
 
-/// Part of the memory that is free which can be counted on: blocks of different sizes leave gaps between them.
+/// The part of the free memory that can be counted on: blocks of different sizes leave gaps.
 constexpr double usable = 0.95;
 
 /// The allocator's peak in a step of `images` images, less what was in use before.
@@ -62,7 +62,7 @@ std::int64_t batch_that_fits(const TrainConfig& config, const ModelConfig& model
 
 Fitting training_that_fits(const TrainConfig& config, const ModelConfig& model, const TrainerOptions& options,
                            std::size_t data_bytes) {
-    // A step with one photograph as its camera made it takes hours, most of it attention.
+    // A step with one photograph of full size takes hours, most of it attention.
     constexpr std::int64_t most_pixels = 512 * 512;
     const nn::UNetConfig& unet = model.unet;
     const std::int64_t pixels = unet.height * unet.width;
@@ -86,7 +86,7 @@ Fitting training_that_fits(const TrainConfig& config, const ModelConfig& model, 
             fits.image_size = side;
             break;
         } catch (const Error&) {
-            // Options that name sizes, as --attention-resolutions, do not go with this one.
+            // Options that name sizes, like --attention-resolutions, do not allow this one.
         }
     }
     return fits;

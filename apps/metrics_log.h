@@ -12,9 +12,9 @@ class MetricsLog {
   public:
     static constexpr std::int64_t every = 10;  ///< steps that one line sums up
 
-    /// Opens the file to append to it. Of what is there it keeps the lines that an uninterrupted training would
-    /// have written up to `steps_done`: not those past the checkpoint, not one that a crash cut short, and not
-    /// the one that summed up the fewer than `every` steps before an end, which are in the checkpoint.
+    /// Opens the file to append to it. It keeps the lines that an uninterrupted training would have written up to `steps_done`. It
+    /// removes those past the checkpoint, one that a crash cut short, and a last one over fewer than `every` steps, since those
+    /// are in the checkpoint.
     MetricsLog(const std::filesystem::path& path, std::int64_t steps_done);
 
     void write(const nlohmann::ordered_json& line);

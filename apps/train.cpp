@@ -1,4 +1,4 @@
-// ito train: a model from a data set, or on from where a run stopped.
+// ito train: trains a model on a data set, or goes on where a run stopped.
 
 #include <fmt/format.h>
 
@@ -47,14 +47,14 @@ struct TrainCommand {
     std::string out, resume;
     bool data_changed = false;
     bool anomaly = false, dry_run = false;
-    bool begun = false;  ///< the folder of the run was made by this command
+    bool begun = false;  ///< this command made the folder of the run
     Execution execution;
     StepTrace trace;
     ConfigFile file;
     CLI::App* app = nullptr;
     std::optional<RunLock> lock;
-    std::vector<std::string> notes;     ///< what was chosen of data and weights, a line each
-    std::vector<std::string> left_out;  ///< of the data set
+    std::vector<std::string> notes;     ///< what was chosen and converted, a line each
+    std::vector<std::string> left_out;  ///< files of the data set
 
     int operator()();
 
@@ -84,10 +84,10 @@ Run TrainCommand::new_run() {
         const std::string why = why_no_folder(run.root());
         require(why.empty(), "--out {}: the folder cannot be created: {}; choose another", out, why);
     }
-    require(out.empty() || is_dataset_name(config.data.data) || !lies_in(out, config.data.data) ||
-                !lies_in(out, scan_folder(config.data.data).folder),  // beside the split that is taken it may
-            "--out {}: lies in the folder of --data, so that its samples would become data; choose another",
-            out);
+    require(
+        out.empty() || is_dataset_name(config.data.data) || !lies_in(out, config.data.data) ||
+            !lies_in(out, scan_folder(config.data.data).folder),  // it may lie beside the split that is used
+        "--out {}: lies in the folder of --data, so that its samples would become data; choose another", out);
     return run;
 }
 
@@ -103,7 +103,7 @@ Run TrainCommand::open_run() {
         [&](const TrainOption& option, auto& kept, const auto& wanted) {
             const std::string name = option_of(option.name);
             if (!given(name)) return;
-            // Images may have moved. That they are as many and as large is checked with the checkpoint.
+            // The images may have moved. Their number and size are checked with the checkpoint.
             const bool moved =
                 name == "--data" && !is_dataset_name(saved.data.data) && !is_dataset_name(config.data.data);
             require(option.resumable || moved || kept == wanted,
@@ -112,7 +112,7 @@ Run TrainCommand::open_run() {
             kept = wanted;
         },
         saved, config);
-    // A time limit holds for one command. A run that has no other end keeps it until its steps are planned.
+    // A time limit is for one command. But a run whose steps are not planned yet has no other end, and keeps it.
     if (saved.run.steps > 0) saved.run.minutes = config.run.minutes;
     require(given("--data") || is_dataset_name(saved.data.data) || fs::is_directory(saved.data.data),
             "--data {}: is no folder, but the images of the run were there; give --data with their new place",
@@ -130,18 +130,16 @@ void TrainCommand::continue_from(const Run& run, Trainer& trainer) {
                            now = trainer.images().count();
         require(then == now || data_changed,
                 "--resume {0}: was trained on {1}, and there are {2} now; --data-changed goes on with these, "
-                "or begin "
-                "anew with its weights: {3} train --init-from {0} --data {4}{5} --out NEW",
+                "or begin anew with its weights: {3} train --init-from {0} --data {4}{5} --out NEW",
                 shell_word(resume), counted(then, "image"), now, program(), shell_word(config.data.data),
                 config.data.data_dir.empty() ? "" : " --data-dir " + shell_word(config.data.data_dir));
         if (then != now) fmt::print("on with {}; {} before\n", counted(now, "image"), counted(then, "image"));
         trainer.load(*checkpoint, ImageCount::any);
     } else {
-        // A training that never saved begins again. One that did would lose its weights by that.
+        // A training that never saved begins again. One that did save would lose its weights.
         require(!fs::exists(run.unet_weights()),
                 "--resume {}: the checkpoint is gone ({}/step-*), and a training from the beginning would "
-                "replace "
-                "the run's weights; choose another folder with --out",
+                "replace the run's weights; choose another folder with --out",
                 resume, run.trainer().string());
     }
     if (config.run.steps > 0) {
@@ -150,7 +148,7 @@ void TrainCommand::continue_from(const Run& run, Trainer& trainer) {
         config.run.steps = trainer.total_steps();  // as planned from --minutes
         if (!given("--minutes")) config.run.minutes = 0;
     }
-    // Without a report it was killed between its last checkpoint and its end, which is then made up for.
+    // Without a report it was killed between its last checkpoint and its end; what is missing is made now.
     require(trainer.total_steps() == 0 || trainer.steps_done() < trainer.total_steps() ||
                 !fs::exists(run.report()),
             "--resume {}: is trained for {} already; give --steps more than that to go on", resume,
@@ -165,7 +163,7 @@ void TrainCommand::begin(const Run& run) {
     if (run.exists()) run.discard();
 }
 
-/// Both forms of the options. config.json comes first: from there on the folder is a run.
+/// Both forms of the options. config.json comes first, as it makes the folder a run.
 void TrainCommand::write_config(const Run& run) const {
     write_file_atomically(run.config(), config.to_json());
     write_file_atomically(
@@ -183,7 +181,7 @@ int TrainCommand::run_command() {
     require(given("--trace") || !given("--trace-step"), "--trace-step: is about --trace; give that too");
     require(!given("--steps") || config.run.steps > 0, "--steps {}: expected 1 or more", config.run.steps);
     config.validate();
-    // Kept as an absolute path: the run can be continued from another folder.
+    // Absolute paths, so that the run can be continued from another folder.
     if (!is_dataset_name(config.data.data) && fs::is_directory(config.data.data))
         config.data.data = absolute_path(config.data.data);
     if (!config.data.data_dir.empty()) config.data.data_dir = absolute_path(config.data.data_dir);
@@ -215,7 +213,7 @@ int TrainCommand::run_command() {
         start ? start->model_for(data.height, data.width)
               : ModelConfig{config.unet(data.height, data.width, data.channels), config.scheduler()};
     const std::size_t data_bytes = data.images.size();
-    // What is traced or searched for NaN is launched by the host, op by op.
+    // A trace and the search for NaN need the ops one by one.
     const TrainerOptions options{.computation = computation,
                                  .graph = !(execution.no_graph || anomaly || given("--trace"))};
     try {
@@ -225,7 +223,7 @@ int TrainCommand::run_command() {
     }
 }
 
-/// One line with what would fit. A run that has no checkpoint makes room for another try.
+/// One line that says what would fit. A run without a checkpoint is removed, so that its name is free for another try.
 void TrainCommand::end_out_of_memory(const Run& run, const OutOfMemory& error, const Fitting& fits) const {
     const auto checkpoint = run.latest_checkpoint();
     if (!checkpoint && begun) run.discard();
@@ -250,7 +248,7 @@ void TrainCommand::end_out_of_memory(const Run& run, const OutOfMemory& error, c
                     : std::string());
 }
 
-/// A training that could not be saved is refused before it begins.
+/// Throws Error before the training begins if it could not be saved.
 void TrainCommand::require_room(const Run& run, Trainer& trainer) const {
     constexpr double mib = 1 << 20;
     // Weights, their average and two moments, in float32.
@@ -260,18 +258,17 @@ void TrainCommand::require_room(const Run& run, Trainer& trainer) const {
     const std::int64_t saves = trainer.total_steps() > 0
                                    ? (left + config.run.save_every - 1) / config.run.save_every
                                    : config.run.keep + 1;
-    // The oldest goes when the next is complete.
+    // The oldest is removed when the next is complete.
     const std::int64_t more =
         std::clamp<std::int64_t>(config.run.keep + 1 - there, 1, std::max<std::int64_t>(saves, 1));
     std::error_code error;
     const fs::space_info disk = fs::space(run.root(), error);
     const auto available = static_cast<double>(disk.available);
-    require(
-        error || disk.capacity == 0 || static_cast<double>(more) * checkpoint <= available,
-        "{}: the disk has {:.1f} MiB left, and {} of {:.1f} MiB each will be there at a time; choose another "
-        "disk{}",
-        run.root().string(), available / mib, counted(more, "checkpoint"), checkpoint / mib,
-        config.run.keep > 1 ? ", or a lower --keep" : "");
+    require(error || disk.capacity == 0 || static_cast<double>(more) * checkpoint <= available,
+            "{}: the disk has {:.1f} MiB left, and {} of {:.1f} MiB each will be there at a time; choose "
+            "another disk{}",
+            run.root().string(), available / mib, counted(more, "checkpoint"), checkpoint / mib,
+            config.run.keep > 1 ? ", or a lower --keep" : "");
 }
 
 int TrainCommand::train(const Run& run, const ModelConfig& model, std::shared_ptr<nn::UNet> weights,

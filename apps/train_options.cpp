@@ -2,7 +2,6 @@
 
 #include <fmt/ranges.h>
 
-#include <algorithm>
 #include <cctype>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -29,15 +28,6 @@ CLI::Option* add(CLI::App& app, const TrainOption& option, T& value) {
     }
 }
 
-const std::vector<TrainOption>& all_options() {
-    static const auto all = [] {
-        std::vector<TrainOption> options;
-        for_each_option([&](const TrainOption& option) { options.push_back(option); });
-        return options;
-    }();
-    return all;
-}
-
 }  // namespace
 
 void add_train_options(CLI::App& app, TrainConfig& config) {
@@ -50,16 +40,17 @@ void add_train_options(CLI::App& app, TrainConfig& config) {
         config);
 }
 
-const TrainOption* find_train_option(std::string_view option) {
-    const auto& all = all_options();
-    const auto found =
-        std::find_if(all.begin(), all.end(), [&](auto& known) { return option_of(known.name) == option; });
-    return found == all.end() ? nullptr : &*found;
+std::optional<TrainOption> find_train_option(std::string_view option) {
+    std::optional<TrainOption> found;
+    for_each_option([&](const TrainOption& known) {
+        if (option_of(known.name) == option) found = known;
+    });
+    return found;
 }
 
 template <class T>
 CLI::Option* add_train_option(CLI::App& app, std::string_view option, T& value) {
-    return add(app, *find_train_option(option), value);
+    return add(app, find_train_option(option).value(), value);
 }
 template CLI::Option* add_train_option(CLI::App&, std::string_view, std::string&);
 template CLI::Option* add_train_option(CLI::App&, std::string_view, int&);

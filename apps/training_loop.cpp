@@ -1,4 +1,4 @@
-// The loop of ito train: steps, and all that is shown and written between them.
+// The loop of ito train: the steps, and what is shown and written between them.
 #include "apps/training_loop.h"
 
 #include <fmt/format.h>
@@ -75,7 +75,7 @@ double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// The loop of one command, with all that it shows and writes on the way.
+/// The loop of one command.
 class Training {
   public:
     Training(const TrainConfig& config, Trainer& trainer, const Run& run, const RunLock& lock,
@@ -114,7 +114,7 @@ class Training {
     bool out_of_time() const { return limit_ > 0 && seconds_since(start_) >= limit_; }
     std::int64_t steps_made() const { return trainer_.steps_done() - first_step_; }
     double seconds_per_step() const {
-        // The first step sets up memory and plans, and tells little about the others.
+        // The first step sets up memory and plans, and takes longer than the others.
         return steps_made() < 2
                    ? seconds_since(start_)
                    : (seconds_since(second_step_) - paused_) / static_cast<double>(steps_made() - 1);
@@ -132,9 +132,10 @@ class Training {
     const Clock::time_point start_ = Clock::now();
     const double limit_ = config_.run.minutes * 60;
     Clock::time_point second_step_ = start_;
-    double paused_ = 0;                 // seconds of saving and previews, which do not count as training
-    std::optional<double> shown_loss_;  // not known before the first line where the device is not waited for
-    double window_loss_ = 0;            // of the window that the last step belongs to
+    double paused_ = 0;  // seconds of saving and previews, which do not count as training
+    std::optional<double>
+        shown_loss_;          // not known before the first line on CUDA, where nobody waits for the device
+    double window_loss_ = 0;  // of the window that the last step belongs to
     Clock::time_point speed_start_ = start_;
     std::int64_t speed_steps_ = 0;
     double images_per_second_ = 0;
@@ -180,7 +181,7 @@ void Training::count_step() {
     shown_loss_ = shown_loss_ ? *shown_loss_ + weight * (loss - *shown_loss_) : loss;
 }
 
-/// Those that the device has finished; with `wait` all that ended.
+/// Writes the windows that the device has finished; with `wait` all that ended.
 void Training::write_windows(bool wait) {
     while (const auto line = trainer_.logged_window(wait)) {
         write_metrics(*line);
@@ -213,8 +214,7 @@ void Training::write_metrics(const LoggedWindow& line) {
     board_->scalars(line.step, scalars);
 }
 
-/// Without --steps the speed at the beginning tells how many fit, so that the learning rate's decay ends with the
-/// time.
+/// Without --steps the speed at the beginning tells how many fit into the time, so that the learning rate's decay ends with it.
 void Training::plan_steps() {
     if (trainer_.total_steps() > 0) return;
     const double left = limit_ - seconds_since(start_);
@@ -235,7 +235,7 @@ void Training::show(bool last) {
                    last);
 }
 
-/// The run's folder may be renamed while it is trained in: what is written from here on goes where it is.
+/// The run's folder may be renamed during the training. From here on files go to its new place.
 void Training::follow() {
     const fs::path folder = lock_.folder();
     if (folder == run_.root()) return;
@@ -285,7 +285,7 @@ bool Training::preview() {
     return true;
 }
 
-/// False if it was interrupted. From the weights on the disk: `ito figures` makes the same ones.
+/// False if it was interrupted. The weights come from the disk, so that `ito figures` makes the same figures.
 bool Training::figures() {
     follow();
     FigureOptions options;
@@ -338,7 +338,7 @@ int Training::train() {
     if (!trace_.file.empty() && steps_made() < trace_.step)
         progress_.print(fmt::format("no trace was written: the training ended before step {} of this command",
                                     trace_.step));
-    // The steps since the last line; they stay in the checkpoint's window too, for a resumed training's next line.
+    // The steps since the last line. The checkpoint keeps them too, for the next line of a resumed training.
     write_windows(true);
     if (const LoggedWindow rest = trainer_.open_window(); rest.window.steps > 0 && steps_made() > 0)
         write_metrics(rest);

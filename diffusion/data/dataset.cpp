@@ -37,13 +37,11 @@ void check_memory(std::int64_t count, std::int64_t height, std::int64_t width, s
     if (options.image_size > 0 && !options.resumed)
         fail(
             "`image_size` {}: {} images of that size take {:.1f} GiB of memory, and {:.1f} GiB are free; use "
-            "a "
-            "smaller size",
+            "a smaller size",
             options.image_size, count, needed / gib, there / gib);
     require(!options.resumed,
             "{} images of {}x{} pixels take {:.1f} GiB of memory, and {:.1f} GiB are free; end other "
-            "programs, or "
-            "resume on a machine with more",
+            "programs, or resume on a machine with more",
             count, width, height, needed / gib, there / gib);
     fail(
         "{} images of {}x{} pixels take {:.1f} GiB of memory, and {:.1f} GiB are free; scale them with "

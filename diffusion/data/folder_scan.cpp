@@ -133,8 +133,8 @@ struct PassedOver {
         std::vector<std::string> lines, parts;
         if (const auto count = sum(images); count > 0)
             parts.push_back(
-                fmt::format("{} image{} of formats that are not read ({}; convert them to PNG, JPEG or "
-                            "WebP to train on them)",
+                fmt::format("{} image{} of formats that are not read ({}; convert them to PNG, JPEG or WebP "
+                            "to train on them)",
                             count, count == 1 ? "" : "s", text_of(images)));
         if (const auto count = sum(others); count > 0)
             parts.push_back(
@@ -322,8 +322,7 @@ const Part* chosen_split(const fs::path& folder, const Splits& splits, Split spl
         named.insert(named.end(), splits.test.begin(), splits.test.end());
         fail(
             "{}: {} {} a split's name, but beside it lie images too ({}), so that what is meant is not "
-            "clear; give "
-            "`data` {} to take that alone, or rename it if it is a class",
+            "clear; give `data` {} to take that alone, or rename it if it is a class",
             root, names_of(named), named.size() == 1 ? "has" : "have", names_of(splits.others),
             (folder / named.front()->name).string());
     }

@@ -45,11 +45,10 @@ void load_raw(const Run& run, const nn::UNet& model) {
 nn::UNetConfig read_config(const PipelineFolder& found, std::vector<std::string>* notes) {
     const fs::path file = found.unet / "config.json";
     const auto config = nn::UNetConfig::from_json(read_json_text(file), file.string(), notes);
-    require(
-        config.in_channels == config.out_channels,
-        "{}: {} input and {} output channels; training and sampling need as many (a learned variance is not "
-        "supported)",
-        file.string(), config.in_channels, config.out_channels);
+    require(config.in_channels == config.out_channels,
+            "{}: {} input and {} output channels; training and sampling need as many (a learned variance is "
+            "not supported)",
+            file.string(), config.in_channels, config.out_channels);
     return config;
 }
 
@@ -97,8 +96,7 @@ void check_pipeline(const PipelineFolder& found, std::vector<std::string>& notes
         for (const char* part : {"vae", "vqvae", "movq", "text_encoder", "image_encoder"})
             require(!fs::is_directory(found.unet.parent_path() / part),
                     "{}: lies beside {}/, so that its network does not make pixels by itself; ito samples "
-                    "pipelines of a "
-                    "UNet2DModel and a scheduler",
+                    "pipelines of a UNet2DModel and a scheduler",
                     found.unet.string(), part);
         return;
     }

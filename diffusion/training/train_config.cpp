@@ -76,9 +76,9 @@ void check(const TrainOption& option, const std::vector<std::int64_t>& values) {
 
 void check(const TrainOption& option, const std::string& text) {
     const auto& words = option.words;
-    require(option.others != TrainOption::Others::none || std::count(words.begin(), words.end(), text) > 0,
-            "`{}` {}: expected {} or {}", option.name, excerpt(text),
-            fmt::join(words.begin(), words.end() - 1, ", "), words.back());
+    if (option.others == TrainOption::Others::none && !words.empty())
+        require(std::count(words.begin(), words.end(), text) > 0, "`{}` {}: expected {} or {}", option.name,
+                excerpt(text), fmt::join(words.begin(), words.end() - 1, ", "), words.back());
     try {
         static_cast<void>(Json(text).dump());
     } catch (const Json::exception&) {  // a path may be any bytes
@@ -155,14 +155,13 @@ nn::UNetConfig TrainConfig::unet(std::int64_t height, std::int64_t width, std::i
     config.block_out_channels.clear();
     config.attention.clear();
     const std::int64_t multiple = std::int64_t{1} << (channel_mults.size() - 1);
-    require(
-        height % multiple == 0 && width % multiple == 0,
-        "`channel_mults` {}: {} levels need sides that are multiples of {}, the images are {}x{}; give fewer "
-        "levels or `image_size` {}",
-        fmt::join(channel_mults, ","), channel_mults.size(), multiple, height, width,
-        // Of photographs' sizes the next multiple would need more memory than there is.
-        std::max(height, width) > 256 ? std::int64_t{128}
-                                      : (std::max(height, width) + multiple - 1) / multiple * multiple);
+    require(height % multiple == 0 && width % multiple == 0,
+            "`channel_mults` {}: {} levels need sides that are multiples of {}, the images are {}x{}; give "
+            "fewer levels or `image_size` {}",
+            fmt::join(channel_mults, ","), channel_mults.size(), multiple, height, width,
+            // Of photographs' sizes the next multiple would need more memory than there is.
+            std::max(height, width) > 256 ? std::int64_t{128}
+                                          : (std::max(height, width) + multiple - 1) / multiple * multiple);
     std::vector<std::int64_t> resolutions;
     for (std::size_t i = 0; i < channel_mults.size(); ++i) {
         resolutions.push_back(std::max(height, width) >> i);

@@ -66,7 +66,7 @@ struct TrainOption {
         double low = std::numeric_limits<double>::lowest(), high = std::numeric_limits<double>::max();
         const char* text = "";  ///< for errors; empty: "low to high"
     };
-    /// What a text may be besides its `words`.
+    /// What a text may be besides one of its `words`. Without words it may be anything.
     enum class Others { none, text, folders };
 
     const char* group;  ///< of TrainConfig: "data", "model", ...
@@ -74,7 +74,7 @@ struct TrainOption {
     const char* help;
     Range range = {};                          ///< of a number, and of each number of a list
     std::size_t least = 0, most = 8;           ///< numbers of a list
-    std::vector<std::string_view> words = {};  ///< values of a text
+    std::vector<std::string_view> words = {};  ///< of a text, offered by completion
     Others others = Others::none;
     bool resumable = false;  ///< a resumed training may change it
 };
