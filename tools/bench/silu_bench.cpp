@@ -9,9 +9,7 @@ namespace {
 
 void silu_forward(benchmark::State& state, std::int64_t rows, std::int64_t columns) {
     std::vector<float> x(static_cast<std::size_t>(rows * columns), 0.5f), y(x.size());
-    SiluForward<float> a;
-    a.rows = rows, a.columns = columns, a.x_stride = a.y_stride = columns;
-    a.x = x.data(), a.y = y.data();
+    const SiluForward<float> a{{x.data(), rows, columns, columns}, {y.data(), rows, columns, columns}};
     for (auto _ : state) cpu::silu_forward(Context{}, a);
     state.SetItemsProcessed(state.iterations() * rows * columns);
     state.SetBytesProcessed(state.iterations() * rows * columns * 8);
@@ -19,9 +17,9 @@ void silu_forward(benchmark::State& state, std::int64_t rows, std::int64_t colum
 
 void silu_backward(benchmark::State& state, std::int64_t rows, std::int64_t columns) {
     std::vector<float> x(static_cast<std::size_t>(rows * columns), 0.5f), dy(x.size(), 1.5f), dx(x.size());
-    SiluBackward<float> a;
-    a.rows = rows, a.columns = columns, a.x_stride = a.grad_y_stride = a.grad_x_stride = columns;
-    a.x = x.data(), a.grad_y = dy.data(), a.grad_x = dx.data();
+    const SiluBackward<float> a{{x.data(), rows, columns, columns},
+                                {dy.data(), rows, columns, columns},
+                                {dx.data(), rows, columns, columns}};
     for (auto _ : state) cpu::silu_backward(Context{}, a);
     state.SetItemsProcessed(state.iterations() * rows * columns);
     state.SetBytesProcessed(state.iterations() * rows * columns * 12);
