@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <regex>
 
 #include "apps/commands.h"
 #include "apps/graph_file.h"
@@ -119,8 +120,12 @@ Subject InspectCommand::subject() const {
 }
 
 int InspectCommand::show_weights() const {
-    const Network network =
-        load_network(run, {.set = raw ? WeightSet::raw : WeightSet::ema, .variant = variant});
+    Network network;
+    try {
+        network = load_network(run, {.set = raw ? WeightSet::raw : WeightSet::ema, .variant = variant});
+    } catch (const Error& error) {  // may advise `weights` ema, which is chosen by --raw here
+        throw Error(std::regex_replace(error.what(), std::regex("use `weights` ema"), "leave --raw out"));
+    }
     const WeightTable table(network.model->named_parameters());
     const auto warnings = table.warnings();
     if (json) {

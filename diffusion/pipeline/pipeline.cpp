@@ -30,7 +30,7 @@ void load_raw(const Run& run, const nn::UNet& model) {
                 present(run.lock()) && !present(run.unet_weights())
                     ? fmt::format(" yet, and so no weights: go on with ito train `resume` {}",
                                   run.root().string())
-                    : ", so only the ema weights are there; use those");
+                    : ", so only the ema weights are there; use `weights` ema");
         try {
             nn::load_tensors(*checkpoint / "weights.safetensors", model.named_parameters());
             return;

@@ -88,7 +88,7 @@ void choose_network(PipelineFolder& found, WeightSet weights) {
     const bool has_plain = present(plain / network_config), has_average = present(average / network_config);
     found.chosen = has_average;
     require(has_plain || weights == WeightSet::ema,
-            "{}: has unet_ema, the averaged weights, and no unet/config.json; use the ema weights",
+            "{}: has unet_ema, the averaged weights, and no unet/config.json; use `weights` ema",
             found.root.string());
     found.unet = has_average && weights == WeightSet::ema ? average : plain;
     if (has_plain && has_average)
