@@ -58,6 +58,28 @@ std::string check_text(const std::string& text) {
 
 }  // namespace
 
+std::string option_of(std::string_view field) {
+    std::string option = fmt::format("--{}", field);
+    std::replace(option.begin(), option.end(), '_', '-');
+    return option;
+}
+
+std::string in_options(std::string text) {
+    for (std::size_t begin = 0, end = 0; (begin = text.find('`', begin)) != std::string::npos; ++begin) {
+        if ((end = text.find('`', begin + 1)) == std::string::npos) break;
+        const std::string field = text.substr(begin + 1, end - begin - 1);
+        if (field.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") == std::string::npos)
+            text.replace(begin, end - begin + 1, option_of(field));
+    }
+    return text;
+}
+
+std::string check_seed(const std::string& text) {
+    const bool digits = !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
+    std::uint64_t seed = 0;
+    return digits && parse(text, seed) == std::errc() ? "" : "expected 0 to 18446744073709551615";
+}
+
 void check_values(CLI::App& app) {
     for (CLI::Option* option : app.get_options()) {
         const std::string type = option->get_type_name();

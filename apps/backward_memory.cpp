@@ -37,7 +37,7 @@ std::size_t BackwardMemory::peak() const {
     constexpr std::size_t none = ~std::size_t{0};
     std::vector<Buffer> buffers;
     std::vector<std::size_t> buffer_of(ops_.size(), none);
-    // Where some had no gradient and did not run, any may have had the most.
+    // If some ops needed no gradient and did not run, it is unknown which ran: assume the largest for all.
     const auto backwards =
         std::count_if(ops_.begin(), ops_.end(), [](const Op& op) { return op.has_backward; });
     const bool each = static_cast<std::size_t>(backwards) == scratch_.size();
@@ -48,7 +48,7 @@ std::size_t BackwardMemory::peak() const {
     for (std::size_t i = ops_.size(); i-- > 0;) {
         const Op& op = ops_[i];
         for (const Input& input : op.inputs) {
-            if (buffer_of[input.maker] != none) continue;  // an op behind this one began it: added to
+            if (buffer_of[input.maker] != none) continue;  // a later op allocated it; this one adds to it
             if (!input.handed_on || buffer_of[i] == none) {
                 buffer_of[input.maker] = buffers.size();
                 buffers.push_back({ops_[input.maker].output_bytes, 0});

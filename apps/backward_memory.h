@@ -11,15 +11,15 @@
 
 namespace ito::apps {
 
-/// Plays the engine (core/autograd/engine.cpp) through: ops in the opposite order, each allocating the gradients of its
-/// inputs that no later op has made already, and then letting go of its output's gradient and of what it saved.
+/// Simulates the engine (core/autograd/engine.cpp): the ops run in reverse order. Each allocates the gradients of its inputs that
+/// no later op has allocated, then frees its output's gradient and what it saved.
 class BackwardMemory {
   public:
     /// An op has run. `saved_bytes`: kept by it and by no op before it.
     void add(std::string_view op, const Tensor& output, std::span<const Tensor> inputs,
              std::size_t saved_bytes);
 
-    /// The backward of an op has run, one after another from the last op on: the scratch memory that its kernels had.
+    /// The backward of an op has run, with so much scratch memory for its kernels. The last op comes first.
     void ran(std::size_t scratch_bytes) { scratch_.push_back(scratch_bytes); }
 
     /// The most that saved tensors, gradients and kernels' scratch memory take together.

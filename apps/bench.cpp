@@ -13,6 +13,7 @@
 #include "apps/kernel_bench/options.h"
 #include "apps/layer_table.h"
 #include "apps/terminal.h"
+#include "apps/train_options.h"
 #include "core/context.h"
 #include "core/cuda/cuda.h"
 #include "core/error.h"
@@ -33,7 +34,7 @@ using Json = nlohmann::ordered_json;
 std::int64_t warm_up_steps(const Device& device) {
     return device.is_cuda() ? 6 : 2;
 }
-/// On CUDA so many steps are timed together: waiting for each would be part of its time.
+/// On CUDA so many steps are timed together, since waiting for the device after each would count too.
 constexpr std::int64_t steps_together = 10;
 
 /// A network that is measured, and the images it is for.
@@ -69,7 +70,7 @@ Dataset random_images(const Size& size, std::int64_t count) {
     return data;
 }
 
-/// The times of consecutive steps, warm-up steps left out.
+/// Times consecutive steps after the warm-up steps.
 class Stopwatch {
   public:
     Stopwatch(const Device& device, std::int64_t repeats)
@@ -118,23 +119,23 @@ struct BenchCommand {
 
 TrainConfig config_of(const Size& size, std::int64_t batch) {
     TrainConfig config;
-    config.data = "random";
-    config.steps = 1'000'000;
-    config.batch = batch;
-    config.base_channels = size.base_channels;
-    config.channel_mults = size.channel_mults;
-    config.layers_per_block = 2;
-    config.attention_resolutions = {size.attention_resolution};
-    config.norm_groups = 32;
-    config.dropout = 0.1;
-    config.lr = 2e-4;
+    config.data.data = "random";
+    config.run.steps = 1'000'000;
+    config.optimizer.batch = batch;
+    config.model.base_channels = size.base_channels;
+    config.model.channel_mults = size.channel_mults;
+    config.model.layers_per_block = 2;
+    config.model.attention_resolutions = {size.attention_resolution};
+    config.model.norm_groups = 32;
+    config.model.dropout = 0.1;
+    config.optimizer.lr = 2e-4;
     return config;
 }
 
 /// Whole steps as `ito train` makes them: noising, forward, loss, backward, clipping, Adam and EMA.
 Stopwatch BenchCommand::train(const TrainConfig& config, const Size& measured,
                               const Computation& computation) const {
-    Trainer trainer(config, random_images(measured, std::max<std::int64_t>(1024, config.batch)),
+    Trainer trainer(config, random_images(measured, std::max<std::int64_t>(1024, config.optimizer.batch)),
                     {.computation = computation, .graph = !execution.no_graph});
     Stopwatch stopwatch(computation.device, repeats);
     stopwatch.start();
@@ -149,7 +150,7 @@ Stopwatch BenchCommand::train(const TrainConfig& config, const Size& measured,
 Stopwatch BenchCommand::sample(const TrainConfig& config, const Size& measured,
                                const Computation& computation) const {
     nn::UNet model(config.unet(measured.side, measured.side, measured.channels));
-    nn::initialize(model, config.seed);
+    nn::initialize(model, config.run.seed);
     model.to(computation.device);
     Stopwatch stopwatch(computation.device, repeats);
     const ReverseProcess process = reverse_process(config.scheduler(), stopwatch.steps());
@@ -159,17 +160,17 @@ Stopwatch BenchCommand::sample(const TrainConfig& config, const Size& measured,
     };
     stopwatch.start();
     diffusion::sample(model, process,
-                      {.count = config.batch,
-                       .batch = config.batch,
+                      {.count = config.optimizer.batch,
+                       .batch = config.optimizer.batch,
                        .compute = computation.type(),
                        .graph = !execution.no_graph,
                        .on_step = on_step});
     return stopwatch;
 }
 
-/// Of the network's matrix products: counted in a step of one image on the CPU.
+/// FLOPs of the network's matrix products, counted in a step of one image on the CPU.
 ops::Flops flops_per_image(TrainConfig config, const Size& measured) {
-    config.batch = 1;
+    config.optimizer.batch = 1;
     Trainer trainer(config, random_images(measured, 1));
     LayerTable table(trainer.model(), 1);
     const trace::Listen listen(table);
@@ -199,12 +200,12 @@ int BenchCommand::operator()() const {
     const auto allocator = allocator_of(computation.device);
     const bool on_gpu = computation.device.is_cuda();
     const ops::Flops work = flops_per_image(config, measured);
-    // On the CPU Winograd's convolutions need fewer operations than are counted here.
+    // Not on the CPU, where Winograd's convolutions need fewer operations than are counted here.
     const double peak = on_gpu ? product_flops_per_second(computation) : 0;
     const int digits = on_gpu ? 2 : 1;  // of milliseconds
     Json report{{"size", measured.name},
                 {"parameters", parameters},
-                {"batch", config.batch},
+                {"batch", config.optimizer.batch},
                 {"device", execution.text()},
                 {"precision", name_of(computation.precision)},
                 {"threads", threads()},
@@ -217,18 +218,18 @@ int BenchCommand::operator()() const {
                                        : fmt::format("{}, {} convolution", counted(threads(), "thread"),
                                                      direct ? "direct" : "Winograd");
         fmt::print("{}: {}x{}x{}, {:.2f} M parameters, batch {}, {}, {}\n", measured.name, measured.side,
-                   measured.side, measured.channels, static_cast<double>(parameters) / 1e6, config.batch,
-                   execution.text(), how);
+                   measured.side, measured.channels, static_cast<double>(parameters) / 1e6,
+                   config.optimizer.batch, execution.text(), how);
     }
     for (const std::string part : {"train", "sample"}) {
         if (mode != "both" && mode != part) continue;
         allocator->reset_peak();
         const Stopwatch steps =
             part == "train" ? train(config, measured, computation) : sample(config, measured, computation);
-        const double images_per_second = static_cast<double>(config.batch) * 1000 / steps.best();
+        const double images_per_second = static_cast<double>(config.optimizer.batch) * 1000 / steps.best();
         const double peak_mib = static_cast<double>(allocator->stats().peak_in_use) / (1 << 20);
         const double flops = (part == "train" ? work.forward + work.backward : work.forward) *
-                             static_cast<double>(config.batch) * 1000 / steps.best();
+                             static_cast<double>(config.optimizer.batch) * 1000 / steps.best();
         report[part] = {{"best_ms", steps.best()},
                         {"median_ms", steps.median()},
                         {"images_per_second", images_per_second},
@@ -267,12 +268,10 @@ Action add_bench(CLI::App& app) {
     app.add_flag("--direct", c.direct, "Convolutions without Winograd: slower, smaller rounding errors");
     app.add_flag("--json", c.json, "Print one JSON object");
     c.execution.add_options(app);
-    app.add_option("--weight-gradients", c.execution.weight_gradients,
-                   "Of convolutions in bfloat16: float32, or bfloat16 (by cuDNN, rounded)")
-        ->capture_default_str();
+    add_train_option(app, "--weight-gradients", c.execution.weight_gradients);
 
     CLI::App* const kernels =
-        app.add_subcommand("kernels", "Time the CUDA kernels, each in all its versions");
+        app.add_subcommand("kernels", "Time the CUDA kernels, each in all its variants");
     for (CLI::Option* option : app.get_options())
         if (option != app.get_help_ptr()) kernels->excludes(option);
     auto options = std::make_shared<kernel_bench::Options>();

@@ -21,13 +21,10 @@ Action add_doctor(CLI::App& app);
 Action add_inspect(CLI::App& app);
 Action add_completion(CLI::App& app);
 
-/// What `ito train --config FILE` would train; throws Error as that does.
+/// The training that `ito train --config FILE` would begin. Throws Error as that does.
 diffusion::TrainConfig read_train_config(const std::string& file);
 
-/// For --seed: the library alone would take -1 for the largest number. Empty if `text` is a seed.
-std::string check_seed(const std::string& text);
-
-/// Where and how networks run, as every command takes it.
+/// Where and how networks run: options of every command that runs one.
 struct Execution {
     std::string device = "auto";
     int threads = 0;
@@ -36,10 +33,12 @@ struct Execution {
     std::string weight_gradients = "float32";
 
     void add_options(CLI::App& app);
+    /// --no-graph and --no-autotune alone.
+    void add_launch_options(CLI::App& app);
     /// Throws Error for a device that is not there, and for a precision that it does not have.
     Computation computation() const;
-    /// "cuda:0, bfloat16 (NVIDIA H100 80GB HBM3)"; in a build with CUDA also why `auto` did not take it: "cpu, float32 (no
-    /// NVIDIA driver answers)".
+    /// "cuda:0, bfloat16 (NVIDIA H100 80GB HBM3)"; in a build with CUDA also why `auto` chose the CPU: "cpu, float32
+    /// (no NVIDIA driver answers)".
     std::string text() const;
     /// Checks all of it and sets threads, math mode and whether kernels are chosen by timing.
     Computation apply() const;

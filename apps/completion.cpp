@@ -1,5 +1,5 @@
-// ito completion: a script by which bash completes ito's commands, options and their values. It is made from the
-// command line's own definition; only what kind of value an option takes is said here.
+// ito completion: a script with which bash completes ito's commands, options and values. Commands and options come from CLI11;
+// the values are those of train_options.def, and for the other options those listed here.
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -8,6 +8,7 @@
 #include <map>
 
 #include "apps/commands.h"
+#include "apps/train_options.h"
 #include "apps/version.h"
 #include "core/error.h"
 
@@ -20,31 +21,21 @@ struct Values {
     std::string names = {};  ///< of "files", "folders" or neither
 };
 
-/// By "command --option", or by "--option" where it means the same in all commands.
+/// For the other options: by "command --option", or by "--option" where it means the same in all commands.
 const std::map<std::string, Values>& known_values() {
     static const Values folders{.names = "folders"}, files{.names = "files"};
     static const std::map<std::string, Values> values{
-        {"--beta-schedule", {.words = "linear cosine"}},
         {"--config", files},
-        {"--data", {.words = "fashion-mnist mnist cifar10", .names = "folders"}},
-        {"--data-dir", folders},
-        {"--device", {.words = "auto cpu cuda"}},
         {"--folder", folders},
         {"--graph", files},
-        {"--init-from", folders},
-        {"--lr-schedule", {.words = "constant linear cosine"}},
         {"--mode", {.words = "train sample both"}},
         {"--out", folders},
-        {"--precision", {.words = "auto float32 tf32 bfloat16"}},
         {"--progressive", files},
         {"--resume", folders},
         {"--size", {.words = "mnist cifar10"}},
         {"--trace", files},
         {"--timestep-spacing", {.words = "leading linspace trailing"}},
         {"--variance", {.words = "posterior beta"}},
-        {"--variant", {.words = "fp16"}},
-        {"--weight-gradients", {.words = "float32 bfloat16"}},
-        {"--weights", {.words = "ema raw"}},
         {"RUN", folders},
         {"SHELL", {.words = "bash"}},
         {"bench kernels --device", {.words = "cuda"}},
@@ -58,7 +49,10 @@ Values values_of(const std::string& command, const std::string& option) {
     const auto& known = known_values();
     for (const std::string& key : {fmt::format("{} {}", command, option), option})
         if (const auto at = known.find(key); at != known.end()) return at->second;
-    return {};
+    const auto found = find_train_option(option);
+    if (!found) return {};
+    const bool folders = found->others == diffusion::TrainOption::Others::folders;
+    return {fmt::format("{}", fmt::join(found->words, " ")), folders ? "folders" : ""};
 }
 
 /// All spellings: "-h", "--help".

@@ -9,8 +9,6 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <limits>
-#include <nlohmann/json.hpp>
 #include <sstream>
 #include <vector>
 
@@ -39,7 +37,7 @@ std::string read(const std::string& path) {
     require(got >= 0, "--config {}: cannot be read: {}", path, std::strerror(error));
     require(text.size() <= most, "--config {}: is larger than {} MiB; expected a TOML file of options", path,
             most >> 20);
-    // A key of thousands of parts (a.a.a. ...) would be a table of that depth, which no stack holds.
+    // A key of thousands of parts (a.a.a. ...) would be so deep a table that its recursion overflows the stack.
     unsigned line = 1;
     for (std::size_t begin = 0, end = 0; begin < text.size(); begin = end + 1, ++line) {
         end = std::min(text.find('\n', begin), text.size());
@@ -61,7 +59,7 @@ toml::table parse(const std::string& path) {
     }
 }
 
-/// What a value of the file must be for an option.
+/// What an option's value in the file must be.
 struct Kind {
     explicit Kind(const CLI::Option& option)
         : flag(option.get_items_expected_max() == 0 || option.get_expected_min() == 0),
@@ -88,8 +86,7 @@ struct Kind {
         } else if (value.is_string() && (!number || wide)) {
             // TOML's numbers end at 2^63 - 1, a seed at 2^64 - 1: such a one is written as a string.
             argument = value.as_string()->get();
-            if (argument.find('\0') != std::string::npos)
-                return false;  // where a name would end for the system
+            if (argument.find('\0') != std::string::npos) return false;  // the system would end a name there
             return !number || argument.find_first_not_of("0123456789") == std::string::npos;
         } else {
             return false;
@@ -146,7 +143,7 @@ void ConfigFile::apply(CLI::App& app) {
         CLI::Option* option = find_option(app, name);
         const bool section = value.is_table() || value.is_array_of_tables();
         if (option == nullptr || section) refuse_key(app, place, name, section);
-        // Checked also where the command line wins: a mistake in the file shows at once.
+        // Checked even if the command line wins, so that a mistake in the file shows at once.
         const auto arguments = arguments_of(place, name, value, *option);
         if (option->count() > 0) continue;
         lines_[name] = key.source().begin.line;
@@ -164,49 +161,18 @@ int ConfigFile::run(CLI::App& app, const std::function<int()>& command) {
     try {
         return command();
     } catch (const Error& error) {
-        throw Error(located(error.what()));
+        throw Error(located(in_options(error.what())));
     }
 }
 
 std::string ConfigFile::located(const std::string& error) const {
-    // "--batch 0: expected ...", and of the layers that know no options "device 'gpu': expected ...".
+    // "--batch 0: expected ..."; Device::parse says "device 'gpu': expected ...".
     std::string_view text = error;
     const bool option = text.starts_with("--");
     if (option) text.remove_prefix(2);
     const std::string name(text.substr(0, option ? text.find_first_of(" :") : text.find(" '")));
     const auto line = lines_.find(name);
     return line == lines_.end() ? error : fmt::format("{}: {}", where(path_, line->second), error);
-}
-
-std::string to_toml(const std::string& json) {
-    std::ostringstream text;
-    const auto object = nlohmann::ordered_json::parse(json);
-    for (const auto& [field, value] : object.items()) {
-        if ((value.is_string() && value.get<std::string>().empty()) || (value.is_array() && value.empty()) ||
-            (field == "steps" && value == 0))
-            continue;
-        std::string key = field;
-        std::replace(key.begin(), key.end(), '_', '-');
-        text << key << " = ";
-        if (value.is_string()) {
-            // JSON's string is TOML's but for the one control character that JSON does not escape. The TOML library's
-            // own is not used: text of several lines it writes between ''' without a look whether that is in it.
-            for (const char c : value.dump()) {
-                if (c == 0x7f) {
-                    text << "\\u007f";
-                } else {
-                    text << c;
-                }
-            }
-        } else if (value.is_number_unsigned() &&
-                   value.get<std::uint64_t>() > std::numeric_limits<std::int64_t>::max()) {
-            text << '"' << value.dump() << '"';
-        } else {
-            text << value.dump();
-        }
-        text << "\n";
-    }
-    return text.str();
 }
 
 }  // namespace ito::apps

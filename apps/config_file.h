@@ -5,8 +5,8 @@
 //   channel-mults = [1, 2, 2, 2]
 //   flip = true
 //
-// CLI11 2.1 has a reader of its own, which is not used: it works for the program only, not for a command of it, cuts
-// strings at '#', joins keys that are there twice, and knows neither the types of values nor their lines.
+// The reader of CLI11 2.1 would not do: it works for a program but not for its commands, cuts strings at '#', joins duplicate
+// keys, and knows neither the types of values nor their lines.
 
 #include <CLI/CLI.hpp>
 #include <functional>
@@ -20,21 +20,17 @@ class ConfigFile {
     /// Adds --config to a command.
     void add_option(CLI::App& app);
 
-    /// Runs the command once the command line is parsed. Before that each option of the file that the command line
-    /// does not have gets its value there, as if it had been given. Errors about it name file, line and key.
+    /// Runs the command after the command line was parsed. First it gives each option that is only in the file the value there,
+    /// as if it had been typed. Errors about such an option name file, line and key.
     int run(CLI::App& app, const std::function<int()>& command);
 
   private:
     void apply(CLI::App& app);
-    /// `error` with the file and the line before it if it is about an option that the file gave.
+    /// `error`, after file and line if it is about an option from the file.
     std::string located(const std::string& error) const;
 
     std::string path_;
     std::map<std::string, unsigned> lines_;  ///< of the options taken from the file
 };
-
-/// A flat JSON object of options (batch_size: 4) as such a file (batch-size = 4). Zero steps and empty values, which
-/// the command line cannot give either, are left out.
-std::string to_toml(const std::string& json);
 
 }  // namespace ito::apps

@@ -36,7 +36,7 @@ double product_seconds(const Computation& computation, std::int64_t side, int re
 
 double product_flops_per_second(const Computation& computation) {
     const autograd::NoGrad no_grad;
-    // As large as takes a millisecond or more: launches cost microseconds.
+    // So large that it takes a millisecond or more, since a launch costs microseconds.
     std::int64_t side = 128;
     while (side < 8192 && product_seconds(computation, side, 2) < 1e-3) side *= 2;
     const double operations = 2.0 * static_cast<double>(side * side) * static_cast<double>(side);

@@ -6,9 +6,11 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "apps/arguments.h"
 #include "apps/commands.h"
 #include "apps/machine.h"
 #include "apps/terminal.h"
+#include "apps/train_options.h"
 #include "apps/version.h"
 #include "core/context.h"
 #include "core/cuda/cuda.h"
@@ -47,13 +49,13 @@ struct DoctorCommand {
     void note(const char* what, const std::string& text, const std::string& advice = {}) {
         row("note", what, text, advice);
     }
-    /// Something without which `ito train` with these options stops.
+    /// A reason for which `ito train` with these options would stop.
     void problem(const char* what, const std::string& text, const std::string& advice) {
         row("BAD", what, text, advice);
         problems_.emplace_back(what);
     }
     static void row(const char* mark, const char* what, const std::string& text, const std::string& advice) {
-        fmt::print("  {:4}  {:16} {}\n", mark, what, excerpt(text, 1000));
+        fmt::print("  {:4}  {:16} {}\n", mark, what, in_options(excerpt(text, 1000)));
         if (!advice.empty()) fmt::print("  {:4}  {:16} -> {}\n", "", "", advice);
     }
 
@@ -132,7 +134,7 @@ void DoctorCommand::devices() {
     }
 }
 
-/// Opens the set whole, as training would: a damaged file shows.
+/// Reads the whole set, as training would, to find a damaged file.
 void DoctorCommand::named_data_set(const std::string& name) {
     try {
         const auto set = diffusion::load_dataset(name, {.data_dir = data_dir, .image_size = image_size});
@@ -149,7 +151,7 @@ void DoctorCommand::named_data_set(const std::string& name) {
     }
 }
 
-/// As training reads it, image by image: what is broken or of another size shows, and what is passed over.
+/// Decodes every image, as training would, to find broken ones, other sizes, and files that are passed over.
 void DoctorCommand::image_folder() {
     std::error_code ignored;
     if (!fs::is_directory(data, ignored) || !data_dir.empty())
@@ -164,9 +166,7 @@ void DoctorCommand::image_folder() {
         for (const std::string& line : scan.notes) note("data", line);
         const auto set = diffusion::load_folder(scan, {.image_size = image_size, .skip_broken = skip_broken});
         for (std::size_t i = scan.notes.size(); i < set.notes.size(); ++i) note("data", set.notes[i]);
-        diffusion::TrainConfig config;
-        config.image_size = image_size;
-        static_cast<void>(config.unet(set.height, set.width, set.channels));
+        static_cast<void>(diffusion::TrainConfig().unet(set.height, set.width, set.channels));
         good("data", fmt::format("{}: {} of {}x{}x{}", data, counted(set.count, "image"), set.height,
                                  set.width, set.channels));
     } catch (const Error& error) {
@@ -195,7 +195,7 @@ void DoctorCommand::current_folder() {
         fmt::format("a run needs {}; delete files, or give ito train --out elsewhere", human(least_disk)));
 }
 
-/// A name for the run that nothing has yet.
+/// A name for the run that is free.
 std::string DoctorCommand::new_run() const {
     const fs::path path = fs::absolute(data).lexically_normal();
     const std::string name = "runs/" + (path.has_filename() ? path : path.parent_path()).filename().string();
@@ -233,11 +233,11 @@ Action add_doctor(CLI::App& app) {
     auto& c = *command;
     app.add_option("--data", c.data, "What to train on: fashion-mnist, mnist, cifar10, or a folder of images")
         ->capture_default_str();
-    app.add_option("--data-dir", c.data_dir, "Folder with the files of mnist or cifar10");
+    add_train_option(app, "--data-dir", c.data_dir);
     app.add_option("--image-size", c.image_size, "Scale and crop to this side, as ito train does")
         ->capture_default_str();
-    app.add_flag("--skip-broken", c.skip_broken, "Leave out the files of a folder that cannot be read");
-    app.add_option("--device", c.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+    add_train_option(app, "--skip-broken", c.skip_broken);
+    add_train_option(app, "--device", c.device);
     return [command] { return (*command)(); };
 }
 

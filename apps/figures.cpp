@@ -5,10 +5,12 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "apps/arguments.h"
 #include "apps/commands.h"
 #include "apps/config_file.h"
 #include "apps/machine.h"
 #include "apps/output_file.h"
+#include "apps/train_options.h"
 #include "apps/version.h"
 #include "apps/weight_table.h"
 #include "core/context.h"
@@ -46,7 +48,7 @@ struct FiguresCommand {
     std::optional<Dataset> real_images(const nn::UNetConfig& model, ProgressLine& progress);
 };
 
-/// The folder to write to, refused before any time is spent if that cannot work.
+/// The folder to write to. Throws Error at once if that cannot work.
 fs::path FiguresCommand::output() const {
     const fs::path folder = given("--out") ? fs::path(out) : Run(run).figures();
     std::error_code ignored;
@@ -58,8 +60,8 @@ fs::path FiguresCommand::output() const {
     return folder;
 }
 
-/// The names of the figures in a folder that is not the run's own, taken until they are written. In its own folder they were
-/// made from the run, and are made again.
+/// Reserves the names of the figures in a folder outside the run until they are written. In the run's own folder they were made
+/// from the run, and may be replaced.
 class FigureNames {
   public:
     FigureNames(fs::path folder, bool force)
@@ -82,8 +84,8 @@ class FigureNames {
     std::vector<std::unique_ptr<OutputFile>> taken_;
 };
 
-/// Of the data set that was asked for or that the run was trained on. Where only the latter is gone the other figures
-/// can still be made.
+/// From the data set that was asked for, or that the run was trained on. If the latter is gone, the other figures can still be
+/// made.
 std::optional<Dataset> FiguresCommand::real_images(const nn::UNetConfig& model, ProgressLine& progress) {
     constexpr const char* missing = "no forward.png and no comparison.png: {}; give the data set with --data";
     const bool is_run = fs::exists(fs::path(run) / "unet" / "config.json") && Run(run).exists();
@@ -94,15 +96,15 @@ std::optional<Dataset> FiguresCommand::real_images(const nn::UNetConfig& model, 
         }
         const TrainConfig config =
             TrainConfig::from_json(read_json_text(Run(run).config()), Run(run).config().string());
-        data = config.data;
-        if (!given("--data-dir")) data_dir = config.data_dir;
+        data = config.data.data;
+        if (!given("--data-dir")) data_dir = config.data.data_dir;
     }
     try {
-        Dataset all =
-            load_dataset(data, {.data_dir = data_dir,
-                                .image_size = model.height == model.width ? model.height : 0,
-                                .skip_broken = true});  // a few images are shown, of those that can be
-        for (const std::string& note : all.notes) progress.print(fmt::format("note      {}", note));
+        Dataset all = load_dataset(data, {.data_dir = data_dir,
+                                          .image_size = model.height == model.width ? model.height : 0,
+                                          .skip_broken = true});  // a few images are enough
+        for (const std::string& note : all.notes)
+            progress.print(fmt::format("note      {}", in_options(note)));
         all = with_channels(std::move(all), model.in_channels);
         require(all.height == model.height && all.width == model.width && all.channels == model.in_channels,
                 "--data {}: images of {}x{}x{}, the model makes {}x{}x{}", data, all.height, all.width,
@@ -110,7 +112,7 @@ std::optional<Dataset> FiguresCommand::real_images(const nn::UNetConfig& model, 
         return select(all, figure_images(all.count, options.images, options.seed));
     } catch (const Error& error) {
         if (given("--data")) throw;
-        progress.print(fmt::format(missing, error.what()));
+        progress.print(fmt::format(missing, in_options(error.what())));
         return {};
     }
 }
@@ -132,7 +134,7 @@ int FiguresCommand::run_command() {
             "--steps {}: expected at most {}, the steps of this model", options.steps, timesteps);
     options.steps = std::min(options.steps, timesteps);
     const fs::path folder = output();
-    catch_interrupts();  // before names are taken: they are to be given back
+    catch_interrupts();  // before names are reserved, so that they are freed again
     std::optional<FigureNames> names;
     if (given("--out") && fs::weakly_canonical(folder) != fs::weakly_canonical(Run(run).figures()))
         names.emplace(folder, force);
@@ -200,7 +202,7 @@ void report_training(const Run& run, const TrainConfig& config) {
                  {{"processor", processor_name()},
                   {"threads", fmt::format("{} of {} processors", threads(), online_processors())},
                   {"memory", fmt::format("{:.1f} GiB", static_cast<double>(system::memory().total) / gib)},
-                  {"device", Execution{config.device, config.threads, config.precision}.text()},
+                  {"device", Execution{config.run.device, config.run.threads, config.run.precision}.text()},
                   {"instruction set", instruction_set_line()},
                   {"version", version_line()},
                   {"build", build_line()},
@@ -223,7 +225,7 @@ Action add_figures(CLI::App& app) {
         ->capture_default_str();
     app.add_option("--data", c.data, "Real images: fashion-mnist, mnist, cifar10, or a folder")
         ->default_str("as trained");
-    app.add_option("--data-dir", c.data_dir, "Folder with the files of mnist or cifar10");
+    add_train_option(app, "--data-dir", c.data_dir);
     app.add_flag("--force", c.force, "Replace figures in the folder of --out");
     c.execution.add_options(app);
     c.file.add_option(app);

@@ -52,8 +52,7 @@ std::unique_ptr<OutputFile> open_graph_file(const std::string& file, bool force)
             "--graph {}: expected a name that ends in .dot or .svg", file);
     require(!is_picture(file) || has_dot(),
             "--graph {}: needs Graphviz's dot, which is not installed; sudo apt-get install graphviz, or "
-            "give a name "
-            "that ends in .dot",
+            "give a name that ends in .dot",
             file);
     return std::make_unique<OutputFile>("--graph", file, force, ", or add --force to replace it");
 }

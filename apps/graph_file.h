@@ -10,9 +10,9 @@
 
 namespace ito::apps {
 
-/// Takes the file of --graph, or refuses one that could not be written: by its name, its folder, or because `dot` is missing.
+/// Reserves the file of --graph. Throws Error if its name or folder will not do, or if `dot` is missing.
 std::unique_ptr<OutputFile> open_graph_file(const std::string& file, bool force);
-/// Writes what autograd recorded below `root`, and returns where.
+/// Writes what autograd recorded below `root`. Returns the file's path.
 std::filesystem::path write_graph(OutputFile& file, const Tensor& root);
 
 }  // namespace ito::apps

@@ -24,7 +24,7 @@ bool has_pictures(const fs::path& folder) {
     return false;
 }
 
-/// Whether it begins and ends as a PNG does. What lies between was written with it at once (core/io/atomic_file.h).
+/// Whether it begins and ends as a PNG does. All of it was written at once (core/io/atomic_file.h).
 bool is_whole_png(const fs::path& path) {
     constexpr std::string_view signature = "\x89PNG\r\n\x1a\n", end{"\0\0\0\0IEND\xae\x42\x60\x82", 12};
     const InputFile file(path);
@@ -63,7 +63,7 @@ ImageFolder::ImageFolder(fs::path folder, const Json& settings, const Json& unwr
     make_folder(folder_);
     const fs::path record = folder_ / "sampling.json";
     std::error_code ignored;
-    // An empty record is one that a full disk or a copy that was stopped left.
+    // A full disk or a copy that was stopped leaves an empty record.
     if (fs::exists(record) && fs::file_size(record, ignored) > 0) {
         require_same_settings(folder_, record, settings, unwritten);
         return;

@@ -1,5 +1,5 @@
 #pragma once
-// Images of a sampling as single files: what programs that compute FID and the like read.
+// The images of a sampling as single files, for programs that compute FID and the like.
 
 #include <cstdint>
 #include <filesystem>
@@ -17,13 +17,12 @@ class ImageFolder {
   public:
     static constexpr std::int64_t most = 1'000'000;  ///< images: their names have six digits
 
-    /// Makes the folder, or goes on in it. Throws Error where it holds pictures that were not made by `settings`, whose
-    /// values tell whether two samplings give the same images. What an older version did not write down has its value in
-    /// `unwritten`.
+    /// Makes the folder, or goes on in it. Two samplings with the same `settings` give the same images; throws Error if the
+    /// folder's pictures were made with others. `unwritten` has the values of settings that an older version did not record.
     ImageFolder(std::filesystem::path folder, const nlohmann::ordered_json& settings,
                 const nlohmann::ordered_json& unwritten);
 
-    /// False too where the file is empty or cut short, as a copy that was stopped leaves it: it is made again.
+    /// Also false if the file is empty or cut short, as a copy that was stopped leaves it: then it is made again.
     bool has(std::int64_t index) const;
     void write(std::int64_t index, const diffusion::Image& image) const;
 

@@ -1,8 +1,8 @@
 #include "apps/init_from.h"
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "apps/arguments.h"
 #include "apps/weight_table.h"
 #include "core/error.h"
 #include "diffusion/pipeline/pipeline.h"
@@ -11,50 +11,39 @@ namespace ito::apps {
 
 using namespace diffusion;
 
-namespace {
-
-/// Fields that a network and its schedule answer.
-constexpr std::string_view answered_fields[] = {
-    "base_channels", "channel_mults", "layers_per_block", "attention_resolutions",
-    "heads",         "norm_groups",   "timesteps",        "beta_schedule",
-    "beta_start",    "beta_end",      "rescale_betas"};
-
-}  // namespace
-
-std::string option_of(std::string_view field) {
-    std::string option = fmt::format("--{}", field);
-    std::replace(option.begin(), option.end(), '_', '-');
-    return option;
-}
-
 std::optional<Beginning> open_beginning(TrainConfig& config, const Given& given, const Run* run) {
-    if (config.init_from.empty()) return {};
+    if (config.model.init_from.empty()) return {};
     if (run != nullptr && run->latest_checkpoint())
         return Beginning{{read_unet_config(run->root()),
                           read_scheduler_config(run->root() / "scheduler" / "scheduler_config.json")},
                          nullptr,
                          {}};
-    const WeightSet set = parse_weight_set(config.weights);
-    const Pipeline pipeline = load_pipeline(config.init_from, {.set = set, .variant = config.variant});
-    require_finite(pipeline.model->named_parameters(), config.init_from,
-                   inspect_options(set == WeightSet::raw, config.variant));
+    const WeightSet set = parse_weight_set(config.model.weights);
+    const Pipeline pipeline =
+        load_pipeline(config.model.init_from, {.set = set, .variant = config.model.variant});
+    require_finite(pipeline.model->named_parameters(), config.model.init_from,
+                   inspect_options(set == WeightSet::raw, config.model.variant));
     Beginning begin{{pipeline.model->config(), pipeline.scheduler}, pipeline.model, pipeline.notes};
     nn::UNetConfig& unet = begin.model.unet;
-    if (run != nullptr) {  // its options say all already
-        unet.dropout = config.dropout;
+    if (run != nullptr) {  // its options have all that was set then
+        unet.dropout = config.model.dropout;
         return begin;
     }
-    // Its weights do not say whether values are dropped while it is trained.
-    if (given("--dropout")) unet.dropout = config.dropout;
-    const auto wanted = nlohmann::json::parse(config.to_json());
+    // Dropout belongs to the training and not to the weights, so it may be another.
+    if (given("--dropout")) unet.dropout = config.model.dropout;
+    const TrainConfig wanted = config;
     config.describe(begin.model);
-    config.dropout = unet.dropout;
-    const auto has = nlohmann::json::parse(config.to_json());
-    for (const std::string_view field : answered_fields)
-        require(!given(option_of(field)) || wanted.at(field) == has.at(field),
-                "{} {}: --init-from brings {}; leave the option out", option_of(field),
-                wanted.at(field).dump(), has.at(field).dump());
-    if (!given("--image-size") && unet.height == unet.width) config.image_size = unet.height;
+    config.model.dropout = unet.dropout;
+    for_each_option(
+        [&](const TrainOption& option, const auto& asked, const auto& brought) {
+            const std::string_view group = option.group;
+            require((group != "model" && group != "diffusion") || !given(option_of(option.name)) ||
+                        asked == brought,
+                    "{} {}: --init-from brings {}; leave the option out", option_of(option.name),
+                    nlohmann::json(asked).dump(), nlohmann::json(brought).dump());
+        },
+        wanted, config);
+    if (!given("--image-size") && unet.height == unet.width) config.data.image_size = unet.height;
     return begin;
 }
 

@@ -5,7 +5,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "diffusion/run/run.h"
@@ -20,19 +19,16 @@ struct Beginning {
     std::shared_ptr<nn::UNet> weights;  ///< null where a checkpoint has newer ones
     std::vector<std::string> notes;     ///< what was chosen and converted, a line each for the user
 
-    /// The network for images of this size; throws Error if it cannot have it.
+    /// The network for images of this size. Throws Error if it cannot have that size.
     diffusion::ModelConfig model_for(std::int64_t height, std::int64_t width) const;
 };
 
-/// Whether an option stands in the command line or the configuration file.
+/// Whether the command line or the configuration file has an option.
 using Given = std::function<bool(const std::string& option)>;
 
-/// Opens config.init_from, none if it is empty, and makes the fields of `config` say what it brings. Throws Error if an option
-/// that was given says something else. `run`: the one that is resumed, or null; it has network and schedule by itself.
+/// Opens config.model.init_from, if it is not empty, and sets the fields of `config` that it determines. Throws Error if an option
+/// was given that says something else. `run`: the one that is resumed, which has network and schedule of its own, or null.
 std::optional<Beginning> open_beginning(diffusion::TrainConfig& config, const Given& given,
                                         const diffusion::Run* run);
-
-/// "--beta-start" of beta_start.
-std::string option_of(std::string_view field);
 
 }  // namespace ito::apps

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <regex>
 
 #include "apps/commands.h"
 #include "apps/graph_file.h"
@@ -29,10 +30,10 @@ struct Subject {
     std::string name;
     nn::UNetConfig unet;
     TrainConfig train;
-    std::vector<std::string> notes = {};  ///< of how the folder was read
+    std::vector<std::string> notes = {};  ///< on how the folder was read
 };
 
-/// Where the memory of a training step goes. The data set, which lies there too, is not in it.
+/// Where the memory of a training step goes, without the data set, which lies there too.
 struct StepMemory {
     std::size_t state = 0;   ///< parameters, gradients, two moments and the average
     std::size_t copy = 0;    ///< of the parameters, in the type that kernels read
@@ -62,19 +63,19 @@ struct InspectCommand {
 
 Subject subject_of_config(const std::string& file) {
     const TrainConfig train = read_train_config(file);
-    if (!train.init_from.empty()) return {file, read_unet_config(train.init_from), train};
-    // The sizes of these need no files. Half of the recipes' readers have not got the data yet.
+    if (!train.model.init_from.empty()) return {file, read_unet_config(train.model.init_from), train};
+    // The sizes of these are known without their files: readers of a recipe may not have the data yet.
     Dataset data;
-    data.height = data.width = train.image_size;
+    data.height = data.width = train.data.image_size;
     data.channels = 1;
-    if (is_dataset_name(train.data)) {
-        const bool colour = train.data == "cifar10";
-        if (train.image_size == 0) data.height = data.width = colour ? 32 : 28;
+    if (is_dataset_name(train.data.data)) {
+        const bool colour = train.data.data == "cifar10";
+        if (train.data.image_size == 0) data.height = data.width = colour ? 32 : 28;
         data.channels = colour ? 3 : 1;
     } else {
-        data = load_dataset(
-            train.data,
-            {.data_dir = train.data_dir, .image_size = train.image_size, .skip_broken = train.skip_broken});
+        data = load_dataset(train.data.data, {.data_dir = train.data.data_dir,
+                                              .image_size = train.data.image_size,
+                                              .skip_broken = train.data.skip_broken});
     }
     return {file, train.unet(data.height, data.width, data.channels), train};
 }
@@ -83,7 +84,7 @@ Subject subject_of_folder(const std::string& folder) {
     Subject subject{folder, {}, {}};
     subject.unet = read_unet_config(folder, &subject.notes);
     const Run run(folder);
-    subject.train.batch = 1;
+    subject.train.optimizer.batch = 1;
     // The root of a folder that diffusers saved may hold a config.json of its own.
     if (fs::exists(run.config()) && fs::exists(run.root() / "unet"))
         subject.train = TrainConfig::from_json(read_json_text(run.config()), run.config().string());
@@ -113,15 +114,19 @@ void InspectCommand::check() const {
 Subject InspectCommand::subject() const {
     Subject subject = config.empty() ? subject_of_folder(run) : subject_of_config(config);
     if (batch > 0) {
-        subject.train.batch = batch;
-        subject.train.grad_accum = 1;
+        subject.train.optimizer.batch = batch;
+        subject.train.optimizer.grad_accum = 1;
     }
     return subject;
 }
 
 int InspectCommand::show_weights() const {
-    const Network network =
-        load_network(run, {.set = raw ? WeightSet::raw : WeightSet::ema, .variant = variant});
+    Network network;
+    try {
+        network = load_network(run, {.set = raw ? WeightSet::raw : WeightSet::ema, .variant = variant});
+    } catch (const Error& error) {  // may advise `weights` ema, which is chosen by --raw here
+        throw Error(std::regex_replace(error.what(), std::regex("use `weights` ema"), "leave --raw out"));
+    }
     const WeightTable table(network.model->named_parameters());
     const auto warnings = table.warnings();
     if (json) {
@@ -164,7 +169,7 @@ std::string memory_text(const StepMemory& memory, std::int64_t batch) {
     return text;
 }
 
-/// What was chosen while the step ran, a line for each kernel and size.
+/// The variants that were chosen while the step ran, a line for each kernel and size.
 std::string kernels_text(const VariantMap& choices) {
     if (choices.empty()) return "kernels: on the CPU they follow from the sizes alone\n";
     std::string text = "kernels chosen on this device\n";
@@ -185,10 +190,10 @@ int InspectCommand::operator()() const {
     const Computation computation = execution.apply();
     if (weights) return show_weights();
     const Subject subject = this->subject();
-    const std::int64_t images = subject.train.batch, passes = subject.train.grad_accum;
-    // One forward pass shows what a step needs: the others of an accumulated step need the same memory again.
+    const std::int64_t images = subject.train.optimizer.batch, passes = subject.train.optimizer.grad_accum;
+    // One micro-batch is enough: the others of an accumulated step need the same memory again.
     TrainConfig measured = subject.train;
-    measured.grad_accum = 1;
+    measured.optimizer.grad_accum = 1;
     const Device device = computation.device;
     const auto allocator = allocator_of(device);
     const std::size_t before = allocator->stats().in_use;

@@ -12,7 +12,7 @@
 namespace ito::apps {
 namespace {
 
-/// Ops that only look at their input differently.
+/// Ops that return a view of their input.
 bool is_view(std::string_view op) {
     return op == "reshape" || op == "slice";
 }

@@ -1,5 +1,5 @@
 #pragma once
-// The layers of a network as they ran: what each makes, costs and keeps for backward.
+// The layers of a network as they ran: the output, cost and saved memory of each.
 
 #include <nlohmann/json.hpp>
 #include <string>
@@ -17,12 +17,12 @@ namespace ito::apps {
 /// One op of the forward pass; the numbers are those of the whole batch.
 struct Layer {
     std::string block;  ///< the module that the layer is part of, "" for the network itself
-    std::string name;   ///< in the block; of an op without parameters the op
+    std::string name;   ///< in the block; the op's name if it has no parameters
     std::string op;
     Shape shape;  ///< of one image's output
     std::int64_t parameters = 0;
     ops::Flops flops;
-    /// Kept for backward, and not already kept by a layer before.
+    /// Saved for backward by this layer and by none before it.
     std::size_t saved_bytes = 0;
 };
 
@@ -42,12 +42,12 @@ class LayerTable : public trace::OpListener {
     std::size_t saved_bytes() const;
     /// The most that saved tensors, gradients and kernels' scratch memory take together.
     std::size_t backward_bytes() const { return memory_.peak(); }
-    /// The result of the last op: the loss. Its graph is there, also after backward.
+    /// The result of the last op: the loss. Its graph stays after backward.
     const Tensor& root() const { return root_; }
 
-    /// For a terminal of 80 columns; every number is that of one image.
+    /// For a terminal of 80 columns. All numbers are per image.
     std::string to_text() const;
-    /// What each op has of all of it, the most work first.
+    /// Each op's share of all of it, the most work first.
     std::string shares_text() const;
     nlohmann::ordered_json to_json() const;
 
@@ -64,7 +64,7 @@ class LayerTable : public trace::OpListener {
     std::size_t first_unplaced_ = 0;
     BackwardMemory memory_;
     Device device_;
-    std::vector<trace::Kind> spans_;  // that have not ended
+    std::vector<trace::Kind> spans_;  // that are open
     Tensor root_;
 };
 

@@ -11,7 +11,7 @@
 namespace ito::apps {
 namespace {
 
-/// JSON is UTF-8; a name of other bytes is kept as far as it goes.
+/// JSON is UTF-8: other bytes of a name are replaced.
 std::string to_json(const std::vector<std::string>& files) {
     return nlohmann::json(files).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
@@ -38,14 +38,12 @@ void check_left_out(const diffusion::Run& run, const std::filesystem::path& fold
     for (const auto& name : now)
         require(has(saved, name),
                 "{}: cannot be read, and is not among the files that the training began without ({}); "
-                "restore it, or "
-                "remove it if it is new; --data-changed goes on without it",
+                "restore it, or remove it if it is new; --data-changed goes on without it",
                 (folder / excerpt(name.get<std::string>())).string(), file);
     for (const auto& name : saved)
         require(has(now, name) || !std::filesystem::exists(folder / name.get<std::string>()),
                 "{}: is among the files that the training began without ({}), and now is not broken; remove "
-                "it, or "
-                "--data-changed goes on with it",
+                "it, or --data-changed goes on with it",
                 (folder / excerpt(name.get<std::string>())).string(), file);
 }
 

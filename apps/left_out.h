@@ -1,5 +1,5 @@
 #pragma once
-// The files of a folder that a training with --skip-broken was begun without: RUN/left_out.json.
+// RUN/left_out.json: the files that a training with --skip-broken left out when it began.
 
 #include <filesystem>
 #include <string>
@@ -11,8 +11,8 @@ namespace ito::apps {
 
 void write_left_out(const diffusion::Run& run, const std::vector<std::string>& files);
 
-/// Throws Error naming a file of `folder` that is broken now and was not when the training began, or the reverse: it would go
-/// on with other images, even if they are as many. `files` are the broken ones of now, relative to `folder`.
+/// `files` are those that are broken now, relative to `folder`. Throws Error that names a file which broke since the training
+/// began, or was repaired: it would go on with other images, even if their number is the same.
 void check_left_out(const diffusion::Run& run, const std::filesystem::path& folder,
                     const std::vector<std::string>& files);
 

@@ -1,5 +1,5 @@
 #pragma once
-// What Linux says of the machine that this process runs on, and of what it may use of it.
+// What Linux says about this machine, and what this process may use of it.
 
 #include <cstdint>
 #include <filesystem>
@@ -9,7 +9,7 @@
 
 namespace ito::apps {
 
-/// "Intel(R) Xeon(R) Processor"; empty where the system does not tell.
+/// "Intel(R) Xeon(R) Processor"; empty if the system does not tell.
 std::string processor_name();
 
 /// Those that matter to ito's kernels and oneDNN's: "avx2", "fma", "avx512f", ...
@@ -17,7 +17,7 @@ std::vector<std::string> processor_features();
 
 int online_processors();
 
-/// Processors' worth of time that a container's limit leaves; nothing if there is no limit.
+/// How many processors' time a container's limit allows; nothing if there is no limit.
 std::optional<double> processor_limit();
 
 /// "always", "madvise" or "never"; empty if the kernel has no transparent huge pages.
@@ -26,9 +26,9 @@ std::string huge_pages();
 /// True if a driver for NVIDIA's GPUs is loaded.
 bool nvidia_driver();
 
-/// Empty if files can be made in `folder`, else why not.
+/// Why files cannot be made in `folder`; empty if they can.
 std::string why_not_writable(const std::filesystem::path& folder);
-/// Empty if files can be made in `folder` once it and its parents are created, else why not.
+/// The same for a folder that is yet to be created, with its parents.
 std::string why_no_folder(const std::filesystem::path& folder);
 
 }  // namespace ito::apps

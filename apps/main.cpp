@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <cerrno>
-#include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
@@ -12,6 +11,7 @@
 #include "apps/arguments.h"
 #include "apps/commands.h"
 #include "apps/terminal.h"
+#include "apps/train_options.h"
 #include "apps/version.h"
 #include "core/choices.h"
 #include "core/context.h"
@@ -22,19 +22,14 @@
 
 namespace ito::apps {
 
-std::string check_seed(const std::string& text) {
-    const bool digits = !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
-    std::uint64_t seed = 0;
-    const auto parsed = std::from_chars(text.data(), text.data() + text.size(), seed);
-    return digits && parsed.ec == std::errc() ? "" : "expected 0 to 18446744073709551615";
+void Execution::add_options(CLI::App& app) {
+    add_train_option(app, "--device", device);
+    add_train_option(app, "--threads", threads);
+    add_train_option(app, "--precision", precision);
+    add_launch_options(app);
 }
 
-void Execution::add_options(CLI::App& app) {
-    app.add_option("--device", device, "auto, cpu, cuda or cuda:N")->capture_default_str();
-    app.add_option("--threads", threads, "CPU threads, 0 for all; never changes a result")
-        ->capture_default_str();
-    app.add_option("--precision", precision, "auto, float32, tf32 or bfloat16; auto: bfloat16 on CUDA")
-        ->capture_default_str();
+void Execution::add_launch_options(CLI::App& app) {
     app.add_flag("--no-graph", no_graph, "On CUDA: launch kernels one by one; the same bits");
     app.add_flag("--no-autotune", no_autotune,
                  "On CUDA: take the first guess of a kernel's variant, untimed");
@@ -75,7 +70,7 @@ Computation Execution::apply() const {
 
 namespace {
 
-/// A file that is opened must not take the number of a standard stream that is closed: what is printed would go into it.
+/// If a standard stream is closed, the next file that is opened would get its number, and what is printed would go into it.
 void keep_standard_streams_apart() {
     for (const int stream : {0, 1, 2})
         if (fcntl(stream, F_GETFD) < 0 && errno == EBADF)
@@ -83,7 +78,7 @@ void keep_standard_streams_apart() {
 }
 
 int fail_with(const std::string& text) {
-    fmt::print(stderr, "ito: {}\n", text);
+    fmt::print(stderr, "ito: {}\n", in_options(text));
     return 1;
 }
 
@@ -96,7 +91,7 @@ int printed(int status) {
     return status == 0 && (std::fflush(stdout) != 0 || std::ferror(stdout)) ? fail_without_output() : status;
 }
 
-/// A command: what it is called with, what it does, and whether that is to print.
+/// `prints`: the command's result is what it prints.
 struct Command {
     CLI::App* app;
     Action action;
@@ -110,7 +105,7 @@ int main(int argc, char** argv) {
     using namespace ito::apps;
     keep_standard_streams_apart();
     if (argc > 0) set_program(argv[0]);
-    std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error like a full disk, with its name
+    std::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is then an error like a full disk
     CLI::App app("Trains and samples denoising diffusion models.", "ito");
     app.require_subcommand(1);
     app.set_version_flag("--version", version_text, "What was built, how, and what it runs with here");

@@ -11,14 +11,14 @@ using namespace diffusion;
 
 namespace {
 
-/// Part of the memory that is free which can be counted on: blocks of different sizes leave gaps between them.
+/// The part of the free memory that can be counted on: blocks of different sizes leave gaps.
 constexpr double usable = 0.95;
 
 /// The allocator's peak in a step of `images` images, less what was in use before.
 std::size_t step_memory(TrainConfig config, const ModelConfig& model, TrainerOptions options,
                         std::int64_t images) {
-    config.batch = images;
-    config.grad_accum = 1;
+    config.optimizer.batch = images;
+    config.optimizer.grad_accum = 1;
     options.graph = false;
     options.images = ImagePlace::device;
     Dataset blank;
@@ -63,30 +63,31 @@ std::int64_t batch_that_fits(const TrainConfig& config, const ModelConfig& model
 
 Fitting training_that_fits(const TrainConfig& config, const ModelConfig& model, const TrainerOptions& options,
                            std::size_t data_bytes) {
-    // A step with one photograph as its camera made it takes hours, most of it attention.
+    // A step with one photograph of full size takes hours, most of it attention.
     constexpr std::int64_t most_pixels = 512 * 512;
     const nn::UNetConfig& unet = model.unet;
     const std::int64_t pixels = unet.height * unet.width;
     Fitting fits;
     if (pixels <= most_pixels) fits.batch = batch_that_fits(config, model, options, data_bytes);
-    if (fits.batch >= config.batch) return fits;
+    if (fits.batch >= config.optimizer.batch) return fits;
     for (const std::int64_t side : {128, 64, 32}) {
         if (side >= std::min(unet.height, unet.width)) continue;
         try {
             ModelConfig smaller = model;
-            if (config.init_from.empty()) {
+            if (config.model.init_from.empty()) {
                 smaller.unet = config.unet(side, side, unet.in_channels);
             } else {
                 smaller.unet.height = smaller.unet.width = side;
             }
             const double bytes = static_cast<double>(data_bytes) * static_cast<double>(side * side) /
                                  static_cast<double>(pixels);
-            if (batch_that_fits(config, smaller, options, static_cast<std::size_t>(bytes)) < config.batch)
+            if (batch_that_fits(config, smaller, options, static_cast<std::size_t>(bytes)) <
+                config.optimizer.batch)
                 continue;
             fits.image_size = side;
             break;
         } catch (const Error&) {
-            // Options that name sizes, as --attention-resolutions, do not go with this one.
+            // Options that name sizes, like --attention-resolutions, do not allow this one.
         }
     }
     return fits;

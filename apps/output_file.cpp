@@ -43,12 +43,12 @@ OutputFile::OutputFile(const char* option, std::filesystem::path path, bool forc
 
 bool OutputFile::take(const char* option, bool force, const char* remedy) {
     descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666);
-    // A file that may not be read may be replaced all the same; it is not empty, and needs --force.
+    // With --force a file that may not be read can be replaced too.
     require(descriptor_ >= 0 || (force && errno == EACCES && fs::exists(path_)),
             "{} {}: cannot be created: {}", option, path_.string(), std::strerror(errno));
     if (descriptor_ < 0) return true;
     try {
-        // flock and not fcntl: the file may be one that this process may read only. Some file systems know no locks.
+        // flock and not fcntl, which would need the right to write. Some file systems have no locks.
         require(::flock(descriptor_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK,
                 "{} {}: another process is about to write it; choose another name, or wait for its end",
                 option, path_.string());

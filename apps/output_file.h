@@ -1,6 +1,6 @@
 #pragma once
-// Files that a command is asked to write: refused before any time is spent where they could not be, and taken from the
-// beginning, so that of two commands that are given one name the second is refused and not one of their results lost.
+// Files that a command is asked to write. Their names are reserved before the work begins: a name that cannot be written is
+// refused at once, and of two commands with the same name the second is refused, so that no result is lost.
 
 #include <cstddef>
 #include <cstdint>
@@ -11,15 +11,14 @@
 
 namespace ito::apps {
 
-/// A name in a folder that this process has taken: an empty file with a lock, which the file proper replaces in the end. An
-/// empty file that no process holds, as one that was killed leaves, counts as none.
+/// A reserved name: an empty file with a lock, which the real file replaces at the end. An empty file without a lock, which a
+/// killed process leaves, counts as none.
 class OutputFile {
   public:
-    /// Throws Error naming `option` unless `path` can be written: its folder is there, and nothing has that name (with `force`
-    /// a file may, which is to be replaced). `remedy` ends the message about an existing file, say ", or add --force to replace
-    /// it".
+    /// Throws Error naming `option` unless `path` can be written: its folder exists, and no file has that name, or `force` allows
+    /// to replace it. `remedy` ends the message about an existing file, for example ", or add --force to replace it".
     OutputFile(const char* option, std::filesystem::path path, bool force, const char* remedy);
-    /// Gives the name back if nothing was written.
+    /// Frees the name if nothing was written.
     ~OutputFile();
     OutputFile(const OutputFile&) = delete;
     OutputFile& operator=(const OutputFile&) = delete;
@@ -28,18 +27,18 @@ class OutputFile {
     /// What would be written at `path`: the file that a link leads to.
     static std::filesystem::path resolve(std::filesystem::path path);
 
-    /// Writes it whole or not at all, and returns its path: where its folder was moved to, and another one beside it if someone
-    /// put a file there meanwhile.
+    /// Writes all or nothing, and returns the path. It follows a folder that was moved, and chooses another name beside it if
+    /// someone wrote a file there meanwhile.
     std::filesystem::path write(std::span<const std::byte> content);
     std::filesystem::path write(std::string_view content) { return write(std::as_bytes(std::span(content))); }
 
   private:
-    /// False if another file has come there since this one was looked at.
+    /// False if another file has that name since this one was opened.
     bool take(const char* option, bool force, const char* remedy);
     bool is_ours() const;
-    /// Bytes of the file that was taken; -1 if there is none.
+    /// Size of the file that was opened; -1 if there is none.
     std::int64_t bytes_there() const;
-    /// Where the taken name is now, should its folder have been moved.
+    /// The path now, in case its folder was moved.
     std::filesystem::path place() const;
 
     std::filesystem::path path_;

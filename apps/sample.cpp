@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "apps/arguments.h"
 #include "apps/commands.h"
 #include "apps/config_file.h"
 #include "apps/image_folder.h"
@@ -38,7 +39,7 @@ struct SampleCommand {
     void check() const;
 };
 
-/// The model, the chain of its reverse process, and how far the command is.
+/// The model, the chain of its reverse process, and the progress of the command.
 class Sampling {
   public:
     explicit Sampling(const SampleCommand& command);
@@ -49,7 +50,7 @@ class Sampling {
     const char* variance() const {
         return process_->variance_kind() == VarianceKind::beta ? "beta" : "posterior";
     }
-    /// Whether the chain visits every timestep: then there is nothing to spread.
+    /// Whether the chain visits every timestep.
     bool full() const { return steps() == pipeline_.scheduler.schedule.timesteps; }
     const char* timestep_spacing() const {
         return full() ? "all" : name_of(pipeline_.scheduler.timestep_spacing);
@@ -59,13 +60,13 @@ class Sampling {
         return used ? pipeline_.scheduler.steps_offset : 0;
     }
 
-    /// Says what will be done; the time left is counted for so many images.
+    /// Prints the chain if it is a short one. `images`: how many will be drawn, for the time left.
     void expect(std::int64_t images) {
         expected_ = images;
         if (!full()) show_chain();
     }
     using OnState = std::function<void(std::int64_t step, std::int64_t first, const Tensor& x)>;
-    /// Images first, first + 1, ...; none once it is interrupted. `on_state` is called with x_t after every step.
+    /// Draws images first, first + 1, ...; none if it is interrupted. Calls `on_state` with x_t after every step.
     std::optional<Tensor> draw(std::int64_t first, std::int64_t count, const OnState& on_state = {});
 
     double seconds() const {
@@ -96,14 +97,14 @@ TimestepSpacing parse_spacing(const std::string& text) {
     return parse_timestep_spacing(text, "--timestep-spacing");
 }
 
-/// Takes the file, or refuses a picture that could not be written before any time is spent on it.
+/// Reserves the file. Throws Error at once if the picture could not be written.
 std::unique_ptr<OutputFile> open_picture(const char* option, const fs::path& path, bool force) {
     require(path.extension() == ".png", "{} {}: pictures are written as PNG; give a name that ends in .png",
             option, path.string());
     return std::make_unique<OutputFile>(option, path, force, ", or add --force to replace it");
 }
 
-/// What a sampling into pictures writes.
+/// The files that a sampling into pictures writes.
 struct Pictures {
     explicit Pictures(const SampleCommand& c) {
         require(c.progressive.empty() || fs::weakly_canonical(OutputFile::resolve(c.out)) !=
@@ -190,7 +191,7 @@ Sampling::Sampling(const SampleCommand& c) : command_(c) {
     start_ = std::chrono::steady_clock::now();
 }
 
-/// What a respaced chain does, since the pipeline chose it if the options did not.
+/// The pipeline chose the chain if no option did, so the user should see it.
 void Sampling::show_chain() {
     const auto chain = process_->transitions();
     const std::string offset = steps_offset() > 0 ? fmt::format(" + {}", steps_offset()) : std::string();
@@ -200,8 +201,7 @@ void Sampling::show_chain() {
     if (process_->variance_kind() == VarianceKind::beta)
         progress_.print(
             fmt::format("the variance beta (fixed_large) is meant for all steps: with {} the images stay "
-                        "noisy, more so the fewer "
-                        "there are; --variance posterior is for fewer steps",
+                        "noisy, more so the fewer there are; --variance posterior is for fewer steps",
                         steps()));
 }
 
@@ -240,7 +240,7 @@ std::optional<Tensor> Sampling::draw(std::int64_t first, std::int64_t count, con
 /// All images as one picture, and perhaps their way from noise as another.
 int draw_picture(const SampleCommand& c, Sampling& sampling, const Pictures& files) {
     const auto& image = sampling.image();
-    // The pictures' sizes are refused now, not after the last step.
+    // Throws now if a picture would be too large, not after the last step.
     const auto layout = [&](std::int64_t count, std::int64_t columns) {
         const GridOptions shape{
             .columns = columns,
@@ -277,7 +277,7 @@ int draw_picture(const SampleCommand& c, Sampling& sampling, const Pictures& fil
     return 0;
 }
 
-/// Every image as a file of its own, written as soon as its batch is done; those that are there are not made again.
+/// Every image as its own file, written as soon as its batch is done. Files that exist are not made again.
 int draw_folder(const SampleCommand& c, Sampling& sampling) {
     const auto& image = sampling.image();
     require(image.in_channels == 1 || image.in_channels == 3,
@@ -291,7 +291,7 @@ int draw_folder(const SampleCommand& c, Sampling& sampling) {
          {"variance", sampling.variance()},
          {"timestep_spacing", sampling.timestep_spacing()},
          {"steps_offset", sampling.steps_offset()}},
-        // Older versions knew but one spacing.
+        // Older versions had only one spacing.
         {{"timestep_spacing", sampling.full() ? "all" : "linspace"}, {"steps_offset", 0}});
     const std::int64_t end = c.first + c.num;
     std::int64_t missing = 0;
@@ -328,7 +328,7 @@ int SampleCommand::operator()() {
 
 int SampleCommand::run_command() const {
     check();
-    catch_interrupts();  // before names are taken: they are to be given back
+    catch_interrupts();  // before names are reserved, so that they are freed again
     if (!folder.empty()) {
         Sampling sampling(*this);
         return draw_folder(*this, sampling);

@@ -89,7 +89,7 @@ std::string counted(std::int64_t number, const char* noun) {
 }
 
 std::string shell_word(const std::string& text) {
-    // What looks like an option is one to the command line, but not with its folder.
+    // A leading '-' would make it an option.
     const std::string name = text.starts_with('-') ? "./" + text : text;
     const bool plain = !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
         return std::isalnum(c) || c >= 0x80 ||
@@ -114,9 +114,9 @@ void catch_interrupts() {
     action.sa_handler = on_interrupt;
     sigaction(SIGINT, &action, nullptr);
     sigaction(SIGTERM, &action, nullptr);
-    // The end of a pipe: with `ito train | tee log` Ctrl-C ends tee too, and that must not keep this from saving.
+    // With `ito train | tee log` Ctrl-C ends tee too. Writing to the closed pipe must not end this process before it saves.
     std::signal(SIGPIPE, SIG_IGN);
-    // A closed terminal, unless nohup said to live on without it.
+    // A closed terminal, unless nohup says to go on.
     struct sigaction before = {};
     sigaction(SIGHUP, nullptr, &before);
     if (before.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, nullptr);

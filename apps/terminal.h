@@ -1,5 +1,5 @@
 #pragma once
-// Progress on a terminal, Ctrl-C, commands to be copied from a message.
+// Progress on a terminal, Ctrl-C, and commands in messages that can be copied.
 
 #include <chrono>
 #include <cstdint>
@@ -15,7 +15,7 @@ class ProgressLine {
     ProgressLine(const ProgressLine&) = delete;
     ProgressLine& operator=(const ProgressLine&) = delete;
 
-    /// Shows `text` if it is time to; `now` shows it in any case.
+    /// Shows `text` if enough time has passed, or if `now`.
     void show(const std::string& text, bool now = false);
     /// A line of its own that stays.
     void print(const std::string& text);
@@ -33,7 +33,7 @@ std::string format_duration(double seconds);
 
 /// "1 step", "12 steps".
 std::string counted(std::int64_t number, const char* noun);
-/// `text` (a path or a data set) as one word of a command line, quoted if a shell would take it for anything else.
+/// `text` as one word of a command line, quoted if a shell needs that.
 std::string shell_word(const std::string& text);
 
 /// How this program was called, for commands in messages: "build/release/ito"; "ito" if it was found in PATH.

@@ -17,7 +17,7 @@ void Timeline::begin(trace::Kind kind, const char* name, const Shape* shape) {
     open_.push_back(events_.size());
     events_.push_back(
         {.kind = kind, .name = name, .shape = shape ? *shape : Shape(), .inputs = {}, .flops = 0});
-    events_.back().start = now();  // the time that the event itself took is its parent's
+    events_.back().start = now();  // the time of adding the event counts for its parent
 }
 
 void Timeline::end() {
@@ -28,7 +28,7 @@ void Timeline::end() {
 }
 
 void Timeline::made(const char* op, const Tensor& output, std::span<const Tensor> inputs) {
-    // An op of somebody's own may have no span: then there is nothing to describe.
+    // An op from outside this project may have no span.
     if (open_.empty() || events_[open_.back()].kind != trace::Kind::op || events_[open_.back()].name != op)
         return;
     Event& event = events_[open_.back()];

@@ -16,7 +16,7 @@
 
 namespace ito::apps {
 
-/// Collects the spans of this thread, and what the helpers of parallel_for do for it.
+/// Collects the spans of this thread and the work of parallel_for's helpers.
 class Timeline : public trace::OpListener {
   public:
     void begin(trace::Kind kind, const char* name, const Shape* shape) override;
@@ -37,14 +37,14 @@ class Timeline : public trace::OpListener {
         std::vector<Shape> inputs;
         double flops = 0;
     };
-    /// What a helper did of one parallel_for.
+    /// A helper's share of one parallel_for.
     struct Share {
         int worker = 0;
         std::int64_t pieces = 0, start = 0, end = 0;
     };
     std::int64_t at(Time time) const { return std::chrono::nanoseconds(time - start_).count(); }
     std::int64_t now() const { return at(Clock::now()); }
-    /// The innermost event that was going on then.
+    /// The innermost event at that time.
     const Event* around(const Share& share) const;
 
     const Clock::time_point start_ = Clock::now();
@@ -59,11 +59,11 @@ struct StepTrace {
     std::string file;
     std::int64_t step = 3;  ///< counted from 1 in this command; the first ones fill memory, plans and caches
 
-    /// Takes the file, or refuses one that could not be written, and a step that there will not be; `steps` are all that
-    /// this command makes, 0 if nobody knows yet.
+    /// Throws Error if the file could not be written, or if there will be no such step. `steps`: how many this command makes,
+    /// 0 if that is not known yet.
     void check(std::int64_t steps);
     bool wanted(std::int64_t number) const { return !file.empty() && number == step; }
-    /// Writes the file; what to tell the user.
+    /// Writes the file. Returns a line for the user.
     std::string write(const Timeline& timeline, std::int64_t training_step) const;
 
   private:

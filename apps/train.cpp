@@ -1,10 +1,11 @@
-// ito train: a model from a data set, or on from where a run stopped.
+// ito train: trains a model on a data set, or goes on where a run stopped.
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "apps/arguments.h"
 #include "apps/commands.h"
 #include "apps/config_file.h"
 #include "apps/init_from.h"
@@ -12,6 +13,7 @@
 #include "apps/machine.h"
 #include "apps/memory_advice.h"
 #include "apps/terminal.h"
+#include "apps/train_options.h"
 #include "apps/training_loop.h"
 #include "core/autograd/node.h"
 #include "core/context.h"
@@ -41,23 +43,19 @@ bool lies_in(const fs::path& path, const fs::path& folder) {
     return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
 }
 
-/// What a resumed training may change.
-constexpr std::string_view free_options[] = {"--steps",        "--minutes",    "--device", "--threads",
-                                             "--sample-every", "--save-every", "--keep",   "--data-dir",
-                                             "--tensorboard",  "--precision"};
-
 struct TrainCommand {
     TrainConfig config;
     std::string out, resume;
     bool data_changed = false;
-    bool anomaly = false, dry_run = false, no_graph = false, no_autotune = false;
-    bool begun = false;  ///< the folder of the run was made by this command
+    bool anomaly = false, dry_run = false;
+    bool begun = false;  ///< this command made the folder of the run
+    Execution execution;
     StepTrace trace;
     ConfigFile file;
     CLI::App* app = nullptr;
     std::optional<RunLock> lock;
-    std::vector<std::string> notes;     ///< what was chosen of data and weights, a line each
-    std::vector<std::string> left_out;  ///< of the data set
+    std::vector<std::string> notes;     ///< what was chosen and converted, a line each
+    std::vector<std::string> left_out;  ///< files of the data set
 
     int operator()();
 
@@ -66,7 +64,7 @@ struct TrainCommand {
     int train(const Run& run, const ModelConfig& model, std::shared_ptr<nn::UNet> weights, Dataset&& data,
               const TrainerOptions& options);
     [[noreturn]] void end_out_of_memory(const Run& run, const OutOfMemory& error, const Fitting& fits) const;
-    bool given(const char* option) const { return app->count(option) > 0; }
+    bool given(const std::string& option) const { return app->count(option) > 0; }
     Run new_run();
     Run open_run();
     void begin(const Run& run);
@@ -77,7 +75,7 @@ struct TrainCommand {
 
 Run TrainCommand::new_run() {
     require(!out.empty() || dry_run, "--out is missing: the folder that the run is written to");
-    if (config.steps == 0 && config.minutes == 0) config.steps = default_steps;
+    if (config.run.steps == 0 && config.run.minutes == 0) config.run.steps = default_steps;
     const Run run(out);
     require(!run.exists() || run.vacant(),
             "--out {}: holds a run already; continue it with --resume {}, or choose another folder", out,
@@ -87,10 +85,10 @@ Run TrainCommand::new_run() {
         const std::string why = why_no_folder(run.root());
         require(why.empty(), "--out {}: the folder cannot be created: {}; choose another", out, why);
     }
-    require(out.empty() || is_dataset_name(config.data) || !lies_in(out, config.data) ||
-                !lies_in(out, scan_folder(config.data).folder),  // beside the split that is taken it may
-            "--out {}: lies in the folder of --data, so that its samples would become data; choose another",
-            out);
+    require(
+        out.empty() || is_dataset_name(config.data.data) || !lies_in(out, config.data.data) ||
+            !lies_in(out, scan_folder(config.data.data).folder),  // it may lie beside the split that is used
+        "--out {}: lies in the folder of --data, so that its samples would become data; choose another", out);
     return run;
 }
 
@@ -102,67 +100,56 @@ Run TrainCommand::open_run() {
             run.config().string());
     lock.emplace(run.lock(), run.root());
     TrainConfig saved = TrainConfig::from_json(read_json_text(run.config()), run.config().string());
-    const auto fixed = nlohmann::json::parse(saved.to_json()),
-               wanted = nlohmann::json::parse(config.to_json());
-    for (const auto& [field, value] : fixed.items()) {
-        const std::string option = option_of(field);
-        if (std::find(std::begin(free_options), std::end(free_options), option) != std::end(free_options))
-            continue;
-        // Images may have moved. That they are as many and as large is checked with the checkpoint.
-        if (field == "data" && !is_dataset_name(saved.data) && !is_dataset_name(config.data)) continue;
-        require(!given(option.c_str()) || wanted.at(field) == value,
-                "{} {}: the run was trained with {}; a resumed training keeps it", option,
-                wanted.at(field).dump(), value.dump());
-    }
-    if (given("--data")) saved.data = config.data;
-    if (given("--steps")) saved.steps = config.steps;
-    // A time limit holds for one command. A run that has no other end keeps it until its steps are planned.
-    if (given("--minutes") || saved.steps > 0) saved.minutes = config.minutes;
-    if (given("--device")) saved.device = config.device;
-    if (given("--threads")) saved.threads = config.threads;
-    if (given("--precision")) saved.precision = config.precision;
-    if (given("--sample-every")) saved.sample_every = config.sample_every;
-    if (given("--save-every")) saved.save_every = config.save_every;
-    if (given("--keep")) saved.keep = config.keep;
-    if (given("--data-dir")) saved.data_dir = config.data_dir;
-    require(given("--data") || is_dataset_name(saved.data) || fs::is_directory(saved.data),
+    for_each_option(
+        [&](const TrainOption& option, auto& kept, const auto& wanted) {
+            const std::string name = option_of(option.name);
+            if (!given(name)) return;
+            // The images may have moved. Their number and size are checked with the checkpoint.
+            const bool moved =
+                name == "--data" && !is_dataset_name(saved.data.data) && !is_dataset_name(config.data.data);
+            require(option.resumable || moved || kept == wanted,
+                    "{} {}: the run was trained with {}; a resumed training keeps it", name,
+                    nlohmann::json(wanted).dump(), nlohmann::json(kept).dump());
+            kept = wanted;
+        },
+        saved, config);
+    // A time limit is for one command. But a run whose steps are not planned yet has no other end, and keeps it.
+    if (saved.run.steps > 0) saved.run.minutes = config.run.minutes;
+    require(given("--data") || is_dataset_name(saved.data.data) || fs::is_directory(saved.data.data),
             "--data {}: is no folder, but the images of the run were there; give --data with their new place",
-            saved.data);
-    if (given("--tensorboard")) saved.tensorboard = config.tensorboard;
+            saved.data.data);
     config = saved;
     return run;
 }
 
 void TrainCommand::continue_from(const Run& run, Trainer& trainer) {
     if (const auto checkpoint = run.latest_checkpoint()) {
-        if (config.skip_broken && !data_changed)
-            check_left_out(run, scan_folder(config.data).folder, left_out);
+        if (config.data.skip_broken && !data_changed)
+            check_left_out(run, scan_folder(config.data.data).folder, left_out);
         const fs::path file = *checkpoint / "state.json";
         const std::int64_t then = TrainerState::from_json(read_json_text(file), file.string()).dataset[0],
                            now = trainer.images().count();
         require(then == now || data_changed,
                 "--resume {0}: was trained on {1}, and there are {2} now; --data-changed goes on with these, "
-                "or begin "
-                "anew with its weights: {3} train --init-from {0} --data {4}{5} --out NEW",
-                shell_word(resume), counted(then, "image"), now, program(), shell_word(config.data),
-                config.data_dir.empty() ? "" : " --data-dir " + shell_word(config.data_dir));
+                "or begin anew with its weights: {3} train --init-from {0} --data {4}{5} --out NEW",
+                shell_word(resume), counted(then, "image"), now, program(), shell_word(config.data.data),
+                config.data.data_dir.empty() ? "" : " --data-dir " + shell_word(config.data.data_dir));
         if (then != now) fmt::print("on with {}; {} before\n", counted(now, "image"), counted(then, "image"));
         trainer.load(*checkpoint, ImageCount::any);
     } else {
-        // A training that never saved begins again. One that did would lose its weights by that.
+        // A training that never saved begins again. One that did save would lose its weights.
         require(!fs::exists(run.unet_weights()),
                 "--resume {}: the checkpoint is gone ({}/step-*), and a training from the beginning would "
-                "replace "
-                "the run's weights; choose another folder with --out",
+                "replace the run's weights; choose another folder with --out",
                 resume, run.trainer().string());
     }
-    if (config.steps > 0) {
-        trainer.set_total_steps(config.steps);
+    if (config.run.steps > 0) {
+        trainer.set_total_steps(config.run.steps);
     } else if (trainer.total_steps() > 0) {
-        config.steps = trainer.total_steps();  // as planned from --minutes
-        if (!given("--minutes")) config.minutes = 0;
+        config.run.steps = trainer.total_steps();  // as planned from --minutes
+        if (!given("--minutes")) config.run.minutes = 0;
     }
-    // Without a report it was killed between its last checkpoint and its end, which is then made up for.
+    // Without a report it was killed between its last checkpoint and its end; what is missing is made now.
     require(trainer.total_steps() == 0 || trainer.steps_done() < trainer.total_steps() ||
                 !fs::exists(run.report()),
             "--resume {}: is trained for {} already; give --steps more than that to go on", resume,
@@ -177,14 +164,14 @@ void TrainCommand::begin(const Run& run) {
     if (run.exists()) run.discard();
 }
 
-/// Both forms of the options. config.json comes first: from there on the folder is a run.
+/// Both forms of the options. config.json comes first, as it makes the folder a run.
 void TrainCommand::write_config(const Run& run) const {
     write_file_atomically(run.config(), config.to_json());
     write_file_atomically(
         run.config_toml(),
         fmt::format(
             "# Every option of this run. The same training again: ito train --config {} --out NEW\n{}",
-            run.config_toml().filename().string(), to_toml(config.to_json())));
+            run.config_toml().filename().string(), to_toml(config)));
 }
 
 int TrainCommand::operator()() {
@@ -193,41 +180,43 @@ int TrainCommand::operator()() {
 
 int TrainCommand::run_command() {
     require(given("--trace") || !given("--trace-step"), "--trace-step: is about --trace; give that too");
-    require(!given("--steps") || config.steps > 0, "--steps {}: expected 1 or more", config.steps);
+    require(!given("--steps") || config.run.steps > 0, "--steps {}: expected 1 or more", config.run.steps);
     config.validate();
-    // Kept as an absolute path: the run can be continued from another folder.
-    if (!is_dataset_name(config.data) && fs::is_directory(config.data))
-        config.data = absolute_path(config.data);
-    if (!config.data_dir.empty()) config.data_dir = absolute_path(config.data_dir);
-    if (!config.init_from.empty()) config.init_from = absolute_path(config.init_from);
-    require(
-        (config.weights == "ema" && config.variant.empty()) || !config.init_from.empty() || given("--resume"),
-        "{}: is about the weights to begin with; give --init-from too",
-        config.variant.empty() ? "--weights" : "--variant");
+    // Absolute paths, so that the run can be continued from another folder.
+    if (!is_dataset_name(config.data.data) && fs::is_directory(config.data.data))
+        config.data.data = absolute_path(config.data.data);
+    if (!config.data.data_dir.empty()) config.data.data_dir = absolute_path(config.data.data_dir);
+    if (!config.model.init_from.empty()) config.model.init_from = absolute_path(config.model.init_from);
+    require((config.model.weights == "ema" && config.model.variant.empty()) ||
+                !config.model.init_from.empty() || given("--resume"),
+            "{}: is about the weights to begin with; give --init-from too",
+            config.model.variant.empty() ? "--weights" : "--variant");
     require(!data_changed || given("--resume"), "--data-changed: is about --resume");
     const Run run = given("--resume") ? open_run() : new_run();
-    const Execution execution{config.device, config.threads, config.precision,
-                              no_graph,      no_autotune,    config.weight_gradients};
+    execution.device = config.run.device;
+    execution.threads = config.run.threads;
+    execution.precision = config.run.precision;
+    execution.weight_gradients = config.run.weight_gradients;
     const Computation computation = execution.apply();
 
     auto start = open_beginning(
-        config, [this](const std::string& option) { return given(option.c_str()); },
+        config, [this](const std::string& option) { return given(option); },
         given("--resume") ? &run : nullptr);
-    Dataset data = load_dataset(config.data, {.data_dir = config.data_dir,
-                                              .image_size = config.image_size,
-                                              .skip_broken = config.skip_broken,
-                                              .resumed = given("--resume")});
+    Dataset data = load_dataset(config.data.data, {.data_dir = config.data.data_dir,
+                                                   .image_size = config.data.image_size,
+                                                   .skip_broken = config.data.skip_broken,
+                                                   .resumed = given("--resume")});
     if (start) notes = start->notes;
-    notes.insert(notes.end(), data.notes.begin(), data.notes.end());
+    std::transform(data.notes.begin(), data.notes.end(), std::back_inserter(notes), in_options);
     left_out = data.left_out;
     if (start) data = with_channels(std::move(data), start->model.unet.in_channels);
     const ModelConfig model =
         start ? start->model_for(data.height, data.width)
               : ModelConfig{config.unet(data.height, data.width, data.channels), config.scheduler()};
     const std::size_t data_bytes = data.images.size();
-    // What is traced or searched for NaN is launched by the host, op by op.
+    // A trace and the search for NaN need the ops one by one.
     const TrainerOptions options{.computation = computation,
-                                 .graph = !(no_graph || anomaly || given("--trace"))};
+                                 .graph = !(execution.no_graph || anomaly || given("--trace"))};
     try {
         return train(run, model, start ? std::move(start->weights) : nullptr, std::move(data), options);
     } catch (const OutOfMemory& error) {
@@ -235,7 +224,7 @@ int TrainCommand::run_command() {
     }
 }
 
-/// One line with what would fit. A run that has no checkpoint makes room for another try.
+/// One line that says what would fit. A run without a checkpoint is removed, so that its name is free for another try.
 void TrainCommand::end_out_of_memory(const Run& run, const OutOfMemory& error, const Fitting& fits) const {
     const auto checkpoint = run.latest_checkpoint();
     if (!checkpoint && begun) run.discard();
@@ -244,7 +233,7 @@ void TrainCommand::end_out_of_memory(const Run& run, const OutOfMemory& error, c
         advice =
             "a resumed training keeps its batch and image size: end other programs, or resume on another "
             "device";
-    } else if (fits.batch >= config.batch) {
+    } else if (fits.batch >= config.optimizer.batch) {
         advice = "other programs use the device's memory, or previews need more than a step does";
     } else {
         if (fits.batch > 0)
@@ -260,27 +249,27 @@ void TrainCommand::end_out_of_memory(const Run& run, const OutOfMemory& error, c
                     : std::string());
 }
 
-/// A training that could not be saved is refused before it begins.
+/// Throws Error before the training begins if it could not be saved.
 void TrainCommand::require_room(const Run& run, Trainer& trainer) const {
     constexpr double mib = 1 << 20;
     // Weights, their average and two moments, in float32.
     const double checkpoint = 16.0 * static_cast<double>(trainer.model().parameter_count());
     const auto there = static_cast<std::int64_t>(run.checkpoint_steps().size());
     const std::int64_t left = trainer.total_steps() - trainer.steps_done();
-    const std::int64_t saves =
-        trainer.total_steps() > 0 ? (left + config.save_every - 1) / config.save_every : config.keep + 1;
-    // The oldest goes when the next is complete.
+    const std::int64_t saves = trainer.total_steps() > 0
+                                   ? (left + config.run.save_every - 1) / config.run.save_every
+                                   : config.run.keep + 1;
+    // The oldest is removed when the next is complete.
     const std::int64_t more =
-        std::clamp<std::int64_t>(config.keep + 1 - there, 1, std::max<std::int64_t>(saves, 1));
+        std::clamp<std::int64_t>(config.run.keep + 1 - there, 1, std::max<std::int64_t>(saves, 1));
     std::error_code error;
     const fs::space_info disk = fs::space(run.root(), error);
     const auto available = static_cast<double>(disk.available);
-    require(
-        error || disk.capacity == 0 || static_cast<double>(more) * checkpoint <= available,
-        "{}: the disk has {:.1f} MiB left, and {} of {:.1f} MiB each will be there at a time; choose another "
-        "disk{}",
-        run.root().string(), available / mib, counted(more, "checkpoint"), checkpoint / mib,
-        config.keep > 1 ? ", or a lower --keep" : "");
+    require(error || disk.capacity == 0 || static_cast<double>(more) * checkpoint <= available,
+            "{}: the disk has {:.1f} MiB left, and {} of {:.1f} MiB each will be there at a time; choose "
+            "another disk{}",
+            run.root().string(), available / mib, counted(more, "checkpoint"), checkpoint / mib,
+            config.run.keep > 1 ? ", or a lower --keep" : "");
 }
 
 int TrainCommand::train(const Run& run, const ModelConfig& model, std::shared_ptr<nn::UNet> weights,
@@ -293,7 +282,7 @@ int TrainCommand::train(const Run& run, const ModelConfig& model, std::shared_pt
     if (dry_run) {
         for (const std::string& note : notes) fmt::print("# note      {}\n", note);
         for (const std::string& line : training_description(config, trainer, run)) fmt::print("# {}\n", line);
-        fmt::print("{}", to_toml(config.to_json()));
+        fmt::print("{}", to_toml(config));
         require(std::fflush(stdout) == 0, "--dry-run: standard output cannot be written");
         return 0;
     }
@@ -303,7 +292,7 @@ int TrainCommand::train(const Run& run, const ModelConfig& model, std::shared_pt
     require_room(run, trainer);
     run.remove_abandoned_files();
     write_config(run);
-    if (config.skip_broken && (data_changed || !run.latest_checkpoint())) write_left_out(run, left_out);
+    if (config.data.skip_broken && (data_changed || !run.latest_checkpoint())) write_left_out(run, left_out);
     make_folder(run.samples());
     make_folder(run.trainer());
     write_pipeline(run.root(), model.unet, model.scheduler);
@@ -313,82 +302,19 @@ int TrainCommand::train(const Run& run, const ModelConfig& model, std::shared_pt
 }
 
 void add_options(CLI::App& app, TrainCommand& c) {
-    auto& o = c.config;
     c.app = &app;
-    app.add_option("--data", o.data, "fashion-mnist, mnist, cifar10, or a folder of images")
-        ->capture_default_str();
-    app.add_option("--data-dir", o.data_dir, "Folder with the files of mnist or cifar10");
-    app.add_option("--image-size", o.image_size, "Scale and crop to this side, 0 for as they are")
-        ->capture_default_str();
-    app.add_flag("--skip-broken", o.skip_broken, "Leave out the files of a folder that cannot be read");
-    app.add_flag("--flip", o.flip, "Mirror half of the images left-right");
     app.add_option("--out", c.out, "Run directory to create");
     app.add_option("--resume", c.resume, "Run directory to continue");
     app.add_flag("--data-changed", c.data_changed, "With --resume: go on with another number of images");
-    app.add_option("--init-from", o.init_from,
-                   "Run or pipeline whose network, schedule and weights to begin with");
-    app.add_option("--weights", o.weights, "Of --init-from: ema, or raw")->capture_default_str();
-    app.add_option("--variant", o.variant, "Of --init-from's weights that diffusers saved, such as fp16");
-    app.add_option("--steps", o.steps, "Steps in total, also on resume; with --minutes alone what fits")
-        ->default_str(std::to_string(default_steps));
-    app.add_option("--minutes", o.minutes, "Stop after so many minutes, 0 for no limit")
-        ->capture_default_str();
-    app.add_option("--batch", o.batch, "Images of one forward pass")->capture_default_str();
-    app.add_option("--grad-accum", o.grad_accum, "Forward passes of one step")->capture_default_str();
-    app.add_option("--base-channels", o.base_channels, "Channels of the first level")->capture_default_str();
-    app.add_option("--channel-mults", o.channel_mults, "Channels of each level, in base channels")
-        ->delimiter(',')
-        ->default_str("1,2,2");
-    app.add_option("--layers-per-block", o.layers_per_block, "Residual blocks of each level")
-        ->capture_default_str();
-    app.add_option("--attention-resolutions", o.attention_resolutions,
-                   "Sides; default half the image size (14 for 28x28), 0: only the middle")
-        ->delimiter(',');
-    app.add_option("--heads", o.heads, "Attention heads")->capture_default_str();
-    app.add_option("--norm-groups", o.norm_groups,
-                   "GroupNorm groups, 0 for one per 4 base channels, at most 32")
-        ->capture_default_str();
-    app.add_option("--dropout", o.dropout, "Probability in the residual blocks")->capture_default_str();
-    app.add_option("--timesteps", o.timesteps, "T, the length of the noise schedule")->capture_default_str();
-    app.add_option("--beta-schedule", o.beta_schedule, "linear, or cosine (Nichol & Dhariwal 2021)")
-        ->capture_default_str();
-    app.add_option("--beta-start", o.beta_start, "First beta of the linear schedule")->capture_default_str();
-    app.add_option("--beta-end", o.beta_end, "Last beta of the linear schedule")->capture_default_str();
-    app.add_flag("--rescale-betas", o.rescale_betas,
-                 "Linear betas times 1000 / T: a short chain ends in noise too");
-    app.add_option("--lr", o.lr, "Learning rate (its peak)")->capture_default_str();
-    app.add_option("--lr-schedule", o.lr_schedule, "constant, linear or cosine (to 0 at the last step)")
-        ->capture_default_str();
-    app.add_option("--warmup", o.warmup, "Steps over which the learning rate rises")->capture_default_str();
-    app.add_option("--clip", o.clip, "Largest global gradient norm, 0 for no clipping")
-        ->capture_default_str();
-    app.add_option("--weight-decay", o.weight_decay, "AdamW's; 0 is plain Adam")->capture_default_str();
-    app.add_option("--ema", o.ema, "Decay of the weights' moving average")->capture_default_str();
-    app.add_option("--seed", o.seed, "Same seed, same bits, for any number of threads")
-        ->check(check_seed)
-        ->capture_default_str();
-    app.add_option("--device", o.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
-    app.add_option("--threads", o.threads, "CPU threads, 0 for all; never changes a result")
-        ->capture_default_str();
-    app.add_option("--precision", o.precision, "auto, float32, tf32 or bfloat16; auto: bfloat16 on CUDA")
-        ->capture_default_str();
-    app.add_flag("--no-graph", c.no_graph, "On CUDA: launch kernels one by one; the same bits");
-    app.add_option("--weight-gradients", o.weight_gradients,
-                   "Of convolutions in bfloat16: float32, or bfloat16 (by cuDNN, rounded)")
-        ->capture_default_str();
-    app.add_flag("--no-autotune", c.no_autotune,
-                 "On CUDA: take the first guess of a kernel's variant, untimed");
-    app.add_option("--sample-every", o.sample_every, "Steps between sample grids, 0 for one at the end")
-        ->capture_default_str();
-    app.add_option("--save-every", o.save_every, "Steps between checkpoints")->capture_default_str();
-    app.add_option("--keep", o.keep, "Checkpoints that stay, the latest")->capture_default_str();
-    app.add_flag("--tensorboard", o.tensorboard, "Also write event files for TensorBoard: RUN/tensorboard");
+    c.execution.add_launch_options(app);
     app.add_flag("--anomaly", c.anomaly, "Stop at the first NaN or infinity and name its op and layer; slow");
     app.add_flag("--dry-run", c.dry_run, "Check and print what would be trained, and end");
     app.add_option("--trace", c.trace.file, "Timeline of one step, a JSON file that Perfetto opens");
     app.add_option("--trace-step", c.trace.step, "Which step of this command; the first ones are slower")
         ->capture_default_str();
     c.file.add_option(app);
+    add_train_options(app, c.config);
+    app.get_option("--steps")->default_str(std::to_string(default_steps));
 }
 
 }  // namespace

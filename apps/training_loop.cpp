@@ -1,4 +1,4 @@
-// The loop of ito train: steps, and all that is shown and written between them.
+// The loop of ito train: the steps, and what is shown and written between them.
 #include "apps/training_loop.h"
 
 #include <fmt/format.h>
@@ -43,13 +43,13 @@ std::string minutes_text(double minutes) {
 std::vector<std::string> training_description(const TrainConfig& config, Trainer& trainer, const Run& run) {
     const auto& data = trainer.images();
     const std::string length =
-        trainer.total_steps() > 0 ? counted(trainer.total_steps(), "step") : minutes_text(config.minutes);
+        trainer.total_steps() > 0 ? counted(trainer.total_steps(), "step") : minutes_text(config.run.minutes);
     std::vector<std::string> lines{
-        fmt::format("data      {}: {} of {}x{}x{}", config.data, counted(data.count(), "image"),
+        fmt::format("data      {}: {} of {}x{}x{}", config.data.data, counted(data.count(), "image"),
                     data.height(), data.width(), data.channels()),
         fmt::format("model     {:.2f} M parameters, {} on {}",
                     static_cast<double>(trainer.model().parameter_count()) / 1e6,
-                    Execution{config.device, config.threads, config.precision}.text(),
+                    Execution{config.run.device, config.run.threads, config.run.precision}.text(),
                     counted(threads(), "thread")),
         fmt::format("schedule  {} timesteps, prior {:.2g} bits/dim", trainer.schedule().timesteps(),
                     trainer.schedule().prior_bits_per_dim(data.second_moment())),
@@ -58,9 +58,9 @@ std::vector<std::string> training_description(const TrainConfig& config, Trainer
             epochs_text(trainer),
             trainer.steps_done() > 0 ? fmt::format(", on from step {}", trainer.steps_done()) : std::string(),
             run.root().empty() ? std::string() : fmt::format(" -> {}", run.root().string()))};
-    if (!config.init_from.empty() && trainer.steps_done() == 0)
+    if (!config.model.init_from.empty() && trainer.steps_done() == 0)
         lines.insert(lines.begin() + 2, fmt::format("weights   begins with the {} weights of {}",
-                                                    config.weights, config.init_from));
+                                                    config.model.weights, config.model.init_from));
     return lines;
 }
 
@@ -74,7 +74,7 @@ double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// The loop of one command, with all that it shows and writes on the way.
+/// The loop of one command.
 class Training {
   public:
     Training(const TrainConfig& config, Trainer& trainer, const Run& run, const RunLock& lock,
@@ -85,7 +85,8 @@ class Training {
           lock_(lock),
           trace_(trace),
           metrics_(run.metrics(), trainer.steps_done()) {
-        if (config.tensorboard) board_.emplace(run.tensorboard(), trainer.steps_done(), MetricsLog::every);
+        if (config.run.tensorboard)
+            board_.emplace(run.tensorboard(), trainer.steps_done(), MetricsLog::every);
     }
 
     /// The exit status.
@@ -112,7 +113,7 @@ class Training {
     bool out_of_time() const { return limit_ > 0 && seconds_since(start_) >= limit_; }
     std::int64_t steps_made() const { return trainer_.steps_done() - first_step_; }
     double seconds_per_step() const {
-        // The first step sets up memory and plans, and tells little about the others.
+        // The first step sets up memory and plans, and takes longer than the others.
         return steps_made() < 2
                    ? seconds_since(start_)
                    : (seconds_since(second_step_) - paused_) / static_cast<double>(steps_made() - 1);
@@ -128,11 +129,12 @@ class Training {
     ProgressLine progress_;
     const std::int64_t first_step_ = trainer_.steps_done();
     const Clock::time_point start_ = Clock::now();
-    const double limit_ = config_.minutes * 60;
+    const double limit_ = config_.run.minutes * 60;
     Clock::time_point second_step_ = start_;
-    double paused_ = 0;                 // seconds of saving and previews, which do not count as training
-    std::optional<double> shown_loss_;  // not known before the first line where the device is not waited for
-    double window_loss_ = 0;            // of the window that the last step belongs to
+    double paused_ = 0;  // seconds of saving and previews, which do not count as training
+    std::optional<double>
+        shown_loss_;          // not known before the first line on CUDA, where nobody waits for the device
+    double window_loss_ = 0;  // of the window that the last step belongs to
     Clock::time_point speed_start_ = start_;
     std::int64_t speed_steps_ = 0;
     double images_per_second_ = 0;
@@ -178,7 +180,7 @@ void Training::count_step() {
     shown_loss_ = shown_loss_ ? *shown_loss_ + weight * (loss - *shown_loss_) : loss;
 }
 
-/// Those that the device has finished; with `wait` all that ended.
+/// Writes the windows that the device has finished; with `wait` all that ended.
 void Training::write_windows(bool wait) {
     while (const auto line = trainer_.logged_window(wait)) {
         write_metrics(*line);
@@ -207,8 +209,7 @@ void Training::write_metrics(const LoggedWindow& logged) {
     board_->scalars(line.step, scalars);
 }
 
-/// Without --steps the speed at the beginning tells how many fit, so that the learning rate's decay ends with the
-/// time.
+/// Without --steps the speed at the beginning tells how many fit into the time, so that the learning rate's decay ends with it.
 void Training::plan_steps() {
     if (trainer_.total_steps() > 0) return;
     const double left = limit_ - seconds_since(start_);
@@ -216,7 +217,7 @@ void Training::plan_steps() {
     const auto more = static_cast<std::int64_t>(left / seconds_per_step());
     trainer_.set_total_steps(trainer_.steps_done() + std::max<std::int64_t>(more, 0));
     progress_.print(fmt::format("step {}: planned {} to fit {}", trainer_.steps_done(),
-                                counted(trainer_.total_steps(), "step"), minutes_text(config_.minutes)));
+                                counted(trainer_.total_steps(), "step"), minutes_text(config_.run.minutes)));
 }
 
 void Training::show(bool last) {
@@ -229,7 +230,7 @@ void Training::show(bool last) {
                    last);
 }
 
-/// The run's folder may be renamed while it is trained in: what is written from here on goes where it is.
+/// The run's folder may be renamed during the training. From here on files go to its new place.
 void Training::follow() {
     const fs::path folder = lock_.folder();
     if (folder == run_.root()) return;
@@ -279,7 +280,7 @@ bool Training::preview() {
     return true;
 }
 
-/// False if it was interrupted. From the weights on the disk: `ito figures` makes the same ones.
+/// False if it was interrupted. The weights come from the disk, so that `ito figures` makes the same figures.
 bool Training::figures() {
     follow();
     FigureOptions options;
@@ -323,8 +324,8 @@ int Training::train() {
         show(complete());
         if (complete()) break;
         const auto pause = Clock::now();
-        if (done % config_.save_every == 0) save();
-        if (config_.sample_every > 0 && done % config_.sample_every == 0 && !interrupted()) preview();
+        if (done % config_.run.save_every == 0) save();
+        if (config_.run.sample_every > 0 && done % config_.run.sample_every == 0 && !interrupted()) preview();
         paused_ += seconds_since(pause);
         speed_start_ += Clock::now() - pause;
     }
@@ -332,12 +333,12 @@ int Training::train() {
     if (!trace_.file.empty() && steps_made() < trace_.step)
         progress_.print(fmt::format("no trace was written: the training ended before step {} of this command",
                                     trace_.step));
-    // The steps since the last line; they stay in the checkpoint's window too, for a resumed training's next line.
+    // The steps since the last line. The checkpoint keeps them too, for the next line of a resumed training.
     write_windows(true);
     if (const LoggedWindow rest = trainer_.open_window(); rest.window.steps > 0 && steps_made() > 0)
         write_metrics(rest);
     if (!complete() && !stopped && trainer_.total_steps() > 0)
-        progress_.print(fmt::format("time is up ({}) at step {}/{}", minutes_text(config_.minutes),
+        progress_.print(fmt::format("time is up ({}) at step {}/{}", minutes_text(config_.run.minutes),
                                     trainer_.steps_done(), trainer_.total_steps()));
     save();
     if (stopped) {

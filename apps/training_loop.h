@@ -12,7 +12,7 @@
 
 namespace ito::apps {
 
-/// What is about to be trained, a line each: data, model, schedule, length.
+/// What will be trained, a line each: data, model, schedule, length.
 std::vector<std::string> training_description(const diffusion::TrainConfig& config,
                                               diffusion::Trainer& trainer, const diffusion::Run& run);
 

@@ -35,7 +35,7 @@ constexpr const char* on_off(bool on) {
     return on ? "on" : "off";
 }
 
-/// Highway's name as processors' makers spell it.
+/// Highway's name of an instruction set in its usual spelling.
 std::string common_name(const std::string& target) {
     if (target == "SCALAR" || target == "EMU128") return "portable";
     return target.starts_with("AVX3") ? fmt::format("AVX-512{}", target.substr(4)) : target;

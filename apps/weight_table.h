@@ -9,7 +9,7 @@
 
 namespace ito::apps {
 
-/// Of one tensor. Values that are not finite are counted, and left out of everything else.
+/// Statistics of one tensor. Values that are not finite are counted and left out of the rest.
 struct WeightStatistics {
     std::string name;
     Shape shape;
@@ -41,8 +41,8 @@ class WeightTable {
     std::vector<WeightStatistics> tensors_;
 };
 
-/// Throws Error if a weight is NaN or infinite: images from it would be of one colour, and look like a result. `run` is
-/// what was asked for, `options` those of ito inspect that show which.
+/// Throws Error if a weight is NaN or infinite: the images would have one colour and look like a result. `run` is what was asked
+/// for, `options` those with which ito inspect shows the weights.
 void require_finite(const std::vector<nn::NamedTensor>& weights, const std::string& run,
                     const std::string& options);
 /// Those options.

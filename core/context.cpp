@@ -118,7 +118,7 @@ void set_direct_convolution(bool on) {
 
 void set_math_mode(Device device, kernels::MathMode mode) {
     require(device.is_cuda() || mode == kernels::MathMode::float32,
-            "tf32: the CPU computes in float32; use --device cuda");
+            "tf32: the CPU computes in float32; use `device` cuda");
     device_context(device).context.math = mode;
 }
 

@@ -20,7 +20,7 @@ Device Device::parse(std::string_view text) {
             require(text == "cuda", "device '{}': expected cuda:N with N a number", text);
         }
         const int count = ito::cuda::device_count();
-        require(count > 0, "device '{}': {}; use --device cpu", text, ito::cuda::why_no_device());
+        require(count > 0, "device '{}': {}; use `device` cpu", text, ito::cuda::why_no_device());
         require(index < count, "device '{}': there {}; expected cuda:0 to cuda:{}", text,
                 count == 1 ? "is one CUDA device" : fmt::format("are {} CUDA devices", count), count - 1);
         return cuda(index);

@@ -17,8 +17,6 @@ const char* name_of(Precision precision);
 /// From "auto", "float32", "tf32" or "bfloat16"; auto is bfloat16 on GPUs of compute capability 8.0 and later, else float32.
 /// Throws Error for anything else, and for what the device cannot do: the CPU computes in float32.
 Precision parse_precision(const std::string& text, const Device& device);
-/// Throws Error unless `text` is one of these words.
-void check_precision(const std::string& text);
 
 /// The device that a network computes on, and the types.
 struct Computation {

@@ -1,5 +1,5 @@
 #pragma once
-// What runs, for `ito train --trace` and `ito inspect`. Phases of a step, layers, ops, their backward passes and kernels are
+// What runs, for the timelines of `ito train` and for `ito inspect`. Phases of a step, layers, ops, their backward passes and kernels are
 // nested spans, reported to the Listener of the thread. Without a listener a span costs one load and one branch. An
 // OpListener also learns what each op makes and saves (core/autograd/op_listener.h).
 

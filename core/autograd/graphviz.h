@@ -1,5 +1,5 @@
 #pragma once
-// The recorded graph as a picture: `ito inspect --graph`, and for debugging.
+// The recorded graph as a picture: `ito inspect`, and for debugging.
 
 #include <string>
 

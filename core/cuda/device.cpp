@@ -39,7 +39,7 @@ std::string why_no_device() {
 
 void require_device(int index) {
     const int count = device_count();
-    require(count > 0, "cuda:{}: {}; use --device cpu", index, why_no_device());
+    require(count > 0, "cuda:{}: {}; use `device` cpu", index, why_no_device());
     require(index >= 0 && index < count, "cuda:{}: there are {} devices, cuda:0 to cuda:{}", index, count,
             count - 1);
 }

@@ -18,7 +18,7 @@ void* load(const std::string& name, const char* where_built) {
     if (library == nullptr) library = dlopen(where_built, RTLD_NOW | RTLD_LOCAL);
     ito::require(
         library != nullptr,
-        "{} cannot be loaded ({}); install it, or name its folder in LD_LIBRARY_PATH, or use --device cpu",
+        "{} cannot be loaded ({}); install it, or name its folder in LD_LIBRARY_PATH, or use `device` cpu",
         name, library == nullptr ? dlerror() : "");
     return library;
 }

@@ -7,7 +7,7 @@ namespace ito::cuda {
 namespace {
 
 [[noreturn]] void refuse(int index) {
-    fail("cuda:{}: this build of ito has no CUDA; configure with -DITO_CUDA=ON, or use --device cpu", index);
+    fail("cuda:{}: this build of ito has no CUDA; configure with -DITO_CUDA=ON, or use `device` cpu", index);
 }
 
 }  // namespace

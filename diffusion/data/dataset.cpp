@@ -24,7 +24,7 @@ bool is_dataset_name(const std::string& text) {
 void check_image_side(std::int64_t size) {
     constexpr std::int64_t largest = 4096;
     require(size >= 0 && size <= largest,
-            "--image-size {}: expected 1 to {}, or 0 to leave images as they are", size, largest);
+            "`image_size` {}: expected 1 to {}, or 0 to leave images as they are", size, largest);
 }
 
 void check_memory(std::int64_t count, std::int64_t height, std::int64_t width, std::int64_t channels,
@@ -36,9 +36,8 @@ void check_memory(std::int64_t count, std::int64_t height, std::int64_t width, s
     if (memory.total == 0 || needed < there) return;
     if (options.image_size > 0 && !options.resumed)
         fail(
-            "--image-size {}: {} images of that size take {:.1f} GiB of memory, and {:.1f} GiB are free; use "
-            "a "
-            "smaller size",
+            "`image_size` {}: {} images of that size take {:.1f} GiB of memory, and {:.1f} GiB are free; use "
+            "a smaller size",
             options.image_size, count, needed / gib, there / gib);
     require(!options.resumed,
             "{} images of {}x{} pixels take {:.1f} GiB of memory, and {:.1f} GiB are free; end other "
@@ -46,7 +45,7 @@ void check_memory(std::int64_t count, std::int64_t height, std::int64_t width, s
             count, width, height, needed / gib, there / gib);
     fail(
         "{} images of {}x{} pixels take {:.1f} GiB of memory, and {:.1f} GiB are free; scale them with "
-        "--image-size, for example --image-size 64",
+        "`image_size`, for example `image_size` 64",
         count, width, height, needed / gib, there / gib);
 }
 
@@ -56,7 +55,7 @@ void append_as_rgb(std::vector<std::uint8_t>& to, std::span<const std::uint8_t> 
 
 Dataset with_channels(Dataset dataset, std::int64_t channels) {
     if (dataset.channels == channels) return dataset;
-    require(dataset.channels == 1 && channels == 3, "--data: images of {}, the network is for {}",
+    require(dataset.channels == 1 && channels == 3, "`data`: images of {}, the network is for {}",
             dataset.channels == 1 ? "1 channel" : "3 channels",
             channels == 1 ? "1" : fmt::to_string(channels));
     std::vector<std::uint8_t> rgb;
@@ -93,7 +92,7 @@ Dataset load_dataset(const std::string& name_or_dir, const DatasetOptions& optio
     if (name_or_dir == "mnist" || name_or_dir == "cifar10") {
         const bool mnist = name_or_dir == "mnist";
         require(
-            !options.data_dir.empty(), "--data {}: give --data-dir too, the folder with {}", name_or_dir,
+            !options.data_dir.empty(), "`data` {}: give `data_dir` too, the folder with {}", name_or_dir,
             mnist
                 ? "train-images-idx3-ubyte.gz and the rest (files: "
                   "https://ossci-datasets.s3.amazonaws.com/mnist/)"
@@ -102,9 +101,9 @@ Dataset load_dataset(const std::string& name_or_dir, const DatasetOptions& optio
                            : load_cifar10(options.data_dir, options.split));
     }
     require(fs::is_directory(name_or_dir),
-            "--data {}: is neither fashion-mnist, mnist, cifar10 nor a folder of images", name_or_dir);
+            "`data` {}: is neither fashion-mnist, mnist, cifar10 nor a folder of images", name_or_dir);
     require(options.data_dir.empty(),
-            "--data {}: is a folder of images, with which --data-dir {} has no meaning", name_or_dir,
+            "`data` {}: is a folder of images, with which `data_dir` {} has no meaning", name_or_dir,
             options.data_dir.string());
     return load_folder(scan_folder(name_or_dir, options.split), options);
 }

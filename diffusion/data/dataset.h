@@ -49,7 +49,7 @@ struct DatasetOptions {
 ///   any folder      of PNG, JPEG and WebP files; data_dir must be empty. What is taken, and which of several splits:
 ///                   folder_scan.h. (A folder called mnist: ./mnist.)
 ///
-/// Throws ito::Error, one line that names the option of `ito train` to change; it returns nothing incomplete.
+/// Throws ito::Error, one line that names the option to change; it returns nothing incomplete.
 Dataset load_dataset(const std::string& name_or_dir, const DatasetOptions& options = {});
 
 /// True for fashion-mnist, mnist and cifar10: not a folder.

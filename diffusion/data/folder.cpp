@@ -62,7 +62,7 @@ class Loader {
         if (!dataset_.left_out.empty()) report_broken();
         if (options_.image_size == 0 && !options_.resumed && dataset_.height * dataset_.width > large_pixels)
             dataset_.notes.push_back(fmt::format(
-                "{}: images of {}x{} as they are need much time and memory; --image-size 64 scales them",
+                "{}: images of {}x{} as they are need much time and memory; `image_size` 64 scales them",
                 scan_.folder.string(), dataset_.width, dataset_.height));
         label_by_subfolder(dataset_, scan_.folder, taken_);
         return std::move(dataset_);
@@ -103,7 +103,7 @@ class Loader {
         require(image.height == dataset_.height && image.width == dataset_.width,
                 "{} has {} x {} pixels, but {} has {} x {}: {}", file.string(), image.width, image.height,
                 taken_.front().string(), dataset_.width, dataset_.height,
-                options_.resumed ? remedy() : "give --image-size to scale them all");
+                options_.resumed ? remedy() : "give `image_size` to scale them all");
         append(image);
     }
 
@@ -150,7 +150,7 @@ class Loader {
 
     const char* remedy() const {
         return options_.resumed ? "restore what was there: a resumed training needs the images it began with"
-                                : "mend or remove them, or leave them out with --skip-broken";
+                                : "mend or remove them, or leave them out with `skip_broken`";
     }
 
     const FolderScan& scan_;

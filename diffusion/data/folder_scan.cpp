@@ -132,8 +132,8 @@ struct PassedOver {
         std::vector<std::string> lines, parts;
         if (const auto count = sum(images); count > 0)
             parts.push_back(
-                fmt::format("{} image{} of formats that are not read ({}; convert them to PNG, JPEG or "
-                            "WebP to train on them)",
+                fmt::format("{} image{} of formats that are not read ({}; convert them to PNG, JPEG or WebP "
+                            "to train on them)",
                             count, count == 1 ? "" : "s", text_of(images)));
         if (const auto count = sum(others); count > 0)
             parts.push_back(
@@ -321,21 +321,20 @@ const Part* chosen_split(const fs::path& folder, const Splits& splits, Split spl
         named.insert(named.end(), splits.test.begin(), splits.test.end());
         fail(
             "{}: {} {} a split's name, but beside it lie images too ({}), so that what is meant is not "
-            "clear; give "
-            "--data {} to take that alone, or rename it if it is a class",
+            "clear; give `data` {} to take that alone, or rename it if it is a class",
             root, names_of(named), named.size() == 1 ? "has" : "have", names_of(splits.others),
             (folder / named.front()->name).string());
     }
     const auto& wanted = split == Split::train ? splits.train : splits.test;
     for (const auto* list : {&splits.train, &splits.validation, &splits.test})
         if (list != &wanted) left.insert(left.end(), list->begin(), list->end());
-    require(wanted.size() < 2, "{}: {} are the same split; give --data {} to take that alone", root,
+    require(wanted.size() < 2, "{}: {} are the same split; give `data` {} to take that alone", root,
             names_of(wanted), wanted.empty() ? root : (folder / wanted.front()->name).string());
     if (!wanted.empty()) return wanted.front();
     if (split == Split::train && splits.empty_train != nullptr) return splits.empty_train;
     require(split == Split::train, "{}: has no test split, expected a subfolder test beside {}", root,
             names_of(left));
-    fail("{}: holds {} and no train split; give --data {} to train on that", root, names_of(left),
+    fail("{}: holds {} and no train split; give `data` {} to train on that", root, names_of(left),
          (folder / left.front()->name).string());
 }
 
@@ -358,7 +357,7 @@ std::string unused_splits(const FolderScan& scan) {
     if (!found.contains(SplitName::train) || found.size() < 2) return {};
     std::vector<std::string> names;
     for (const auto& [name, ways] : found) names.insert(names.end(), ways.begin(), ways.end());
-    return fmt::format("{}: {} sound like splits, and all are used; give --data {} to take that alone",
+    return fmt::format("{}: {} sound like splits, and all are used; give `data` {} to take that alone",
                        scan.folder.string(), listed(names),
                        (scan.folder / *found[SplitName::train].begin()).string());
 }

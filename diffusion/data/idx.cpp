@@ -159,7 +159,7 @@ Dataset load_fashion_mnist(const fs::path& folder, Split split) {
     static const fs::path debian = "/usr/share/datasets/fashion-mnist";
     require(
         !folder.empty() || fs::is_directory(debian),
-        "--data fashion-mnist: {} does not exist; apt-get install dataset-fashion-mnist, or give --data-dir",
+        "`data` fashion-mnist: {} does not exist; apt-get install dataset-fashion-mnist, or give `data_dir`",
         debian.string());
     return load_ten_classes(folder.empty() ? debian : folder, split,
                             {"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt",

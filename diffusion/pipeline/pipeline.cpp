@@ -18,7 +18,7 @@ namespace {
 void load_checkpoint(const Run& run, std::int64_t step, WeightSet set, const nn::UNet& model) {
     const auto steps = run.checkpoint_steps();
     require(std::find(steps.begin(), steps.end(), step) != steps.end(),
-            "--step {}: {} has no such checkpoint; there are [{}]", step, run.root().string(),
+            "`step` {}: {} has no such checkpoint; there are [{}]", step, run.root().string(),
             fmt::join(steps, ", "));
     nn::load_tensors(
         run.checkpoint(step) / (set == WeightSet::raw ? "weights.safetensors" : "ema.safetensors"),
@@ -29,9 +29,9 @@ void load_raw(const Run& run, const nn::UNet& model) {
     for (auto checkpoint = run.latest_checkpoint();;) {
         require(checkpoint.has_value(), "{}: no trainer/step-* checkpoint{}", run.root().string(),
                 present(run.lock()) && !present(run.unet_weights())
-                    ? fmt::format(" yet, and so no weights: go on with ito train --resume {}",
+                    ? fmt::format(" yet, and so no weights: go on with ito train `resume` {}",
                                   run.root().string())
-                    : ", so only the ema weights are there; use --weights ema (ito inspect: without --raw)");
+                    : ", so only the ema weights are there; use `weights` ema");
         try {
             nn::load_tensors(*checkpoint / "weights.safetensors", model.named_parameters());
             return;
@@ -46,11 +46,10 @@ void load_raw(const Run& run, const nn::UNet& model) {
 nn::UNetConfig read_config(const PipelineFolder& found, std::vector<std::string>* notes) {
     const fs::path file = found.unet / "config.json";
     const auto config = nn::UNetConfig::from_json(read_json_text(file), file.string(), notes);
-    require(
-        config.in_channels == config.out_channels,
-        "{}: {} input and {} output channels; training and sampling need as many (a learned variance is not "
-        "supported)",
-        file.string(), config.in_channels, config.out_channels);
+    require(config.in_channels == config.out_channels,
+            "{}: {} input and {} output channels; training and sampling need as many (a learned variance is "
+            "not supported)",
+            file.string(), config.in_channels, config.out_channels);
     return config;
 }
 
@@ -62,7 +61,7 @@ Network load_found(const PipelineFolder& found, const WeightChoice& choice) {
     const Run run(found.root);
     const bool of_trainer = choice.step || (choice.set == WeightSet::raw && !found.chosen);
     require(!of_trainer || choice.variant.empty(),
-            "--variant {}: is about what diffusers saved; leave it out with --step and --weights raw",
+            "`variant` {}: is about what diffusers saved; leave it out with `step` and `weights` raw",
             choice.variant);
     if (choice.step) {
         load_checkpoint(run, *choice.step, choice.set, *network.model);

@@ -87,11 +87,9 @@ void choose_network(PipelineFolder& found, WeightSet weights) {
     const fs::path plain = found.root / "unet", average = found.root / "unet_ema";
     const bool has_plain = present(plain / network_config), has_average = present(average / network_config);
     found.chosen = has_average;
-    require(
-        has_plain || weights == WeightSet::ema,
-        "{}: has unet_ema, the averaged weights, and no unet/config.json; use --weights ema (ito inspect: "
-        "without --raw)",
-        found.root.string());
+    require(has_plain || weights == WeightSet::ema,
+            "{}: has unet_ema, the averaged weights, and no unet/config.json; use `weights` ema",
+            found.root.string());
     found.unet = has_average && weights == WeightSet::ema ? average : plain;
     if (has_plain && has_average)
         found.notes.push_back(weights == WeightSet::ema ? "weights: of unet_ema, the average, not of unet"
@@ -132,7 +130,7 @@ void look_for_scheduler_above(PipelineFolder& found) {
     fail("{}: unet/config.json is missing, so this is neither a run nor a diffusers pipeline; {}: {}; {}",
          root.string(), folder ? "in unet there are" : "there are",
          names.empty() ? "no files" : listed(names),
-         found.remedy.empty() ? "give a folder of ito train --out or of save_pretrained" : found.remedy);
+         found.remedy.empty() ? "give a folder of ito train or of save_pretrained" : found.remedy);
 }
 
 }  // namespace
@@ -140,7 +138,7 @@ void look_for_scheduler_above(PipelineFolder& found) {
 WeightSet parse_weight_set(const std::string& text) {
     if (text == "ema") return WeightSet::ema;
     if (text == "raw") return WeightSet::raw;
-    fail("--weights {}: expected ema or raw", text);
+    fail("`weights` {}: expected ema or raw", text);
 }
 
 std::vector<std::string> names_in(const fs::path& folder) {
@@ -160,7 +158,7 @@ std::vector<std::string> names_in(const fs::path& folder) {
 }
 
 PipelineFolder find_pipeline(const fs::path& folder, WeightSet weights) {
-    constexpr const char* expected = "expected a run (ito train --out) or a saved diffusers pipeline";
+    constexpr const char* expected = "expected a run of ito train or a saved diffusers pipeline";
     std::error_code error;
     const fs::file_status status = fs::status(folder, error);
     require(status.type() != fs::file_type::not_found, "{}: no such folder; {}", folder.string(), expected);

@@ -100,13 +100,13 @@ fs::path find_weights(const fs::path& unet, const std::string& variant, std::vec
         names.push_back(candidate.file);
         if (other.empty() && candidate.stem == usual) other = candidate.variant;
     }
-    require(variant.empty() || all.empty(), "--variant {}: {} has no such weights; there are: {}",
+    require(variant.empty() || all.empty(), "`variant` {}: {} has no such weights; there are: {}",
             excerpt(variant), unet.string(), listed(names));
     if (all.empty()) fail_missing(unet, remedy);
     require(std::all_of(all.begin(), all.end(), [&](const Candidate& c) { return c.same_save(all[0]); }),
             "{}: has several weights and none is {}.safetensors: {}; {}", unet.string(), usual, listed(names),
             other.empty() ? "rename the one that is the model"
-                          : fmt::format("choose one, such as --variant {}", other));
+                          : fmt::format("choose one, such as `variant` {}", other));
     if (all.size() > 1) return unet / newer_of(unet, all[0], all[1], notes).file;
     notes.push_back(fmt::format("weights: {}, the only ones there", all[0].file));
     return unet / all[0].file;

@@ -228,9 +228,9 @@ Image forward_figure(const Dataset& real, const NoiseSchedule& schedule, std::ui
 ReverseFigures reverse_figures(const Pipeline& pipeline, const FigureOptions& options) {
     const auto& config = pipeline.model->config();
     const NoiseSchedule schedule(pipeline.scheduler.schedule);
-    require(options.images >= 1 && options.images <= 256, "--images {}: expected 1 to 256", options.images);
+    require(options.images >= 1 && options.images <= 256, "`images` {}: expected 1 to 256", options.images);
     require(options.steps >= 0 && options.steps <= schedule.timesteps(),
-            "--steps {}: expected 1 to {}, the steps of this model, or 0 for all", options.steps,
+            "`steps` {}: expected 1 to {}, the steps of this model, or 0 for all", options.steps,
             schedule.timesteps());
     require(config.in_channels == 1 || config.in_channels == 3,
             "figures: the model makes images of {} channels; expected 1 or 3", config.in_channels);

@@ -2,7 +2,9 @@
 // Everything that decides what a training run does, as resolved from the command line and kept in the run.
 
 #include <cstdint>
+#include <limits>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "diffusion/pipeline/scheduler_config.h"
@@ -16,57 +18,33 @@ struct ModelConfig {
     SchedulerConfig scheduler;
 };
 
-/// The options of ito train, under the same names; a program fills in what differs from the defaults.
+/// The options of ito train, in groups; a program fills in what differs from the defaults. train_options.def lists them.
 struct TrainConfig {
-    // data
-    std::string data = "fashion-mnist";
-    std::string data_dir;
-    std::int64_t image_size = 0;  ///< 0: as the data set has it
-    bool skip_broken = false;     ///< files of a folder that cannot be read are left out
-    bool flip = false;
-    // length
+    using Integers = std::vector<std::int64_t>;
     static constexpr std::int64_t most_steps = 1'000'000'000;
-    std::int64_t steps = 0;  ///< total, also on resume; 0: as many as fit into `minutes`
-    double minutes = 0;      ///< of this run of the command; 0: no limit
-    // batch
-    std::int64_t batch = 64;  ///< of one forward pass
-    std::int64_t grad_accum = 1;
-    // model
-    /// A run or a pipeline whose network, noise schedule and weights ("ema" or "raw", of a `variant`) the training begins
-    /// with; empty: fresh weights, and a network of the fields below. Those describe the network in any case where they
-    /// can: one that diffusers saved may have what they cannot say, and the run's unet/config.json then says it alone.
-    std::string init_from;
-    std::string weights = "ema", variant;
-    std::int64_t base_channels = 32;
-    std::vector<std::int64_t> channel_mults{1, 2, 2};
-    std::int64_t layers_per_block = 2;
-    /// Empty: half the image size (Ho et al.'s choice for CIFAR-10). {0}: only in the middle.
-    std::vector<std::int64_t> attention_resolutions;
-    std::int64_t heads = 1;
-    std::int64_t norm_groups = 0;  ///< 0: nn::default_norm_groups
-    double dropout = 0;
-    // diffusion
-    std::int64_t timesteps = 1000;
-    std::string beta_schedule = "linear";
-    double beta_start = 1e-4, beta_end = 0.02;  ///< of the linear schedule
-    bool rescale_betas = false;                 ///< both times 1000 / T
-    // optimizer
-    double lr = 1e-3;
-    std::string lr_schedule = "constant";
-    std::int64_t warmup = 0;
-    double clip = 1;
-    double weight_decay = 0;  ///< AdamW's
-    double ema = 0.9999;
-    // run
-    std::uint64_t seed = 0;
-    std::string device = "auto";
-    int threads = 0;                           ///< 0: all processors
-    std::string precision = "auto";            ///< see parse_precision
-    std::string weight_gradients = "float32";  ///< or bfloat16: see set_bfloat16_weight_gradients
-    std::int64_t sample_every = 1000;          ///< steps between sample grids; 0: only at the end
-    std::int64_t save_every = 500;             ///< steps between checkpoints
-    std::int64_t keep = 1;                     ///< checkpoints that stay
-    bool tensorboard = false;                  ///< write event files too
+
+#define ITO_FIELD(type, name, value, ...) type name = value;
+    struct Data {
+#define ITO_DATA ITO_FIELD
+#include "diffusion/training/train_options.def"
+    } data;
+    struct Model {
+#define ITO_MODEL ITO_FIELD
+#include "diffusion/training/train_options.def"
+    } model;
+    struct Diffusion {
+#define ITO_DIFFUSION ITO_FIELD
+#include "diffusion/training/train_options.def"
+    } diffusion;
+    struct Optimizer {
+#define ITO_OPTIMIZER ITO_FIELD
+#include "diffusion/training/train_options.def"
+    } optimizer;
+    struct Run {
+#define ITO_RUN ITO_FIELD
+#include "diffusion/training/train_options.def"
+    } run;
+#undef ITO_FIELD
 
     /// Throws Error naming the option, what was found and what is expected.
     void validate() const;
@@ -78,8 +56,46 @@ struct TrainConfig {
     /// The network for images of this size.
     nn::UNetConfig unet(std::int64_t height, std::int64_t width, std::int64_t channels) const;
     SchedulerConfig scheduler() const;
-    /// Sets the fields of network and schedule so that they describe `model`, or leaves them all where they cannot.
-    void describe(const ModelConfig& model);
+    /// Sets the fields of network and schedule so that they describe `other`, or leaves them all where they cannot.
+    void describe(const ModelConfig& other);
 };
+
+/// What is known of an option besides its type and default. Names of other options stand between backquotes in `help`.
+struct TrainOption {
+    struct Range {
+        double low = std::numeric_limits<double>::lowest(), high = std::numeric_limits<double>::max();
+        const char* text = "";  ///< for errors; empty: "low to high"
+    };
+    /// What a text may be besides one of its `words`. Without words it may be anything.
+    enum class Others { none, text, folders };
+
+    const char* group;  ///< of TrainConfig: "data", "model", ...
+    const char* name;   ///< of the field, and the key in config.json
+    const char* help;
+    Range range = {};                          ///< of a number, and of each number of a list
+    std::size_t least = 0, most = 8;           ///< numbers of a list
+    std::vector<std::string_view> words = {};  ///< of a text, offered by completion
+    Others others = Others::none;
+    bool resumable = false;  ///< a resumed training may change it
+};
+
+/// Calls visit(option, fields...) for each option in the order of config.json, with its field of each of the configurations.
+template <class Visit, class... Configs>
+void for_each_option(Visit&& visit, Configs&&... configs) {
+    using Others = TrainOption::Others;
+    constexpr auto most_steps = static_cast<double>(TrainConfig::most_steps);
+    constexpr double largest = std::numeric_limits<double>::max();
+    constexpr double above_zero = std::numeric_limits<double>::denorm_min();
+    constexpr double below_one = 1 - std::numeric_limits<double>::epsilon() / 2;
+#define ITO_VISIT(group_, name_, help_, ...) \
+    visit(TrainOption{.group = #group_, .name = #name_, .help = help_, __VA_ARGS__}, configs.group_.name_...);
+#define ITO_DATA(type, name, value, ...) ITO_VISIT(data, name, __VA_ARGS__)
+#define ITO_MODEL(type, name, value, ...) ITO_VISIT(model, name, __VA_ARGS__)
+#define ITO_DIFFUSION(type, name, value, ...) ITO_VISIT(diffusion, name, __VA_ARGS__)
+#define ITO_OPTIMIZER(type, name, value, ...) ITO_VISIT(optimizer, name, __VA_ARGS__)
+#define ITO_RUN(type, name, value, ...) ITO_VISIT(run, name, __VA_ARGS__)
+#include "diffusion/training/train_options.def"
+#undef ITO_VISIT
+}
 
 }  // namespace ito::diffusion

@@ -12,7 +12,7 @@ namespace {
 
 std::shared_ptr<nn::UNet> new_model(const TrainConfig& config, const nn::UNetConfig& unet, Device device) {
     auto model = std::make_shared<nn::UNet>(unet);
-    nn::initialize(*model, config.seed);  // on the host: the same bits for every device
+    nn::initialize(*model, config.run.seed);  // on the host: the same bits for every device
     model->to(device);
     return model;
 }
@@ -53,13 +53,14 @@ Trainer::Trainer(const TrainConfig& config, const ModelConfig& model, Dataset&& 
       images_(std::move(dataset), options.computation.device, images_per_step(), options.images),
       model_(new_model(config, model.unet, options.computation.device)),
       parameters_(*model_, options.computation.type()),
-      adam_(parameters_, {.weight_decay = config.weight_decay, .decoupled = config.weight_decay > 0}),
-      ema_(parameters_, config.ema),
-      lr_{.peak = config.lr,
-          .decay = nn::parse_lr_decay(config.lr_schedule),
-          .warmup = config.warmup,
-          .total = config.steps},
-      order_(images_.count(), config.seed),
+      adam_(parameters_,
+            {.weight_decay = config.optimizer.weight_decay, .decoupled = config.optimizer.weight_decay > 0}),
+      ema_(parameters_, config.optimizer.ema),
+      lr_{.peak = config.optimizer.lr,
+          .decay = nn::parse_lr_decay(config.optimizer.lr_schedule),
+          .warmup = config.optimizer.warmup,
+          .total = config.run.steps},
+      order_(images_.count(), config.run.seed),
       work_(config_, schedule_, *model_, parameters_, adam_, ema_, images_, options.computation.type(),
             options.graph),
       pacer_(options.computation.device) {}
@@ -133,8 +134,8 @@ Tensor Trainer::sample(std::int64_t count, std::int64_t sampling_steps,
     const nn::FlatParameters::Swap swap(parameters_, ema_.average());
     Tensor images = diffusion::sample(*model_, process,
                                       {.count = count,
-                                       .batch = config_.batch,
-                                       .seed = config_.seed,
+                                       .batch = config_.optimizer.batch,
+                                       .seed = config_.run.seed,
                                        .compute = options_.computation.type(),
                                        .graph = options_.graph,
                                        .on_step = on_step});
@@ -149,7 +150,7 @@ void Trainer::save(const Run& run) {
                              .ema_updates = 0,
                              .dataset = images_.size(),
                              .window = window()};
-    Checkpoint(parameters_, adam_, ema_).save(run, state, config_.keep);
+    Checkpoint(parameters_, adam_, ema_).save(run, state, config_.run.keep);
 }
 
 void Trainer::load(const std::filesystem::path& folder, ImageCount images) {

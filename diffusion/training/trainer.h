@@ -48,7 +48,7 @@ struct LoggedWindow {
 /// sample or save are the caller's.
 class Trainer {
   public:
-    /// A fresh network for the data set. `config.steps` may still be 0 (see set_total_steps).
+    /// A fresh network for the data set. `config.run.steps` may still be 0 (see set_total_steps).
     Trainer(const TrainConfig& config, Dataset dataset, const TrainerOptions& options = {});
     /// The same with a network and a schedule that `config` may not be able to describe (those that diffusers saved).
     Trainer(const TrainConfig& config, const ModelConfig& model, Dataset&& dataset,
@@ -66,7 +66,7 @@ class Trainer {
     std::int64_t total_steps() const { return lr_.total; }
     /// Fixes the length of the training (and with it the learning-rate schedule), at TrainConfig::most_steps at most.
     void set_total_steps(std::int64_t steps) { lr_.total = std::min(steps, TrainConfig::most_steps); }
-    std::int64_t images_per_step() const { return config_.batch * config_.grad_accum; }
+    std::int64_t images_per_step() const { return config_.optimizer.batch * config_.optimizer.grad_accum; }
 
     // --- what the steps measured: every step adds to a window, which is part of the checkpoint ---
     /// The sums so far. Waits for the device.

@@ -41,20 +41,20 @@ TrainingStep::TrainingStep(const TrainConfig& config, const NoiseSchedule& sched
 
 void TrainingStep::forward_backward(std::int64_t micro_batch) {
     // Samples are numbered through the whole step: cutting it into micro-batches changes no draw.
-    const std::int64_t first = micro_batch * config_.batch;
-    const RandomStream stream{.seed = config_.seed,
+    const std::int64_t first = micro_batch * config_.optimizer.batch;
+    const RandomStream stream{.seed = config_.run.seed,
                               .first_sample = static_cast<std::uint64_t>(first),
                               .step = inputs_.pointer(&StepInputs::step)};
     const RandomScope scope(stream);
     const Device device = parameters_.values().device();
 
     trace::Span phase(trace::Kind::phase, "data");
-    Tensor t = Tensor::empty({config_.batch}, DType::int64, device);
+    Tensor t = Tensor::empty({config_.optimizer.batch}, DType::int64, device);
     ops::fill_integers(t, stream.at(kernels::Purpose::timestep), timesteps_);
     const auto noise = stream.at(kernels::Purpose::noise);
     const Tensor x_t = ops::noising({.images = images_.images(),
-                                     .index = images_.index().slice(0, first, config_.batch),
-                                     .flip = config_.flip,
+                                     .index = images_.index().slice(0, first, config_.optimizer.batch),
+                                     .flip = config_.data.flip,
                                      .t = t,
                                      .signal = signal_,
                                      .sigma = sigma_,
@@ -63,16 +63,16 @@ void TrainingStep::forward_backward(std::int64_t micro_batch) {
     phase.next("forward");
     const auto result = ops::mse_loss(model_.forward(x_t, t), noise);
     phase.next("backward");
-    const double share = 1.0 / static_cast<double>(config_.grad_accum);
+    const double share = 1.0 / static_cast<double>(config_.optimizer.grad_accum);
     autograd::backward(result.loss, Tensor::full({}, share, DType::float32, device));
     ops::step_losses(result.loss.detach(), result.per_sample, t, timesteps_, share, sums_.pointer());
 }
 
 void TrainingStep::work() {
     parameters_.zero_grad();
-    for (std::int64_t i = 0; i < config_.grad_accum; ++i) forward_backward(i);
+    for (std::int64_t i = 0; i < config_.optimizer.grad_accum; ++i) forward_backward(i);
     const trace::Span phase(trace::Kind::phase, "optimizer");
-    const Tensor norm = adam_.apply(inputs_.pointer(&StepInputs::adam), config_.clip, &ema_);
+    const Tensor norm = adam_.apply(inputs_.pointer(&StepInputs::adam), config_.optimizer.clip, &ema_);
     ops::step_end(norm, inputs_.pointer(&StepInputs::step), sums_.pointer());
 }
 

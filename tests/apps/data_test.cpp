@@ -254,7 +254,7 @@ TEST_F(Data, RefusesBadOptions) {
     refused({"--base-channels", "3"}, {"--base-channels 3"});
     refused({"--channel-mults", "1,0"}, {"--channel-mults 0"});
     refused({"--channel-mults", "1,x"}, {"--channel-mults", "x"});
-    refused({"--channel-mults", "1,1,1,1,1,1,1,1,1"}, {"--channel-mults", "9 levels"});
+    refused({"--channel-mults", "1,1,1,1,1,1,1,1,1"}, {"--channel-mults", "9 of them"});
     refused({"--layers-per-block", "0"}, {"--layers-per-block 0"});
     refused({"--attention-resolutions", "5"}, {"--attention-resolutions 5", "levels have 8, 4"});
     refused({"--attention-resolutions", "-4"}, {"--attention-resolutions -4"});

@@ -36,13 +36,13 @@ double train(Trainer& trainer, int count) {
 
 void run(const std::string& folder) {
     TrainConfig config;
-    config.batch = 16;
-    config.base_channels = 8;
-    config.channel_mults = {1, 2};
-    config.layers_per_block = 1;
-    config.timesteps = 100;
-    config.lr = 3e-3;
-    config.ema = 0.95;
+    config.optimizer.batch = 16;
+    config.model.base_channels = 8;
+    config.model.channel_mults = {1, 2};
+    config.model.layers_per_block = 1;
+    config.diffusion.timesteps = 100;
+    config.optimizer.lr = 3e-3;
+    config.optimizer.ema = 0.95;
     Trainer trainer(config, bars());
     const double before = train(trainer, 10);
     train(trainer, 100);

@@ -31,7 +31,7 @@ TEST(Device, RefusesADeviceThatIsNotThere) {
     const int count = cuda::device_count();
     const std::string absent = fmt::format("cuda:{}", count);
     expect_error([&] { Device::parse(absent); },
-                 {absent.c_str(), count > 0 ? "expected cuda:0" : "use --device cpu"});
+                 {absent.c_str(), count > 0 ? "expected cuda:0" : "use `device` cpu"});
     EXPECT_EQ(cuda::why_no_device().empty(), count > 0);
     if (!built_with_cuda) {
         expect_error([] { Device::parse("cuda"); }, {"cuda", "no CUDA"});

@@ -42,7 +42,7 @@ TEST_F(CudaDevice, WithoutADriverTheCpuIsTaken) {
         EXPECT_EQ(cuda::device_count(), 0);
         EXPECT_EQ(cuda::why_no_device(), "no NVIDIA driver answers");
         EXPECT_EQ(Device::parse("auto"), Device::cpu());
-        expect_error([] { Device::parse("cuda"); }, {"no NVIDIA driver answers", "--device cpu"});
+        expect_error([] { Device::parse("cuda"); }, {"no NVIDIA driver answers", "use `device` cpu"});
     });
     if (!possible) GTEST_SKIP() << "needs the virtual GPU";
 }

@@ -25,12 +25,12 @@ class CudaTrainer : public testing::CudaTest {};
 
 TrainConfig tiny_config() {
     TrainConfig config = testing::tiny_config();
-    config.batch = 2;
-    config.grad_accum = 2;
-    config.lr = 2e-3;
-    config.lr_schedule = "cosine";
-    config.warmup = 2;
-    config.keep = 100;
+    config.optimizer.batch = 2;
+    config.optimizer.grad_accum = 2;
+    config.optimizer.lr = 2e-3;
+    config.optimizer.lr_schedule = "cosine";
+    config.optimizer.warmup = 2;
+    config.run.keep = 100;
     return config;
 }
 

@@ -137,7 +137,7 @@ TEST(Mnist, FindsFilesUnderEveryUsualName) {
     expect_error([&] { load_mnist(folder.path(), Split::train); },
                  {"train-labels", "label 0 is 10, expected from 0 to 9"});
     expect_error([&] { load_mnist(folder / "none", Split::train); }, {"/none: is not a folder"});
-    expect_error([] { load_dataset("mnist"); }, {"--data mnist", "--data-dir", "https://"});
+    expect_error([] { load_dataset("mnist"); }, {"`data` mnist", "`data_dir`", "https://"});
 }
 
 TEST(FashionMnist, ReadsTheDebianPackage) {
@@ -253,7 +253,7 @@ TEST(Folder, MixesGrayAndColourOfAnySize) {
     const Bytes colors[] = {{100, 100, 100}, {50, 50, 50}, {10, 20, 30}, {77, 77, 77}};
     for (std::int64_t i = 0; i < 4; ++i)
         for (std::size_t k = 0; k < 192; ++k) EXPECT_EQ(dataset.image(i)[k], colors[i][k % 3]);
-    expect_error([&] { load(0); }, {"2.jpeg has 20 x 30 pixels", "1.png has 8 x 8", "give --image-size"});
+    expect_error([&] { load(0); }, {"2.jpeg has 20 x 30 pixels", "1.png has 8 x 8", "give `image_size`"});
 }
 
 TEST(Folder, TakesASplitAndRefusesBadOptions) {
@@ -276,14 +276,14 @@ TEST(Folder, TakesASplitAndRefusesBadOptions) {
 
     options = {};
     options.image_size = 5000;
-    expect_error([&] { load_dataset(folder.path().string(), options); }, {"--image-size 5000", "4096"});
+    expect_error([&] { load_dataset(folder.path().string(), options); }, {"`image_size` 5000", "4096"});
     options.image_size = -1;
-    expect_error([&] { load_dataset("mnist", options); }, {"--image-size -1"});
+    expect_error([&] { load_dataset("mnist", options); }, {"`image_size` -1"});
     options = {};
     options.data_dir = "/tmp";
-    expect_error([&] { load_dataset(folder.path().string(), options); }, {"--data-dir /tmp", "no meaning"});
+    expect_error([&] { load_dataset(folder.path().string(), options); }, {"`data_dir` /tmp", "no meaning"});
     expect_error([] { load_dataset("imagenet"); },
-                 {"--data imagenet: is neither fashion-mnist, mnist, cifar10 nor a folder"});
+                 {"`data` imagenet: is neither fashion-mnist, mnist, cifar10 nor a folder"});
     fs::create_directory(folder / "empty");
     expect_error([&] { load_dataset((folder / "empty").string()); },
                  {"/empty: holds no PNG, JPEG or WebP file"});

@@ -145,18 +145,18 @@ TEST_F(FolderOfImages, PassesOverTheSamplesOfARun) {
 
 TEST_F(FolderOfImages, RefusesAnUnclearSplit) {
     write({"train/1.png", "cat/2.png"});
-    expect_refused({"train has a split's name", "(cat)", "--data", "/train to take that alone", "rename"});
+    expect_refused({"train has a split's name", "(cat)", "`data`", "/train to take that alone", "rename"});
     fs::remove_all(folder_ / "cat");
     EXPECT_EQ(taken(), (Names{"train/1.png"}));
     write({"2.png"});
-    expect_refused({"train has a split's name", "(2.png)", "--data"});
+    expect_refused({"train has a split's name", "(2.png)", "`data`"});
     fs::remove(folder_ / "2.png");
     write({"Training/1.png"});
-    expect_refused({"Training, train are the same split", "give --data", "/Training"});
+    expect_refused({"Training, train are the same split", "give `data`", "/Training"});
     fs::remove_all(folder_ / "Training");
     fs::remove_all(folder_ / "train");
     write({"test/1.png", "val/1.png"});
-    expect_refused({"and no train split", "--data", "/val to train on that"});
+    expect_refused({"and no train split", "`data`", "/val to train on that"});
     fs::create_directory(folder_ / "train");
     expect_refused({"/train: holds no PNG, JPEG or WebP file"});
     // An empty folder is no class and no split.
@@ -181,10 +181,10 @@ TEST_F(FolderOfImages, NamesAllBrokenFiles) {
     const auto load = [&](bool skip = false, bool resumed = false) {
         return load_folder(scan_folder(folder_.path()), {.skip_broken = skip, .resumed = resumed});
     };
-    expect_error([&] { load(); }, {"b/broken.png: ", "1 of 2 images cannot be read", "--skip-broken"});
+    expect_error([&] { load(); }, {"b/broken.png: ", "1 of 2 images cannot be read", "`skip_broken`"});
     for (int i = 10; i < 22; ++i) folder_.write("c/" + std::to_string(i) + ".jpg", "GIF89a");
     expect_error([&] { load(); }, {": 13 of 14 images cannot be read: b/broken.png, c/10.jpg, ",
-                                   "c/18.jpg and 3 more", "--skip-broken"});
+                                   "c/18.jpg and 3 more", "`skip_broken`"});
     expect_error([&] { load(false, true); }, {"13 of 14 images", "restore what was there"});
 
     const Dataset set = load(true);
@@ -236,16 +236,16 @@ TEST_F(FolderOfImages, NotesLargeImages) {
     const Dataset whole = load_dataset(folder_.path().string());
     ASSERT_EQ(whole.notes.size(), 1u);
     EXPECT_NE(whole.notes[0].find("images of 900x900"), std::string::npos) << whole.notes[0];
-    EXPECT_NE(whole.notes[0].find("--image-size 64"), std::string::npos) << whole.notes[0];
+    EXPECT_NE(whole.notes[0].find("`image_size` 64"), std::string::npos) << whole.notes[0];
     EXPECT_TRUE(load_dataset(folder_.path().string(), {.image_size = 64}).notes.empty());
 }
 
 TEST(CheckMemory, NamesImageSize) {
     const std::int64_t many = std::int64_t{1} << 32;
     expect_error([&] { check_memory(many, 3000, 4000, 3, {}); },
-                 {"images of 4000x3000 pixels", "GiB are free", "--image-size 64"});
+                 {"images of 4000x3000 pixels", "GiB are free", "`image_size` 64"});
     expect_error([&] { check_memory(many, 64, 64, 3, {.image_size = 64}); },
-                 {"--image-size 64", "use a smaller size"});
+                 {"`image_size` 64", "use a smaller size"});
     expect_error([&] { check_memory(many, 64, 64, 3, {.resumed = true}); }, {"64x64", "resume on a machine"});
 }
 
@@ -253,7 +253,7 @@ TEST_F(FolderOfImages, NotesFoldersThatSoundLikeSplits) {
     const auto write = [&](const std::string& name) { folder_.write(name + "/a.png", "x"); };
     for (const char* name : {"train2017", "val2017"}) write(name);
     EXPECT_EQ(notes(), Names{folder_.path().string() +
-                             ": train2017, val2017 sound like splits, and all are used; give --data " +
+                             ": train2017, val2017 sound like splits, and all are used; give `data` " +
                              at("train2017") + " to take that alone"});
     // One folder deeper, as archives unpack them.
     for (const char* name : {"train2017", "val2017"}) std::filesystem::remove_all(at(name));

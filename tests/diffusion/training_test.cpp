@@ -71,13 +71,13 @@ TEST(Training, LossFallsOnRealImages) {
         GTEST_SKIP() << error.what();
     }
     TrainConfig config;
-    config.steps = 60;
-    config.batch = 16;
-    config.base_channels = 16;
-    config.channel_mults = {1, 2};
-    config.layers_per_block = 1;
-    config.lr = 2e-3;
-    config.seed = 1;
+    config.run.steps = 60;
+    config.optimizer.batch = 16;
+    config.model.base_channels = 16;
+    config.model.channel_mults = {1, 2};
+    config.model.layers_per_block = 1;
+    config.optimizer.lr = 2e-3;
+    config.run.seed = 1;
     Trainer trainer(config, std::move(data));
     double first = 0, last = 0;
     for (int i = 0; i < 60; ++i) {
@@ -112,7 +112,7 @@ TEST(Training, LossByTimestepAddsUpToTheLoss) {
     EXPECT_FALSE(quarters.means()[3].has_value());
 
     auto config = tiny_config();
-    config.grad_accum = 3;
+    config.optimizer.grad_accum = 3;
     Trainer trainer(config, blobs());
     std::array<std::int64_t, 4> samples{};
     for (int i = 0; i < 5; ++i) {
@@ -212,8 +212,8 @@ TEST_F(Checkpoints, AFullDiskLeavesTheLastOne) {
 TEST_F(Checkpoints, HaveOnlyFiniteValues) {
     // Weights that grow by a factor of 100 a step overflow in a step whose gradients are finite.
     TrainConfig config = tiny_config();
-    config.lr = 10;
-    config.weight_decay = 10;
+    config.optimizer.lr = 10;
+    config.optimizer.weight_decay = 10;
     Trainer trainer(config, blobs());
     const auto train = [&] {
         for (int i = 0; i < 100; ++i) {
@@ -254,9 +254,9 @@ TEST_F(Checkpoints, OtherFoldersAreNotRemoved) {
 
 TEST(Training, AccumulationEqualsALargeBatch) {
     TrainConfig large = tiny_config(), parts = tiny_config();
-    large.batch = 8;
-    parts.batch = 2;
-    parts.grad_accum = 4;
+    large.optimizer.batch = 8;
+    parts.optimizer.batch = 2;
+    parts.optimizer.grad_accum = 4;
     Trainer a(large, blobs()), b(parts, blobs());
     for (int i = 0; i < 3; ++i) {
         const auto x = step(a), y = step(b);
@@ -278,14 +278,14 @@ TEST(Training, ThePlannedLengthIsValid) {
     Trainer trainer(tiny_config(), blobs());
     trainer.set_total_steps(600'000'000'000);
     TrainConfig config = tiny_config();
-    config.steps = trainer.total_steps();
+    config.run.steps = trainer.total_steps();
     EXPECT_NO_THROW(config.validate());
-    EXPECT_GT(config.steps, 100'000'000);
+    EXPECT_GT(config.run.steps, 100'000'000);
 }
 
 TEST(Training, ADifferentSeedIsADifferentTraining) {
     TrainConfig other = tiny_config();
-    other.seed = 12;
+    other.run.seed = 12;
     Trainer a(tiny_config(), blobs()), b(other, blobs());
     EXPECT_NE(weights_of(a), weights_of(b));
     EXPECT_NE(step(a).loss, step(b).loss);

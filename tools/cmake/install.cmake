@@ -25,7 +25,7 @@ target_include_directories(ito_flags INTERFACE "$<INSTALL_INTERFACE:${CMAKE_INST
 # Those named -inl.h are Highway's way of compiling code once per instruction set: only kernels include them.
 foreach(layer kernels core nn diffusion)
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/${layer} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/ito
-          FILES_MATCHING PATTERN "*.h" PATTERN "*-inl.h" EXCLUDE)
+          FILES_MATCHING PATTERN "*.h" PATTERN "*.def" PATTERN "*-inl.h" EXCLUDE)
 endforeach()
 
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
