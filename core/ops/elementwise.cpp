@@ -20,19 +20,12 @@ Tensor as_rows(const Tensor& x) {
 void launch_axpby(double alpha, const Tensor& a, double beta, const Tensor& b, const Tensor& y) {
     dispatch<OnCpu<float, double, bfloat16>, OnCuda<float, bfloat16>>(
         "axpby", y.device(), y.dtype(), [&]<class T>() {
-            kernels::Axpby<T> args{.rows = y.rows().rows,
-                                   .columns = y.rows().columns,
-                                   .alpha = alpha,
-                                   .beta = beta,
-                                   .a = a.data<T>(),
-                                   .a_stride = a.rows().stride,
-                                   .y = y.data<T>(),
-                                   .y_stride = y.rows().stride};
-            if (b) {
-                args.b = b.data<T>();
-                args.b_stride = b.rows().stride;
-            }
-            ITO_LAUNCH(y.device(), axpby, context_of(y.device()), args);
+            ITO_LAUNCH(y.device(), axpby, context_of(y.device()),
+                       kernels::Axpby<T>{.alpha = alpha,
+                                         .beta = beta,
+                                         .a = a.rows<const T>(),
+                                         .b = b.rows<const T>(),
+                                         .y = y.rows<T>()});
         });
 }
 
@@ -40,20 +33,15 @@ void launch_multiply(const Tensor& a, const Tensor& b, const Tensor& y, bool acc
     dispatch<OnCpu<float, double, bfloat16>, OnCuda<float, bfloat16>>(
         "multiply", y.device(), y.dtype(), [&]<class T>() {
             ITO_LAUNCH(y.device(), multiply, context_of(y.device()),
-                       kernels::Multiply<T>{.rows = y.rows().rows,
-                                            .columns = y.rows().columns,
-                                            .a = a.data<T>(),
-                                            .a_stride = a.rows().stride,
-                                            .b = b.data<T>(),
-                                            .b_stride = b.rows().stride,
-                                            .y = y.data<T>(),
-                                            .y_stride = y.rows().stride,
+                       kernels::Multiply<T>{.a = a.rows<const T>(),
+                                            .b = b.rows<const T>(),
+                                            .y = y.rows<T>(),
                                             .accumulate = accumulate});
         });
 }
 
-/// Hands `factor * gradient` to a slot. With factor 1 it is the same memory, which is then shared by all who
-/// got it: `gradient` stops being owned, so that nobody adds to what another one reads.
+/// Gives `factor * gradient` to a slot. With factor 1 it is the same memory, which all who got it then share: `gradient` is no
+/// longer owned, so that nobody adds to what another one reads.
 void give_scaled(GradientSlot& slot, Gradient& gradient, double factor) {
     if (!slot.wanted()) return;
     if (factor == 1) {
@@ -83,9 +71,9 @@ struct MultiplyNode final : autograd::Node {
     const char* name() const override { return "Multiply"; }
     void backward(Gradient gradient, std::span<GradientSlot> inputs) override {
         const Tensor dy = as_rows(gradient.value);
-        for (int i = 0; i < 2; ++i) {
-            if (!inputs[static_cast<std::size_t>(i)].wanted()) continue;
-            auto& slot = inputs[static_cast<std::size_t>(i)];
+        for (const std::size_t i : {0, 1}) {
+            GradientSlot& slot = inputs[i];
+            if (!slot.wanted()) continue;
             const bool accumulate = slot.accumulates();
             launch_multiply(dy, (i == 0 ? b : a).get(name()), slot.buffer(), accumulate);
         }

@@ -39,7 +39,8 @@ class BackEnd : public CudaTest {
         return result;
     }
 
-    /// Calls launch(context, on): on.in(matrix) and on.out(matrix) are the views of host matrices that the kernel is to take.
+    /// Calls launch(context, on): on.in() and on.out() of host matrices and arrays are the views and pointers that
+    /// the kernel is to take.
     template <class Launch>
     void run(Launch&& launch) {
         DeviceArguments on;
@@ -79,6 +80,14 @@ class BackEnd : public ::testing::Test {
         template <class U>
         kernels::View<U> out(Strided<U>& matrix) {
             return matrix.view();
+        }
+        template <class U>
+        const U* in(const std::vector<U>& array) {
+            return array.data();
+        }
+        template <class U>
+        U* out(std::vector<U>& array) {
+            return array.data();
         }
     };
     template <class Launch>
