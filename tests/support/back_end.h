@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/common/value_pointer.h"
 #include "kernels/common/variant.h"
 #include "tests/support/numeric.h"
 #if ITO_TEST_CUDA
@@ -88,6 +89,10 @@ class BackEnd : public ::testing::Test {
         template <class U>
         U* out(std::vector<U>& array) {
             return array.data();
+        }
+        template <class U>
+        kernels::ValuePointer<const U> value(const U& host) {
+            return kernels::host_value(&host);
         }
     };
     template <class Launch>

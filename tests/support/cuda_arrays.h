@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/common/value_pointer.h"
 #include "kernels/cuda/cuda_error.h"
 #include "tests/support/numeric.h"
 
@@ -118,6 +119,11 @@ class DeviceArguments {
         const auto device = keep(std::make_shared<DeviceArray<T>>(host));
         back_.push_back([device, &host] { host = device->to_vector(); });
         return device->data();
+    }
+    /// A value that it reads through a pointer.
+    template <class T>
+    kernels::ValuePointer<const T> value(const T& host) {
+        return kernels::device_value(in(std::vector<T>{host}));
     }
     /// Waits for the device; what the kernel wrote is in the host matrices afterwards.
     void copy_back() const {
