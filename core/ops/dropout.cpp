@@ -10,18 +10,13 @@ namespace {
 
 void launch(const Tensor& x, const Tensor& y, float probability, const kernels::PhiloxAddress& mask,
             bool accumulate) {
-    const std::int64_t batch = x.dim(0), channels = x.dim(-1);
     dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>("dropout", x.device(), x.dtype(), [&]<class T>() {
         ITO_LAUNCH(x.device(), dropout, context_of(x.device()),
-                   kernels::Dropout<T>{.batch = batch,
-                                       .pixels = x.numel() ? x.numel() / (batch * channels) : 0,
-                                       .channels = channels,
+                   kernels::Dropout<T>{.batch = x.dim(0),
                                        .probability = probability,
                                        .mask = mask,
-                                       .x = x.data<T>(),
-                                       .x_stride = x.rows().stride,
-                                       .y = y.data<T>(),
-                                       .y_stride = y.rows().stride,
+                                       .x = x.rows<const T>(),
+                                       .y = y.rows<T>(),
                                        .accumulate = accumulate});
     });
 }
