@@ -20,15 +20,7 @@ struct UpsampleNode final : autograd::Node {
             const bool accumulate = inputs[0].accumulates();
             const Tensor dx = inputs[0].buffer();
             ITO_LAUNCH(dy.device(), upsample_backward, context_of(dy.device()),
-                       kernels::UpsampleBackward<T>{.batch = input[0],
-                                                    .height = input[1],
-                                                    .width = input[2],
-                                                    .channels = input[3],
-                                                    .grad_y = dy.data<T>(),
-                                                    .grad_y_stride = dy.rows().stride,
-                                                    .grad_x = dx.data<T>(),
-                                                    .grad_x_stride = dx.rows().stride,
-                                                    .accumulate = accumulate});
+                       kernels::UpsampleBackward<T>{input[2], dy.rows<const T>(), dx.rows<T>(), accumulate});
         });
     }
 
@@ -45,14 +37,7 @@ Tensor upsample_nearest(const Tensor& x) {
     dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(
         "upsample", x.device(), x.dtype(), [&]<class T>() {
             ITO_LAUNCH(x.device(), upsample_forward, context_of(x.device()),
-                       kernels::UpsampleForward<T>{.batch = x.dim(0),
-                                                   .height = x.dim(1),
-                                                   .width = x.dim(2),
-                                                   .channels = x.dim(3),
-                                                   .x = input.data<T>(),
-                                                   .x_stride = input.rows().stride,
-                                                   .y = y.data<T>(),
-                                                   .y_stride = y.rows().stride});
+                       kernels::UpsampleForward<T>{x.dim(2), input.rows<const T>(), y.rows<T>()});
         });
     return autograd::record("upsample", y, {x}, [&] {
         auto node = std::make_shared<UpsampleNode>();

@@ -30,7 +30,7 @@ const std::uint64_t step = 77;
 
 template <class T>
 kernels::Dropout<T> dropout_of(const Case& c, View<const T> x, View<T> y, bool accumulate = false,
-                      ValuePointer<const std::uint64_t> at = host_value(&step)) {
+                               ValuePointer<const std::uint64_t> at = host_value(&step)) {
     return {.batch = c.batch,
             .probability = c.probability,
             .mask = {123, Purpose::dropout, 5, 1000, at},
