@@ -233,6 +233,10 @@ Tensor Tensor::contiguous() const {
     return is_contiguous() ? *this : clone();
 }
 
+Tensor Tensor::with_rows() const {
+    return has_rows() ? *this : clone();
+}
+
 Tensor Tensor::to(DType type) const {
     if (type == dtype()) return *this;
     Tensor copy = empty(shape(), type, device());

@@ -30,7 +30,7 @@ struct DropoutNode final : autograd::Node {
     void backward(autograd::Gradient gradient, std::span<autograd::GradientSlot> inputs) override {
         if (!inputs[0].wanted()) return;
         const bool accumulate = inputs[0].accumulates();
-        const Tensor dy = gradient.value.has_rows() ? gradient.value : gradient.value.contiguous();
+        const Tensor dy = gradient.value.with_rows();
         launch(dy, inputs[0].buffer(), probability, mask, accumulate);
     }
 
@@ -46,7 +46,7 @@ Tensor dropout(const Tensor& x, float probability, const kernels::PhiloxAddress&
     require(x.rank() >= 2, "dropout: input must be [N, ..., C], its shape is {}", x.shape());
     if (probability == 0) return x;
     Tensor y = Tensor::like(x);
-    launch(x.has_rows() ? x : x.contiguous(), y, probability, mask, false);
+    launch(x.with_rows(), y, probability, mask, false);
     return autograd::record("dropout", y, {x}, [&] {
         auto node = std::make_shared<DropoutNode>();
         node->probability = probability;

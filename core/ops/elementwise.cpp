@@ -12,10 +12,6 @@ using autograd::Gradient;
 using autograd::GradientSlot;
 using autograd::Saved;
 
-Tensor as_rows(const Tensor& x) {
-    return !x || x.has_rows() ? x : x.contiguous();
-}
-
 /// y = alpha * a + beta * b; `b` may be undefined, and y may be a or b.
 void launch_axpby(double alpha, const Tensor& a, double beta, const Tensor& b, const Tensor& y) {
     dispatch<OnCpu<float, double, bfloat16>, OnCuda<float, bfloat16>>(
@@ -49,7 +45,7 @@ void give_scaled(GradientSlot& slot, Gradient& gradient, double factor) {
         slot.give(gradient);
     } else {
         const bool accumulate = slot.accumulates();
-        const Tensor to = slot.buffer(), from = as_rows(gradient.value);
+        const Tensor to = slot.buffer(), from = gradient.value.with_rows();
         launch_axpby(factor, from, 1, accumulate ? to : Tensor(), to);
     }
 }
@@ -70,7 +66,7 @@ struct MultiplyNode final : autograd::Node {
 
     const char* name() const override { return "Multiply"; }
     void backward(Gradient gradient, std::span<GradientSlot> inputs) override {
-        const Tensor dy = as_rows(gradient.value);
+        const Tensor dy = gradient.value.with_rows();
         for (const std::size_t i : {0, 1}) {
             GradientSlot& slot = inputs[i];
             if (!slot.wanted()) continue;
@@ -104,7 +100,7 @@ Tensor axpby(double alpha, const Tensor& a, double beta, const Tensor& b) {
     const trace::Span span(trace::Kind::op, "axpby");
     require_equal("axpby", a, b);
     Tensor y = Tensor::like(a);
-    launch_axpby(alpha, as_rows(a), beta, as_rows(b), y);
+    launch_axpby(alpha, a.with_rows(), beta, b.with_rows(), y);
     return autograd::record("axpby", y, {a, b}, [&] {
         auto node = std::make_shared<AxpbyNode>();
         node->alpha = alpha;
@@ -123,7 +119,7 @@ Tensor subtract(const Tensor& a, const Tensor& b) {
 Tensor multiply(const Tensor& a, const Tensor& b) {
     const trace::Span span(trace::Kind::op, "multiply");
     require_equal("multiply", a, b);
-    const Tensor left = as_rows(a), right = as_rows(b);
+    const Tensor left = a.with_rows(), right = b.with_rows();
     Tensor y = Tensor::like(a);
     launch_multiply(left, right, y, false);
     return autograd::record("multiply", y, {a, b}, [&] {
@@ -137,7 +133,7 @@ Tensor multiply(const Tensor& a, const Tensor& b) {
 Tensor scale(const Tensor& x, double factor) {
     const trace::Span span(trace::Kind::op, "scale");
     Tensor y = Tensor::like(x);
-    launch_axpby(factor, as_rows(x), 0, {}, y);
+    launch_axpby(factor, x.with_rows(), 0, {}, y);
     return autograd::record("scale", y, {x}, [&] {
         auto node = std::make_shared<ScaleNode>();
         node->factor = factor;

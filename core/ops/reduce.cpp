@@ -34,7 +34,7 @@ enum class Kind { sum, squares };
 
 /// factor * sum, in float64 on the device.
 Tensor reduce(const Tensor& x, Kind kind, double factor) {
-    const Tensor input = x.has_rows() ? x : x.contiguous();
+    const Tensor input = x.with_rows();
     const Device device = x.device();
     const Tensor out = Tensor::empty({}, DType::float64, device);
     const auto& context = context_of(device);

@@ -16,7 +16,7 @@ struct UpsampleNode final : autograd::Node {
     void backward(autograd::Gradient gradient, std::span<autograd::GradientSlot> inputs) override {
         if (!inputs[0].wanted()) return;
         dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(name(), device(), dtype(), [&]<class T>() {
-            const Tensor dy = gradient.value.has_rows() ? gradient.value : gradient.value.contiguous();
+            const Tensor dy = gradient.value.with_rows();
             const bool accumulate = inputs[0].accumulates();
             const Tensor dx = inputs[0].buffer();
             ITO_LAUNCH(dy.device(), upsample_backward, context_of(dy.device()),
@@ -32,7 +32,7 @@ struct UpsampleNode final : autograd::Node {
 Tensor upsample_nearest(const Tensor& x) {
     const trace::Span span(trace::Kind::op, "upsample");
     require(x.rank() == 4, "upsample: input must be [N, H, W, C], its shape is {}", x.shape());
-    const Tensor input = x.has_rows() ? x : x.contiguous();
+    const Tensor input = x.with_rows();
     Tensor y = Tensor::empty({x.dim(0), 2 * x.dim(1), 2 * x.dim(2), x.dim(3)}, x.dtype(), x.device());
     dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(
         "upsample", x.device(), x.dtype(), [&]<class T>() {

@@ -13,8 +13,8 @@
 namespace ito::kernels {
 namespace {
 
-// Products and sums are rounded one by one, as on the CPU: a compiler that may fuse them chooses which product it
-// spares, from variant to variant.
+// Products and sums are rounded one by one, as on the CPU: if the compiler fused them, variants would differ in which
+// product it leaves unrounded.
 
 /// alpha * (*scale) * x[0] + beta * x[1].
 template <int inputs>
@@ -157,7 +157,7 @@ __global__ void __launch_bounds__(pointwise_threads) fill_vectorized(Rows<T, T> 
     for_each_unit(
         a,
         [&](std::int64_t row, std::int64_t column) {
-            // An assignment becomes scalar stores, four times the sectors: the compiler sees that they are all the same.
+            // An assignment would become four scalar stores, four times the sectors: the compiler sees that the words are equal.
             __stwb(reinterpret_cast<uint4*>(&a.y(row, column)), word);
         },
         [&](std::int64_t row, std::int64_t column) { a.y(row, column) = value; });
