@@ -232,6 +232,10 @@ Tensor Tensor::contiguous() const {
     return is_contiguous() ? *this : clone();
 }
 
+Tensor Tensor::with_rows() const {
+    return has_rows() ? *this : clone();
+}
+
 Tensor Tensor::to(DType type) const {
     if (type == dtype()) return *this;
     Tensor copy = empty(shape(), type, device());
@@ -278,6 +282,12 @@ void for_each_rows(const Tensor& a, const Tensor& b, const Body& body) {
     }
 }
 
+template <class Void>
+kernels::UntypedView<Void> untyped(const Tensor& x) {
+    const Rows all = x.rows();
+    return {x.raw(), x.dtype(), all.rows, all.columns, all.stride};
+}
+
 }  // namespace
 
 void require_same_device(const char* op, std::initializer_list<Tensor> tensors) {
@@ -309,16 +319,8 @@ Tensor& Tensor::copy_(const Tensor& source) {
             "copy: cannot convert {} to {}; only float32, float64 and bfloat16 are converted to",
             name_of(source.dtype()), name_of(dtype()));
     for_each_rows(*this, source, [](const Tensor& to, const Tensor& from) {
-        const Rows x = from.rows(), y = to.rows();
         ITO_LAUNCH(to.device(), copy, context_of(to.device()),
-                   kernels::Copy{.rows = y.rows,
-                                 .columns = y.columns,
-                                 .from = from.dtype(),
-                                 .to = to.dtype(),
-                                 .x = from.raw(),
-                                 .x_stride = x.stride,
-                                 .y = to.raw(),
-                                 .y_stride = y.stride});
+                   kernels::Copy{.x = untyped<const void>(from), .y = untyped<void>(to)});
     });
     bump_version();
     return *this;
@@ -327,14 +329,8 @@ Tensor& Tensor::copy_(const Tensor& source) {
 Tensor& Tensor::fill_(double value) {
     require_outside_graph("fill_", *this);
     for_each_rows(*this, *this, [&](const Tensor& to, const Tensor&) {
-        const Rows y = to.rows();
         ITO_LAUNCH(to.device(), fill, context_of(to.device()),
-                   kernels::Fill{.rows = y.rows,
-                                 .columns = y.columns,
-                                 .type = to.dtype(),
-                                 .value = value,
-                                 .y = to.raw(),
-                                 .y_stride = y.stride});
+                   kernels::Fill{.y = untyped<void>(to), .value = value});
     });
     bump_version();
     return *this;
@@ -349,16 +345,11 @@ Tensor& Tensor::add_(const Tensor& other, double alpha) {
         dispatch<OnCpu<float, double, bfloat16>, OnCuda<float, bfloat16>>(
             "add_", y.device(), y.dtype(), [&]<class T>() {
                 ITO_LAUNCH(y.device(), axpby, context_of(y.device()),
-                           kernels::Axpby<T>{.rows = y.rows().rows,
-                                             .columns = y.rows().columns,
-                                             .alpha = alpha,
+                           kernels::Axpby<T>{.alpha = alpha,
                                              .beta = 1,
-                                             .a = x.data<T>(),
-                                             .a_stride = x.rows().stride,
-                                             .b = y.data<T>(),
-                                             .b_stride = y.rows().stride,
-                                             .y = y.data<T>(),
-                                             .y_stride = y.rows().stride});
+                                             .a = x.rows<const T>(),
+                                             .b = y.rows<const T>(),
+                                             .y = y.rows<T>()});
             });
     });
     bump_version();
@@ -371,13 +362,7 @@ Tensor& Tensor::scale_(double factor) {
         dispatch<OnCpu<float, double, bfloat16>, OnCuda<float, bfloat16>>(
             "scale_", y.device(), y.dtype(), [&]<class T>() {
                 ITO_LAUNCH(y.device(), axpby, context_of(y.device()),
-                           kernels::Axpby<T>{.rows = y.rows().rows,
-                                             .columns = y.rows().columns,
-                                             .alpha = factor,
-                                             .a = y.data<T>(),
-                                             .a_stride = y.rows().stride,
-                                             .y = y.data<T>(),
-                                             .y_stride = y.rows().stride});
+                           kernels::Axpby<T>{.alpha = factor, .a = y.rows<const T>(), .y = y.rows<T>()});
             });
     });
     bump_version();

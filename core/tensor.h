@@ -118,6 +118,7 @@ class Tensor {
     Tensor slice(std::int64_t axis, std::int64_t start, std::int64_t length) const;
     Tensor clone() const;       ///< dense copy
     Tensor contiguous() const;  ///< itself if dense, else a dense copy
+    Tensor with_rows() const;   ///< itself if it has rows, else a dense copy
     Tensor to(DType type) const;
     /// Itself if it is there, else a dense copy. To the host: waits for the device.
     Tensor to(Device device) const;

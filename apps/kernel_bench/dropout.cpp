@@ -17,15 +17,12 @@ void add(std::vector<Case>& cases, const Model& model, const Layer& layer) {
                      .floor_bytes = static_cast<double>(layer.elements()) * 2 * sizeof(T),
                      .variants = cuda::dropout_variants,
                      .prepare = [=](Buffers& memory) -> Launch {
+                         const std::int64_t rows = layer.batch * layer.pixels(), c = layer.channels;
                          const Dropout<T> a{.batch = layer.batch,
-                                            .pixels = layer.pixels(),
-                                            .channels = layer.channels,
                                             .probability = 0.1f,
                                             .mask = {.seed = 1, .purpose = Purpose::dropout},
-                                            .x = memory.normal<T>(layer.elements()),
-                                            .x_stride = layer.channels,
-                                            .y = memory.output<T>(layer.elements()),
-                                            .y_stride = layer.channels};
+                                            .x = {memory.normal<T>(rows * c), rows, c, c},
+                                            .y = {memory.output<T>(rows * c), rows, c, c}};
                          return [a](const Context& c, Variant v) { cuda::dropout(c, a, v); };
                      }});
 }

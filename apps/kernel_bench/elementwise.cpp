@@ -8,25 +8,31 @@ namespace {
 using namespace kernels;
 
 template <class T>
+View<T> row(T* data, std::int64_t count) {
+    return {data, 1, count, count};
+}
+
+template <class T>
 void arithmetic(std::vector<Case>& cases, const Model& model, const Layer& layer) {
     const std::int64_t count = layer.elements();
     Case c = describe<T>("axpby", model, layer.shape(), count, 3 * sizeof(T), cuda::elementwise_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
         const T *a = memory.normal<T>(count), *b = memory.normal<T>(count);
-        const Axpby<T> args{1, count, 0.5, 2, nullptr, a, count, b, count, memory.output<T>(count), count};
+        const Axpby<T> args{
+            0.5, 2, nullptr, row(a, count), row(b, count), row(memory.output<T>(count), count)};
         return [args](const Context& context, Variant v) { cuda::axpby(context, args, v); };
     };
     cases.push_back(c);
     c = describe<T>("multiply", model, layer.shape(), count, 3 * sizeof(T), cuda::elementwise_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
         const T *a = memory.normal<T>(count), *b = memory.normal<T>(count);
-        const Multiply<T> args{1, count, a, count, b, count, memory.output<T>(count), count};
+        const Multiply<T> args{row(a, count), row(b, count), row(memory.output<T>(count), count)};
         return [args](const Context& context, Variant v) { cuda::multiply(context, args, v); };
     };
     cases.push_back(c);
     c = describe<T>("fill", model, layer.shape(), count, sizeof(T), cuda::elementwise_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
-        const Fill args{1, count, dtype_of<T>, 0, memory.output<T>(count), count};
+        const Fill args{{memory.output<T>(count), dtype_of<T>, 1, count, count}};
         return [args](const Context& context, Variant v) { cuda::fill(context, args, v); };
     };
     cases.push_back(c);
@@ -35,8 +41,8 @@ void arithmetic(std::vector<Case>& cases, const Model& model, const Layer& layer
     c.prepare = [=](Buffers& memory) -> Launch {
         const std::int64_t rows = layer.batch * layer.pixels(), columns = layer.channels;
         const T* x = memory.normal<T>(count);
-        const Copy args{
-            rows, columns, dtype_of<T>, dtype_of<T>, x, columns, memory.output<T>(2 * count), 2 * columns};
+        const Copy args{{x, dtype_of<T>, rows, columns, columns},
+                        {memory.output<T>(2 * count), dtype_of<T>, rows, columns, 2 * columns}};
         return [args](const Context& context, Variant v) { cuda::copy(context, args, v); };
     };
     cases.push_back(c);
@@ -48,8 +54,7 @@ void conversion(std::vector<Case>& cases, const Model& model, const Layer& layer
                              sizeof(float) + sizeof(bfloat16), cuda::elementwise_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
         const float* x = memory.normal<float>(count);
-        const Copy args{
-            1, count, DType::float32, DType::bfloat16, x, count, memory.output<bfloat16>(count), count};
+        const Copy args = copy_of(x, count, memory.output<bfloat16>(count));
         return [args](const Context& context, Variant v) { cuda::copy(context, args, v); };
     };
     cases.push_back(c);

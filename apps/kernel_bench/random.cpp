@@ -18,10 +18,10 @@ void add(std::vector<Case>& cases, const Model& model, const char* kernel, Draw 
                      .floor_bytes = static_cast<double>(image.elements()) * sizeof(T),
                      .variants = cuda::random_variants,
                      .prepare = [=](Buffers& memory) -> Launch {
+                         const std::int64_t elements = image.pixels() * image.channels;
                          RandomFill<T> a;
-                         a.samples = image.batch, a.elements = image.pixels() * image.channels;
                          a.address = {.seed = 1, .purpose = Purpose::start};
-                         a.y = memory.output<T>(image.elements());
+                         a.y = {memory.output<T>(image.elements()), image.batch, elements, elements};
                          return [=](const Context& c, Variant v) { draw(c, a, v); };
                      }});
 }

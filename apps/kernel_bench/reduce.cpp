@@ -21,7 +21,7 @@ void add(std::vector<Case>& cases, const Model& model) {
                      .variants = cuda::reduce_variants,
                      .prepare = [=](Buffers& memory) -> Launch {
                          const T* x = memory.normal<T>(count);
-                         const Reduce<T> a{1, count, x, count, memory.output<double>(1)};
+                         const Reduce<T> a{{x, 1, count, count}, memory.output<double>(1)};
                          return [a](const Context& c, Variant v) { cuda::sum_squares(c, a, v); };
                      }});
 }

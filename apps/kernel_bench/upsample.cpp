@@ -7,33 +7,27 @@ namespace {
 
 using namespace kernels;
 
+/// As many pixels as the layer has, or four times as many.
+template <class T>
+View<T> matrix(T* data, const Layer& layer, std::int64_t times) {
+    return {data, times * layer.batch * layer.pixels(), layer.channels, layer.channels};
+}
+
 template <class T>
 void add(std::vector<Case>& cases, const Model& model, const Layer& x) {
     Case c = describe<T>("upsample_forward", model, x.shape(), 4 * x.elements(), 1.25 * sizeof(T),
                          cuda::upsample_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
-        const UpsampleForward<T> a{.batch = x.batch,
-                                   .height = x.side,
-                                   .width = x.side,
-                                   .channels = x.channels,
-                                   .x = memory.normal<T>(x.elements()),
-                                   .x_stride = x.channels,
-                                   .y = memory.output<T>(4 * x.elements()),
-                                   .y_stride = x.channels};
+        const UpsampleForward<T> a{x.side, matrix(memory.normal<T>(x.elements()), x, 1),
+                                   matrix(memory.output<T>(4 * x.elements()), x, 4)};
         return [a](const Context& context, Variant v) { cuda::upsample_forward(context, a, v); };
     };
     cases.push_back(c);
     c = describe<T>("upsample_backward", model, x.shape(), 4 * x.elements(), 1.25 * sizeof(T),
                     cuda::upsample_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
-        const UpsampleBackward<T> a{.batch = x.batch,
-                                    .height = x.side,
-                                    .width = x.side,
-                                    .channels = x.channels,
-                                    .grad_y = memory.normal<T>(4 * x.elements()),
-                                    .grad_y_stride = x.channels,
-                                    .grad_x = memory.output<T>(x.elements()),
-                                    .grad_x_stride = x.channels};
+        const UpsampleBackward<T> a{x.side, matrix(memory.normal<T>(4 * x.elements()), x, 4),
+                                    matrix(memory.output<T>(x.elements()), x, 1)};
         return [a](const Context& context, Variant v) { cuda::upsample_backward(context, a, v); };
     };
     cases.push_back(c);

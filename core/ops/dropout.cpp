@@ -10,18 +10,13 @@ namespace {
 
 void launch(const Tensor& x, const Tensor& y, float probability, const kernels::PhiloxAddress& mask,
             bool accumulate) {
-    const std::int64_t batch = x.dim(0), channels = x.dim(-1);
     dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>("dropout", x.device(), x.dtype(), [&]<class T>() {
         ITO_LAUNCH(x.device(), dropout, context_of(x.device()),
-                   kernels::Dropout<T>{.batch = batch,
-                                       .pixels = x.numel() ? x.numel() / (batch * channels) : 0,
-                                       .channels = channels,
+                   kernels::Dropout<T>{.batch = x.dim(0),
                                        .probability = probability,
                                        .mask = mask,
-                                       .x = x.data<T>(),
-                                       .x_stride = x.rows().stride,
-                                       .y = y.data<T>(),
-                                       .y_stride = y.rows().stride,
+                                       .x = x.rows<const T>(),
+                                       .y = y.rows<T>(),
                                        .accumulate = accumulate});
     });
 }
@@ -35,7 +30,7 @@ struct DropoutNode final : autograd::Node {
     void backward(autograd::Gradient gradient, std::span<autograd::GradientSlot> inputs) override {
         if (!inputs[0].wanted()) return;
         const bool accumulate = inputs[0].accumulates();
-        const Tensor dy = gradient.value.has_rows() ? gradient.value : gradient.value.contiguous();
+        const Tensor dy = gradient.value.with_rows();
         launch(dy, inputs[0].buffer(), probability, mask, accumulate);
     }
 
@@ -51,7 +46,7 @@ Tensor dropout(const Tensor& x, float probability, const kernels::PhiloxAddress&
     require(x.rank() >= 2, "dropout: input must be [N, ..., C], its shape is {}", x.shape());
     if (probability == 0) return x;
     Tensor y = Tensor::like(x);
-    launch(x.has_rows() ? x : x.contiguous(), y, probability, mask, false);
+    launch(x.with_rows(), y, probability, mask, false);
     return autograd::record("dropout", y, {x}, [&] {
         auto node = std::make_shared<DropoutNode>();
         node->probability = probability;

@@ -12,27 +12,16 @@ using autograd::Gradient;
 using autograd::GradientSlot;
 using autograd::Saved;
 
-Tensor as_rows(const Tensor& x) {
-    return !x || x.has_rows() ? x : x.contiguous();
-}
-
 /// y = alpha * a + beta * b; `b` may be undefined, and y may be a or b.
 void launch_axpby(double alpha, const Tensor& a, double beta, const Tensor& b, const Tensor& y) {
     dispatch<OnCpu<float, double, bfloat16>, OnCuda<float, bfloat16>>(
         "axpby", y.device(), y.dtype(), [&]<class T>() {
-            kernels::Axpby<T> args{.rows = y.rows().rows,
-                                   .columns = y.rows().columns,
-                                   .alpha = alpha,
-                                   .beta = beta,
-                                   .a = a.data<T>(),
-                                   .a_stride = a.rows().stride,
-                                   .y = y.data<T>(),
-                                   .y_stride = y.rows().stride};
-            if (b) {
-                args.b = b.data<T>();
-                args.b_stride = b.rows().stride;
-            }
-            ITO_LAUNCH(y.device(), axpby, context_of(y.device()), args);
+            ITO_LAUNCH(y.device(), axpby, context_of(y.device()),
+                       kernels::Axpby<T>{.alpha = alpha,
+                                         .beta = beta,
+                                         .a = a.rows<const T>(),
+                                         .b = b.rows<const T>(),
+                                         .y = y.rows<T>()});
         });
 }
 
@@ -40,20 +29,15 @@ void launch_multiply(const Tensor& a, const Tensor& b, const Tensor& y, bool acc
     dispatch<OnCpu<float, double, bfloat16>, OnCuda<float, bfloat16>>(
         "multiply", y.device(), y.dtype(), [&]<class T>() {
             ITO_LAUNCH(y.device(), multiply, context_of(y.device()),
-                       kernels::Multiply<T>{.rows = y.rows().rows,
-                                            .columns = y.rows().columns,
-                                            .a = a.data<T>(),
-                                            .a_stride = a.rows().stride,
-                                            .b = b.data<T>(),
-                                            .b_stride = b.rows().stride,
-                                            .y = y.data<T>(),
-                                            .y_stride = y.rows().stride,
+                       kernels::Multiply<T>{.a = a.rows<const T>(),
+                                            .b = b.rows<const T>(),
+                                            .y = y.rows<T>(),
                                             .accumulate = accumulate});
         });
 }
 
-/// Hands `factor * gradient` to a slot. With factor 1 it is the same memory, which is then shared by all who
-/// got it: `gradient` stops being owned, so that nobody adds to what another one reads.
+/// Gives `factor * gradient` to a slot. With factor 1 it is the same memory, which all who got it then share: `gradient` is no
+/// longer owned, so that nobody adds to what another one reads.
 void give_scaled(GradientSlot& slot, Gradient& gradient, double factor) {
     if (!slot.wanted()) return;
     if (factor == 1) {
@@ -61,7 +45,7 @@ void give_scaled(GradientSlot& slot, Gradient& gradient, double factor) {
         slot.give(gradient);
     } else {
         const bool accumulate = slot.accumulates();
-        const Tensor to = slot.buffer(), from = as_rows(gradient.value);
+        const Tensor to = slot.buffer(), from = gradient.value.with_rows();
         launch_axpby(factor, from, 1, accumulate ? to : Tensor(), to);
     }
 }
@@ -82,10 +66,10 @@ struct MultiplyNode final : autograd::Node {
 
     const char* name() const override { return "Multiply"; }
     void backward(Gradient gradient, std::span<GradientSlot> inputs) override {
-        const Tensor dy = as_rows(gradient.value);
-        for (int i = 0; i < 2; ++i) {
-            if (!inputs[static_cast<std::size_t>(i)].wanted()) continue;
-            auto& slot = inputs[static_cast<std::size_t>(i)];
+        const Tensor dy = gradient.value.with_rows();
+        for (const std::size_t i : {0, 1}) {
+            GradientSlot& slot = inputs[i];
+            if (!slot.wanted()) continue;
             const bool accumulate = slot.accumulates();
             launch_multiply(dy, (i == 0 ? b : a).get(name()), slot.buffer(), accumulate);
         }
@@ -116,7 +100,7 @@ Tensor axpby(double alpha, const Tensor& a, double beta, const Tensor& b) {
     const trace::Span span(trace::Kind::op, "axpby");
     require_equal("axpby", a, b);
     Tensor y = Tensor::like(a);
-    launch_axpby(alpha, as_rows(a), beta, as_rows(b), y);
+    launch_axpby(alpha, a.with_rows(), beta, b.with_rows(), y);
     return autograd::record("axpby", y, {a, b}, [&] {
         auto node = std::make_shared<AxpbyNode>();
         node->alpha = alpha;
@@ -135,7 +119,7 @@ Tensor subtract(const Tensor& a, const Tensor& b) {
 Tensor multiply(const Tensor& a, const Tensor& b) {
     const trace::Span span(trace::Kind::op, "multiply");
     require_equal("multiply", a, b);
-    const Tensor left = as_rows(a), right = as_rows(b);
+    const Tensor left = a.with_rows(), right = b.with_rows();
     Tensor y = Tensor::like(a);
     launch_multiply(left, right, y, false);
     return autograd::record("multiply", y, {a, b}, [&] {
@@ -149,7 +133,7 @@ Tensor multiply(const Tensor& a, const Tensor& b) {
 Tensor scale(const Tensor& x, double factor) {
     const trace::Span span(trace::Kind::op, "scale");
     Tensor y = Tensor::like(x);
-    launch_axpby(factor, as_rows(x), 0, {}, y);
+    launch_axpby(factor, x.with_rows(), 0, {}, y);
     return autograd::record("scale", y, {x}, [&] {
         auto node = std::make_shared<ScaleNode>();
         node->factor = factor;

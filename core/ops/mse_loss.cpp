@@ -22,15 +22,10 @@ struct MseLossNode final : autograd::Node {
         Tensor dx = grad.get(name());
         dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(
             name(), device(), dx.dtype(), [&]<class T>() {  // of the prediction, not of the loss
-                const Rows rows = dx.rows();
                 ITO_LAUNCH(device(), axpby, context_of(device()),
-                           kernels::Axpby<T>{.rows = rows.rows,
-                                             .columns = rows.columns,
-                                             .scale = gradient.value.data<kernels::accum_t<T>>(),
-                                             .a = dx.data<T>(),
-                                             .a_stride = rows.stride,
-                                             .y = dx.data<T>(),
-                                             .y_stride = rows.stride});
+                           kernels::Axpby<T>{.scale = gradient.value.data<kernels::accum_t<T>>(),
+                                             .a = dx.rows<const T>(),
+                                             .y = dx.rows<T>()});
             });
         grad = {};  // the one owner is dx now
         inputs[0].give({std::move(dx), true});

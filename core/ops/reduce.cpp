@@ -21,13 +21,9 @@ struct SumNode final : autograd::Node {
         const Tensor all = Tensor::full(input, factor, input_type, device());
         dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(name(), device(), input_type, [&]<class T>() {
             ITO_LAUNCH(device(), axpby, context_of(device()),
-                       kernels::Axpby<T>{.rows = 1,
-                                         .columns = all.numel(),
-                                         .scale = gradient.value.data<kernels::accum_t<T>>(),
-                                         .a = all.data<T>(),
-                                         .a_stride = all.numel(),
-                                         .y = all.data<T>(),
-                                         .y_stride = all.numel()});
+                       kernels::Axpby<T>{.scale = gradient.value.data<kernels::accum_t<T>>(),
+                                         .a = all.rows<const T>(),
+                                         .y = all.rows<T>()});
         });
         inputs[0].give({all, true});
     }
@@ -38,17 +34,12 @@ enum class Kind { sum, squares };
 
 /// factor * sum, in float64 on the device.
 Tensor reduce(const Tensor& x, Kind kind, double factor) {
-    const Tensor input = x.has_rows() ? x : x.contiguous();
+    const Tensor input = x.with_rows();
     const Device device = x.device();
     const Tensor out = Tensor::empty({}, DType::float64, device);
     const auto& context = context_of(device);
     dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>("reduce", device, x.dtype(), [&]<class T>() {
-        const kernels::Reduce<T> args{.rows = input.rows().rows,
-                                      .columns = input.rows().columns,
-                                      .x = input.data<T>(),
-                                      .x_stride = input.rows().stride,
-                                      .out = out.data<double>(),
-                                      .factor = factor};
+        const kernels::Reduce<T> args{input.rows<const T>(), out.data<double>(), factor};
         if (kind == Kind::sum)
             ITO_LAUNCH(device, sum, context, args);
         else

@@ -19,7 +19,7 @@ struct SiluNode final : autograd::Node {
     void backward(autograd::Gradient gradient, std::span<autograd::GradientSlot> inputs) override {
         if (!inputs[0].wanted()) return;
         dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(name(), device(), dtype(), [&]<class T>() {
-            const Tensor dy = gradient.value.has_rows() ? gradient.value : gradient.value.contiguous();
+            const Tensor dy = gradient.value.with_rows();
             const Tensor& input = x.get(name());
             const bool accumulate = inputs[0].accumulates();
             const Tensor dx = inputs[0].buffer();
@@ -38,7 +38,7 @@ struct SiluNode final : autograd::Node {
 
 Tensor silu(const Tensor& x) {
     const trace::Span span(trace::Kind::op, "silu");
-    const Tensor input = x.has_rows() ? x : x.contiguous();
+    const Tensor input = x.with_rows();
     Tensor y = Tensor::like(x);
     dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>("silu", x.device(), x.dtype(), [&]<class T>() {
         ITO_LAUNCH(x.device(), silu_forward, context_of(x.device()),

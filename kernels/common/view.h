@@ -19,6 +19,8 @@ struct View {
     constexpr T& operator()(std::int64_t r, std::int64_t c) const { return data[r * stride + c]; }
     /// Without gaps between the rows.
     constexpr bool dense() const { return stride == columns || rows <= 1; }
+    /// A dense matrix as one row.
+    constexpr View flat() const { return {data, 1, rows * columns, 0}; }
     /// As View<const T>.
     template <class U>
     requires(std::is_same_v<U, const T> && !std::is_const_v<T>) constexpr operator View<U>() const {

@@ -29,6 +29,20 @@ void for_each_block(const Context& context, std::int64_t rows, std::int64_t colu
     });
 }
 
+/// Calls body(row, first column, columns) for runs of about elementwise_piece elements. `dense`: the matrices have no gaps, so
+/// they are cut as one long row.
+template <class Body>
+void for_each_run(const Context& context, std::int64_t rows, std::int64_t columns, bool dense, Body&& body) {
+    if (dense) {
+        columns *= rows;
+        rows = 1;
+    }
+    for_each_block(context, rows, columns, [&](const Block& b) {
+        for (std::int64_t r = b.row_begin; r < b.row_end; ++r)
+            body(r, b.column_begin, b.column_end - b.column_begin);
+    });
+}
+
 /// Elements [begin, begin + count) of a sample whose pixels of `channels` lie `stride` apart, as a dense run:
 /// in place where they are dense, else copied to `buffer`.
 template <class T>

@@ -14,12 +14,13 @@
 namespace ito::kernels::detail {
 namespace {
 
-/// Before a kernel chooses its code, or oneDNN makes a primitive. Here, because every kernel calls parallel_for.
+/// Has to run before a kernel chooses its code or oneDNN makes a primitive. It stands here because every kernel calls
+/// parallel_for.
 [[maybe_unused]] const bool limited = limit_instruction_set().empty();
 
 /// How long a thread looks for work before it sleeps: longer than the gap between two kernels of a step (a thread
-/// that sleeps in every gap is woken onto whatever processor is at hand, often its caller's), and far shorter
-/// than the time another process would miss.
+/// that sleeps in every gap wakes on whatever processor is free, often its caller's), and too short to hinder
+/// another process.
 constexpr std::chrono::microseconds patience{500};
 
 inline void pause() {
@@ -64,7 +65,7 @@ struct Job {
         }
     }
 
-    /// The share of a thread of the pool, told to who listens.
+    /// What a thread of the pool does of the job; the listener hears of it.
     void help(int worker) {
         if (listener == nullptr) {
             work(worker);
@@ -79,9 +80,9 @@ struct Job {
 /// True on a thread that is inside a body.
 thread_local bool inside = false;
 
-/// The pool lives on the heap for ever and its threads are detached: they touch nothing but the pool, so a
-/// process may end while they sleep, whatever it destroys on the way, and so may a child made by fork(), where
-/// they do not exist. Since the caller needs nobody to finish a job, such a child computes on one thread.
+/// The pool is never destroyed and its threads are detached: they touch nothing but the pool, so the process may
+/// end while they sleep. A child made by fork() does not have them and computes on one thread: a caller can finish
+/// a job alone.
 class Pool {
   public:
     /// False if another thread is using the pool.
@@ -94,7 +95,7 @@ class Pool {
         epoch_.fetch_add(1, std::memory_order_release);
         epoch_.notify_all();
         job.work(0);
-        // Nobody may enter any more; wait for those inside, who are each at their last piece.
+        // Close the gate, then wait for the threads inside: each is at its last piece.
         std::uint32_t here = gate_.fetch_and(~open, std::memory_order_acq_rel) & ~open;
         while (here != 0) {
             wait_while(gate_, here);

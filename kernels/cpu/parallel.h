@@ -1,11 +1,10 @@
 #pragma once
 // The one way in which CPU kernels use several threads.
 //
-// The threads are the project's own instead of OpenMP's: at the end of every OpenMP region all threads meet,
-// so that on a machine with other work each of the five hundred regions of a training step waits for a thread
-// that is not running (measured beside two compilers on 2 cores: 38 images/s against 172 with OpenMP's passive
-// waiting, which costs a system call per region when the machine is idle). Here the caller takes pieces until
-// none is left and waits only for pieces that somebody has begun.
+// The threads are the project's own, not OpenMP's. At the end of an OpenMP region all threads must meet: on a busy machine
+// each of the five hundred regions of a training step waits for a thread that is not running. (Beside two compilers on
+// 2 cores: 38 images/s; 172 with OpenMP's passive waiting, which costs a system call per region on an idle machine.) Here
+// the caller takes pieces until none is left, then waits only for those that other threads have begun.
 
 #include <algorithm>
 #include <cstdint>
@@ -25,13 +24,13 @@ void run_pieces(int threads, std::int64_t pieces, void (*body)(void* state, std:
 /// Runs body(piece, worker) for every piece in [0, pieces), on up to context.threads threads.
 /// `worker` in [0, threads) tells which slice of per-thread scratch the body may use.
 ///
-/// The bitwise rule: the number and extent of the pieces follow from the shape alone, each piece writes
-/// its own outputs (or its own partial sum, added up in a fixed order afterwards), and what a piece
-/// computes does not depend on `worker`. Then no result depends on the number of threads.
+/// The bitwise rule: the shape alone decides how many pieces there are and what each covers, each piece writes its own
+/// outputs (or its own partial sum, added up in a fixed order afterwards), and what a piece computes does not depend on
+/// `worker`. Then no result depends on the number of threads.
 ///
-/// Inside the body, libraries that use OpenMP (oneDNN) run on the calling thread only, and a further parallel_for runs
-/// its pieces one after another; so does one beside another thread's. The first exception thrown by a body is rethrown
-/// here after all threads have stopped.
+/// Inside the body, libraries that use OpenMP (oneDNN) run on the calling thread only. A parallel_for inside a body, or while
+/// another thread's is running, runs its pieces one after another. The first exception of a body is rethrown here after all
+/// threads have stopped.
 template <class Body>
 void parallel_for(const Context& context, std::int64_t pieces, Body&& body) {
     const int threads =

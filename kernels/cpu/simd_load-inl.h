@@ -3,11 +3,11 @@
 // Include from inside a foreach_target file, after <hwy/highway.h>. Highway's own masked loads and stores
 // touch the whole vector on targets without mask instructions.
 
-#if defined(ITO_KERNELS_RUNTIME_SIMD_LOAD_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef ITO_KERNELS_RUNTIME_SIMD_LOAD_INL_H_
-#undef ITO_KERNELS_RUNTIME_SIMD_LOAD_INL_H_
+#if defined(ITO_KERNELS_CPU_SIMD_LOAD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef ITO_KERNELS_CPU_SIMD_LOAD_INL_H_
+#undef ITO_KERNELS_CPU_SIMD_LOAD_INL_H_
 #else
-#define ITO_KERNELS_RUNTIME_SIMD_LOAD_INL_H_
+#define ITO_KERNELS_CPU_SIMD_LOAD_INL_H_
 #endif
 
 #include <hwy/highway.h>

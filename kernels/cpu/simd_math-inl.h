@@ -7,11 +7,11 @@
 // minimax polynomial of degree 6 (relative error 3e-9). Measured worst errors in units in the last place: exp
 // 0.9 (1.2 without fused multiply-adds), sigmoid 2.4, SiLU 2.8. NaN gives NaN.
 
-#if defined(ITO_KERNELS_RUNTIME_SIMD_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef ITO_KERNELS_RUNTIME_SIMD_MATH_INL_H_
-#undef ITO_KERNELS_RUNTIME_SIMD_MATH_INL_H_
+#if defined(ITO_KERNELS_CPU_SIMD_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef ITO_KERNELS_CPU_SIMD_MATH_INL_H_
+#undef ITO_KERNELS_CPU_SIMD_MATH_INL_H_
 #else
-#define ITO_KERNELS_RUNTIME_SIMD_MATH_INL_H_
+#define ITO_KERNELS_CPU_SIMD_MATH_INL_H_
 #endif
 
 #include <hwy/highway.h>
@@ -22,7 +22,7 @@ HWY_BEFORE_NAMESPACE();
 namespace ito::kernels {
 namespace HWY_NAMESPACE {
 
-/// max(x, lowest) and min(x, highest) that hand a NaN in x on.
+/// max(x, lowest) and min(x, highest); NaN where x is NaN.
 template <class V>
 HWY_INLINE V at_least(V lowest, V x) {
     namespace hn = hwy::HWY_NAMESPACE;
@@ -132,7 +132,7 @@ HWY_INLINE SigmoidParts<V> sigmoid_parts(D d, V x) {
     return {reciprocal(d, hn::Add(e, hn::Set(d, 1.0f))), e};
 }
 
-/// x, or -87 if that is more: there sigmoid and SiLU are 0 to within 2e-36.
+/// max(x, -87): at -87 sigmoid and SiLU are 0 to within 2e-36.
 template <class D, class V = hwy::HWY_NAMESPACE::Vec<D>>
 HWY_INLINE V clamp_for_sigmoid(D d, V x) {
     return at_least(hwy::HWY_NAMESPACE::Set(d, -87.0f), x);

@@ -109,8 +109,7 @@ template <class T, int inputs, class Op>
 void launch_pointwise(const Context& context, const char* name, Pointwise<T, inputs, Op> a, Variant wanted) {
     bool dense = a.out.dense();
     for (const View<const T>& in : a.in) dense = dense && in.dense();
-    if (dense)  // one long row: only one odd end
-        a.out = {a.out.data, a.out.rows * a.out.columns > 0 ? 1 : 0, a.out.rows * a.out.columns, 0};
+    if (dense) a.out = a.out.flat();  // only one odd end
     const auto begins_aligned = [&](const T* data, std::int64_t stride) {
         return rows_aligned(data, a.out.rows > 1 ? stride : 0);
     };

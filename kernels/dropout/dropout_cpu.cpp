@@ -65,9 +65,10 @@ namespace cpu {
 
 void dropout(const Context& context, const Dropout<float>& a) {
     // A sample without gaps is one long run; otherwise every pixel is one.
-    const bool dense = a.x_stride == a.channels && a.y_stride == a.channels;
-    const std::int64_t rows = dense ? 1 : a.pixels, columns = dense ? a.pixels * a.channels : a.channels;
-    if (a.batch == 0 || rows == 0 || columns == 0) return;
+    const bool dense = a.x.dense() && a.y.dense();
+    const std::int64_t pixels = a.pixels();
+    const std::int64_t rows = dense ? 1 : pixels, columns = dense ? pixels * a.y.columns : a.y.columns;
+    if (pixels == 0 || columns == 0) return;
     const std::int64_t row_block = std::max<std::int64_t>(1, elementwise_piece / columns);
     const std::int64_t row_blocks = ceil_div(rows, row_block);
     const std::int64_t column_blocks = ceil_div(columns, elementwise_piece);
@@ -87,15 +88,11 @@ void dropout(const Context& context, const Dropout<float>& a) {
         for (std::int64_t row = row_range.begin; row < row_range.end; ++row) {
             const std::int64_t element = row * columns + column_range.begin;
             r.offset = philox_offset(step, static_cast<std::uint64_t>(element));
-            r.x = a.x + (n * a.pixels + row) * a.x_stride + column_range.begin;
-            r.y = a.y + (n * a.pixels + row) * a.y_stride + column_range.begin;
+            r.x = &a.x(n * pixels + row, column_range.begin);
+            r.y = &a.y(n * pixels + row, column_range.begin);
             run(r);
         }
     });
-}
-
-void dropout(const Context& context, const Dropout<double>& a) {
-    ref::dropout(context, a);
 }
 
 }  // namespace cpu

@@ -3,7 +3,6 @@
 
 #include <concepts>
 #include <string>
-#include <type_traits>
 
 #include "kernels/common/dtype.h"
 #include "kernels/common/error.h"
@@ -24,28 +23,35 @@ To convert(From value) {
     }
 }
 
-/// Calls f with a std::type_identity of the element type.
+/// Calls f.template operator()<T>() with the element type.
 template <class F>
 void with_type(DType type, F&& f) {
     switch (type) {
         case DType::float32:
-            return f(std::type_identity<float>());
+            return f.template operator()<float>();
         case DType::float64:
-            return f(std::type_identity<double>());
+            return f.template operator()<double>();
         case DType::bfloat16:
-            return f(std::type_identity<bfloat16>());
+            return f.template operator()<bfloat16>();
         case DType::uint8:
-            return f(std::type_identity<std::uint8_t>());
+            return f.template operator()<std::uint8_t>();
         case DType::int64:
-            return f(std::type_identity<std::int64_t>());
+            return f.template operator()<std::int64_t>();
     }
 }
 
-/// Throws unless `copy` can convert between the two.
-inline void check_conversion(DType from, DType to) {
-    if (from == to || to == DType::float32 || to == DType::float64 || to == DType::bfloat16) return;
-    throw Error(std::string("copy: cannot convert ") + name_of(from) + " to " + name_of(to) +
-                "; the target must be float32, float64 or bfloat16");
+/// Calls f.template operator()<From, To>(). Throws Error unless `copy` can convert between the two.
+template <class F>
+void with_conversion(DType from, DType to, F&& f) {
+    with_type(from, [&]<class From>() {
+        with_type(to, [&]<class To>() {
+            if constexpr (std::same_as<From, To> || !std::integral<To>)
+                f.template operator()<From, To>();
+            else
+                throw Error(std::string("copy: cannot convert ") + name_of(from) + " to " + name_of(to) +
+                            "; the target must be float32, float64 or bfloat16");
+        });
+    });
 }
 
 }  // namespace ito::kernels

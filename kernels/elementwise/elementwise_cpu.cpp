@@ -1,5 +1,5 @@
-// Plain loops over blocks, compiled for every instruction set: the compiler vectorises them, and without
-// contraction every element gets the same bits wherever it lies. Dense matrices count as one long row.
+// Plain loops over parts of rows, compiled for every instruction set: the compiler vectorises them, and without
+// contraction every element gets the same bits wherever it lies.
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/elementwise/elementwise_cpu.cpp"
@@ -15,121 +15,91 @@ namespace ito::kernels::HWY_NAMESPACE {
 
 // "ivdep": y may be a or b themselves, but an element is never read after its own write.
 
+template <class T, class A = accum_t<T>>
+void axpby_run(A alpha, const T* a, A beta, const T* b, T* y, std::int64_t count) {
+    if (b) {
+#pragma GCC ivdep
+        for (std::int64_t i = 0; i < count; ++i)
+            y[i] = convert<T>(alpha * convert<A>(a[i]) + beta * convert<A>(b[i]));
+    } else {
+#pragma GCC ivdep
+        for (std::int64_t i = 0; i < count; ++i) y[i] = convert<T>(alpha * convert<A>(a[i]));
+    }
+}
+
 template <class T>
-void axpby_rows(const Axpby<T>& args, const Block& block) {
+void axpby_rows(const Context& context, const Axpby<T>& args) {
     using A = accum_t<T>;
     const A alpha = static_cast<A>(args.alpha) * (args.scale ? *args.scale : A(1));
     const A beta = static_cast<A>(args.beta);
-    for (std::int64_t r = block.row_begin; r < block.row_end; ++r) {
-        const T* a = args.a + r * args.a_stride;
-        T* y = args.y + r * args.y_stride;
-        if (args.b) {
-            const T* b = args.b + r * args.b_stride;
+    const bool dense = args.a.dense() && args.b.dense() && args.y.dense();
+    for_each_run(
+        context, args.y.rows, args.y.columns, dense, [&](std::int64_t r, std::int64_t c, std::int64_t count) {
+            axpby_run(alpha, &args.a(r, c), beta, args.b ? &args.b(r, c) : nullptr, &args.y(r, c), count);
+        });
+}
+void axpby_float(const Context& context, const Axpby<float>& args) {
+    axpby_rows(context, args);
+}
+void axpby_bfloat16(const Context& context, const Axpby<bfloat16>& args) {
+    axpby_rows(context, args);
+}
+
+template <class T, class A = accum_t<T>>
+void multiply_run(const T* a, const T* b, T* y, std::int64_t count, bool accumulate) {
+    if (accumulate) {
 #pragma GCC ivdep
-            for (std::int64_t c = block.column_begin; c < block.column_end; ++c)
-                y[c] = convert<T>(alpha * convert<A>(a[c]) + beta * convert<A>(b[c]));
-        } else {
+        for (std::int64_t i = 0; i < count; ++i)
+            y[i] = convert<T>(convert<A>(y[i]) + convert<A>(a[i]) * convert<A>(b[i]));
+    } else {
 #pragma GCC ivdep
-            for (std::int64_t c = block.column_begin; c < block.column_end; ++c)
-                y[c] = convert<T>(alpha * convert<A>(a[c]));
-        }
+        for (std::int64_t i = 0; i < count; ++i) y[i] = convert<T>(convert<A>(a[i]) * convert<A>(b[i]));
     }
 }
 
 template <class T>
-void multiply_rows(const Multiply<T>& args, const Block& block) {
-    using A = accum_t<T>;
-    for (std::int64_t r = block.row_begin; r < block.row_end; ++r) {
-        const T* a = args.a + r * args.a_stride;
-        const T* b = args.b + r * args.b_stride;
-        T* y = args.y + r * args.y_stride;
-        if (args.accumulate) {
-#pragma GCC ivdep
-            for (std::int64_t c = block.column_begin; c < block.column_end; ++c)
-                y[c] = convert<T>(convert<A>(y[c]) + convert<A>(a[c]) * convert<A>(b[c]));
-        } else {
-#pragma GCC ivdep
-            for (std::int64_t c = block.column_begin; c < block.column_end; ++c)
-                y[c] = convert<T>(convert<A>(a[c]) * convert<A>(b[c]));
-        }
-    }
+void multiply_rows(const Context& context, const Multiply<T>& args) {
+    const bool dense = args.a.dense() && args.b.dense() && args.y.dense();
+    for_each_run(context, args.y.rows, args.y.columns, dense,
+                 [&](std::int64_t r, std::int64_t c, std::int64_t count) {
+                     multiply_run(&args.a(r, c), &args.b(r, c), &args.y(r, c), count, args.accumulate);
+                 });
+}
+void multiply_float(const Context& context, const Multiply<float>& args) {
+    multiply_rows(context, args);
+}
+void multiply_bfloat16(const Context& context, const Multiply<bfloat16>& args) {
+    multiply_rows(context, args);
 }
 
 template <class To, class From>
-void copy_rows(const Copy& args, const Block& block) {
-    for (std::int64_t r = block.row_begin; r < block.row_end; ++r) {
-        const From* HWY_RESTRICT x = static_cast<const From*>(args.x) + r * args.x_stride;
-        To* HWY_RESTRICT y = static_cast<To*>(args.y) + r * args.y_stride;
-        for (std::int64_t c = block.column_begin; c < block.column_end; ++c) y[c] = convert<To>(x[c]);
-    }
+void copy_run(const From* HWY_RESTRICT x, To* HWY_RESTRICT y, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i) y[i] = convert<To>(x[i]);
 }
 
-template <class To>
-void copy_rows_to(const Copy& args, const Block& block) {
-    switch (args.from) {
-        case DType::float32:
-            return copy_rows<To, float>(args, block);
-        case DType::float64:
-            return copy_rows<To, double>(args, block);
-        case DType::bfloat16:
-            return copy_rows<To, bfloat16>(args, block);
-        case DType::uint8:
-            return copy_rows<To, std::uint8_t>(args, block);
-        case DType::int64:
-            return copy_rows<To, std::int64_t>(args, block);
-    }
+void copy_rows(const Context& context, const Copy& args) {
+    with_conversion(args.x.type, args.y.type, [&]<class From, class To>() {
+        const auto x = args.x.as<From>();
+        const auto y = args.y.as<To>();
+        for_each_run(
+            context, y.rows, y.columns, x.dense() && y.dense(),
+            [&](std::int64_t r, std::int64_t c, std::int64_t count) { copy_run(&x(r, c), &y(r, c), count); });
+    });
 }
 
 template <class T>
-void fill_rows(const Fill& args, const Block& block) {
-    const T value = convert<T>(args.value);
-    for (std::int64_t r = block.row_begin; r < block.row_end; ++r) {
-        T* y = static_cast<T*>(args.y) + r * args.y_stride;
-        for (std::int64_t c = block.column_begin; c < block.column_end; ++c) y[c] = value;
-    }
+void fill_run(T value, T* y, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i) y[i] = value;
 }
 
-void axpby_float(const Axpby<float>& args, const Block& block) {
-    axpby_rows(args, block);
-}
-void axpby_bfloat16(const Axpby<bfloat16>& args, const Block& block) {
-    axpby_rows(args, block);
-}
-void multiply_float(const Multiply<float>& args, const Block& block) {
-    multiply_rows(args, block);
-}
-void multiply_bfloat16(const Multiply<bfloat16>& args, const Block& block) {
-    multiply_rows(args, block);
-}
-
-void copy_block(const Copy& args, const Block& block) {
-    switch (args.to) {
-        case DType::float32:
-            return copy_rows_to<float>(args, block);
-        case DType::float64:
-            return copy_rows_to<double>(args, block);
-        case DType::bfloat16:
-            return copy_rows_to<bfloat16>(args, block);
-        case DType::uint8:
-            return copy_rows<std::uint8_t, std::uint8_t>(args, block);
-        case DType::int64:
-            return copy_rows<std::int64_t, std::int64_t>(args, block);
-    }
-}
-
-void fill_block(const Fill& args, const Block& block) {
-    switch (args.type) {
-        case DType::float32:
-            return fill_rows<float>(args, block);
-        case DType::float64:
-            return fill_rows<double>(args, block);
-        case DType::bfloat16:
-            return fill_rows<bfloat16>(args, block);
-        case DType::uint8:
-            return fill_rows<std::uint8_t>(args, block);
-        case DType::int64:
-            return fill_rows<std::int64_t>(args, block);
-    }
+void fill_rows(const Context& context, const Fill& args) {
+    with_type(args.y.type, [&]<class T>() {
+        const auto y = args.y.as<T>();
+        for_each_run(context, y.rows, y.columns, y.dense(),
+                     [&](std::int64_t r, std::int64_t c, std::int64_t count) {
+                         fill_run(convert<T>(args.value), &y(r, c), count);
+                     });
+    });
 }
 
 }  // namespace ito::kernels::HWY_NAMESPACE
@@ -138,74 +108,33 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace ito::kernels {
 namespace {
-
 HWY_EXPORT(axpby_float);
 HWY_EXPORT(axpby_bfloat16);
 HWY_EXPORT(multiply_float);
 HWY_EXPORT(multiply_bfloat16);
-HWY_EXPORT(copy_block);
-HWY_EXPORT(fill_block);
-
-/// The same matrices as one row where every row stride is the row's length.
-template <class Args>
-Args flattened(Args args, bool dense) {
-    if (dense) {
-        args.columns *= args.rows;
-        args.rows = args.columns > 0 ? 1 : 0;
-    }
-    return args;
-}
-
-template <class T>
-Axpby<T> flattened(const Axpby<T>& args) {
-    const std::int64_t n = args.columns;
-    return flattened(args, args.a_stride == n && (!args.b || args.b_stride == n) && args.y_stride == n);
-}
-
-template <class T>
-Multiply<T> flattened(const Multiply<T>& args) {
-    const std::int64_t n = args.columns;
-    return flattened(args, args.a_stride == n && args.b_stride == n && args.y_stride == n);
-}
-
-/// Runs the function that was chosen for this processor on every block.
-template <class Args>
-void run(const Context& context, const Args& args, void (*function)(const Args&, const Block&)) {
-    for_each_block(context, args.rows, args.columns, [&](const Block& block) { function(args, block); });
-}
-
+HWY_EXPORT(copy_rows);
+HWY_EXPORT(fill_rows);
 }  // namespace
 
 namespace cpu {
 
 void axpby(const Context& context, const Axpby<float>& args) {
-    run(context, flattened(args), HWY_DYNAMIC_DISPATCH(axpby_float));
-}
-void axpby(const Context& context, const Axpby<double>& args) {
-    ref::axpby(context, args);
+    HWY_DYNAMIC_DISPATCH(axpby_float)(context, args);
 }
 void axpby(const Context& context, const Axpby<bfloat16>& args) {
-    run(context, flattened(args), HWY_DYNAMIC_DISPATCH(axpby_bfloat16));
+    HWY_DYNAMIC_DISPATCH(axpby_bfloat16)(context, args);
 }
-
 void multiply(const Context& context, const Multiply<float>& args) {
-    run(context, flattened(args), HWY_DYNAMIC_DISPATCH(multiply_float));
-}
-void multiply(const Context& context, const Multiply<double>& args) {
-    ref::multiply(context, args);
+    HWY_DYNAMIC_DISPATCH(multiply_float)(context, args);
 }
 void multiply(const Context& context, const Multiply<bfloat16>& args) {
-    run(context, flattened(args), HWY_DYNAMIC_DISPATCH(multiply_bfloat16));
+    HWY_DYNAMIC_DISPATCH(multiply_bfloat16)(context, args);
 }
-
 void copy(const Context& context, const Copy& args) {
-    check_conversion(args.from, args.to);
-    const bool dense = args.x_stride == args.columns && args.y_stride == args.columns;
-    run(context, flattened(args, dense), HWY_DYNAMIC_DISPATCH(copy_block));
+    HWY_DYNAMIC_DISPATCH(copy_rows)(context, args);
 }
-
 void fill(const Context& context, const Fill& args) {
-    run(context, flattened(args, args.y_stride == args.columns), HWY_DYNAMIC_DISPATCH(fill_block));
+    HWY_DYNAMIC_DISPATCH(fill_rows)(context, args);
 }
 
 }  // namespace cpu

@@ -8,51 +8,45 @@ void axpby(const Context&, const Axpby<T>& args) {
     using A = accum_t<T>;
     const A alpha = static_cast<A>(args.alpha) * (args.scale ? *args.scale : A(1));
     const A beta = static_cast<A>(args.beta);
-    for (std::int64_t r = 0; r < args.rows; ++r)
-        for (std::int64_t c = 0; c < args.columns; ++c) {
-            A sum = alpha * convert<A>(args.a[r * args.a_stride + c]);
-            if (args.b) sum += beta * convert<A>(args.b[r * args.b_stride + c]);
-            args.y[r * args.y_stride + c] = convert<T>(sum);
+    for (std::int64_t r = 0; r < args.y.rows; ++r)
+        for (std::int64_t c = 0; c < args.y.columns; ++c) {
+            A sum = alpha * convert<A>(args.a(r, c));
+            if (args.b) sum += beta * convert<A>(args.b(r, c));
+            args.y(r, c) = convert<T>(sum);
         }
 }
 
 template <class T>
 void multiply(const Context&, const Multiply<T>& args) {
     using A = accum_t<T>;
-    for (std::int64_t r = 0; r < args.rows; ++r)
-        for (std::int64_t c = 0; c < args.columns; ++c) {
-            T& y = args.y[r * args.y_stride + c];
-            const A product =
-                convert<A>(args.a[r * args.a_stride + c]) * convert<A>(args.b[r * args.b_stride + c]);
+    for (std::int64_t r = 0; r < args.y.rows; ++r)
+        for (std::int64_t c = 0; c < args.y.columns; ++c) {
+            T& y = args.y(r, c);
+            const A product = convert<A>(args.a(r, c)) * convert<A>(args.b(r, c));
             y = convert<T>(args.accumulate ? convert<A>(y) + product : product);
         }
 }
 
 void copy(const Context&, const Copy& args) {
-    check_conversion(args.from, args.to);
-    with_type(args.from, [&]<class From>(std::type_identity<From>) {
-        with_type(args.to, [&]<class To>(std::type_identity<To>) {
-            for (std::int64_t r = 0; r < args.rows; ++r)
-                for (std::int64_t c = 0; c < args.columns; ++c)
-                    static_cast<To*>(args.y)[r * args.y_stride + c] =
-                        convert<To>(static_cast<const From*>(args.x)[r * args.x_stride + c]);
-        });
+    with_conversion(args.x.type, args.y.type, [&]<class From, class To>() {
+        const auto x = args.x.as<From>();
+        const auto y = args.y.as<To>();
+        for (std::int64_t r = 0; r < y.rows; ++r)
+            for (std::int64_t c = 0; c < y.columns; ++c) y(r, c) = convert<To>(x(r, c));
     });
 }
 
 void fill(const Context&, const Fill& args) {
-    with_type(args.type, [&]<class T>(std::type_identity<T>) {
-        for (std::int64_t r = 0; r < args.rows; ++r)
-            for (std::int64_t c = 0; c < args.columns; ++c)
-                static_cast<T*>(args.y)[r * args.y_stride + c] = convert<T>(args.value);
+    with_type(args.y.type, [&]<class T>() {
+        const auto y = args.y.as<T>();
+        for (std::int64_t r = 0; r < y.rows; ++r)
+            for (std::int64_t c = 0; c < y.columns; ++c) y(r, c) = convert<T>(args.value);
     });
 }
 
-template void axpby(const Context&, const Axpby<float>&);
-template void axpby(const Context&, const Axpby<double>&);
+ITO_FOR_CPU_TYPES(axpby, Axpby);
 template void axpby(const Context&, const Axpby<bfloat16>&);
-template void multiply(const Context&, const Multiply<float>&);
-template void multiply(const Context&, const Multiply<double>&);
+ITO_FOR_CPU_TYPES(multiply, Multiply);
 template void multiply(const Context&, const Multiply<bfloat16>&);
 
 }  // namespace ito::kernels::ref

@@ -2,21 +2,21 @@
 // "hwy/highway.h", after foreach_target.h). Words are those of kernels/philox/philox.h bit for bit; normals
 // agree with normals_of() there to a few units in the last place.
 //
-// A range of elements of one sample is drawn into a small buffer (a few hundred words: it stays in the L1
-// cache), from the block that holds its first element on:
+// A range of elements of one sample is drawn into a small buffer, which starts with the block that holds the
+// first element (a few hundred words stay in the L1 cache):
 //
 //   HWY_ALIGN std::uint32_t buffer[philox_buffer_size(chunk)];
 //   const std::uint32_t* words = philox_words(seed, subsequence, offset, count, buffer);
 //
-// Every lane goes through the same operations, whatever its place in a vector and wherever a range starts:
-// a draw's bits depend on (seed, subsequence, offset) alone. All kernels draw through these functions, so
-// noise that one of them mixes in and another draws again is the same bit for bit.
+// All lanes do the same operations, wherever a range starts: a draw's bits depend on (seed, subsequence, offset)
+// alone. All kernels draw through these functions, so noise that one of them mixes in and another draws again is
+// the same bit for bit.
 
-#if defined(ITO_KERNELS_RUNTIME_PHILOX_INL_H) == defined(HWY_TARGET_TOGGLE)
-#ifdef ITO_KERNELS_RUNTIME_PHILOX_INL_H
-#undef ITO_KERNELS_RUNTIME_PHILOX_INL_H
+#if defined(ITO_KERNELS_PHILOX_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef ITO_KERNELS_PHILOX_INL_H
+#undef ITO_KERNELS_PHILOX_INL_H
 #else
-#define ITO_KERNELS_RUNTIME_PHILOX_INL_H
+#define ITO_KERNELS_PHILOX_INL_H
 #endif
 
 #include <cstdint>
@@ -87,8 +87,8 @@ HWY_INLINE void sincos_of_turn(D d, V v, V& sine, V& cosine) {
     const hn::RebindToSigned<D> di;
     const auto quadrant = hn::NearestInt(hn::Mul(v, hn::Set(d, 0.636619772f)));
     const V k = hn::ConvertTo(d, quadrant);
-    // pi / 2 in three parts, of which two have 22 bits: their products with k <= 4 are exact, and digits that
-    // cancel near a zero are made good by the next part.
+    // pi / 2 in three parts, of which two have 22 bits: their products with k <= 4 are exact, and where digits
+    // cancel near a zero, the next part supplies more.
     V r = hn::NegMulAdd(k, hn::Set(d, 0x1.921fbp+0f), v);
     r = hn::NegMulAdd(k, hn::Set(d, 0x1.5110bp-22f), r);
     r = hn::NegMulAdd(k, hn::Set(d, 0x1.184698p-44f), r);
@@ -144,8 +144,8 @@ struct PhiloxWords {
     PhiloxVector w0, w1, w2, w3;
 };
 
-/// One counter per 64-bit lane: a widening multiplication yields both halves of its product at once, and
-/// ignores the upper halves of its operands, so that nothing need be masked between the rounds.
+/// One counter per 64-bit lane: a widening multiplication yields both halves of its product at once and ignores
+/// the upper halves of its operands, so nothing has to be masked between the rounds.
 HWY_INLINE PhiloxWords philox_blocks(std::uint64_t seed, std::uint64_t subsequence,
                                      std::uint64_t first_block) {
     const PhiloxLanes d;
@@ -208,7 +208,7 @@ HWY_INLINE const float* philox_normals(std::uint64_t seed, std::uint64_t subsequ
     for (std::int64_t i = 0; i < skipped + count;
          i += 4 * blocks, block += static_cast<std::uint64_t>(blocks)) {
         const PhiloxWords words = philox_blocks(seed, subsequence, block);
-        // The radii of a block in its two 32-bit lanes, and the angles likewise.
+        // A block's two radii lie in the halves of its 64-bit lane, its angles likewise.
         const auto a = hn::BitCast(du, philox_pair(words.w0, words.w2));
         const auto b = hn::BitCast(du, philox_pair(words.w1, words.w3));
         const auto log_u = log_of_uniform(d, uniform_of_words(d, a));

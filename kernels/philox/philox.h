@@ -2,7 +2,7 @@
 // Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011, "Parallel Random Numbers: As Easy as
 // 1, 2, 3"), addressed so that every draw of a training run has its own coordinates and none is stored.
 //
-// A draw is found by (seed; subsequence; offset), as in cuRAND's curand_init, and equals cuRAND's Philox
+// A draw is addressed by (seed; subsequence; offset), as in cuRAND's curand_init, and equals cuRAND's Philox
 // for the same three numbers bit for bit:
 //
 //   key         = seed                       64 bits, low word first
@@ -42,7 +42,7 @@ enum class Purpose : std::uint32_t {
     test = 15,     ///< free for tests
 };
 
-/// Where the draws of one kernel launch lie. `step` is read through its pointer when the kernel runs, so
+/// The addresses of the draws of one kernel launch. The kernel reads `step` through its pointer when it runs, so
 /// that a captured CUDA graph can be replayed for the next step; null stands for step 0.
 struct PhiloxAddress {
     std::uint64_t seed = 0;

@@ -2,9 +2,6 @@
 
 #include "kernels/random/random.h"
 
-#include <string>
-
-#include "kernels/common/error.h"
 #include "kernels/cuda/sample_runs.cuh"
 
 namespace ito::kernels {
@@ -45,12 +42,11 @@ struct Integer {
 /// y [samples, elements], each element `op` of its draw.
 template <class T, class Op>
 struct Fill {
-    std::int64_t samples = 0;
-    std::uint32_t elements = 0;
-    PhiloxAddress address{};
-    T* y = nullptr;
-    bool wide = false;  ///< every sample starts on 16 bytes
-    Op op{};
+    View<T> y;
+    std::uint32_t elements;  ///< of a sample
+    PhiloxAddress address;
+    bool wide;  ///< every sample starts on 16 bytes
+    Op op;
 };
 
 template <class T>
@@ -66,9 +62,9 @@ template <class T, class Op>
 __global__ void __launch_bounds__(threads) fill_naive(Fill<T, Op> a) {
     const std::uint32_t e = blockIdx.x * blockDim.x + threadIdx.x;
     if (e >= a.elements) return;
-    for (std::int64_t n = blockIdx.y * static_cast<std::int64_t>(blockDim.y) + threadIdx.y; n < a.samples;
+    for (std::int64_t n = blockIdx.y * static_cast<std::int64_t>(blockDim.y) + threadIdx.y; n < a.y.rows;
          n += static_cast<std::int64_t>(gridDim.y) * blockDim.y)
-        a.y[n * a.elements + e] = rounded<T>(a.op(Op::draw(PhiloxSample(a.address, n), e)));
+        a.y(n, e) = rounded<T>(a.op(Op::draw(PhiloxSample(a.address, n), e)));
 }
 
 __device__ void store_run(float* to, const float (&v)[4]) {
@@ -91,7 +87,7 @@ __global__ void __launch_bounds__(threads) fill_vectorized(Fill<T, Op> a) {
     constexpr int width = run_width<T>;
     const std::uint32_t run = blockIdx.x * blockDim.x + threadIdx.x, e = run * width;
     if (run >= (a.elements + std::uint64_t{width - 1}) / width) return;
-    for (std::int64_t n = blockIdx.y * static_cast<std::int64_t>(blockDim.y) + threadIdx.y; n < a.samples;
+    for (std::int64_t n = blockIdx.y * static_cast<std::int64_t>(blockDim.y) + threadIdx.y; n < a.y.rows;
          n += static_cast<std::int64_t>(gridDim.y) * blockDim.y) {
         const PhiloxSample sample(a.address, n);
         decltype(a.op({})) v[width];
@@ -101,7 +97,7 @@ __global__ void __launch_bounds__(threads) fill_vectorized(Fill<T, Op> a) {
             v[i] = a.op(draws.x), v[i + 1] = a.op(draws.y), v[i + 2] = a.op(draws.z),
             v[i + 3] = a.op(draws.w);
         }
-        T* const to = a.y + n * a.elements + e;
+        T* const to = &a.y(n, e);
         const std::uint32_t count = a.elements - e;
         if (a.wide && count >= width) {
             store_run(to, v);
@@ -113,55 +109,43 @@ __global__ void __launch_bounds__(threads) fill_vectorized(Fill<T, Op> a) {
     }
 }
 
-template <class T, class Op, class Args>
-void run(const Context& context, const char* name, const Args& args, Op op, Variant variant) {
-    require_memory(name, args.address.step, Memory::device);
-    if (variant == Variant::best) variant = Variant::vectorized;
-    const bool naive = variant == Variant::naive;
-    if (!naive && variant != Variant::vectorized)
-        throw Error(std::string(name) + ": no variant '" + name_of(variant) +
-                    "'; expected naive or vectorized");
-    if (args.samples <= 0 || args.elements <= 0) return;
-    const Fill<T, Op> fill{.samples = args.samples,
-                           .elements = static_cast<std::uint32_t>(args.elements),
-                           .address = args.address,
-                           .y = args.y,
-                           .wide = rows_aligned(args.y, args.samples > 1 ? args.elements : 0),
+template <class T, class Op>
+void run(const Context& context, const char* name, const View<T>& y, const PhiloxAddress& address, Op op,
+         Variant variant) {
+    require_memory(name, address.step, Memory::device);
+    const bool naive =
+        choose_variant(name, variant, {{Variant::vectorized}, {Variant::naive}}) == Variant::naive;
+    if (y.rows <= 0 || y.columns <= 0) return;
+    const Fill<T, Op> fill{.y = y,
+                           .elements = static_cast<std::uint32_t>(y.columns),
+                           .address = address,
+                           .wide = rows_aligned(y.data, y.rows > 1 ? y.stride : 0),
                            .op = op};
-    const RunGrid grid(args.samples, naive ? args.elements : blocks_for(args.elements, run_width<T>),
-                       threads);
+    const RunGrid grid(y.rows, naive ? y.columns : blocks_for(y.columns, run_width<T>), threads);
     launch(context, name, naive ? fill_naive<T, Op> : fill_vectorized<T, Op>, grid.blocks, grid.threads, 0,
            fill);
-}
-
-template <class T>
-void normal(const Context& context, const RandomFill<T>& a, Variant variant) {
-    run<T>(context, "random_normal", a, Normal{static_cast<float>(a.a), static_cast<float>(a.b)}, variant);
-}
-template <class T>
-void uniform(const Context& context, const RandomFill<T>& a, Variant variant) {
-    run<T>(context, "random_uniform", a, Uniform{static_cast<float>(a.a), static_cast<float>(a.b - a.a)},
-           variant);
 }
 
 }  // namespace
 
 namespace cuda {
-void random_normal(const Context& context, const RandomFill<float>& a, Variant variant) {
-    normal(context, a, variant);
+
+template <CudaFloat T>
+void random_normal(const Context& context, const RandomFill<T>& a, Variant variant) {
+    run(context, "random_normal", a.y, a.address, Normal{static_cast<float>(a.a), static_cast<float>(a.b)},
+        variant);
 }
-void random_normal(const Context& context, const RandomFill<bfloat16>& a, Variant variant) {
-    normal(context, a, variant);
-}
-void random_uniform(const Context& context, const RandomFill<float>& a, Variant variant) {
-    uniform(context, a, variant);
-}
-void random_uniform(const Context& context, const RandomFill<bfloat16>& a, Variant variant) {
-    uniform(context, a, variant);
+template <CudaFloat T>
+void random_uniform(const Context& context, const RandomFill<T>& a, Variant variant) {
+    run(context, "random_uniform", a.y, a.address,
+        Uniform{static_cast<float>(a.a), static_cast<float>(a.b - a.a)}, variant);
 }
 void random_integers(const Context& context, const RandomIntegers& a, Variant variant) {
-    run<std::int64_t>(context, "random_integers", a, Integer{static_cast<std::uint64_t>(a.bound)}, variant);
+    run(context, "random_integers", a.y, a.address, Integer{static_cast<std::uint64_t>(a.bound)}, variant);
 }
-}  // namespace cuda
 
+ITO_FOR_CUDA_TYPES(random_normal, RandomFill);
+ITO_FOR_CUDA_TYPES(random_uniform, RandomFill);
+
+}  // namespace cuda
 }  // namespace ito::kernels

@@ -5,7 +5,7 @@
 //   uniform:  y = low + (high - low) * U, U in (0, 1]
 //   integers: y = floor(word * bound / 2^32), in [0, bound)
 //
-// y [samples, elements] dense. Draws are float32 whatever T. The floor: s bytes written an element; on the
+// y [samples, elements], with a row stride. Draws are float32 whatever T. Minimum traffic: s bytes written an element; on the
 // CPU a normal costs about 1 ns (AVX-512), half of it Philox, half logarithm and sine.
 
 #include <cstdint>
@@ -13,26 +13,25 @@
 #include "kernels/common/context.h"
 #include "kernels/common/dtype.h"
 #include "kernels/common/variant.h"
+#include "kernels/common/view.h"
 #include "kernels/philox/philox.h"
 
 namespace ito::kernels {
 
 template <class T>
 struct RandomFill {
-    std::int64_t samples = 0, elements = 0;
     PhiloxAddress address{};
     double a = 0, b = 1;  ///< mean and stddev, or low and high
-    T* y = nullptr;
+    View<T> y;
 };
 
 struct RandomIntegers {
-    std::int64_t samples = 0, elements = 0;
     PhiloxAddress address{};
     std::int64_t bound = 1;  ///< 1 to 2^32 - 1
-    std::int64_t* y = nullptr;
+    View<std::int64_t> y;
 };
 
-/// Plain loops: the oracle. T = float or double.
+/// Plain loops: the oracle.
 namespace ref {
 template <CpuFloat T>
 void random_normal(const Context&, const RandomFill<T>&);
@@ -43,20 +42,18 @@ void random_integers(const Context&, const RandomIntegers&);
 
 namespace cpu {
 void random_normal(const Context&, const RandomFill<float>&);
-void random_normal(const Context&, const RandomFill<double>&);
 void random_uniform(const Context&, const RandomFill<float>&);
-void random_uniform(const Context&, const RandomFill<double>&);
 void random_integers(const Context&, const RandomIntegers&);
 }  // namespace cpu
 
-/// float32 and bfloat16, computed in float32 and rounded once. Vectorized, a thread takes the whole Philox blocks of 16
-/// bytes of y and stores them at once; naive, it draws a block for each element.
+/// Computed in float32 and rounded once. Vectorized, a thread takes the whole Philox blocks of 16 bytes of y and stores them at
+/// once; naive, it draws a block for each element.
 namespace cuda {
 inline constexpr Variant random_variants[] = {Variant::naive, Variant::vectorized};
-void random_normal(const Context&, const RandomFill<float>&, Variant = Variant::best);
-void random_normal(const Context&, const RandomFill<bfloat16>&, Variant = Variant::best);
-void random_uniform(const Context&, const RandomFill<float>&, Variant = Variant::best);
-void random_uniform(const Context&, const RandomFill<bfloat16>&, Variant = Variant::best);
+template <CudaFloat T>
+void random_normal(const Context&, const RandomFill<T>&, Variant = Variant::best);
+template <CudaFloat T>
+void random_uniform(const Context&, const RandomFill<T>&, Variant = Variant::best);
 void random_integers(const Context&, const RandomIntegers&, Variant = Variant::best);
 }  // namespace cuda
 

@@ -3,9 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <string>
 
-#include "kernels/common/error.h"
 #include "kernels/common/scratch.h"
 #include "kernels/cuda/block_reduce.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -21,24 +19,24 @@ constexpr int piece = 8192, run = piece / piece_threads;
 
 constexpr int last_threads = 1024;
 
-std::int64_t pieces_of(std::int64_t elements) {
-    return std::max<std::int64_t>(blocks_for(elements, piece), 1);
-}
-
 template <class T>
 struct Input {
-    std::int64_t elements = 0, columns = 0;
-    const T* x = nullptr;
-    std::int64_t stride = 0;
-    bool vectors = false;  ///< every group of vector_width elements in row-major order is one 16-byte access
+    View<const T> x;
+    std::int64_t elements;
+    bool vectors;  ///< every group of vector_width elements in row-major order is one 16-byte access
+
+    explicit Input(const View<const T>& all)
+        : x(all.dense() ? all.flat() : all),
+          elements(x.rows * x.columns),
+          vectors(rows_aligned(x.data, x.stride) && (x.rows == 1 || x.columns % vector_width<T> == 0)) {}
 
     __device__ const T* at(std::int64_t index) const {
-        if (stride == columns) return x + index;
+        if (x.rows == 1) return x.data + index;
         // A division of 32 bits takes a fifth of the time of one of 64.
-        const std::int64_t row = elements <= 0x7fffffff
-                                     ? static_cast<std::uint32_t>(index) / static_cast<std::uint32_t>(columns)
-                                     : index / columns;
-        return x + row * stride + (index - row * columns);
+        const std::int64_t row =
+            elements <= 0x7fffffff ? static_cast<std::uint32_t>(index) / static_cast<std::uint32_t>(x.columns)
+                                   : index / x.columns;
+        return &x(row, index - row * x.columns);
     }
     /// Elements [first, first + width), zeros behind the end.
     __device__ Vector<T> group(std::int64_t first) const {
@@ -66,10 +64,10 @@ __global__ void __launch_bounds__(piece_threads) reduce_pieces(Input<T> in, doub
     const std::int64_t begin = blockIdx.x * static_cast<std::int64_t>(piece);
     const std::int64_t first = begin + static_cast<std::int64_t>(threadIdx.x) * width;
     Vector<T> sums{};
-    if (in.vectors && in.stride == in.columns && begin + piece <= in.elements) {
+    if (in.vectors && in.x.rows == 1 && begin + piece <= in.elements) {
         Vector<T> x[groups];  // all on their way before the first is needed
 #pragma unroll
-        for (int k = 0; k < groups; ++k) x[k] = load_vector(in.x + first + k * piece_threads * width);
+        for (int k = 0; k < groups; ++k) x[k] = load_vector(in.x.data + first + k * piece_threads * width);
 #pragma unroll
         for (int k = 0; k < groups; ++k) add<squares>(sums, x[k]);
     } else {
@@ -106,19 +104,13 @@ __global__ void __launch_bounds__(last_threads) reduce_naive(Input<T> in, double
 }
 
 template <bool squares, class T>
-void reduce(const Context& context, const Reduce<T>& a, Variant variant) {
+void reduce(const Context& context, const Reduce<T>& a, Variant wanted) {
     const char* const name = squares ? "sum_squares" : "sum";
-    if (variant == Variant::best) variant = Variant::vectorized;
-    if (variant != Variant::vectorized && variant != Variant::naive)
-        throw Error(std::string(name) + ": no variant '" + name_of(variant) +
-                    "'; expected naive or vectorized");
-    const bool dense = a.x_stride == a.columns || a.rows <= 1;
-    Input<T> in{.elements = a.rows * a.columns, .columns = a.columns, .x = a.x, .stride = a.x_stride};
-    if (dense) in.columns = in.stride = in.elements;
-    in.vectors = rows_aligned(a.x, dense ? 0 : a.x_stride) && (dense || a.columns % vector_width<T> == 0);
+    const Variant variant = choose_variant(name, wanted, {{Variant::vectorized}, {Variant::naive}});
+    const Input<T> in(a.x);
     if (variant == Variant::naive)
         return launch(context, name, reduce_naive<T, squares>, 1, last_threads, 0, in, a.out, a.factor);
-    const std::int64_t pieces = pieces_of(in.elements);
+    const std::int64_t pieces = std::max<std::int64_t>(blocks_for(in.elements, piece), 1);
     if (pieces == 1)
         return launch(context, name, reduce_pieces<T, squares>, 1, piece_threads, 0, in, a.out, a.factor);
     const Scratch<double> parts(context, pieces);
@@ -131,18 +123,17 @@ void reduce(const Context& context, const Reduce<T>& a, Variant variant) {
 
 namespace cuda {
 
-void sum(const Context& context, const Reduce<float>& a, Variant variant) {
+template <CudaFloat T>
+void sum(const Context& context, const Reduce<T>& a, Variant variant) {
     reduce<false>(context, a, variant);
 }
-void sum(const Context& context, const Reduce<bfloat16>& a, Variant variant) {
-    reduce<false>(context, a, variant);
-}
-void sum_squares(const Context& context, const Reduce<float>& a, Variant variant) {
+template <CudaFloat T>
+void sum_squares(const Context& context, const Reduce<T>& a, Variant variant) {
     reduce<true>(context, a, variant);
 }
-void sum_squares(const Context& context, const Reduce<bfloat16>& a, Variant variant) {
-    reduce<true>(context, a, variant);
-}
+
+ITO_FOR_CUDA_TYPES(sum, Reduce);
+ITO_FOR_CUDA_TYPES(sum_squares, Reduce);
 
 }  // namespace cuda
 }  // namespace ito::kernels

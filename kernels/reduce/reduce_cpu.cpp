@@ -1,6 +1,6 @@
-// Float32 values are widened before they are added: at the memory's speed the additions in float64 are free,
-// and the sum of a long row loses nothing. A run is read as four quarters side by side:
-// four accumulators hide the latency of an addition, and four streams that of the memory.
+// Float32 values are widened before they are added: at the memory's speed the additions in float64 are free, and the sum of a
+// long row loses nothing. A run is read as four quarters side by side: four accumulators hide the latency of an addition, and
+// four streams that of the memory.
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/reduce/reduce_cpu.cpp"
@@ -18,7 +18,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 /// Sum over elements [begin, end) in row-major order, of x or of x^2.
 template <bool squares>
-double partial_sum(const Reduce<float>& args, Range elements) {
+double partial_sum(const View<const float>& matrix, Range elements) {
     const hn::ScalableTag<double> dd;
     const hn::Rebind<float, decltype(dd)> df;
     const auto lanes = static_cast<std::int64_t>(hn::Lanes(dd));
@@ -31,10 +31,10 @@ double partial_sum(const Reduce<float>& args, Range elements) {
             sum = hn::Add(sum, wide);
         }
     };
-    std::int64_t row = elements.begin / args.columns, column = elements.begin % args.columns;
+    std::int64_t row = elements.begin / matrix.columns, column = elements.begin % matrix.columns;
     for (std::int64_t done = elements.begin; done < elements.end; ++row, column = 0) {
-        const std::int64_t count = std::min(args.columns - column, elements.end - done);
-        const float* x = args.x + row * args.x_stride + column;
+        const std::int64_t count = std::min(matrix.columns - column, elements.end - done);
+        const float* x = &matrix(row, column);
         const std::int64_t quarter = count / (4 * lanes) * lanes;
         for (std::int64_t i = 0; i < quarter; i += lanes) {
             add(sum0, hn::LoadU(df, x + i));
@@ -53,11 +53,11 @@ double partial_sum(const Reduce<float>& args, Range elements) {
     return hn::GetLane(hn::SumOfLanes(dd, hn::Add(hn::Add(sum0, sum1), hn::Add(sum2, sum3))));
 }
 
-double partial_sum_of_values(const Reduce<float>& args, const Range& elements) {
-    return partial_sum<false>(args, elements);
+double partial_sum_of_values(const View<const float>& x, const Range& elements) {
+    return partial_sum<false>(x, elements);
 }
-double partial_sum_of_squares(const Reduce<float>& args, const Range& elements) {
-    return partial_sum<true>(args, elements);
+double partial_sum_of_squares(const View<const float>& x, const Range& elements) {
+    return partial_sum<true>(x, elements);
 }
 
 }  // namespace ito::kernels::HWY_NAMESPACE
@@ -70,14 +70,13 @@ namespace {
 HWY_EXPORT(partial_sum_of_values);
 HWY_EXPORT(partial_sum_of_squares);
 
-void reduce(const Context& context, Reduce<float> args,
-            double (*partial)(const Reduce<float>&, const Range&)) {
-    const std::int64_t elements = args.rows * args.columns;
-    if (args.x_stride == args.columns) args.columns = args.x_stride = elements;
-    const std::int64_t pieces = ceil_div(elements, elementwise_piece);
+void reduce(const Context& context, const Reduce<float>& args,
+            double (*partial)(const View<const float>&, const Range&)) {
+    const View<const float> x = args.x.dense() ? args.x.flat() : args.x;
+    const std::int64_t elements = x.rows * x.columns, pieces = ceil_div(elements, elementwise_piece);
     const Scratch<double> sums(context, pieces);
     parallel_for(context, pieces, [&](std::int64_t piece, int) {
-        sums[piece] = partial(args, piece_range(elements, elementwise_piece, piece));
+        sums[piece] = partial(x, piece_range(elements, elementwise_piece, piece));
     });
     double total = 0;
     for (std::int64_t piece = 0; piece < pieces; ++piece) total += sums[piece];
@@ -91,15 +90,8 @@ namespace cpu {
 void sum(const Context& context, const Reduce<float>& args) {
     reduce(context, args, HWY_DYNAMIC_DISPATCH(partial_sum_of_values));
 }
-void sum(const Context& context, const Reduce<double>& args) {
-    ref::sum(context, args);
-}
-
 void sum_squares(const Context& context, const Reduce<float>& args) {
     reduce(context, args, HWY_DYNAMIC_DISPATCH(partial_sum_of_squares));
-}
-void sum_squares(const Context& context, const Reduce<double>& args) {
-    ref::sum_squares(context, args);
 }
 
 }  // namespace cpu

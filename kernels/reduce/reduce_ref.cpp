@@ -6,9 +6,8 @@ namespace {
 template <class T, class Term>
 void add_up(const Reduce<T>& args, Term term) {
     double total = 0;
-    for (std::int64_t r = 0; r < args.rows; ++r)
-        for (std::int64_t c = 0; c < args.columns; ++c)
-            total += term(static_cast<double>(args.x[r * args.x_stride + c]));
+    for (std::int64_t r = 0; r < args.x.rows; ++r)
+        for (std::int64_t c = 0; c < args.x.columns; ++c) total += term(static_cast<double>(args.x(r, c)));
     *args.out = args.factor * total;
 }
 
@@ -24,9 +23,7 @@ void sum_squares(const Context&, const Reduce<T>& args) {
     add_up(args, [](double x) { return x * x; });
 }
 
-template void sum(const Context&, const Reduce<float>&);
-template void sum(const Context&, const Reduce<double>&);
-template void sum_squares(const Context&, const Reduce<float>&);
-template void sum_squares(const Context&, const Reduce<double>&);
+ITO_FOR_CPU_TYPES(sum, Reduce);
+ITO_FOR_CPU_TYPES(sum_squares, Reduce);
 
 }  // namespace ito::kernels::ref

@@ -48,24 +48,8 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace ito::kernels {
 namespace {
-
 HWY_EXPORT(silu_forward_row);
 HWY_EXPORT(silu_backward_row);
-
-/// Calls body(row, first column, columns) for runs of about elementwise_piece elements. `dense`: the matrix has no gaps, so it
-/// is cut as one long row.
-template <class Body>
-void for_each_run(const Context& context, std::int64_t rows, std::int64_t columns, bool dense, Body&& body) {
-    if (dense) {
-        columns *= rows;
-        rows = 1;
-    }
-    for_each_block(context, rows, columns, [&](const Block& b) {
-        for (std::int64_t r = b.row_begin; r < b.row_end; ++r)
-            body(r, b.column_begin, b.column_end - b.column_begin);
-    });
-}
-
 }  // namespace
 
 namespace cpu {

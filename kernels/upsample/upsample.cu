@@ -2,76 +2,63 @@
 // times (from L1 mostly). Vectorized: a thread takes 16 bytes of a pixel of x and moves the four pixels of y that
 // belong to it, each byte once.
 
-#include "kernels/common/error.h"
-#include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/vector.cuh"
+#include "kernels/cuda/pointwise.cuh"
 #include "kernels/upsample/upsample.h"
 
 namespace ito::kernels {
 namespace {
 
-constexpr unsigned threads = 256;
+constexpr unsigned threads = pointwise_threads;
 
-/// The first of the four pixels of y that belong to pixel `p` of x = (image * height + row) * width + column.
-template <class Args>
-__device__ std::int64_t first_pixel(const Args& a, std::int64_t p) {
-    const std::int64_t row = p / a.width, column = p - row * a.width;
-    return 4 * row * a.width + 2 * column;
+/// The first of the four pixels of y that belong to pixel `p` of x, for images of x of this width.
+__device__ std::int64_t first_pixel(std::int64_t width, std::int64_t p) {
+    const std::int64_t row = p / width, column = p - row * width;
+    return 4 * row * width + 2 * column;
 }
 
 template <class T>
 __global__ void __launch_bounds__(threads) forward_naive(UpsampleForward<T> a) {
-    const std::int64_t pixels = 4 * a.batch * a.height * a.width;
     const std::int64_t i = blockIdx.x * static_cast<std::int64_t>(threads) + threadIdx.x;
-    if (i >= pixels * a.channels) return;
-    const std::int64_t pixel = i / a.channels, c = i % a.channels;
-    const std::int64_t row = pixel / (2 * a.width), column = pixel % (2 * a.width);  // of y, images stacked
-    a.y[pixel * a.y_stride + c] = a.x[(row / 2 * a.width + column / 2) * a.x_stride + c];
+    if (i >= a.y.rows * a.y.columns) return;
+    const std::int64_t pixel = i / a.y.columns, c = i % a.y.columns;
+    const std::int64_t row = pixel / (2 * a.width), column = pixel % (2 * a.width);
+    a.y(pixel, c) = a.x(row / 2 * a.width + column / 2, c);
 }
 
 template <class T>
 __device__ void add_element(const UpsampleBackward<T>& a, std::int64_t pixel, std::int64_t c) {
-    const T* const y = a.grad_y + first_pixel(a, pixel) * a.grad_y_stride + c;
-    const std::int64_t below = 2 * a.width * a.grad_y_stride;
-    const float sum = to_float(y[0]) + to_float(y[a.grad_y_stride]) + to_float(y[below]) +
-                      to_float(y[below + a.grad_y_stride]);
-    T& out = a.grad_x[pixel * a.grad_x_stride + c];
+    const T* const y = &a.grad_y(first_pixel(a.width, pixel), c);
+    const std::int64_t right = a.grad_y.stride, below = 2 * a.width * right;
+    const float sum = to_float(y[0]) + to_float(y[right]) + to_float(y[below]) + to_float(y[below + right]);
+    T& out = a.grad_x(pixel, c);
     out = from_float<T>(a.accumulate ? to_float(out) + sum : sum);
 }
 
 template <class T>
 __global__ void __launch_bounds__(threads) backward_naive(UpsampleBackward<T> a) {
     const std::int64_t i = blockIdx.x * static_cast<std::int64_t>(threads) + threadIdx.x;
-    if (i >= a.batch * a.height * a.width * a.channels) return;
-    add_element(a, i / a.channels, i % a.channels);
-}
-
-/// Which 16 bytes of which pixel of x a thread takes. False past the end.
-template <class T, class Args>
-__device__ bool take(const Args& a, std::int64_t& pixel, std::int64_t& channel) {
-    channel = (blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x) * vector_width<T>;
-    pixel = blockIdx.y * static_cast<std::int64_t>(blockDim.y) + threadIdx.y;
-    return channel < a.channels;
+    if (i >= a.grad_x.rows * a.grad_x.columns) return;
+    add_element(a, i / a.grad_x.columns, i % a.grad_x.columns);
 }
 
 template <class T>
 __global__ void __launch_bounds__(threads) forward_vectorized(UpsampleForward<T> a) {
     constexpr int width = vector_width<T>;
-    std::int64_t pixel, channel;
-    if (!take<T>(a, pixel, channel)) return;
-    const std::int64_t pixels = a.batch * a.height * a.width, right = a.y_stride,
-                       below = 2 * a.width * a.y_stride;
-    for (; pixel < pixels; pixel += static_cast<std::int64_t>(gridDim.y) * blockDim.y) {
-        const T* const x = a.x + pixel * a.x_stride + channel;
-        T* const y = a.y + first_pixel(a, pixel) * a.y_stride + channel;
-        if (channel + width <= a.channels) {  // moved as they are, whatever they mean
+    const std::int64_t channel = (blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x) * width;
+    if (channel >= a.x.columns) return;
+    const std::int64_t right = a.y.stride, below = 2 * a.width * right;
+    for (std::int64_t pixel = blockIdx.y * static_cast<std::int64_t>(blockDim.y) + threadIdx.y;
+         pixel < a.x.rows; pixel += static_cast<std::int64_t>(gridDim.y) * blockDim.y) {
+        const T* const x = &a.x(pixel, channel);
+        T* const y = &a.y(first_pixel(a.width, pixel), channel);
+        if (channel + width <= a.x.columns) {  // moved as they are, whatever they mean
             const uint4 v = *reinterpret_cast<const uint4*>(x);
             *reinterpret_cast<uint4*>(y) = v;
             *reinterpret_cast<uint4*>(y + right) = v;
             *reinterpret_cast<uint4*>(y + below) = v;
             *reinterpret_cast<uint4*>(y + below + right) = v;
         } else {
-            for (std::int64_t c = 0; c < a.channels - channel; ++c)
+            for (std::int64_t c = 0; c < a.x.columns - channel; ++c)
                 y[c] = y[c + right] = y[c + below] = y[c + below + right] = x[c];
         }
     }
@@ -80,18 +67,19 @@ __global__ void __launch_bounds__(threads) forward_vectorized(UpsampleForward<T>
 template <class T>
 __global__ void __launch_bounds__(threads) backward_vectorized(UpsampleBackward<T> a) {
     constexpr int width = vector_width<T>;
-    std::int64_t pixel, channel;
-    if (!take<T>(a, pixel, channel)) return;
-    const std::int64_t pixels = a.batch * a.height * a.width, below = 2 * a.width * a.grad_y_stride;
-    for (; pixel < pixels; pixel += static_cast<std::int64_t>(gridDim.y) * blockDim.y) {
-        if (channel + width > a.channels) {  // the odd end of a pixel
-            for (std::int64_t c = channel; c < a.channels; ++c) add_element(a, pixel, c);
+    const std::int64_t channel = (blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x) * width;
+    if (channel >= a.grad_x.columns) return;
+    const std::int64_t right = a.grad_y.stride, below = 2 * a.width * right;
+    for (std::int64_t pixel = blockIdx.y * static_cast<std::int64_t>(blockDim.y) + threadIdx.y;
+         pixel < a.grad_x.rows; pixel += static_cast<std::int64_t>(gridDim.y) * blockDim.y) {
+        if (channel + width > a.grad_x.columns) {  // the odd end of a pixel
+            for (std::int64_t c = channel; c < a.grad_x.columns; ++c) add_element(a, pixel, c);
             continue;
         }
-        const T* const y = a.grad_y + first_pixel(a, pixel) * a.grad_y_stride + channel;
-        const Vector<T> y00 = load_vector(y), y01 = load_vector(y + a.grad_y_stride),
-                        y10 = load_vector(y + below), y11 = load_vector(y + below + a.grad_y_stride);
-        T* const out = a.grad_x + pixel * a.grad_x_stride + channel;
+        const T* const y = &a.grad_y(first_pixel(a.width, pixel), channel);
+        const Vector<T> y00 = load_vector(y), y01 = load_vector(y + right), y10 = load_vector(y + below),
+                        y11 = load_vector(y + below + right);
+        T* const out = &a.grad_x(pixel, channel);
         Vector<T> sum;
         if (a.accumulate) sum = load_vector(out);
 #pragma unroll
@@ -103,68 +91,39 @@ __global__ void __launch_bounds__(threads) backward_vectorized(UpsampleBackward<
     }
 }
 
-/// Checks and resolves `best`; `aligned` says whether 16-byte accesses are possible.
-Variant choose(const char* name, Variant variant, bool aligned) {
-    if (variant == Variant::best) return aligned ? Variant::vectorized : Variant::naive;
-    if (variant != Variant::naive && variant != Variant::vectorized)
-        throw Error(std::string(name) + ": no variant '" + name_of(variant) +
-                    "'; expected naive or vectorized");
-    if (variant == Variant::vectorized && !aligned)
-        throw Error(std::string(name) + ": the vectorized variant needs pixels on 16 bytes");
-    return variant;
-}
-
-/// `outputs`: elements that the naive kernel has a thread for.
+/// `x`, `y`: the two tensors, whichever the kernel reads. The naive kernel has a thread for each of `outputs` elements.
 template <class T, class Args>
-void run(const Context& context, const char* name, const Args& a, Variant variant, std::int64_t outputs,
-         void (*naive)(Args), void (*vectorized)(Args)) {
-    const std::int64_t pixels = a.batch * a.height * a.width;
-    if (pixels <= 0 || a.channels <= 0) return;
-    if (variant == Variant::naive) {
-        launch(context, name, naive, dim3(static_cast<unsigned>(blocks_for(outputs, threads))), dim3(threads),
-               0, a);
-        return;
-    }
-    const std::int64_t across = blocks_for(a.channels, vector_width<T>);
-    unsigned x = 1;
-    while (x < across && x < threads) x *= 2;
-    const dim3 block(x, threads / x);
-    const dim3 grid(static_cast<unsigned>(blocks_for(across, x)),
-                    static_cast<unsigned>(std::min<std::int64_t>(blocks_for(pixels, block.y), 65535)));
-    launch(context, name, vectorized, grid, block, 0, a);
-}
-
-template <class T>
-void forward(const Context& context, const UpsampleForward<T>& a, Variant variant) {
-    variant =
-        choose("upsample_forward", variant, rows_aligned(a.x, a.x_stride) && rows_aligned(a.y, a.y_stride));
-    run<T>(context, "upsample_forward", a, variant, 4 * a.batch * a.height * a.width * a.channels,
-           forward_naive<T>, forward_vectorized<T>);
-}
-
-template <class T>
-void backward(const Context& context, const UpsampleBackward<T>& a, Variant variant) {
-    variant = choose("upsample_backward", variant,
-                     rows_aligned(a.grad_y, a.grad_y_stride) && rows_aligned(a.grad_x, a.grad_x_stride));
-    run<T>(context, "upsample_backward", a, variant, a.batch * a.height * a.width * a.channels,
-           backward_naive<T>, backward_vectorized<T>);
+void run(const Context& context, const char* name, const Args& a, const View<const T>& x,
+         const View<const T>& y, std::int64_t outputs, void (*naive)(Args), void (*vectorized)(Args),
+         Variant wanted) {
+    const bool aligned = rows_aligned(x.data, x.stride) && rows_aligned(y.data, y.stride);
+    const Variant variant = choose_variant(
+        name, wanted, {{Variant::vectorized, aligned, "rows that begin on 16 bytes"}, {Variant::naive}});
+    if (x.rows <= 0 || x.columns <= 0) return;
+    if (variant == Variant::naive)
+        return launch(context, name, naive, dim3(static_cast<unsigned>(blocks_for(outputs, threads))),
+                      dim3(threads), 0, a);
+    const RowLaunch rows(blocks_for(x.columns, vector_width<T>), x.rows);
+    launch(context, name, vectorized, rows.grid, rows.block, 0, a);
 }
 
 }  // namespace
 
 namespace cuda {
-void upsample_forward(const Context& context, const UpsampleForward<float>& a, Variant variant) {
-    forward(context, a, variant);
-}
-void upsample_forward(const Context& context, const UpsampleForward<bfloat16>& a, Variant variant) {
-    forward(context, a, variant);
-}
-void upsample_backward(const Context& context, const UpsampleBackward<float>& a, Variant variant) {
-    backward(context, a, variant);
-}
-void upsample_backward(const Context& context, const UpsampleBackward<bfloat16>& a, Variant variant) {
-    backward(context, a, variant);
-}
-}  // namespace cuda
 
+template <CudaFloat T>
+void upsample_forward(const Context& context, const UpsampleForward<T>& a, Variant variant) {
+    run<T>(context, "upsample_forward", a, a.x, a.y, a.y.rows * a.y.columns, forward_naive<T>,
+           forward_vectorized<T>, variant);
+}
+template <CudaFloat T>
+void upsample_backward(const Context& context, const UpsampleBackward<T>& a, Variant variant) {
+    run<T>(context, "upsample_backward", a, a.grad_x, a.grad_y, a.grad_x.rows * a.grad_x.columns,
+           backward_naive<T>, backward_vectorized<T>, variant);
+}
+
+ITO_FOR_CUDA_TYPES(upsample_forward, UpsampleForward);
+ITO_FOR_CUDA_TYPES(upsample_backward, UpsampleBackward);
+
+}  // namespace cuda
 }  // namespace ito::kernels

@@ -142,7 +142,7 @@ TEST_F(CudaDevice, ErrorIsTheBaseOfEveryException) {
     kernels::Context bare = context_of(Device::cuda());
     bare.scratch = nullptr;
     const Tensor sum = Tensor::empty({}, DType::float64, Device::cuda());
-    const kernels::Reduce<float> args{1, 20000, x.data<float>(), 0, sum.data<double>(), 1};
+    const kernels::Reduce<float> args{{x.data<float>(), 1, 20000, 0}, sum.data<double>()};
     EXPECT_NE(text_of([&] { kernels::cuda::sum(bare, args); }).find("scratch"), std::string::npos);
     EXPECT_NE(text_of([&] { kernels::cuda::sum(bare, args, kernels::Variant::tensor); }).find("no variant"),
               std::string::npos);

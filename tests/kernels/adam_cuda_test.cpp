@@ -293,7 +293,7 @@ TEST_F(AdamCuda, ClipsWithoutTheHost) {
     const DeviceArray<AdamStep> step(&host, 1);
     const DeviceArray<double> squares(1);
     const Context with = context();
-    cuda::sum_squares(with, {1, 9001, grad.data(), 9001, squares.data()});
+    cuda::sum_squares(with, Reduce<float>{{grad.data(), 1, 9001, 9001}, squares.data()});
     cuda::clip_by_norm(with, {squares.data(), 0.25, device_value(step.data()), nullptr});
     auto args = adam_args<float>(9001, {});
     args.step = device_value(step.data());

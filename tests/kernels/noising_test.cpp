@@ -96,7 +96,7 @@ TEST(Noising, IsTheFormula) {
     Case<float, std::uint8_t> a(6, 9, 10, 3, 3);
     cpu::noising({}, a.args(false));
     std::vector<float> eps(static_cast<std::size_t>(6 * 270));
-    cpu::random_normal({}, RandomFill<float>{6, 270, address, 0, 1, eps.data()});
+    cpu::random_normal({}, RandomFill<float>{address, 0, 1, {eps.data(), 6, 270, 270}});
     for (std::int64_t n = 0; n < 6; ++n)
         for (std::int64_t e = 0; e < 270; ++e) {
             const std::int64_t image = a.index[static_cast<std::size_t>(n)];

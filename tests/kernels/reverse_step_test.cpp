@@ -93,7 +93,7 @@ TEST(ReverseStep, IsTheFormulaWithTheNoiseOfRandomNormal) {
     auto x = start;
     cpu::reverse_step({}, args_of<float>(batch, channels, coefficients, eps, x, nullptr));
     std::vector<float> z(static_cast<std::size_t>(batch * elements));
-    cpu::random_normal({}, RandomFill<float>{batch, elements, address, 0, 1, z.data()});
+    cpu::random_normal({}, RandomFill<float>{address, 0, 1, {z.data(), batch, elements, elements}});
     for (std::int64_t n = 0; n < batch; ++n)
         for (std::int64_t e = 0; e < elements; ++e) {
             const float before = start.at(n, e);
