@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/common/value_pointer.h"
 #include "kernels/common/variant.h"
 #include "tests/support/numeric.h"
 #if ITO_TEST_CUDA
@@ -39,7 +40,8 @@ class BackEnd : public CudaTest {
         return result;
     }
 
-    /// Calls launch(context, on): on.in(matrix) and on.out(matrix) are the views of host matrices that the kernel is to take.
+    /// Calls launch(context, on): on.in(matrix) and on.out(matrix) are the views of host matrices that the kernel is to take,
+    /// on.in(vector) and on.value(value) pointers to what it reads.
     template <class Launch>
     void run(Launch&& launch) {
         DeviceArguments on;
@@ -79,6 +81,14 @@ class BackEnd : public ::testing::Test {
         template <class U>
         kernels::View<U> out(Strided<U>& matrix) {
             return matrix.view();
+        }
+        template <class U>
+        const U* in(const std::vector<U>& array) {
+            return array.data();
+        }
+        template <class U>
+        kernels::ValuePointer<const U> value(const U& value) {
+            return kernels::host_value(&value);
         }
     };
     template <class Launch>

@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/common/value_pointer.h"
 #include "kernels/cuda/cuda_error.h"
 #include "tests/support/numeric.h"
 
@@ -107,6 +108,17 @@ class DeviceArguments {
         const auto device = copy(host);
         back_.push_back([device, &host] { host = device->back(); });
         return device->view();
+    }
+    /// An array that it reads, and a value that it reads through a pointer.
+    template <class T>
+    const T* in(const std::vector<T>& host) {
+        const auto device = std::make_shared<DeviceArray<T>>(host);
+        kept_.push_back(device);
+        return device->data();
+    }
+    template <class T>
+    kernels::ValuePointer<const T> value(const T& host) {
+        return kernels::device_value(in(std::vector<T>{host}));
     }
     /// Waits for the device; what the kernel wrote is in the host matrices afterwards.
     void copy_back() const {
