@@ -97,7 +97,7 @@ TEST(Adam, AgainstTheOracle) {
                     auto expected = widen(start);
                     train(fast, got, options);
                     train(plain, narrow, options);
-                    train(fast, expected, options);
+                    train(plain, expected, options);
                     for (const auto* s : {&got, &narrow}) {
                         expect_close(s->m, expected.m, 5e-7, 5e-6);
                         expect_close(s->v, expected.v, 5e-7, 5e-6);
@@ -141,7 +141,7 @@ TEST(Adam, IsTheFormula) {
         args.grad = &g;
         args.m = &m;
         args.v = &v;
-        cpu::adam({}, args);
+        ref::adam({}, args);
         // The first step is lr * sign(g), but for eps.
         if (k == 1) {
             EXPECT_NEAR(p, 0.9, 1e-8);
@@ -237,7 +237,7 @@ TEST(Adam, DecayZeroCopiesIntoAnUninitialisedAverage) {
     options.ema_decay = 0;
     train(fast, s, options);
     EXPECT_TRUE(bitwise_equal(s.ema, s.param));
-    train(fast, wide, options);
+    train(plain, wide, options);
     EXPECT_TRUE(bitwise_equal(wide.ema, wide.param));
 }
 
