@@ -17,6 +17,11 @@
 #include "tests/support/targets.h"
 #endif
 
+namespace ito::kernels {
+namespace cpu {}
+namespace cuda {}
+}  // namespace ito::kernels
+
 namespace ito::testing {
 
 #if ITO_TEST_CUDA
@@ -40,8 +45,8 @@ class BackEnd : public CudaTest {
         return result;
     }
 
-    /// Calls launch(context, on): on.in(matrix) and on.out(matrix) are the views of host matrices that the kernel is to take,
-    /// on.in(vector) and on.value(value) pointers to what it reads.
+    /// Calls launch(context, on): on.in() and on.out() of host matrices and arrays are the views and pointers that
+    /// the kernel is to take.
     template <class Launch>
     void run(Launch&& launch) {
         DeviceArguments on;
@@ -49,6 +54,7 @@ class BackEnd : public CudaTest {
         on.copy_back();
     }
 };
+namespace back_end = kernels::cuda;
 #define ITO_TEST_LAUNCH(launcher, context, arguments, variant) \
     kernels::cuda::launcher(context, arguments, variant)
 
@@ -87,8 +93,20 @@ class BackEnd : public ::testing::Test {
             return array.data();
         }
         template <class U>
-        kernels::ValuePointer<const U> value(const U& value) {
-            return kernels::host_value(&value);
+        U* out(std::vector<U>& array) {
+            return array.data();
+        }
+        template <class U>
+        U* fresh(std::vector<U>& array) {
+            return array.data();
+        }
+        template <class U>
+        kernels::ValuePointer<const U> value(const U& host) {
+            return kernels::host_value(&host);
+        }
+        template <class U>
+        kernels::ValuePointer<U> out_value(U& host) {
+            return kernels::host_value(&host);
         }
     };
     template <class Launch>
@@ -100,6 +118,7 @@ class BackEnd : public ::testing::Test {
   private:
     ContextWithScratch context_;
 };
+namespace back_end = kernels::cpu;
 #define ITO_TEST_LAUNCH(launcher, context, arguments, variant) \
     (static_cast<void>(variant), kernels::cpu::launcher(context, arguments))
 
