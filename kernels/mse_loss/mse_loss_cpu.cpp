@@ -1,4 +1,5 @@
-// A sample is cut into pieces of elementwise_piece elements. Each gives one float64 sum; a sample's sums are added in order. Within a piece, runs of run_elements elements stay in the L1 cache.
+// A sample is cut into pieces of elementwise_piece elements. Each gives one float64 sum; a sample's sums are added in order.
+// Within a piece, runs of run_elements elements stay in the L1 cache.
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/mse_loss/mse_loss_cpu.cpp"

@@ -72,8 +72,8 @@ struct Options {
 template <class T>
 class ReverseStep : public testing::BackEnd<T> {
   protected:
-    State<float> take(const Shape& s, const ReverseStepCoefficients& k, const Strided<T>& eps,
-                      const State<float>& start, const Options& options, Variant variant = Variant::best) {
+    State<float> advance(const Shape& s, const ReverseStepCoefficients& k, const Strided<T>& eps,
+                         const State<float>& start, const Options& options, Variant variant = Variant::best) {
         State<float> result = start;
         this->run([&](Context context, auto& on) {
             context.threads = options.threads;
@@ -115,10 +115,10 @@ TYPED_TEST(ReverseStep, MatchesFloat64) {
                     for (const Variant variant : this->variants(cuda::reverse_step_variants)) {
                         SCOPED_TRACE(std::string(name_of(variant)) + " " + std::to_string(s.pixels) + "x" +
                                      std::to_string(s.channels));
-                        const auto got = this->take(s, k, eps, start, {}, variant);
+                        const auto got = this->advance(s, k, eps, start, {}, variant);
                         expect_close(got.x, expected.x, on_cuda && sigma > 0 ? 2e-6 : l2, worst);
                         expect_close(got.x0, expected.x0, l2, worst);
-                        const auto without = this->take(s, k, eps, start, {.x0 = false}, variant);
+                        const auto without = this->advance(s, k, eps, start, {.x0 = false}, variant);
                         EXPECT_TRUE(bitwise_equal(without.x, got.x));
                         if (on_cuda) continue;
                         const auto narrow = oracle<float>(s, k, eps, start);
@@ -129,7 +129,8 @@ TYPED_TEST(ReverseStep, MatchesFloat64) {
                     }
                     k.mean_x += 1e-5;  // a wrong coefficient must not pass
                     if (s.batch * s.elements() > 10) {
-                        EXPECT_GT(testing::relative_l2(this->take(s, k, eps, start, {}).x, expected.x), 2e-6);
+                        EXPECT_GT(testing::relative_l2(this->advance(s, k, eps, start, {}).x, expected.x),
+                                  2e-6);
                     }
                 }
     });
@@ -140,14 +141,14 @@ TYPED_TEST(ReverseStep, WithoutTheEstimateItIsNotWritten) {
     const auto eps = this->predictions(s);
     for (const Variant variant : this->variants(cuda::reverse_step_variants))
         EXPECT_TRUE(std::isnan(
-            this->take(s, coefficients, eps, State<float>(s), {.x0 = false}, variant).x0.at(0, 0)));
+            this->advance(s, coefficients, eps, State<float>(s), {.x0 = false}, variant).x0.at(0, 0)));
 }
 
 TYPED_TEST(ReverseStep, ASampleDoesNotDependOnItsBatch) {
     const Shape s{3, on_cuda ? 49 : 7001, 3, 3};
     const auto eps = this->predictions(s);
     const State<float> start(s);
-    const auto whole = this->take(s, coefficients, eps, start, {});
+    const auto whole = this->advance(s, coefficients, eps, start, {});
     for (std::int64_t n = 0; n < s.batch; ++n) {
         const Shape alone{1, s.pixels, s.channels, s.stride};
         auto one_eps = this->predictions(alone);
@@ -156,8 +157,9 @@ TYPED_TEST(ReverseStep, ASampleDoesNotDependOnItsBatch) {
             one_eps.at(e / 3, e % 3) = eps.at(n * s.pixels + e / 3, e % 3);
             one.x.at(0, e) = start.x.at(n, e);
         }
-        const auto got = this->take(alone, coefficients, one_eps, one,
-                                    {.first_sample = address.first_sample + static_cast<std::uint64_t>(n)});
+        const auto got =
+            this->advance(alone, coefficients, one_eps, one,
+                          {.first_sample = address.first_sample + static_cast<std::uint64_t>(n)});
         for (std::int64_t e = 0; e < s.elements(); ++e) ASSERT_EQ(got.x.at(0, e), whole.x.at(n, e));
     }
 }
@@ -167,7 +169,7 @@ TYPED_TEST(ReverseStep, ANaNIsNotClippedAway) {
     auto eps = this->predictions(s);
     eps.at(1, 0) = Strided<TypeParam>::poison();
     for (const Variant variant : this->variants(cuda::reverse_step_variants)) {
-        const auto got = this->take(s, coefficients, eps, State<float>(s), {}, variant);
+        const auto got = this->advance(s, coefficients, eps, State<float>(s), {}, variant);
         EXPECT_FALSE(std::isnan(got.x.at(0, 0)));
         EXPECT_TRUE(std::isnan(got.x.at(0, 1)));
         EXPECT_TRUE(std::isnan(got.x0.at(0, 1)));
@@ -184,10 +186,10 @@ TYPED_TEST(ReverseStep, BitwiseForAnyNumberOfThreads) {
                 k.sigma = sigma;
                 const auto eps = this->predictions(s);
                 const State<float> start(s);
-                const auto one = this->take(s, k, eps, start, {.x0 = x0});
+                const auto one = this->advance(s, k, eps, start, {.x0 = x0});
                 for (const int threads : {2, 4})
-                    EXPECT_TRUE(
-                        bitwise_equal(this->take(s, k, eps, start, {.x0 = x0, .threads = threads}).x, one.x));
+                    EXPECT_TRUE(bitwise_equal(
+                        this->advance(s, k, eps, start, {.x0 = x0, .threads = threads}).x, one.x));
             }
 }
 
@@ -195,7 +197,7 @@ TYPED_TEST(ReverseStep, IsTheFormulaWithTheNoiseOfRandomNormal) {
     const Shape s{3, 50, 3, 3};
     const auto eps = this->predictions(s);
     const State<float> start(s);
-    const auto got = this->take(s, coefficients, eps, start, {});
+    const auto got = this->advance(s, coefficients, eps, start, {});
     std::vector<float> z(static_cast<std::size_t>(s.batch * s.elements()));
     cpu::random_normal({}, RandomFill<float>{s.batch, s.elements(), address, 0, 1, z.data()});
     for (std::int64_t n = 0; n < s.batch; ++n)
@@ -218,7 +220,7 @@ TYPED_TEST(ReverseStep, MovesTheLeastBytes) {
     const State<float> start(s);
     const double count = static_cast<double>(s.batch * s.elements());
     const auto total = testing::counted_total(
-        [&] { this->take(s, coefficients, eps, start, {.x0 = false}, Variant::fused); });
+        [&] { this->advance(s, coefficients, eps, start, {.x0 = false}, Variant::fused); });
     EXPECT_EQ(total.launches, 1u);
     // Beyond x and eps: the coefficients once a block, the step once a warp.
     EXPECT_LE(static_cast<double>(total.unique_bytes_read),
@@ -233,7 +235,7 @@ TYPED_TEST(ReverseStep, MovesTheLeastBytes) {
 
 TYPED_TEST(ReverseStep, RefusesWhatItDoesNotHave) {
     const Shape s{1, 4, 3, 3};
-    EXPECT_THROW(this->take(s, coefficients, this->predictions(s), State<float>(s), {}, Variant::resident),
+    EXPECT_THROW(this->advance(s, coefficients, this->predictions(s), State<float>(s), {}, Variant::resident),
                  Error);
 }
 
