@@ -155,11 +155,9 @@ struct Gradient {
     /// Transforms tiles [first, first + count) into slots from `slot` on of a worker's buffers.
     void transform(std::int64_t first, std::int64_t count, std::int64_t slot, int worker) const {
         HWY_DYNAMIC_DISPATCH(transform_inputs)
-        (tiles, args.x, args.x_stride, in, scratch.zeros, first, count, panel, capacity, slot,
-         scratch.x[worker]);
+        (tiles, args.x, scratch.zeros, first, count, panel, capacity, slot, scratch.x[worker]);
         HWY_DYNAMIC_DISPATCH(transform_output_gradients)
-        (tiles, args.grad_y, args.grad_y_stride, out, scratch.zeros, first, count, capacity, slot,
-         scratch.grad_y[worker]);
+        (tiles, args.grad_y, scratch.zeros, first, count, capacity, slot, scratch.grad_y[worker]);
     }
 
     /// Product number `index` of positions * in / panel, over `count` tiles.
@@ -276,11 +274,11 @@ void conv2d_forward(const Context& context, const Conv2dForward<float>& args) {
     if (!args.packed) pack_forward(context, shape, args.weight, scratch.packed);
     ForwardTask task{};
     task.in_channels = shape.in_channels, task.out_channels = shape.out_channels;
-    task.x = args.x, task.x_stride = args.x_stride;
+    task.x = args.x;
     task.weight = args.packed ? static_cast<const float*>(args.packed) : scratch.packed.get();
     task.bias = args.bias;
-    task.addend = args.residual, task.addend_stride = args.residual_stride;
-    task.y = args.y, task.y_stride = args.y_stride;
+    task.addend = args.residual;
+    task.y = args.y;
     convolve(context, tiles, pieces, scratch, task);
 }
 
@@ -292,10 +290,10 @@ void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float
     if (!args.packed) pack_backward_data(context, shape, args.weight, scratch.packed);
     ForwardTask task{};
     task.in_channels = shape.out_channels, task.out_channels = shape.in_channels;
-    task.x = args.grad_y, task.x_stride = args.grad_y_stride;
+    task.x = args.grad_y;
     task.weight = args.packed ? static_cast<const float*>(args.packed) : scratch.packed.get();
-    task.addend = args.accumulate ? args.grad_x : nullptr, task.addend_stride = args.grad_x_stride;
-    task.y = args.grad_x, task.y_stride = args.grad_x_stride;
+    if (args.accumulate) task.addend = args.grad_x;
+    task.y = args.grad_x;
     convolve(context, tiles, pieces, scratch, task);
 }
 
@@ -310,7 +308,7 @@ void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights
     if (args.grad_bias) {
         const ColumnSums sums(context, shape.batch * shape.out_height() * shape.out_width(),
                               shape.out_channels);
-        sums.run(context, args.grad_y, args.grad_y_stride, args.grad_bias, args.accumulate_bias);
+        sums.run(context, args.grad_y, args.grad_bias, args.accumulate_bias);
     }
 }
 

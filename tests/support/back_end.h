@@ -18,6 +18,18 @@
 
 namespace ito::testing {
 
+/// Host matrices as the arguments of a launch on the CPU; DeviceArguments (cuda_arrays.h) is CUDA's.
+struct HostArguments {
+    template <class U>
+    kernels::View<const U> in(const Strided<U>& matrix) {
+        return matrix.view();
+    }
+    template <class U>
+    kernels::View<U> out(Strided<U>& matrix) {
+        return matrix.view();
+    }
+};
+
 #if ITO_TEST_CUDA
 
 inline constexpr bool on_cuda = true;
@@ -71,16 +83,6 @@ class BackEnd : public ::testing::Test {
         return {kernels::Variant::best};
     }
 
-    struct HostArguments {
-        template <class U>
-        kernels::View<const U> in(const Strided<U>& matrix) {
-            return matrix.view();
-        }
-        template <class U>
-        kernels::View<U> out(Strided<U>& matrix) {
-            return matrix.view();
-        }
-    };
     template <class Launch>
     void run(Launch&& launch) {
         HostArguments on;
