@@ -31,19 +31,7 @@ Tensor packed_weight(const Tensor& weight, const Conv2dShape& shape, Conv2dPass 
     });
 }
 
-struct Conv2dLayer {
-    static constexpr const char* node_name = "Conv2d";
-    using Shape = Conv2dShape;
-    template <class T>
-    using Forward = kernels::Conv2dForward<T>;
-    template <class T>
-    using BackwardData = kernels::Conv2dBackwardData<T>;
-    template <class T>
-    using BackwardWeights = kernels::Conv2dBackwardWeights<T>;
-    ITO_LAYER_RUN(Conv2dForward, conv2d_forward)
-    ITO_LAYER_RUN(Conv2dBackwardData, conv2d_backward_data)
-    ITO_LAYER_RUN(Conv2dBackwardWeights, conv2d_backward_weights)
-};
+ITO_LAYER(Conv2d, conv2d);
 
 }  // namespace
 

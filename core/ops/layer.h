@@ -7,7 +7,7 @@
 
 namespace ito::ops::detail {
 
-/// Layer: the kernels of linear.cpp or conv2d.cpp, and their arguments.
+/// Layer: an ITO_LAYER.
 template <class Layer>
 struct LayerNode final : autograd::Node {
     typename Layer::Shape geometry;
@@ -96,9 +96,19 @@ Tensor layer(const char* op, const Tensor& x, const Tensor& weight, const Tensor
 
 }  // namespace ito::ops::detail
 
-/// Layer::run for one kind of arguments.
-#define ITO_LAYER_RUN(Arguments, launcher)                                     \
-    template <class T>                                                         \
-    static void run(const Device& device, const kernels::Arguments<T>& args) { \
-        ITO_LAUNCH(device, launcher, context_of(device), args);                \
+#define ITO_LAYER_PASS(Pass, launcher, Arguments)                \
+    template <class T>                                           \
+    using Pass = kernels::Arguments<T>;                          \
+    template <class T>                                           \
+    static void run(const Device& device, const Pass<T>& args) { \
+        ITO_LAUNCH(device, launcher, context_of(device), args);  \
+    }
+/// The struct Stem##Layer of the kernels stem_forward, stem_backward_data and stem_backward_weights.
+#define ITO_LAYER(Stem, stem)                                                           \
+    struct Stem##Layer {                                                                \
+        static constexpr const char* node_name = #Stem;                                 \
+        using Shape = kernels::Stem##Shape;                                             \
+        ITO_LAYER_PASS(Forward, stem##_forward, Stem##Forward)                          \
+        ITO_LAYER_PASS(BackwardData, stem##_backward_data, Stem##BackwardData)          \
+        ITO_LAYER_PASS(BackwardWeights, stem##_backward_weights, Stem##BackwardWeights) \
     }

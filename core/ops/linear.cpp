@@ -6,19 +6,7 @@
 namespace ito::ops {
 namespace {
 
-struct LinearLayer {
-    static constexpr const char* node_name = "Linear";
-    using Shape = kernels::LinearShape;
-    template <class T>
-    using Forward = kernels::LinearForward<T>;
-    template <class T>
-    using BackwardData = kernels::LinearBackwardData<T>;
-    template <class T>
-    using BackwardWeights = kernels::LinearBackwardWeights<T>;
-    ITO_LAYER_RUN(LinearForward, linear_forward)
-    ITO_LAYER_RUN(LinearBackwardData, linear_backward_data)
-    ITO_LAYER_RUN(LinearBackwardWeights, linear_backward_weights)
-};
+ITO_LAYER(Linear, linear);
 
 }  // namespace
 

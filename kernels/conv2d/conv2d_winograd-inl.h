@@ -300,7 +300,7 @@ void write_weight_gradient(const float* grad, std::int64_t out_channels, std::in
     }
 }
 
-/// G g G^T of one reduced channel and one panel of produced channels. tap[i] points to the panel's values of
+/// G g G^T of one input channel and one panel of output channels. tap[i] points to the panel's values of
 /// tap i.
 void transform_weights(const float* const* tap, std::int64_t position_stride, float* to) {
     for (std::int64_t column = 0; column < panel; column += lanes) {

@@ -83,9 +83,14 @@ struct ForwardScratch {
     PerWorker<float> transformed, product;
 };
 
-/// `task` holds everything but the tile and channel ranges and the scratch.
-void convolve(const Context& context, const Tiles& tiles, const ForwardPieces& pieces,
-              const ForwardScratch& scratch, ForwardTask task) {
+/// Of `task` the images and the bias are given. Without packed weights, pack(buffer) packs them.
+template <class Pack>
+void convolve(const Context& context, const Tiles& tiles, const void* packed, ForwardTask task, Pack&& pack) {
+    task.in_channels = task.x.columns, task.out_channels = task.y.columns;
+    const ForwardPieces pieces(tiles, task.in_channels, task.out_channels);
+    const ForwardScratch scratch(context, pieces, task.in_channels, task.out_channels, !packed);
+    if (!packed) pack(scratch.packed);
+    task.weight = packed ? static_cast<const float*>(packed) : scratch.packed.get();
     std::fill_n(scratch.zeros.get(), task.in_channels, 0.0f);
     task.zeros = scratch.zeros;
     task.capacity = pieces.tile_count;
@@ -267,34 +272,15 @@ bool applies(const Conv2dShape& s) {
 }
 
 void conv2d_forward(const Context& context, const Conv2dForward<float>& args) {
-    const Conv2dShape& shape = args.shape;
-    const Tiles tiles = forward_tiles(shape);
-    const ForwardPieces pieces(tiles, shape.in_channels, shape.out_channels);
-    const ForwardScratch scratch(context, pieces, shape.in_channels, shape.out_channels, !args.packed);
-    if (!args.packed) pack_forward(context, shape, args.weight, scratch.packed);
-    ForwardTask task{};
-    task.in_channels = shape.in_channels, task.out_channels = shape.out_channels;
-    task.x = args.x;
-    task.weight = args.packed ? static_cast<const float*>(args.packed) : scratch.packed.get();
-    task.bias = args.bias;
-    task.addend = args.residual;
-    task.y = args.y;
-    convolve(context, tiles, pieces, scratch, task);
+    convolve(context, forward_tiles(args.shape), args.packed,
+             {.x = args.x, .bias = args.bias, .addend = args.residual, .y = args.y},
+             [&](float* packed) { pack_forward(context, args.shape, args.weight, packed); });
 }
 
 void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float>& args) {
-    const Conv2dShape& shape = args.shape;
-    const Tiles tiles = backward_data_tiles(shape);
-    const ForwardPieces pieces(tiles, shape.out_channels, shape.in_channels);
-    const ForwardScratch scratch(context, pieces, shape.out_channels, shape.in_channels, !args.packed);
-    if (!args.packed) pack_backward_data(context, shape, args.weight, scratch.packed);
-    ForwardTask task{};
-    task.in_channels = shape.out_channels, task.out_channels = shape.in_channels;
-    task.x = args.grad_y;
-    task.weight = args.packed ? static_cast<const float*>(args.packed) : scratch.packed.get();
-    if (args.accumulate) task.addend = args.grad_x;
-    task.y = args.grad_x;
-    convolve(context, tiles, pieces, scratch, task);
+    convolve(context, backward_data_tiles(args.shape), args.packed,
+             {.x = args.grad_y, .addend = args.accumulate ? args.grad_x : View<float>(), .y = args.grad_x},
+             [&](float* packed) { pack_backward_data(context, args.shape, args.weight, packed); });
 }
 
 void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<float>& args) {

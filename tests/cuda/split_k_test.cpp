@@ -53,8 +53,8 @@ const Sum sums[] = {{1, 1, 1},         {3, 4, 2, true}, {5, 33, 7},  {2, 128, 8,
                     {37, 12, 9},       {1, 130, 40},    {9, 21, 33}, {4, 7, 0, true},
                     {300, 5, 3, true}, {16, 64, 16},    {0, 4, 3}};
 
-/// Rounded once: float32's sums of 40 parts would be off by more.
-TEST_F(SplitKCuda, KMatchesFloat64) {
+/// Rounded once; float32's sums of 40 parts would be off by more.
+TEST_F(SplitKCuda, MatchesFloat64) {
     testing::for_each_schedule([&] {
         for (const Sum& first : sums)
             for (const Sum& second : {sums[0], sums[5], Sum{}}) {
@@ -70,7 +70,7 @@ TEST_F(SplitKCuda, KMatchesFloat64) {
 }
 
 /// The bits of one sum do not depend on the other.
-TEST_F(SplitKCuda, KRepeatsToTheBit) {
+TEST_F(SplitKCuda, RepeatsToTheBit) {
     const auto run = [&](const Sum& second) {
         Data a({7, 20, 3}), b(second);
         testing::DeviceArguments on;
@@ -82,7 +82,7 @@ TEST_F(SplitKCuda, KRepeatsToTheBit) {
     for (const Sum& second : sums) EXPECT_TRUE(testing::bitwise_equal(run(second), alone));
 }
 
-TEST_F(SplitKCuda, KTolerancesCatchAPlantedError) {
+TEST_F(SplitKCuda, TolerancesCatchAPlantedError) {
     Data a({9, 21, 33});
     a.exact.at(4, 5) += 2e-4;
     testing::DeviceArguments on;
