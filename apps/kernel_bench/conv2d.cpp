@@ -11,6 +11,16 @@ namespace {
 
 using namespace kernels;
 
+/// x and y, or their gradients.
+template <class T>
+View<T> images(const Conv2dShape& s, T* data) {
+    return {data, s.batch * s.height * s.width, s.in_channels, s.in_channels};
+}
+template <class T>
+View<T> results(const Conv2dShape& s, T* data) {
+    return {data, s.batch * s.out_height() * s.out_width(), s.out_channels, s.out_channels};
+}
+
 /// The least bytes: images, weights and, forward, the bias, once each. The time's floor is the arithmetic.
 template <class T>
 Case describe(const char* kernel, const Model& model, const Conv2dShape& s) {
@@ -39,10 +49,10 @@ void add(std::vector<Case>& cases, const Model& model, const Conv2dShape& s) {
     c.prepare = [=](Buffers& memory) -> Launch {
         Conv2dForward<T> a;
         a.shape = s;
-        a.x = memory.normal<T>(in), a.x_stride = s.in_channels;
+        a.x = images(s, memory.normal<T>(in));
         a.weight = memory.normal<T>(s.weight_elements());
         a.bias = memory.normal<float>(s.out_channels);
-        a.y = memory.output<T>(out), a.y_stride = s.out_channels;
+        a.y = results(s, memory.output<T>(out));
         return [a](const Context& context, Variant v) { cuda::conv2d_forward(context, a, v); };
     };
     cases.push_back(c);
@@ -50,9 +60,9 @@ void add(std::vector<Case>& cases, const Model& model, const Conv2dShape& s) {
     c.prepare = [=](Buffers& memory) -> Launch {
         Conv2dBackwardData<T> a;
         a.shape = s;
-        a.grad_y = memory.normal<T>(out), a.grad_y_stride = s.out_channels;
+        a.grad_y = results(s, memory.normal<T>(out));
         a.weight = memory.normal<T>(s.weight_elements());
-        a.grad_x = memory.output<T>(in), a.grad_x_stride = s.in_channels;
+        a.grad_x = images(s, memory.output<T>(in));
         return [a](const Context& context, Variant v) { cuda::conv2d_backward_data(context, a, v); };
     };
     cases.push_back(c);
@@ -60,8 +70,8 @@ void add(std::vector<Case>& cases, const Model& model, const Conv2dShape& s) {
     c.prepare = [=](Buffers& memory) -> Launch {
         Conv2dBackwardWeights<T> a;
         a.shape = s;
-        a.x = memory.normal<T>(in), a.x_stride = s.in_channels;
-        a.grad_y = memory.normal<T>(out), a.grad_y_stride = s.out_channels;
+        a.x = images(s, memory.normal<T>(in));
+        a.grad_y = results(s, memory.normal<T>(out));
         a.grad_weight = memory.output<float>(s.weight_elements());
         a.grad_bias = memory.output<float>(s.out_channels);
         return [a](const Context& context, Variant v) { cuda::conv2d_backward_weights(context, a, v); };

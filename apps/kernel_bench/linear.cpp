@@ -16,7 +16,6 @@ template <class T>
 Case layer_case(const char* kernel, const Model& model, const LinearShape& s, std::size_t weight_bytes) {
     Case c = describe<T>(kernel, model, fmt::format("{}x{}->{}", s.rows, s.in_features, s.out_features),
                          s.rows * s.out_features, 0, cuda::linear_variants);
-    if (dtype_of<T> != DType::float32) c.variants = c.variants.first(c.variants.size() - 1);  // no TF32
     c.floor_bytes = static_cast<double>(s.rows * (s.in_features + s.out_features)) * sizeof(T) +
                     static_cast<double>(s.in_features * s.out_features) * static_cast<double>(weight_bytes);
     return c;
@@ -26,21 +25,27 @@ template <class T>
 void add(std::vector<Case>& cases, const Model& model, const LinearShape& s) {
     const std::int64_t in = s.rows * s.in_features, out = s.rows * s.out_features,
                        weights = s.in_features * s.out_features;
+    const auto matrix = [=](auto* data, std::int64_t columns) {
+        return View{data, s.rows, columns, columns};
+    };
     Case c = layer_case<T>("linear_forward", model, s, sizeof(T));
     c.floor_bytes += static_cast<double>(s.out_features) * sizeof(float);  // the bias
     c.prepare = [=](Buffers& memory) -> Launch {
         const T *x = memory.normal<T>(in), *weight = memory.normal<T>(weights);
         const float* bias = memory.normal<float>(s.out_features);
-        const LinearForward<T> a{s,       x, s.in_features,         weight,        bias,
-                                 nullptr, 0, memory.output<T>(out), s.out_features};
+        const LinearForward<T> a{.shape = s,
+                                 .x = matrix(x, s.in_features),
+                                 .weight = weight,
+                                 .bias = bias,
+                                 .y = matrix(memory.output<T>(out), s.out_features)};
         return [a](const Context& context, Variant v) { cuda::linear_forward(context, a, v); };
     };
     cases.push_back(c);
     c = layer_case<T>("linear_backward_data", model, s, sizeof(T));
     c.prepare = [=](Buffers& memory) -> Launch {
         const T *dy = memory.normal<T>(out), *weight = memory.normal<T>(weights);
-        const LinearBackwardData<T> a{s,    dy, s.out_features, weight, memory.output<T>(in), s.in_features,
-                                      false};
+        const LinearBackwardData<T> a{s, matrix(dy, s.out_features), weight,
+                                      matrix(memory.output<T>(in), s.in_features), false};
         return [a](const Context& context, Variant v) { cuda::linear_backward_data(context, a, v); };
     };
     cases.push_back(c);
@@ -49,7 +54,7 @@ void add(std::vector<Case>& cases, const Model& model, const LinearShape& s) {
     c.prepare = [=](Buffers& memory) -> Launch {
         const T *x = memory.normal<T>(in), *dy = memory.normal<T>(out);
         float *dw = memory.output<float>(weights), *db = memory.output<float>(s.out_features);
-        const LinearBackwardWeights<T> a{s, x, s.in_features, dy, s.out_features, dw, db, false, false};
+        const LinearBackwardWeights<T> a{s, matrix(x, s.in_features), matrix(dy, s.out_features), dw, db};
         return [a](const Context& context, Variant v) { cuda::linear_backward_weights(context, a, v); };
     };
     cases.push_back(c);

@@ -78,6 +78,10 @@ using accum_t = std::conditional_t<std::is_same_v<T, double>, double, float>;
 #define ITO_FOR_CPU_TYPES(launcher, Arguments)                       \
     template void launcher(const Context&, const Arguments<float>&); \
     template void launcher(const Context&, const Arguments<double>&)
+/// The same for the types that CUDA's kernels compute in.
+#define ITO_FOR_CUDA_TYPES(launcher, Arguments)                               \
+    template void launcher(const Context&, const Arguments<float>&, Variant); \
+    template void launcher(const Context&, const Arguments<bfloat16>&, Variant)
 
 }  // namespace kernels
 }  // namespace ito

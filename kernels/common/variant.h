@@ -13,21 +13,20 @@ namespace ito::kernels {
 enum class Variant : std::uint8_t {
     best,   ///< the fastest at these sizes, as far as the launcher knows
     naive,  ///< the straightforward version: one element a thread, one launch for each step of the formula
-    vectorized,     ///< 16 bytes a thread and access
-    fused,          ///< everything in one launch, intermediate values in registers or shared memory
-    resident,       ///< fused, the data read once and held in shared memory between the passes
-    streamed,       ///< fused, the data read again in the second pass: for what does not fit on the chip
-    tiled,          ///< a GEMM in tiles held in shared memory and registers
-    tensor,         ///< such tiles multiplied on the tensor cores
-    mma,            ///< on the tensor cores: halo patches in shared memory, fragments by ldmatrix, mma.sync
-    cudnn,          ///< NVIDIA's cuDNN, in the context's math mode
-    cublaslt,       ///< NVIDIA's cuBLASLt, in float32 strictly
-    cublaslt_tf32,  ///< the same with float32 factors rounded to TF32, 10 bits of the fraction
+    vectorized,  ///< 16 bytes a thread and access
+    fused,       ///< everything in one launch, intermediate values in registers or shared memory
+    resident,    ///< fused, the data read once and held in shared memory between the passes
+    streamed,    ///< fused, the data read again in the second pass: for what does not fit on the chip
+    tiled,       ///< a GEMM in tiles held in shared memory and registers
+    tensor,      ///< such tiles multiplied on the tensor cores
+    mma,         ///< on the tensor cores: halo patches in shared memory, fragments by ldmatrix, mma.sync
+    cudnn,       ///< NVIDIA's cuDNN, in the context's math mode
+    cublaslt,    ///< NVIDIA's cuBLASLt, in the context's math mode
 };
 
 constexpr const char* name_of(Variant variant) {
     constexpr const char* names[] = {"best",  "naive",  "vectorized", "fused", "resident", "streamed",
-                                     "tiled", "tensor", "mma",        "cudnn", "cublaslt", "cublaslt_tf32"};
+                                     "tiled", "tensor", "mma",        "cudnn", "cublaslt"};
     return names[static_cast<int>(variant)];
 }
 

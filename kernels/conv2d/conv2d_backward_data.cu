@@ -1,9 +1,9 @@
-// The gradient of a convolution's input in CUDA: as one writes it first, and as a matrix product in tiles.
+// The gradient of a convolution's input in CUDA: the straightforward version, and an implicit GEMM in tiles.
 //
 // Tap (r, s) of y's pixel (p, q) reads x's pixel (p * stride + r - pad_top, ...), so grad_x of pixel (h, w) is summed over the
 // taps with p = (h + pad_top - r) / stride whole. Those are the same taps for every stride-th pixel of a row: the pixels of
 // grad_x fall into stride * stride phases, and each is a convolution of grad_y with stride 1 by every stride-th tap. With
-// stride 2 and 3x3 taps the four phases have 4, 2, 2 and 1 of them: no product is with a zero that the stride has put there.
+// stride 2 and 3x3 taps the four phases have 4, 2, 2 and 1 of them, and no factor is a zero that the stride put there.
 
 #include "kernels/conv2d/conv2d_product_mma.h"
 #include "kernels/conv2d/conv2d_sources.cuh"
@@ -31,12 +31,12 @@ __global__ void __launch_bounds__(naive_threads) conv2d_backward_data_naive(Conv
             if (down < 0 || right < 0 || down % s.stride != 0 || right % s.stride != 0) continue;
             const std::int64_t p = down / s.stride, q = right / s.stride;
             if (p >= s.out_height() || q >= s.out_width()) continue;
-            const T* grad_y = a.grad_y + ((n * s.out_height() + p) * s.out_width() + q) * a.grad_y_stride;
+            const T* grad_y = a.grad_y.row((n * s.out_height() + p) * s.out_width() + q);
             const T* weight = a.weight + (r * s.kernel_w + t) * s.in_channels + c;
             for (std::int64_t k = 0; k < s.out_channels; ++k)
                 sum += to_float(grad_y[k]) * to_float(weight[k * s.kernel_h * s.kernel_w * s.in_channels]);
         }
-    T& out = a.grad_x[pixel * a.grad_x_stride + c];
+    T& out = a.grad_x(pixel, c);
     out = from_float<T>(a.accumulate ? to_float(out) + sum : sum);
 }
 
@@ -47,8 +47,7 @@ struct BackwardDataProduct {
     int batch, height, width, out_height, out_width;
     int stride, pad_top, pad_left;
     int column_tiles;
-    T* grad_x;
-    std::int64_t grad_x_stride;
+    View<T> grad_x;
     bool accumulate;
     bool fours;  ///< grad_x can be accessed four elements at a time
 };
@@ -105,24 +104,32 @@ __global__ void __launch_bounds__(tile::threads, tile::resident)
                                      f.width +
                                  in_phase.inner * f.stride + first_w;
                      }
-                     T* const to = f.grad_x + pixel * f.grad_x_stride + j;
-                     if (f.accumulate) {
-                         const tile::Four add = tile::load_four(to, count, f.fours);
-#pragma unroll
-                         for (int e = 0; e < 4; ++e) v.v[e] += add.v[e];
-                     }
+                     T* const to = f.grad_x.row(pixel) + j;
+                     if (f.accumulate) v = v + tile::load_four(to, count, f.fours);
                      tile::store_four(to, v, count, f.fours);
                  });
 }
 
+}  // namespace
+
+namespace conv2d_detail {
+
 template <class T>
-void backward_data(const Context& context, const Conv2dBackwardData<T>& a, Variant variant) {
+std::vector<Variant> hand_written(const Conv2dBackwardData<T>& a) {
+    return tiled_or_mma(a);
+}
+template std::vector<Variant> hand_written(const Conv2dBackwardData<float>&);
+template std::vector<Variant> hand_written(const Conv2dBackwardData<bfloat16>&);
+
+template <class T>
+void backward_data_by_hand(const Context& context, const Conv2dBackwardData<T>& a, Variant variant) {
     const Conv2dShape& s = a.shape;
     const std::int64_t pixels = s.batch * s.height * s.width;
-    const bool tiled = chosen_tiled("conv2d_backward_data", variant);
     check_sizes("conv2d_backward_data", s);
     if (pixels == 0 || s.in_channels == 0) return;
-    if (!tiled) {
+    if constexpr (std::is_same_v<T, bfloat16>)
+        if (variant == Variant::mma) return backward_data_mma(context, a);
+    if (variant == Variant::naive) {
         launch(context, "conv2d_backward_data_naive", conv2d_backward_data_naive<T>,
                dim3(static_cast<unsigned>(blocks_for(pixels * s.in_channels, naive_threads))),
                dim3(naive_threads), 0, a);
@@ -133,7 +140,7 @@ void backward_data(const Context& context, const Conv2dBackwardData<T>& a, Varia
     const std::int64_t rows = s.batch * blocks_for(s.height, s.stride) * blocks_for(s.width, s.stride);
     with_tile_size(phases_h * phases_w, rows, s.in_channels, [&]<int size>() {
         const BackwardDataProduct<T> f{
-            .grad_y = {a.grad_y, a.grad_y_stride, s.out_channels},
+            .grad_y = {a.grad_y, s.out_channels},
             .filter = {a.weight, s},
             .batch = static_cast<int>(s.batch),
             .height = static_cast<int>(s.height),
@@ -145,44 +152,15 @@ void backward_data(const Context& context, const Conv2dBackwardData<T>& a, Varia
             .pad_left = static_cast<int>(s.pad_left),
             .column_tiles = static_cast<int>(blocks_for(s.in_channels, tile::Tiling<size>::columns)),
             .grad_x = a.grad_x,
-            .grad_x_stride = a.grad_x_stride,
             .accumulate = a.accumulate,
-            .fours = tile::fours_aligned(a.grad_x, a.grad_x_stride)};
+            .fours = tile::fours_aligned(a.grad_x)};
         launch(context, "conv2d_backward_data_tiled", conv2d_backward_data_tiled<T, size>,
                dim3(static_cast<unsigned>(tile::tiles<size>(rows, s.in_channels)),
                     static_cast<unsigned>(phases_h), static_cast<unsigned>(phases_w)),
                dim3(tile::threads), 0, f);
     });
 }
-
-}  // namespace
-
-namespace conv2d_detail {
-
-template <>
-std::vector<Variant> hand_written(const Conv2dBackwardData<float>&) {
-    return {Variant::tiled};
-}
-template <>
-std::vector<Variant> hand_written(const Conv2dBackwardData<bfloat16>& a) {
-    if (!mma_takes(a)) return {Variant::tiled};
-    return mma_pays(a.shape) ? std::vector{Variant::mma, Variant::tiled}
-                             : std::vector{Variant::tiled, Variant::mma};
-}
-
-template <>
-void backward_data_by_hand(const Context& context, const Conv2dBackwardData<float>& a, Variant variant) {
-    backward_data(context, a, variant);
-}
-template <>
-void backward_data_by_hand(const Context& context, const Conv2dBackwardData<bfloat16>& a, Variant variant) {
-    if (chosen_mma("conv2d_backward_data", variant, mma_takes(a), mma_pays(a.shape))) {
-        check_sizes("conv2d_backward_data", a.shape);
-        backward_data_mma(context, a);
-    } else {
-        backward_data(context, a, variant);
-    }
-}
+ITO_FOR_CUDA_TYPES(backward_data_by_hand, Conv2dBackwardData);
 
 }  // namespace conv2d_detail
 }  // namespace ito::kernels

@@ -1,13 +1,13 @@
-// The gradients of a convolution's weights and bias in CUDA: as one writes them first, and as a matrix product in tiles;
+// The gradients of a convolution's weights and bias in CUDA: the straightforward version, and an implicit GEMM in tiles;
 // conv2d_backward_weights_mma.cu has the faster one for 3x3 filters of stride 1 and bfloat16, kernels/linear that for 1x1.
 //
-// The product is small (K by the weights of a filter) and its reduced index, the batch's pixels, long: blocks of their own sum
-// pieces of it, and another launch adds the pieces' results in order. The pieces are cut by shape alone.
+// The result is small (K by the weights of a filter) and k, the batch's pixels, long: split-K, cut by shape alone.
 
 #include "kernels/conv2d/conv2d_backward_weights_mma.h"
 #include "kernels/conv2d/conv2d_sources.cuh"
 #include "kernels/conv2d/conv2d_variants.h"
 #include "kernels/cuda/column_sums.cuh"
+#include "kernels/cuda/split_k.h"
 #include "kernels/linear/linear.h"
 
 namespace ito::kernels {
@@ -15,7 +15,7 @@ namespace {
 
 using namespace conv2d_detail;
 
-constexpr int naive_threads = 256, sum_threads = 256;
+constexpr int naive_threads = 256;
 
 /// One thread an element of grad_weight. A row of the map is added in float32, rows in float64.
 template <class T>
@@ -35,9 +35,8 @@ __global__ void __launch_bounds__(naive_threads) conv2d_backward_weights_naive(C
             for (std::int64_t q = 0; q < s.out_width(); ++q) {
                 const std::int64_t w = q * s.stride + t - s.pad_left;
                 if (w < 0 || w >= s.width) continue;
-                row +=
-                    to_float(a.grad_y[((n * s.out_height() + p) * s.out_width() + q) * a.grad_y_stride + k]) *
-                    to_float(a.x[((n * s.height + h) * s.width + w) * a.x_stride + c]);
+                row += to_float(a.grad_y((n * s.out_height() + p) * s.out_width() + q, k)) *
+                       to_float(a.x((n * s.height + h) * s.width + w, c));
             }
             sum += row;
         }
@@ -52,7 +51,7 @@ __global__ void __launch_bounds__(naive_threads) conv2d_bias_naive(Conv2dBackwar
     if (k >= a.shape.out_channels) return;
     const std::int64_t pixels = a.shape.batch * a.shape.out_height() * a.shape.out_width();
     double sum = 0;
-    for (std::int64_t i = 0; i < pixels; ++i) sum += to_float(a.grad_y[i * a.grad_y_stride + k]);
+    for (std::int64_t i = 0; i < pixels; ++i) sum += to_float(a.grad_y(i, k));
     float& out = a.grad_bias[k];
     out = static_cast<float>(a.accumulate_bias ? out + sum : sum);
 }
@@ -62,13 +61,13 @@ struct BackwardWeightsProduct {
     Image<T> grad_y, x;
     Window window;
     int pixels;   ///< of grad_y
-    int piece;    ///< of them to a block
+    int part;     ///< of them to a block
     int columns;  ///< taps * chunks of a pixel * elements of a chunk
     int column_tiles;
-    float* partial;  ///< [pieces, K, columns]
+    float* partial;  ///< [parts, K, columns]
 };
 
-/// Piece blockIdx.y.
+/// Part blockIdx.y.
 template <class T, int size>
 __global__ void __launch_bounds__(tile::threads, tile::resident)
     conv2d_backward_weights_tiled(const __grid_constant__ BackwardWeightsProduct<T> f) {
@@ -76,7 +75,7 @@ __global__ void __launch_bounds__(tile::threads, tile::resident)
     __shared__ alignas(128) std::byte shared[Product::shared_bytes];
     const int first_row = blockIdx.x / f.column_tiles * Product::Shape::rows;
     const int first_column = blockIdx.x % f.column_tiles * Product::Shape::columns;
-    const int begin = blockIdx.y * f.piece, end = f.piece < f.pixels - begin ? begin + f.piece : f.pixels;
+    const int begin = blockIdx.y * f.part, end = f.part < f.pixels - begin ? begin + f.part : f.pixels;
     float* const partial = f.partial + static_cast<std::int64_t>(blockIdx.y) * f.grad_y.channels * f.columns;
     Product::run(shared, (end - begin + tile::step<T> - 1) / tile::step<T>,
                  PixelColumns<T, typename Product::ATile>(f.grad_y, first_row, begin, end),
@@ -88,29 +87,15 @@ __global__ void __launch_bounds__(tile::threads, tile::resident)
                  });
 }
 
-/// grad_weight (+)= the sum of the pieces, in their order. One thread a weight.
-__global__ void __launch_bounds__(sum_threads)
-    conv2d_sum_pieces(const float* partial, std::int64_t pieces, std::int64_t out_channels, int taps,
-                      int channels, int tap_columns, float* out, bool accumulate) {
-    const std::int64_t index = blockIdx.x * static_cast<std::int64_t>(sum_threads) + threadIdx.x;
-    if (index >= out_channels * taps * channels) return;
-    const std::int64_t tap = index / channels, c = index % channels;  // k * taps + tap of the filter
-    const std::int64_t elements = out_channels * taps * tap_columns;
-    double sum = 0;
-    for (std::int64_t piece = 0; piece < pieces; ++piece)
-        sum += partial[piece * elements + tap * tap_columns + c];
-    out[index] = static_cast<float>(accumulate ? out[index] + sum : sum);
-}
-
 /// How the pixels are cut, and the tile size.
-struct Pieces {
+struct Parts {
     static constexpr std::int64_t least = 512;  ///< pixels that are worth writing a partial result for
 
     int tap_columns;
     std::int64_t columns, pixels, count;
     bool large;
 
-    Pieces(const Conv2dShape& s, DType type)
+    Parts(const Conv2dShape& s, DType type)
         : tap_columns(static_cast<int>(
               blocks_for(s.in_channels * static_cast<std::int64_t>(size_of(type)), tile::chunk_bytes) *
               (tile::chunk_bytes / static_cast<int>(size_of(type))))),
@@ -143,48 +128,39 @@ void naive(const Context& context, const Conv2dBackwardWeights<T>& a) {
 template <class T>
 void tiled(const Context& context, const Conv2dBackwardWeights<T>& a) {
     const Conv2dShape& s = a.shape;
-    const Pieces pieces(s, dtype_of<T>);
+    const Parts parts(s, dtype_of<T>);
     // Before anything is enqueued: a context without memory for it changes neither gradient.
-    const Scratch<float> partial(
-        context, a.grad_weight != nullptr ? pieces.count * s.out_channels * pieces.columns : 0);
+    const Scratch<float> partial(context,
+                                 a.grad_weight != nullptr ? parts.count * s.out_channels * parts.columns : 0);
     if (a.grad_bias != nullptr) {
         const ColumnSumsCuda sums(context, s.batch * s.out_height() * s.out_width(), s.out_channels);
-        sums.run(context, a.grad_y, a.grad_y_stride, a.grad_bias, a.accumulate_bias);
+        sums.run(context, a.grad_y, a.grad_bias, a.accumulate_bias);
     }
     if (a.grad_weight == nullptr) return;
     const auto launch_tiles = [&]<int size>() {
         const BackwardWeightsProduct<T> f{
-            .grad_y = {a.grad_y, a.grad_y_stride, s.out_channels},
-            .x = {a.x, a.x_stride, s.in_channels},
+            .grad_y = {a.grad_y, s.out_channels},
+            .x = {a.x, s.in_channels},
             .window = forward_window(s),
             .pixels = static_cast<int>(s.batch * s.out_height() * s.out_width()),
-            .piece = static_cast<int>(pieces.pixels),
-            .columns = static_cast<int>(pieces.columns),
-            .column_tiles = static_cast<int>(blocks_for(pieces.columns, tile::Tiling<size>::columns)),
+            .part = static_cast<int>(parts.pixels),
+            .columns = static_cast<int>(parts.columns),
+            .column_tiles = static_cast<int>(blocks_for(parts.columns, tile::Tiling<size>::columns)),
             .partial = partial};
         launch(context, "conv2d_backward_weights_tiled", conv2d_backward_weights_tiled<T, size>,
-               dim3(static_cast<unsigned>(tile::tiles<size>(s.out_channels, pieces.columns)),
-                    static_cast<unsigned>(pieces.count)),
+               dim3(static_cast<unsigned>(tile::tiles<size>(s.out_channels, parts.columns)),
+                    static_cast<unsigned>(parts.count)),
                dim3(tile::threads), 0, f);
     };
-    if (pieces.large)
+    if (parts.large)
         launch_tiles.template operator()<8>();
     else
         launch_tiles.template operator()<4>();
-    launch(context, "conv2d_sum_pieces", conv2d_sum_pieces,
-           dim3(static_cast<unsigned>(blocks_for(s.weight_elements(), sum_threads))), dim3(sum_threads), 0,
-           partial, pieces.count, s.out_channels, static_cast<int>(s.kernel_h * s.kernel_w),
-           static_cast<int>(s.in_channels), pieces.tap_columns, a.grad_weight, a.accumulate_weight);
-}
-
-template <class T>
-void backward_weights(const Context& context, const Conv2dBackwardWeights<T>& a, Variant variant) {
-    const bool by_tiles = chosen_tiled("conv2d_backward_weights", variant);
-    check_sizes("conv2d_backward_weights", a.shape);
-    if (by_tiles)
-        tiled(context, a);
-    else
-        naive(context, a);
+    sum_split_k(context, {.partial = {partial, s.out_channels * s.kernel_h * s.kernel_w, s.in_channels,
+                                      parts.tap_columns},
+                          .parts = parts.count,
+                          .out = a.grad_weight,
+                          .accumulate = a.accumulate_weight});
 }
 
 /// A 1x1 filter of stride 1 is a linear layer of every pixel.
@@ -192,13 +168,12 @@ bool is_linear(const Conv2dShape& s) {
     return s.kernel_h == 1 && s.kernel_w == 1 && s.stride == 1 && s.out_height() == s.height &&
            s.out_width() == s.width && s.pad_top == 0 && s.pad_left == 0;
 }
-LinearBackwardWeights<bfloat16> linear_of(const Conv2dBackwardWeights<bfloat16>& a) {
+template <class T>
+LinearBackwardWeights<T> linear_of(const Conv2dBackwardWeights<T>& a) {
     const Conv2dShape& s = a.shape;
     return {.shape = {s.batch * s.height * s.width, s.in_channels, s.out_channels},
             .x = a.x,
-            .x_stride = a.x_stride,
             .grad_y = a.grad_y,
-            .grad_y_stride = a.grad_y_stride,
             .grad_weight = a.grad_weight,
             .grad_bias = a.grad_bias,
             .accumulate_weight = a.accumulate_weight,
@@ -209,34 +184,29 @@ LinearBackwardWeights<bfloat16> linear_of(const Conv2dBackwardWeights<bfloat16>&
 
 namespace conv2d_detail {
 
-template <>
-std::vector<Variant> hand_written(const Conv2dBackwardWeights<float>&) {
-    return {Variant::tiled};
-}
-template <>
-std::vector<Variant> hand_written(const Conv2dBackwardWeights<bfloat16>& a) {
-    if (backward_weights_mma_takes(a.shape)) return {Variant::mma, Variant::tiled};
-    if (is_linear(a.shape)) return {Variant::best, Variant::tiled};
-    return {Variant::tiled};
-}
-
-template <>
-void backward_weights_by_hand(const Context& context, const Conv2dBackwardWeights<float>& a,
-                              Variant variant) {
-    backward_weights(context, a, variant);
-}
-template <>
-void backward_weights_by_hand(const Context& context, const Conv2dBackwardWeights<bfloat16>& a,
-                              Variant variant) {
-    if (chosen_mma("conv2d_backward_weights", variant, backward_weights_mma_takes(a.shape))) {
-        check_sizes("conv2d_backward_weights", a.shape);
-        backward_weights_mma(context, a);
-    } else if (variant == Variant::best && is_linear(a.shape)) {
-        cuda::linear_backward_weights(context, linear_of(a));
-    } else {
-        backward_weights(context, a, variant);
+template <class T>
+std::vector<Variant> hand_written(const Conv2dBackwardWeights<T>& a) {
+    if (std::is_same_v<T, bfloat16>) {
+        if (backward_weights_mma_takes(a.shape)) return {Variant::mma, Variant::tiled};
+        if (is_linear(a.shape)) return {Variant::best, Variant::tiled};
     }
+    return {Variant::tiled};
 }
+template std::vector<Variant> hand_written(const Conv2dBackwardWeights<float>&);
+template std::vector<Variant> hand_written(const Conv2dBackwardWeights<bfloat16>&);
+
+template <class T>
+void backward_weights_by_hand(const Context& context, const Conv2dBackwardWeights<T>& a, Variant variant) {
+    if (variant == Variant::best) return cuda::linear_backward_weights(context, linear_of(a));
+    check_sizes("conv2d_backward_weights", a.shape);
+    if constexpr (std::is_same_v<T, bfloat16>)
+        if (variant == Variant::mma) return backward_weights_mma(context, a);
+    if (variant == Variant::naive)
+        naive(context, a);
+    else
+        tiled(context, a);
+}
+ITO_FOR_CUDA_TYPES(backward_weights_by_hand, Conv2dBackwardWeights);
 
 }  // namespace conv2d_detail
 }  // namespace ito::kernels

@@ -3,8 +3,8 @@
 //   grad_w[k, r, s, c] = sum over n, p, q of grad_y[n, p, q, k] * x[n, p + r - pad_top, q + s - pad_left, c]
 //   grad_b[k]          = sum over n, p, q of grad_y[n, p, q, k]
 //
-// A GEMM for each of the nine taps: K x C results, reduced over the batch's pixels. The minimum is arithmetic: 2*9*K*C
-// operations a pixel over the peak rate of the tensor cores; for 128x32x32, 128 to 128 channels, 38.7 GFLOP against 67 MB.
+// A GEMM for each of the nine taps: K x C results, k the batch's pixels. Minimum time: 2*9*K*C operations a pixel over the peak
+// rate of the tensor cores; for 128x32x32, 128 to 128 channels, 38.7 GFLOP against 67 MB.
 //
 // What the tiled variant does, and why it is slow: a block sums 128x64 results of one tap, so each pixel of x is brought into
 // shared memory for each tap, and each fragment in registers is multiplied with few others.
@@ -17,19 +17,19 @@
 //      and multiplied with the rows of grad_y that the taps r = 0, 1, 2 put against it: 5 ldmatrix for 36 mma.
 //   3. cp.async fills one stage while another is multiplied, in quarters between the products, so that computing addresses
 //      overlaps with them. Two blocks share a multiprocessor: one multiplies while the other waits at its barrier.
-//   4. The batch is cut into pieces (Plan below) so that the 132 multiprocessors of an H100 get the same number of stages. At batch
-//      128: 33 pieces of 8 tiles for 32x32 and 128 channels (264 blocks of 62 or 63 stages), 8 of 32 for 16x16 and 256 (256 of
-//      64), 4 of 32 for 8x8 and 4x4 (128 of 32 and 8: more pieces would write and read more partial sums than they save).
+//   4. Split-K cuts the batch into parts (Plan below) so that the 132 multiprocessors of an H100 get the same number of stages. At batch
+//      128: 33 parts of 8 tiles for 32x32 and 128 channels (264 blocks of 62 or 63 stages), 8 of 32 for 16x16 and 256 (256 of
+//      64), 4 of 32 for 8x8 and 4x4 (128 of 32 and 8: more parts would write and read more partial sums than they save).
 //
 // Nothing of this kernel has been timed; the prototype's times are those of a card of 2026-11-27.
 //
-// Both images lie with the reduced index, the pixel, outermost; ldmatrix transposes 8x8 elements on the way. The rows of both
+// Both images lie with k, the pixel, outermost; ldmatrix transposes 8x8 elements on the way. The rows of both
 // stages have their 16-byte chunks permuted so that it finds eight pixels in different banks.
 //
 // A pixel of grad_y passes by in shared memory, so its sum, the gradient of the bias, costs no other reading of it. The blocks
 // that see the same pixels take turns: each adds a share of the stages.
 //
-// Sums in float32: a piece's on the tensor cores, then the pieces in a fixed order.
+// A part is summed in float32 on the tensor cores, the parts in float64 (cuda/split_k.h).
 
 #include "kernels/conv2d/conv2d_backward_weights_mma.h"
 
@@ -40,6 +40,7 @@
 #include "kernels/conv2d/conv2d_backward_weights_mma.cuh"
 #include "kernels/cuda/block_reduce.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/split_k.h"
 #include "kernels/cuda/tensor_core.cuh"
 
 namespace ito::kernels::conv2d_detail {
@@ -172,15 +173,15 @@ class Sums {
     float bias_[blocks_k][2] = {};
 };
 
-/// A tile of channels (blockIdx.x) over a piece of the stages (blockIdx.y).
+/// A tile of channels (blockIdx.x) over a part of the stages (blockIdx.y).
 template <int strip, bool whole>
 __global__ void __launch_bounds__(threads, resident)
     conv2d_backward_weights_mma(const __grid_constant__ Product f) {
     using S = Stage<strip>;
     extern __shared__ __align__(128) std::byte shared[];
-    const int piece = static_cast<int>(blockIdx.y), tile = static_cast<int>(blockIdx.x);
+    const int part = static_cast<int>(blockIdx.y), tile = static_cast<int>(blockIdx.x);
     const int k0 = tile / f.tiles_c * tile_k, c0 = tile % f.tiles_c * tile_c;
-    const int begin = f.piece_begin(piece), end = f.piece_begin(piece + 1);
+    const int begin = f.part_begin(part), end = f.part_begin(part + 1);
 
     Sums<strip> sums;
     Loader<strip, whole> loader(f, k0, c0, begin);
@@ -216,62 +217,19 @@ __global__ void __launch_bounds__(threads, resident)
     }
     if (f.partial != nullptr)
         sums.store(
-            f.partial + static_cast<std::int64_t>(piece) * f.grad_y.channels * taps * f.partial_channels, k0,
+            f.partial + static_cast<std::int64_t>(part) * f.grad_y.channels * taps * f.partial_channels, k0,
             f.grad_y.channels, c0, f.partial_channels);
     if (f.bias != nullptr)
         // Up to the next four channels: the sums are read four at a time, and those beyond the last are zero.
-        sums.store_bias(f.bias + (static_cast<std::int64_t>(piece) * f.shares() + share) * f.partial_bias, k0,
+        sums.store_bias(f.bias + (static_cast<std::int64_t>(part) * f.shares() + share) * f.partial_bias, k0,
                         f.partial_bias);
 }
 
-/// out[r, c] (+)= the sum of partial[i, r, c] over `count`, [rows, channels] of them within rows of `row_stride`.
-struct Partials {
-    const float* partial;
-    std::int64_t count, rows, row_stride;  ///< row_stride: a multiple of 4
-    int channels;
-    float* out;
-    bool accumulate;
-
-    __host__ __device__ std::int64_t elements() const { return rows * row_stride; }
-};
-
-constexpr int sum_lanes = 32, sum_rows = 8, sum_elements = 4 * sum_lanes;
-
-/// The first `weight_blocks` blocks have the weights, the others the bias. A block has 128 neighbouring elements, four to a
-/// lane; each of its warps adds every eighth partial result.
-__global__ void __launch_bounds__(sum_lanes* sum_rows)
-    conv2d_add_pieces(const __grid_constant__ Partials weights, const __grid_constant__ Partials bias,
-                      unsigned weight_blocks) {
-    __shared__ float4 sums[sum_rows][sum_lanes];
-    const bool is_bias = blockIdx.x >= weight_blocks;
-    const Partials& p = is_bias ? bias : weights;
-    const std::int64_t first =
-        static_cast<std::int64_t>(blockIdx.x - (is_bias ? weight_blocks : 0)) * sum_elements;
-    const std::int64_t mine = first + 4 * static_cast<int>(threadIdx.x);
-    const std::int64_t count = mine < p.elements() ? p.count : 0;
-    float4 sum = make_float4(0, 0, 0, 0);
-#pragma unroll 4
-    for (std::int64_t i = threadIdx.y; i < count; i += sum_rows) {
-        const float4 v = *reinterpret_cast<const float4*>(p.partial + i * p.elements() + mine);
-        sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
-    }
-    sums[threadIdx.y][threadIdx.x] = sum;
-    __syncthreads();
-    const int element = static_cast<int>(threadIdx.y * sum_lanes + threadIdx.x);
-    const std::int64_t row = (first + element) / p.row_stride, c = (first + element) % p.row_stride;
-    if (element >= sum_elements || row >= p.rows || c >= p.channels) return;
-    float total = 0;
-#pragma unroll
-    for (int i = 0; i < sum_rows; ++i) total += reinterpret_cast<const float*>(sums[i])[element];
-    float& out = p.out[row * p.channels + c];
-    out = p.accumulate ? out + total : total;
-}
-
-/// How the pixels are cut into strips, stages and pieces: by the shape alone, so that a result's bits are the same on every
+/// How the pixels are cut into strips, stages and parts: by the shape alone, so that a result's bits are the same on every
 /// device.
 struct Plan {
     int strip = 8;
-    std::int64_t strips_h, strips_w, stages, tiles_k, tiles_c, pieces;
+    std::int64_t strips_h, strips_w, stages, tiles_k, tiles_c, parts;
 
     explicit Plan(const Conv2dShape& s)
         : tiles_k(blocks_for(s.out_channels, tile_k)), tiles_c(blocks_for(s.in_channels, tile_c)) {
@@ -283,7 +241,7 @@ struct Plan {
         if (stages_of(4) < stages_of(8)) strip = 4;
         strips_h = blocks_for(s.out_height(), strip), strips_w = blocks_for(s.out_width(), strip);
         stages = stages_of(strip);
-        pieces = cheapest_pieces();
+        parts = cheapest_parts();
     }
     std::int64_t shares() const { return tiles_c * (tile_c / warp_c); }
 
@@ -291,7 +249,7 @@ struct Plan {
     /// The estimate is an H100's: what the fullest of its multiprocessors multiplies, and the partial results that are
     /// written and read again, one of them about a twentieth of a stage's time. A block alone on a multiprocessor
     /// waits more.
-    std::int64_t cheapest_pieces() const {
+    std::int64_t cheapest_parts() const {
         constexpr std::int64_t multiprocessors = 132, least_stages = 4, most_blocks = 4 * multiprocessors;
         const std::int64_t tiles = tiles_k * tiles_c;
         const std::int64_t most = std::clamp<std::int64_t>(most_blocks / tiles, 1,
@@ -311,7 +269,7 @@ void launch_product(const Context& context, const Plan& plan, const Product& f) 
     const bool whole = f.grad_y.whole_chunks() && f.x.whole_chunks();
     launch(context, "conv2d_backward_weights_mma",
            whole ? conv2d_backward_weights_mma<strip, true> : conv2d_backward_weights_mma<strip, false>,
-           dim3(static_cast<unsigned>(plan.tiles_k * plan.tiles_c), static_cast<unsigned>(plan.pieces)),
+           dim3(static_cast<unsigned>(plan.tiles_k * plan.tiles_c), static_cast<unsigned>(plan.parts)),
            dim3(threads), Stage<strip>::shared_bytes, f);
 }
 
@@ -328,18 +286,18 @@ void backward_weights_mma(const Context& context, const Conv2dBackwardWeights<bf
     const std::int64_t partial_channels = plan.tiles_c * tile_c,
                        partial_bias = blocks_for(s.out_channels, 4) * 4;
     const Scratch<float> partial(
-        context, a.grad_weight != nullptr ? plan.pieces * s.out_channels * taps * partial_channels : 0);
-    const Scratch<float> bias_partial(
-        context, a.grad_bias != nullptr ? plan.pieces * plan.shares() * partial_bias : 0);
-    const Product f{.grad_y = {a.grad_y, a.grad_y_stride, s.out_channels, s.out_height(), s.out_width()},
-                    .x = {a.x, a.x_stride, s.in_channels, s.height, s.width},
+        context, a.grad_weight != nullptr ? plan.parts * s.out_channels * taps * partial_channels : 0);
+    const Scratch<float> bias_partial(context,
+                                      a.grad_bias != nullptr ? plan.parts * plan.shares() * partial_bias : 0);
+    const Product f{.grad_y = {a.grad_y, s.out_channels, s.out_height(), s.out_width()},
+                    .x = {a.x, s.in_channels, s.height, s.width},
                     .batch = static_cast<int>(s.batch),
                     .pad_top = static_cast<int>(s.pad_top),
                     .pad_left = static_cast<int>(s.pad_left),
                     .strips_h = static_cast<int>(plan.strips_h),
                     .strips_w = static_cast<int>(plan.strips_w),
                     .stages = static_cast<int>(plan.stages),
-                    .pieces = static_cast<int>(plan.pieces),
+                    .parts = static_cast<int>(plan.parts),
                     .tiles_c = static_cast<int>(plan.tiles_c),
                     .partial_channels = static_cast<int>(partial_channels),
                     .partial_bias = static_cast<int>(partial_bias),
@@ -349,24 +307,16 @@ void backward_weights_mma(const Context& context, const Conv2dBackwardWeights<bf
         launch_product<8>(context, plan, f);
     else
         launch_product<4>(context, plan, f);
-    const Partials weights{.partial = partial,
-                           .count = plan.pieces,
-                           .rows = a.grad_weight != nullptr ? s.out_channels * taps : 0,
-                           .row_stride = partial_channels,
-                           .channels = static_cast<int>(s.in_channels),
-                           .out = a.grad_weight,
-                           .accumulate = a.accumulate_weight};
-    const Partials bias{.partial = bias_partial,
-                        .count = plan.pieces * plan.shares(),
-                        .rows = a.grad_bias != nullptr ? 1 : 0,
-                        .row_stride = partial_bias,
-                        .channels = static_cast<int>(s.out_channels),
-                        .out = a.grad_bias,
-                        .accumulate = a.accumulate_bias};
-    const auto weight_blocks = static_cast<unsigned>(blocks_for(weights.elements(), sum_elements));
-    const auto bias_blocks = static_cast<unsigned>(blocks_for(bias.elements(), sum_elements));
-    launch(context, "conv2d_add_pieces", conv2d_add_pieces, dim3(weight_blocks + bias_blocks),
-           dim3(sum_lanes, sum_rows), 0, weights, bias, weight_blocks);
+    sum_split_k(context,
+                {.partial = {partial, a.grad_weight != nullptr ? s.out_channels * taps : 0, s.in_channels,
+                             partial_channels},
+                 .parts = plan.parts,
+                 .out = a.grad_weight,
+                 .accumulate = a.accumulate_weight},
+                {.partial = {bias_partial, a.grad_bias != nullptr ? 1 : 0, s.out_channels, partial_bias},
+                 .parts = plan.parts * plan.shares(),
+                 .out = a.grad_bias,
+                 .accumulate = a.accumulate_bias});
 }
 
 }  // namespace ito::kernels::conv2d_detail

@@ -46,10 +46,10 @@ struct Operand {
     bool aligned;                       ///< every pixel starts on 16 bytes
     std::int64_t two_rows, two_images;  ///< elements that they are apart
 
-    Operand(const bfloat16* data, std::int64_t stride, std::int64_t channels, std::int64_t height,
+    Operand(const View<const bfloat16>& pixels, std::int64_t channels, std::int64_t height,
             std::int64_t width)
-        : data(data),
-          stride(stride),
+        : data(pixels.data),
+          stride(pixels.stride),
           channels(static_cast<int>(channels)),
           height(static_cast<int>(height)),
           width(static_cast<int>(width)),
@@ -64,15 +64,15 @@ struct Product {
     Operand grad_y, x;
     int batch, pad_top, pad_left;
     int strips_h, strips_w;  ///< that cover a map
-    int stages, pieces;
+    int stages, parts;
     int tiles_c;           ///< tiles of channels of x
     int partial_channels;  ///< in_channels, rounded up to whole tiles
     int partial_bias;      ///< out_channels, rounded up to 4
-    float* partial;        ///< [pieces, K, taps, partial_channels], or null
-    float* bias;           ///< [pieces * shares, partial_bias], or null
+    float* partial;        ///< [parts, K, taps, partial_channels], or null
+    float* bias;           ///< [parts * shares, partial_bias], or null
 
-    __host__ __device__ int piece_begin(int piece) const {
-        return static_cast<int>(static_cast<std::int64_t>(stages) * piece / pieces);
+    __host__ __device__ int part_begin(int part) const {
+        return static_cast<int>(static_cast<std::int64_t>(stages) * part / parts);
     }
     /// Into how many parts the stages are dealt for the sum of grad_y: a tile of channels of x has two warps abreast.
     __host__ __device__ int shares() const { return tiles_c * (tile_c / warp_c); }

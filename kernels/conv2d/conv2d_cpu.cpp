@@ -55,14 +55,4 @@ void conv2d_pack(const Context& context, const Conv2dShape& shape, Conv2dPass pa
         onednn::conv2d_pack(context, shape, pass, weight, packed);
 }
 
-void conv2d_forward(const Context& context, const Conv2dForward<double>& args) {
-    ref::conv2d_forward(context, args);
-}
-void conv2d_backward_data(const Context& context, const Conv2dBackwardData<double>& args) {
-    ref::conv2d_backward_data(context, args);
-}
-void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<double>& args) {
-    ref::conv2d_backward_weights(context, args);
-}
-
 }  // namespace ito::kernels::cpu

@@ -4,8 +4,6 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
-#include <bit>
-#include <span>
 #include <string_view>
 #include <type_traits>
 
@@ -42,17 +40,6 @@ std::string cudnn_prefix() {
     return "cudnn " + std::to_string(cudnnGetVersion()) + " ";
 }
 constexpr std::string_view separate_word = "separate ";
-
-bool skip(std::string_view& text, std::string_view prefix) {
-    if (!text.starts_with(prefix)) return false;
-    text.remove_prefix(prefix.size());
-    return true;
-}
-
-std::int64_t alignment_of(const void* pointer) {
-    const auto address = reinterpret_cast<std::uintptr_t>(pointer);
-    return std::int64_t{1} << std::min(std::countr_zero(address | 16), 4);
-}
 
 /// What choices are recorded under: all that the time depends on.
 std::string key_of(const CudnnProblem& p) {
@@ -113,6 +100,26 @@ class Call {
         return found;
     }
 
+    /// Runs a variant; `best` is chosen where there is something to choose from.
+    void run(Variant wanted) {
+        if (wanted == Variant::best) return run(best());
+        const std::vector<Variant> hand = by_hand();
+        const std::vector<Candidate> found = wanted == Variant::cudnn ? plans(1) : std::vector<Candidate>();
+        const Variant chosen =
+            choose_variant(key_of(problem_).c_str(), wanted,
+                           {{Variant::naive},
+                            {Variant::tiled},
+                            {Variant::mma, std::find(hand.begin(), hand.end(), Variant::mma) != hand.end(),
+                             "bfloat16, and a shape and an alignment that it takes (conv2d.h)"},
+                            {Variant::cudnn, !found.empty(),
+                             cudnn_of(context_) == nullptr ? "cuDNN, of which the context has no handle"
+                                                           : "an engine of cuDNN, which has none here"}});
+        if (chosen == Variant::cudnn)
+            run(found.front());
+        else
+            run_by_hand(chosen);
+    }
+
     void run(const Candidate& v) {
         if (v.plan == nullptr) return run_by_hand(v.variant);
         cudnnHandle_t const handle = cudnn_of(context_);
@@ -125,7 +132,7 @@ class Call {
     virtual std::vector<Accumulated> accumulated() const { return {}; }
 
     /// The fastest variant, found at the first call of this problem.
-    Candidate best() {
+    virtual Candidate best() {
         struct Key {
             CudnnProblem problem;
             std::int64_t generation, has_cudnn;
@@ -136,16 +143,6 @@ class Call {
         };
         if (context_.plans == nullptr) return *choose_now();
         return context_.plans->get<Candidate>("conv2d", key, choose_now);
-    }
-
-    /// The library's first guess; throws where it has none.
-    Candidate by_library() const {
-        std::vector<Candidate> found = plans(1);
-        if (found.empty())
-            throw Error(key_of(problem_) + ": the variant 'cudnn' needs " +
-                        (cudnn_of(context_) == nullptr ? "cuDNN, of which the context has no handle"
-                                                       : "an engine of cuDNN, which has none here"));
-        return std::move(found.front());
     }
 
   protected:
@@ -193,45 +190,41 @@ class Call {
 };
 
 template <class T>
-CudnnProblem problem_of(const Context& context, CudnnPass pass, const Conv2dShape& shape, const void* x,
-                        std::int64_t x_stride, const void* weight, const void* y, std::int64_t y_stride) {
+CudnnProblem problem_of(const Context& context, CudnnPass pass, const Conv2dShape& shape,
+                        const View<const T>& x, const void* weight, const View<const T>& y) {
     constexpr bool bfloat = std::is_same_v<T, bfloat16>;
     return {.pass = pass,
             .shape = shape,
             .bfloat = bfloat,
             .tf32 = !bfloat && context.math == MathMode::tf32,
-            .x_stride = x_stride,
-            .y_stride = y_stride,
-            .x_alignment = alignment_of(x),
-            .weight_alignment = alignment_of(weight),
-            .y_alignment = alignment_of(y)};
+            .x_stride = x.stride,
+            .y_stride = y.stride,
+            .x_alignment = common_alignment({x.data}),
+            .weight_alignment = common_alignment({weight}),
+            .y_alignment = common_alignment({y.data})};
 }
 
 template <class T>
 class Forward final : public Call {
   public:
     Forward(const Context& context, const Conv2dForward<T>& a)
-        : Call(context, problem_of<T>(context, CudnnPass::forward, a.shape, a.x, a.x_stride, a.weight, a.y,
-                                      a.y_stride)),
-          a_(a) {
-        problem_.bias = a.bias != nullptr, problem_.residual = a.residual != nullptr;
-        if (a.residual != nullptr) {
-            problem_.residual_stride = a.residual_stride;
-            problem_.residual_alignment = alignment_of(a.residual);
-        }
+        : Call(context, problem_of<T>(context, CudnnPass::forward, a.shape, a.x, a.weight, a.y)), a_(a) {
+        problem_.bias = a.bias != nullptr, problem_.residual = static_cast<bool>(a.residual);
+        problem_.residual_stride = a.residual.stride;
+        problem_.residual_alignment = common_alignment({a.residual.data});
         // A bias that is rounded here lies in scratch memory.
         const void* const bias = std::is_same_v<T, float> ? static_cast<const void*>(a.bias) : a.rounded_bias;
-        if (bias != nullptr) problem_.bias_alignment = alignment_of(bias);
+        problem_.bias_alignment = common_alignment({bias});
     }
 
   private:
     std::vector<Variant> by_hand() const override { return hand_written(a_); }
     void run_by_hand(Variant variant) override { forward_by_hand(context_, a_, variant); }
     void by_plan(const Candidate& v, cudnnHandle_t handle, void* workspace) override {
-        CudnnPointers at{.x = a_.x, .weight = a_.weight, .y = a_.y, .residual = nullptr, .bias = nullptr};
+        CudnnPointers at{.x = a_.x.data, .weight = a_.weight, .y = a_.y.data};
         Scratch<bfloat16> rounded;
         if (!v.separate) {
-            at.residual = a_.residual, at.bias = a_.bias;
+            at.residual = a_.residual.data, at.bias = a_.bias;
             if (a_.bias != nullptr && std::is_same_v<T, bfloat16>) {
                 at.bias = a_.rounded_bias;
                 if (at.bias == nullptr) {
@@ -246,7 +239,9 @@ class Forward final : public Call {
         if (v.separate) add_residual_and_bias(context_, a_);
     }
     /// Its kernels may read the residual after they have written y.
-    bool library_computes() const override { return Call::library_computes() && a_.residual != a_.y; }
+    bool library_computes() const override {
+        return Call::library_computes() && a_.residual.data != a_.y.data;
+    }
 
     const Conv2dForward<T>& a_;
 };
@@ -255,8 +250,8 @@ template <class T>
 class BackwardData final : public Call {
   public:
     BackwardData(const Context& context, const Conv2dBackwardData<T>& a)
-        : Call(context, problem_of<T>(context, CudnnPass::backward_data, a.shape, a.grad_x, a.grad_x_stride,
-                                      a.weight, a.grad_y, a.grad_y_stride)),
+        : Call(context,
+               problem_of<T>(context, CudnnPass::backward_data, a.shape, a.grad_x, a.weight, a.grad_y)),
           a_(a) {
         problem_.accumulate = a.accumulate;
     }
@@ -264,17 +259,15 @@ class BackwardData final : public Call {
         if (!a_.accumulate) return {};
         constexpr auto bytes = static_cast<std::int64_t>(sizeof(T));
         const Conv2dShape& s = a_.shape;
-        return {{a_.grad_x, s.batch * s.height * s.width, s.in_channels * bytes, a_.grad_x_stride * bytes}};
+        return {
+            {a_.grad_x.data, s.batch * s.height * s.width, s.in_channels * bytes, a_.grad_x.stride * bytes}};
     }
 
   private:
     std::vector<Variant> by_hand() const override { return hand_written(a_); }
     void run_by_hand(Variant variant) override { backward_data_by_hand(context_, a_, variant); }
     void by_plan(const Candidate& v, cudnnHandle_t handle, void* workspace) override {
-        v.plan->run(
-            handle,
-            {.x = a_.grad_x, .weight = a_.weight, .y = a_.grad_y, .residual = nullptr, .bias = nullptr},
-            workspace);
+        v.plan->run(handle, {.x = a_.grad_x.data, .weight = a_.weight, .y = a_.grad_y.data}, workspace);
     }
 
     const Conv2dBackwardData<T>& a_;
@@ -285,8 +278,8 @@ template <class T>
 class BackwardWeights final : public Call {
   public:
     BackwardWeights(const Context& context, const Conv2dBackwardWeights<T>& a)
-        : Call(context, problem_of<T>(context, CudnnPass::backward_weights, a.shape, a.x, a.x_stride,
-                                      a.grad_weight, a.grad_y, a.grad_y_stride)),
+        : Call(context,
+               problem_of<T>(context, CudnnPass::backward_weights, a.shape, a.x, a.grad_weight, a.grad_y)),
           a_(a) {
         problem_.accumulate = a.accumulate_weight;
         problem_.bias = a.grad_bias != nullptr;
@@ -307,7 +300,7 @@ class BackwardWeights final : public Call {
     }
 
     /// `best` rounds a gradient to bfloat16 only where that is asked for.
-    Candidate best() {
+    Candidate best() override {
         if (std::is_same_v<T, bfloat16> && !context_.bfloat16_weight_gradients) problem_.bfloat_result = 0;
         return Call::best();
     }
@@ -316,8 +309,7 @@ class BackwardWeights final : public Call {
     std::vector<Variant> by_hand() const override { return hand_written(a_); }
     void run_by_hand(Variant variant) override { backward_weights_by_hand(context_, a_, variant); }
     void by_plan(const Candidate& v, cudnnHandle_t handle, void* workspace) override {
-        CudnnPointers at{
-            .x = a_.x, .weight = a_.grad_weight, .y = a_.grad_y, .residual = nullptr, .bias = nullptr};
+        CudnnPointers at{.x = a_.x.data, .weight = a_.grad_weight, .y = a_.grad_y.data};
         if constexpr (std::is_same_v<T, bfloat16>) {
             const std::int64_t count = a_.shape.weight_elements();
             const Scratch<bfloat16> rounded(context_, count);
@@ -340,50 +332,30 @@ class BackwardWeights final : public Call {
     const Conv2dBackwardWeights<T>& a_;
 };
 
-/// Runs `variant` of the call; `best` is chosen where there is something to choose from.
-template <class T>
-void forward(const Context& context, const Conv2dForward<T>& a, Variant variant) {
-    if (variant != Variant::best && variant != Variant::cudnn) return forward_by_hand(context, a, variant);
-    Forward<T> call(context, a);
-    call.run(variant == Variant::best ? call.best() : call.by_library());
-}
-template <class T>
-void backward_data(const Context& context, const Conv2dBackwardData<T>& a, Variant variant) {
-    if (variant != Variant::best && variant != Variant::cudnn)
-        return backward_data_by_hand(context, a, variant);
-    BackwardData<T> call(context, a);
-    call.run(variant == Variant::best ? call.best() : call.by_library());
-}
-template <class T>
-void backward_weights(const Context& context, const Conv2dBackwardWeights<T>& a, Variant variant) {
-    if ((variant != Variant::best && variant != Variant::cudnn) || a.grad_weight == nullptr)
-        return backward_weights_by_hand(context, a, variant == Variant::cudnn ? Variant::tiled : variant);
-    BackwardWeights<T> call(context, a);
-    call.run(variant == Variant::best ? call.best() : call.by_library());
-}
-
 }  // namespace
 
 namespace cuda {
-void conv2d_forward(const Context& context, const Conv2dForward<float>& a, Variant variant) {
-    forward(context, a, variant);
-}
-void conv2d_forward(const Context& context, const Conv2dForward<bfloat16>& a, Variant variant) {
-    forward(context, a, variant);
-}
-void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float>& a, Variant variant) {
-    backward_data(context, a, variant);
-}
-void conv2d_backward_data(const Context& context, const Conv2dBackwardData<bfloat16>& a, Variant variant) {
-    backward_data(context, a, variant);
-}
-void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<float>& a, Variant variant) {
-    backward_weights(context, a, variant);
-}
-void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<bfloat16>& a,
-                             Variant variant) {
-    backward_weights(context, a, variant);
-}
-}  // namespace cuda
 
+template <CudaFloat T>
+void conv2d_forward(const Context& context, const Conv2dForward<T>& a, Variant variant) {
+    Forward<T>(context, a).run(variant);
+}
+template <CudaFloat T>
+void conv2d_backward_data(const Context& context, const Conv2dBackwardData<T>& a, Variant variant) {
+    BackwardData<T>(context, a).run(variant);
+}
+template <CudaFloat T>
+void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<T>& a, Variant variant) {
+    // Of the bias gradient alone cuDNN knows nothing, and there is nothing to time.
+    const bool bias_alone = a.grad_weight == nullptr;
+    if (bias_alone && variant == Variant::best)
+        return backward_weights_by_hand(context, a, hand_written(a).front());
+    BackwardWeights<T>(context, a).run(bias_alone && variant == Variant::cudnn ? Variant::tiled : variant);
+}
+
+ITO_FOR_CUDA_TYPES(conv2d_forward, Conv2dForward);
+ITO_FOR_CUDA_TYPES(conv2d_backward_data, Conv2dBackwardData);
+ITO_FOR_CUDA_TYPES(conv2d_backward_weights, Conv2dBackwardWeights);
+
+}  // namespace cuda
 }  // namespace ito::kernels

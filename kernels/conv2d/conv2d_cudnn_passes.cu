@@ -18,9 +18,9 @@ __global__ void __launch_bounds__(pass_threads) add_to_output(Conv2dForward<T> a
     const std::int64_t index = blockIdx.x * static_cast<std::int64_t>(pass_threads) + threadIdx.x;
     if (index >= count) return;
     const std::int64_t pixel = index / a.shape.out_channels, k = index % a.shape.out_channels;
-    T& y = a.y[pixel * a.y_stride + k];
+    T& y = a.y(pixel, k);
     float sum = to_float(y);
-    if (a.residual != nullptr) sum += to_float(a.residual[pixel * a.residual_stride + k]);
+    if (a.residual) sum += to_float(a.residual(pixel, k));
     if (a.bias != nullptr) sum += a.bias[k];
     y = from_float<T>(sum);
 }
@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(pass_threads)
 
 template <class T>
 void add_residual_and_bias(const Context& context, const Conv2dForward<T>& a) {
-    if (a.residual == nullptr && a.bias == nullptr) return;
+    if (!a.residual && a.bias == nullptr) return;
     const std::int64_t count =
         a.shape.batch * a.shape.out_height() * a.shape.out_width() * a.shape.out_channels;
     launch(context, "conv2d_add_to_output", add_to_output<T>, blocks_of(count), dim3(pass_threads), 0, a,

@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "kernels/conv2d/conv2d_cudnn_graph.h"
+#include "kernels/cuda/choose.h"
 
 namespace ito::kernels::conv2d_detail {
 namespace {
@@ -79,12 +80,6 @@ bool read_number(std::string_view& text, std::int64_t& value) {
     text.remove_prefix(static_cast<std::size_t>(end - text.data()));
     return true;
 }
-bool read_word(std::string_view& text, std::string_view word) {
-    if (!text.starts_with(word)) return false;
-    text.remove_prefix(word.size());
-    return true;
-}
-
 }  // namespace
 
 std::string CudnnEngine::text() const {
@@ -97,12 +92,11 @@ std::string CudnnEngine::text() const {
 
 std::optional<CudnnEngine> CudnnEngine::parse(std::string_view text) {
     CudnnEngine made;
-    if (!read_word(text, "engine ") || !read_number(text, made.index) || !read_word(text, " knobs"))
+    if (!skip(text, "engine ") || !read_number(text, made.index) || !skip(text, " knobs"))
         return std::nullopt;
     while (!text.empty()) {
         std::int64_t type = 0, value = 0;
-        if (!read_word(text, " ") || !read_number(text, type) || !read_word(text, "=") ||
-            !read_number(text, value))
+        if (!skip(text, " ") || !read_number(text, type) || !skip(text, "=") || !read_number(text, value))
             return std::nullopt;
         made.knobs.emplace_back(type, value);
     }

@@ -1,4 +1,4 @@
-// Convolution forward in CUDA: as one writes it first, and as a matrix product in tiles (conv2d_sources.cuh has the mapping).
+// Convolution forward in CUDA: the straightforward version, and an implicit GEMM in tiles (conv2d_sources.cuh has the mapping).
 
 #include "kernels/conv2d/conv2d_product_mma.h"
 #include "kernels/conv2d/conv2d_sources.cuh"
@@ -25,13 +25,13 @@ __global__ void __launch_bounds__(naive_threads) conv2d_forward_naive(Conv2dForw
         for (std::int64_t t = 0; t < s.kernel_w; ++t) {
             const std::int64_t h = p * s.stride + r - s.pad_top, w = q * s.stride + t - s.pad_left;
             if (h < 0 || h >= s.height || w < 0 || w >= s.width) continue;
-            const T* x = a.x + ((n * s.height + h) * s.width + w) * a.x_stride;
+            const T* x = a.x.row((n * s.height + h) * s.width + w);
             const T* weight = a.weight + ((k * s.kernel_h + r) * s.kernel_w + t) * s.in_channels;
             for (std::int64_t c = 0; c < s.in_channels; ++c) sum += to_float(x[c]) * to_float(weight[c]);
         }
-    if (a.residual != nullptr) sum += to_float(a.residual[pixel * a.residual_stride + k]);
+    if (a.residual) sum += to_float(a.residual(pixel, k));
     if (a.bias != nullptr) sum += a.bias[k];
-    a.y[pixel * a.y_stride + k] = from_float<T>(sum);
+    a.y(pixel, k) = from_float<T>(sum);
 }
 
 template <class T>
@@ -42,10 +42,8 @@ struct ForwardProduct {
     int rows;          ///< pixels of y
     int column_tiles;  ///< tiles of a row of tiles
     const float* bias;
-    const T* residual;
-    std::int64_t residual_stride;
-    T* y;
-    std::int64_t y_stride;
+    View<const T> residual;
+    View<T> y;
     bool fours;  ///< bias, residual and y can be accessed four elements at a time
 };
 
@@ -64,29 +62,32 @@ __global__ void __launch_bounds__(tile::threads, tile::resident)
                      const std::int64_t i = first_row + row;
                      const int j = first_column + column, count = f.filter.out_channels - j;
                      if (i >= f.rows || count <= 0) return;
-                     if (f.residual != nullptr) {
-                         const tile::Four add =
-                             tile::load_four(f.residual + i * f.residual_stride + j, count, f.fours);
-#pragma unroll
-                         for (int e = 0; e < 4; ++e) v.v[e] += add.v[e];
-                     }
-                     if (f.bias != nullptr) {
-                         const tile::Four add = tile::load_four(f.bias + j, count, f.fours);
-#pragma unroll
-                         for (int e = 0; e < 4; ++e) v.v[e] += add.v[e];
-                     }
-                     tile::store_four(f.y + i * f.y_stride + j, v, count, f.fours);
+                     if (f.residual) v = v + tile::load_four(f.residual.row(i) + j, count, f.fours);
+                     if (f.bias != nullptr) v = v + tile::load_four(f.bias + j, count, f.fours);
+                     tile::store_four(f.y.row(i) + j, v, count, f.fours);
                  });
 }
 
+}  // namespace
+
+namespace conv2d_detail {
+
 template <class T>
-void forward(const Context& context, const Conv2dForward<T>& a, Variant variant) {
+std::vector<Variant> hand_written(const Conv2dForward<T>& a) {
+    return tiled_or_mma(a);
+}
+template std::vector<Variant> hand_written(const Conv2dForward<float>&);
+template std::vector<Variant> hand_written(const Conv2dForward<bfloat16>&);
+
+template <class T>
+void forward_by_hand(const Context& context, const Conv2dForward<T>& a, Variant variant) {
     const Conv2dShape& s = a.shape;
     const std::int64_t pixels = s.batch * s.out_height() * s.out_width();
-    const bool tiled = chosen_tiled("conv2d_forward", variant);
     check_sizes("conv2d_forward", s);
     if (pixels == 0 || s.out_channels == 0) return;
-    if (!tiled) {
+    if constexpr (std::is_same_v<T, bfloat16>)
+        if (variant == Variant::mma) return forward_mma(context, a);
+    if (variant == Variant::naive) {
         launch(context, "conv2d_forward_naive", conv2d_forward_naive<T>,
                dim3(static_cast<unsigned>(blocks_for(pixels * s.out_channels, naive_threads))),
                dim3(naive_threads), 0, a);
@@ -94,52 +95,22 @@ void forward(const Context& context, const Conv2dForward<T>& a, Variant variant)
     }
     with_tile_size(1, pixels, s.out_channels, [&]<int size>() {
         const ForwardProduct<T> f{
-            .x = {a.x, a.x_stride, s.in_channels},
+            .x = {a.x, s.in_channels},
             .filter = {a.weight, s},
             .window = forward_window(s),
             .rows = static_cast<int>(pixels),
             .column_tiles = static_cast<int>(blocks_for(s.out_channels, tile::Tiling<size>::columns)),
             .bias = a.bias,
             .residual = a.residual,
-            .residual_stride = a.residual_stride,
             .y = a.y,
-            .y_stride = a.y_stride,
-            .fours = tile::fours_aligned(a.bias, 0) && tile::fours_aligned(a.y, a.y_stride) &&
-                     tile::fours_aligned(a.residual, a.residual_stride)};
+            .fours = tile::fours_aligned(a.bias, 0) && tile::fours_aligned(a.y) &&
+                     tile::fours_aligned(a.residual)};
         launch(context, "conv2d_forward_tiled", conv2d_forward_tiled<T, size>,
                dim3(static_cast<unsigned>(tile::tiles<size>(pixels, s.out_channels))), dim3(tile::threads), 0,
                f);
     });
 }
-
-}  // namespace
-
-namespace conv2d_detail {
-
-template <>
-std::vector<Variant> hand_written(const Conv2dForward<float>&) {
-    return {Variant::tiled};
-}
-template <>
-std::vector<Variant> hand_written(const Conv2dForward<bfloat16>& a) {
-    if (!mma_takes(a)) return {Variant::tiled};
-    return mma_pays(a.shape) ? std::vector{Variant::mma, Variant::tiled}
-                             : std::vector{Variant::tiled, Variant::mma};
-}
-
-template <>
-void forward_by_hand(const Context& context, const Conv2dForward<float>& a, Variant variant) {
-    forward(context, a, variant);
-}
-template <>
-void forward_by_hand(const Context& context, const Conv2dForward<bfloat16>& a, Variant variant) {
-    if (chosen_mma("conv2d_forward", variant, mma_takes(a), mma_pays(a.shape))) {
-        check_sizes("conv2d_forward", a.shape);
-        forward_mma(context, a);
-    } else {
-        forward(context, a, variant);
-    }
-}
+ITO_FOR_CUDA_TYPES(forward_by_hand, Conv2dForward);
 
 }  // namespace conv2d_detail
 }  // namespace ito::kernels

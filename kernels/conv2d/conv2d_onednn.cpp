@@ -167,24 +167,40 @@ const void* packed_weight(const Plan& plan, const float* weight, const void* pac
     return buffer;
 }
 
-/// to[i, 0..columns) = from[i, 0..columns) for `rows` rows.
-void copy_rows(std::int64_t rows, std::int64_t columns, const float* from, std::int64_t from_stride,
-               float* to, std::int64_t to_stride) {
-    for (std::int64_t i = 0; i < rows; ++i)
-        std::memcpy(to + i * to_stride, from + i * from_stride,
-                    static_cast<std::size_t>(columns) * sizeof(float));
+/// `count` rows from number `first` on.
+template <class T>
+View<T> rows_of(const View<T>& all, std::int64_t first, std::int64_t count) {
+    return {all.row(first), count, all.columns, all.stride};
+}
+
+/// to = from, row by row.
+void copy_rows(const View<const float>& from, const View<float>& to) {
+    for (std::int64_t i = 0; i < from.rows; ++i)
+        std::memcpy(to.row(i), from.row(i), static_cast<std::size_t>(from.columns) * sizeof(float));
 }
 
 /// to = from + addend, row by row. `to` and `addend` may be the same.
-void add_rows(std::int64_t rows, std::int64_t columns, const float* from, const float* addend,
-              std::int64_t addend_stride, float* to, std::int64_t to_stride) {
-    for (std::int64_t i = 0; i < rows; ++i) {
-        const float* a = from + i * columns;
-        const float* b = addend + i * addend_stride;
-        float* y = to + i * to_stride;
+void add_rows(const View<const float>& from, const View<const float>& addend, const View<float>& to) {
+    for (std::int64_t i = 0; i < from.rows; ++i) {
+        const float* a = from.row(i);
+        const float* b = addend.row(i);
+        float* y = to.row(i);
 #pragma omp simd
-        for (std::int64_t c = 0; c < columns; ++c) y[c] = a[c] + b[c];
+        for (std::int64_t c = 0; c < from.columns; ++c) y[c] = a[c] + b[c];
     }
+}
+
+/// Where oneDNN writes the rows `to`: in place if they are dense and nothing is added, else into `buffer`.
+float* dense_or(const View<float>& to, const View<const float>& addend, float* buffer) {
+    return to.stride == to.columns && !addend ? to.data : buffer;
+}
+/// to (= addend +) what oneDNN has written to `dense`.
+void finish_rows(const float* dense, const View<const float>& addend, const View<float>& to) {
+    const View<const float> from{dense, to.rows, to.columns, to.columns};
+    if (addend)
+        add_rows(from, addend, to);
+    else if (dense != to.data)
+        copy_rows(from, to);
 }
 
 struct ForwardScratch {
@@ -260,15 +276,14 @@ struct BackwardWeightsScratch {
     PerWorker<std::byte> scratchpad;
 };
 
-/// `images` images from number `first` on as a dense block: in place, or copied into `buffer` and completed
-/// with zeros, which add nothing to a weight gradient.
-const float* dense_images(const float* data, std::int64_t row_stride, std::int64_t channels,
-                          std::int64_t pixels, std::int64_t batch, std::int64_t first, std::int64_t images,
-                          bool dense, float* buffer) {
-    const std::int64_t present = std::min(images, batch - first);
-    const float* begin = data + first * pixels * row_stride;
-    if (dense && present == images) return begin;
-    copy_rows(present * pixels, channels, begin, row_stride, buffer, channels);
+/// `images` images of `pixels` rows from number `first` of `batch` on as a dense block: in place, or copied into `buffer` and
+/// completed with zeros, which add nothing to a weight gradient.
+const float* dense_images(const View<const float>& all, std::int64_t pixels, std::int64_t batch,
+                          std::int64_t first, std::int64_t images, float* buffer) {
+    const std::int64_t present = std::min(images, batch - first), channels = all.columns;
+    const View<const float> rows = rows_of(all, first * pixels, present * pixels);
+    if (all.stride == channels && present == images) return rows.data;
+    copy_rows(rows, {buffer, rows.rows, channels, channels});
     std::fill_n(buffer + present * pixels * channels, (images - present) * pixels * channels, 0.0f);
     return buffer;
 }
@@ -281,13 +296,12 @@ void weight_gradient(const Context& context, const Conv2dBackwardWeights<float>&
     parallel_for(context, pieces.count * pieces.slices, [&](std::int64_t task, int worker) {
         const std::int64_t piece = task / pieces.slices, slice = task % pieces.slices;
         const std::int64_t first = piece * pieces.images;
-        const float* x =
-            dense_images(args.x, args.x_stride, shape.in_channels, shape.height * shape.width, shape.batch,
-                         first, pieces.images, args.x_stride == shape.in_channels, scratch.x[worker]);
-        const float* grad_y =
-            dense_images(args.grad_y + slice * pieces.slice, args.grad_y_stride, pieces.slice,
-                         shape.out_height() * shape.out_width(), shape.batch, first, pieces.images,
-                         args.grad_y_stride == pieces.slice, scratch.grad_y[worker]);
+        const float* x = dense_images(args.x, shape.height * shape.width, shape.batch, first, pieces.images,
+                                      scratch.x[worker]);
+        const View<const float> y_slice{&args.grad_y(0, slice * pieces.slice), args.grad_y.rows, pieces.slice,
+                                        args.grad_y.stride};
+        const float* grad_y = dense_images(y_slice, shape.out_height() * shape.out_width(), shape.batch,
+                                           first, pieces.images, scratch.grad_y[worker]);
         dnnl::stream stream(plan.engine);
         plan.primitive.execute(
             stream,
@@ -339,12 +353,13 @@ void conv2d_forward(const Context& context, const Conv2dForward<float>& args) tr
     const float* bias = args.bias ? args.bias : scratch.zero_bias.get();
 
     const std::int64_t in_pixels = shape.height * shape.width;
-    const std::int64_t pixels = shape.out_height() * shape.out_width(), channels = shape.out_channels;
+    const std::int64_t pixels = shape.out_height() * shape.out_width();
     parallel_for(context, shape.batch, [&](std::int64_t n, int worker) {
-        const float* x = dense_images(args.x, args.x_stride, shape.in_channels, in_pixels, shape.batch, n, 1,
-                                      args.x_stride == shape.in_channels, scratch.x[worker]);
-        float* y = args.y + n * pixels * args.y_stride;
-        float* dense = args.y_stride == channels && !args.residual ? y : scratch.y[worker];
+        const float* x = dense_images(args.x, in_pixels, shape.batch, n, 1, scratch.x[worker]);
+        const View<float> y = rows_of(args.y, n * pixels, pixels);
+        const View<const float> residual =
+            args.residual ? rows_of(args.residual, n * pixels, pixels) : View<const float>();
+        float* dense = dense_or(y, residual, scratch.y[worker]);
         dnnl::stream stream(plan.engine);
         plan.primitive.execute(
             stream, {{DNNL_ARG_SRC, view(plan.layouts.x, plan.engine, x)},
@@ -353,11 +368,7 @@ void conv2d_forward(const Context& context, const Conv2dForward<float>& args) tr
                      {DNNL_ARG_DST, view(plan.layouts.y, plan.engine, dense)},
                      {DNNL_ARG_SCRATCHPAD, view(plan.scratchpad, plan.engine, scratch.scratchpad[worker])}});
         stream.wait();
-        if (args.residual)
-            add_rows(pixels, channels, dense, args.residual + n * pixels * args.residual_stride,
-                     args.residual_stride, y, args.y_stride);
-        else if (dense != y)
-            copy_rows(pixels, channels, dense, channels, y, args.y_stride);
+        finish_rows(dense, residual, y);
     });
 } catch (const dnnl::error& error) {
     refuse("conv2d_forward", error);
@@ -365,7 +376,7 @@ void conv2d_forward(const Context& context, const Conv2dForward<float>& args) tr
 
 void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float>& args) try {
     const Conv2dShape& shape = args.shape;
-    const std::int64_t pixels = shape.height * shape.width, channels = shape.in_channels;
+    const std::int64_t pixels = shape.height * shape.width;
     Plans plans(context);
     const BackwardDataPlan& plan = backward_data_plan(plans, shape);
     const BackwardDataScratch scratch(context, plan, args);
@@ -374,10 +385,10 @@ void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float
     const std::int64_t out_pixels = shape.out_height() * shape.out_width();
     parallel_for(context, shape.batch, [&](std::int64_t n, int worker) {
         const float* grad_y =
-            dense_images(args.grad_y, args.grad_y_stride, shape.out_channels, out_pixels, shape.batch, n, 1,
-                         args.grad_y_stride == shape.out_channels, scratch.grad_y[worker]);
-        float* grad_x = args.grad_x + n * pixels * args.grad_x_stride;
-        float* dense = args.grad_x_stride == channels && !args.accumulate ? grad_x : scratch.grad_x[worker];
+            dense_images(args.grad_y, out_pixels, shape.batch, n, 1, scratch.grad_y[worker]);
+        const View<float> grad_x = rows_of(args.grad_x, n * pixels, pixels);
+        const View<const float> addend = args.accumulate ? grad_x : View<float>();
+        float* dense = dense_or(grad_x, addend, scratch.grad_x[worker]);
         dnnl::stream stream(plan.engine);
         plan.primitive.execute(
             stream, {{DNNL_ARG_DIFF_DST, view(plan.layouts.y, plan.engine, grad_y)},
@@ -385,10 +396,7 @@ void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float
                      {DNNL_ARG_DIFF_SRC, view(plan.layouts.x, plan.engine, dense)},
                      {DNNL_ARG_SCRATCHPAD, view(plan.scratchpad, plan.engine, scratch.scratchpad[worker])}});
         stream.wait();
-        if (args.accumulate)
-            add_rows(pixels, channels, dense, grad_x, args.grad_x_stride, grad_x, args.grad_x_stride);
-        else if (dense != grad_x)
-            copy_rows(pixels, channels, dense, channels, grad_x, args.grad_x_stride);
+        finish_rows(dense, addend, grad_x);
     });
 } catch (const dnnl::error& error) {
     refuse("conv2d_backward_data", error);
@@ -407,7 +415,7 @@ void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights
     if (args.grad_bias) {
         const ColumnSums sums(context, shape.batch * shape.out_height() * shape.out_width(),
                               shape.out_channels);
-        sums.run(context, args.grad_y, args.grad_y_stride, args.grad_bias, args.accumulate_bias);
+        sums.run(context, args.grad_y, args.grad_bias, args.accumulate_bias);
     }
 } catch (const dnnl::error& error) {
     refuse("conv2d_backward_weights", error);

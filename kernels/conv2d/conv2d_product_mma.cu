@@ -5,8 +5,7 @@
 //   y[n, p, q, k]      = sum over r, s, c of x[n, p + r - pad_top, q + s - pad_left, c] * w[k, r, s, c]
 //   grad_x[n, h, w, c] = sum over r, s, k of grad_y[n, h + r - (2 - pad_top), w + s - (2 - pad_left), k] * w[k, 2 - r, 2 - s, c]
 //
-// An implicit GEMM: a row is a pixel of the result, a column one of its channels, k (the reduced index) a channel of the input
-// under a tap. The minimum is arithmetic: 2*9*C*K operations a pixel over the peak rate of the tensor cores.
+// An implicit GEMM: a row is a pixel of the result, a column one of its channels, k a channel of the input under a tap. The minimum is arithmetic: 2*9*C*K operations a pixel over the peak rate of the tensor cores.
 //
 // The tiled variant fetches an input pixel for each of its nine taps. Here a block keeps the input patch of its pixels, with the
 // border that the taps reach, in shared memory, 32 channels at a time, and goes through the taps on it: a tap is another
@@ -56,17 +55,14 @@ struct Tile {
 };
 
 struct Product {
-    const bfloat16* x;  ///< the input: x or grad_y
-    std::int64_t x_stride;
+    View<const bfloat16> x;  ///< the input: x or grad_y
     int in_height, in_width, in_channels, pad_top, pad_left;
     const bfloat16* weight;
     int height, width, channels;                                   ///< of the result
     int strips_h = 0, strips_w = 0, strips = 0, column_tiles = 0;  ///< set with the tile
     const float* bias;                                             ///< may be null
-    const bfloat16* residual;                                      ///< may be null
-    std::int64_t residual_stride;
-    bfloat16* y;
-    std::int64_t y_stride;
+    View<const bfloat16> residual;                                 ///< may be null
+    View<bfloat16> y;
 };
 
 /// The place of a strip.
@@ -102,8 +98,7 @@ class PatchLoader {
             // Where there is no pixel in any row, the row is far outside.
             row_[band] = at.exists && column < X::columns && w >= 0 && w < f.in_width ? h : f.in_height;
             from_[band] =
-                f.x + ((static_cast<std::int64_t>(at.n) * f.in_height + h) * f.in_width + w) * f.x_stride +
-                channel_;
+                f.x.row((static_cast<std::int64_t>(at.n) * f.in_height + h) * f.in_width + w) + channel_;
         }
     }
     /// Begins to copy a band of the patch.
@@ -116,7 +111,7 @@ class PatchLoader {
                 channel_ < f_.in_channels;
             copy_async_or_zero(
                 patch + band * T::band_bytes + to_ + 2 * round * X::columns * patch_pixel_bytes,
-                from_[band] + 2 * round * f_.in_width * f_.x_stride, exists);
+                from_[band] + 2 * round * f_.in_width * f_.x.stride, exists);
         }
     }
     __device__ void next_channels() {
@@ -290,14 +285,14 @@ __global__ void __launch_bounds__(threads, Tile<strip>::resident)
                 const int channel = first_column + half * (T::columns / 2) + 8 * n + lane % 4 * 8;
                 if (!exists || channel >= f.channels) continue;
                 Vector<bfloat16> out;
-                if (f.residual != nullptr) out = load_vector(f.residual + to * f.residual_stride + channel);
+                if (f.residual) out = load_vector(f.residual.row(to) + channel);
 #pragma unroll
                 for (int e = 0; e < 8; ++e) {
-                    if (f.residual != nullptr) v[e] += out.v[e];
+                    if (f.residual) v[e] += out.v[e];
                     if (f.bias != nullptr) v[e] += f.bias[channel + e];
                     out.v[e] = v[e];
                 }
-                store_vector(f.y + to * f.y_stride + channel, out);
+                store_vector(f.y.row(to) + channel, out);
             }
         }
 }
@@ -337,12 +332,12 @@ bool takes(const Conv2dShape& s) {
 }  // namespace
 
 bool mma_takes(const Conv2dForward<bfloat16>& a) {
-    return takes(a.shape) && rows_aligned(a.x, a.x_stride) && rows_aligned(a.weight, 0) &&
-           rows_aligned(a.y, a.y_stride) && rows_aligned(a.residual, a.residual_stride);
+    return takes(a.shape) && rows_aligned(a.x.data, a.x.stride) && rows_aligned(a.weight, 0) &&
+           rows_aligned(a.y.data, a.y.stride) && rows_aligned(a.residual.data, a.residual.stride);
 }
 bool mma_takes(const Conv2dBackwardData<bfloat16>& a) {
-    return takes(a.shape) && rows_aligned(a.grad_y, a.grad_y_stride) && rows_aligned(a.weight, 0) &&
-           rows_aligned(a.grad_x, a.grad_x_stride);
+    return takes(a.shape) && rows_aligned(a.grad_y.data, a.grad_y.stride) && rows_aligned(a.weight, 0) &&
+           rows_aligned(a.grad_x.data, a.grad_x.stride);
 }
 bool mma_pays(const Conv2dShape& s) {
     return s.in_channels >= patch_channels && s.out_channels >= patch_channels;
@@ -352,7 +347,6 @@ void forward_mma(const Context& context, const Conv2dForward<bfloat16>& a) {
     const Conv2dShape& s = a.shape;
     launch_product<false>(context, "conv2d_forward_mma", s.batch,
                           {.x = a.x,
-                           .x_stride = a.x_stride,
                            .in_height = static_cast<int>(s.height),
                            .in_width = static_cast<int>(s.width),
                            .in_channels = static_cast<int>(s.in_channels),
@@ -364,16 +358,13 @@ void forward_mma(const Context& context, const Conv2dForward<bfloat16>& a) {
                            .channels = static_cast<int>(s.out_channels),
                            .bias = a.bias,
                            .residual = a.residual,
-                           .residual_stride = a.residual_stride,
-                           .y = a.y,
-                           .y_stride = a.y_stride});
+                           .y = a.y});
 }
 
 void backward_data_mma(const Context& context, const Conv2dBackwardData<bfloat16>& a) {
     const Conv2dShape& s = a.shape;
     launch_product<true>(context, "conv2d_backward_data_mma", s.batch,
                          {.x = a.grad_y,
-                          .x_stride = a.grad_y_stride,
                           .in_height = static_cast<int>(s.out_height()),
                           .in_width = static_cast<int>(s.out_width()),
                           .in_channels = static_cast<int>(s.out_channels),
@@ -384,10 +375,8 @@ void backward_data_mma(const Context& context, const Conv2dBackwardData<bfloat16
                           .width = static_cast<int>(s.width),
                           .channels = static_cast<int>(s.in_channels),
                           .bias = nullptr,
-                          .residual = a.accumulate ? a.grad_x : nullptr,
-                          .residual_stride = a.grad_x_stride,
-                          .y = a.grad_x,
-                          .y_stride = a.grad_x_stride});
+                          .residual = a.accumulate ? a.grad_x : View<bfloat16>(),
+                          .y = a.grad_x});
 }
 
 }  // namespace ito::kernels::conv2d_detail

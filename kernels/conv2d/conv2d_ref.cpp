@@ -37,7 +37,7 @@ void conv2d_forward(const Context&, const Conv2dForward<T>& args) {
         for (std::int64_t k = 0; k < shape.out_channels; ++k) {
             std::fill(sum.begin(), sum.end(), 0.0);
             for_each_tap(shape, [&](auto p, auto q, auto r, auto s, auto h, auto w) {
-                const T* x = args.x + ((n * shape.height + h) * shape.width + w) * args.x_stride;
+                const T* x = args.x.row((n * shape.height + h) * shape.width + w);
                 const T* weight = args.weight + weight_offset(shape, k, r, s);
                 double& y = sum[static_cast<std::size_t>(p * shape.out_width() + q)];
                 for (std::int64_t c = 0; c < shape.in_channels; ++c)
@@ -45,10 +45,9 @@ void conv2d_forward(const Context&, const Conv2dForward<T>& args) {
             });
             for (std::int64_t i = 0; i < pixels; ++i) {
                 double y = sum[static_cast<std::size_t>(i)];
-                if (args.residual)
-                    y += static_cast<double>(args.residual[(n * pixels + i) * args.residual_stride + k]);
+                if (args.residual) y += static_cast<double>(args.residual(n * pixels + i, k));
                 if (args.bias) y += static_cast<double>(args.bias[k]);
-                args.y[(n * pixels + i) * args.y_stride + k] = static_cast<T>(y);
+                args.y(n * pixels + i, k) = static_cast<T>(y);
             }
         }
 }
@@ -62,7 +61,7 @@ void conv2d_backward_data(const Context&, const Conv2dBackwardData<T>& args) {
     for (std::int64_t n = 0; n < shape.batch; ++n) {
         std::fill(sum.begin(), sum.end(), 0.0);
         for_each_tap(shape, [&](auto p, auto q, auto r, auto s, auto h, auto w) {
-            const T* grad_y = args.grad_y + (n * out_pixels + p * shape.out_width() + q) * args.grad_y_stride;
+            const T* grad_y = args.grad_y.row(n * out_pixels + p * shape.out_width() + q);
             double* grad_x = sum.data() + (h * shape.width + w) * channels;
             for (std::int64_t k = 0; k < shape.out_channels; ++k) {
                 const T* weight = args.weight + weight_offset(shape, k, r, s);
@@ -72,7 +71,7 @@ void conv2d_backward_data(const Context&, const Conv2dBackwardData<T>& args) {
         });
         for (std::int64_t i = 0; i < pixels; ++i)
             for (std::int64_t c = 0; c < channels; ++c) {
-                T& grad_x = args.grad_x[(n * pixels + i) * args.grad_x_stride + c];
+                T& grad_x = args.grad_x(n * pixels + i, c);
                 const double value = sum[static_cast<std::size_t>(i * channels + c)];
                 grad_x = static_cast<T>(args.accumulate ? static_cast<double>(grad_x) + value : value);
             }
@@ -87,9 +86,8 @@ void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<T>& arg
         std::vector<double> sum(static_cast<std::size_t>(shape.weight_elements()), 0.0);
         for (std::int64_t n = 0; n < shape.batch; ++n)
             for_each_tap(shape, [&](auto p, auto q, auto r, auto s, auto h, auto w) {
-                const T* x = args.x + ((n * shape.height + h) * shape.width + w) * args.x_stride;
-                const T* grad_y =
-                    args.grad_y + (n * out_pixels + p * shape.out_width() + q) * args.grad_y_stride;
+                const T* x = args.x.row((n * shape.height + h) * shape.width + w);
+                const T* grad_y = args.grad_y.row(n * out_pixels + p * shape.out_width() + q);
                 for (std::int64_t k = 0; k < shape.out_channels; ++k) {
                     double* grad = sum.data() + weight_offset(shape, k, r, s);
                     for (std::int64_t c = 0; c < shape.in_channels; ++c)
@@ -107,17 +105,14 @@ void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<T>& arg
         for (std::int64_t k = 0; k < shape.out_channels; ++k) {
             double sum = args.accumulate_bias ? static_cast<double>(args.grad_bias[k]) : 0.0;
             for (std::int64_t i = 0; i < shape.batch * out_pixels; ++i)
-                sum += static_cast<double>(args.grad_y[i * args.grad_y_stride + k]);
+                sum += static_cast<double>(args.grad_y(i, k));
             args.grad_bias[k] = static_cast<accum_t<T>>(sum);
         }
     }
 }
 
-template void conv2d_forward<float>(const Context&, const Conv2dForward<float>&);
-template void conv2d_forward<double>(const Context&, const Conv2dForward<double>&);
-template void conv2d_backward_data<float>(const Context&, const Conv2dBackwardData<float>&);
-template void conv2d_backward_data<double>(const Context&, const Conv2dBackwardData<double>&);
-template void conv2d_backward_weights<float>(const Context&, const Conv2dBackwardWeights<float>&);
-template void conv2d_backward_weights<double>(const Context&, const Conv2dBackwardWeights<double>&);
+ITO_FOR_CPU_TYPES(conv2d_forward, Conv2dForward);
+ITO_FOR_CPU_TYPES(conv2d_backward_data, Conv2dBackwardData);
+ITO_FOR_CPU_TYPES(conv2d_backward_weights, Conv2dBackwardWeights);
 
 }  // namespace ito::kernels::ref

@@ -2,7 +2,7 @@
 // A convolution is a matrix product whose factors are never built: each chunk of a factor is found in the image when its step
 // is copied to shared memory (cuda/tile_product.cuh does the rest).
 //
-//                  rows i     columns j   reduced index   factor a                           factor b
+//                  rows i     columns j   k   factor a                           factor b
 //   forward        (n, p, q)  k           (r, s, c)       x under tap (r, s)                 w[k, r, s, c]
 //   backward data  (n, h, w)  c           (r, s, k)       grad_y that tap (r, s) comes from  w[k, r, s, c]
 //   weights        k          (r, s, c)   (n, p, q)       grad_y[n, p, q, k]                 x under tap (r, s)
@@ -62,9 +62,9 @@ struct Image {
     int channels = 0;
     bool aligned = false;  ///< every pixel starts on 16 bytes
 
-    Image(const T* data, std::int64_t row_stride, std::int64_t channels)
-        : data(data),
-          row_stride(row_stride),
+    Image(const View<const T>& pixels, std::int64_t channels)
+        : data(pixels.data),
+          row_stride(pixels.stride),
           channels(static_cast<int>(channels)),
           aligned(rows_aligned(data, row_stride)) {}
 
@@ -102,7 +102,7 @@ struct Filter {
     }
 };
 
-/// Factor a of forward and backward data: a row is a pixel of the grid, a reduced index a channel of the image under a tap.
+/// Factor a of forward and backward data: a row is a pixel of the grid, a k a channel of the image under a tap.
 template <class T, class Tile>
 class PixelsUnderTaps {
   public:
@@ -143,7 +143,7 @@ class PixelsUnderTaps {
     int image_pixel_[Tile::copies], h_[Tile::copies], w_[Tile::copies];
 };
 
-/// Factor b of forward: a column is a filter, a reduced index one of its weights, (r, s, c).
+/// Factor b of forward: a column is a filter, a k one of its weights, (r, s, c).
 template <class T, class Tile>
 class FilterRows {
   public:
@@ -172,7 +172,7 @@ class FilterRows {
     int first_;
 };
 
-/// Factor b of backward data: a column is an input channel, a reduced index an output channel under a tap.
+/// Factor b of backward data: a column is an input channel, a k an output channel under a tap.
 template <class T, class Tile>
 class FilterColumns {
   public:
@@ -217,7 +217,7 @@ class FilterColumns {
     Digits tap_[Tile::copies];
 };
 
-/// Factor a of the weights' gradient: a row is a channel of grad_y, a reduced index a pixel of it.
+/// Factor a of the weights' gradient: a row is a channel of grad_y, a k a pixel of it.
 template <class T, class Tile>
 class PixelColumns {
   public:
@@ -236,7 +236,7 @@ class PixelColumns {
     int chunk_, pixel_, end_;
 };
 
-/// Factor b of the weights' gradient: a column is a chunk's channel under a tap, a reduced index a pixel of the grid.
+/// Factor b of the weights' gradient: a column is a chunk's channel under a tap, a k a pixel of the grid.
 template <class T, class Tile>
 class TapColumns {
   public:
@@ -302,24 +302,6 @@ inline void check_sizes(const char* kernel, const Conv2dShape& s) {
         throw Error(std::string(kernel) +
                     ": the batch has more than 2^30 pixels, or a filter more than 2^30 weights; "
                     "expected less, cut the batch");
-}
-
-/// Whether the variant mma runs, which only takes some shapes and alignments; `best` chooses it where it pays.
-inline bool chosen_mma(const char* kernel, Variant variant, bool takes, bool pays = true) {
-    if (variant == Variant::best) return takes && pays;
-    if (variant != Variant::mma) return false;
-    if (!takes)
-        throw Error(std::string(kernel) +
-                    ": variant mma does not take this shape or alignment (conv2d.h says what it "
-                    "takes); expected another variant");
-    return true;
-}
-
-/// Of the others `best` is tiled.
-inline bool chosen_tiled(const char* kernel, Variant variant) {
-    if (variant == Variant::naive) return false;
-    if (variant == Variant::best || variant == Variant::tiled) return true;
-    throw Error(std::string(kernel) + ": no variant '" + name_of(variant) + "'; expected naive or tiled");
 }
 
 /// Calls body.template operator()<size>() with the tile size for `count` products of rows x columns.

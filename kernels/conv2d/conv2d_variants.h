@@ -9,12 +9,12 @@
 
 namespace ito::kernels::conv2d_detail {
 
-/// The hand-written variants worth timing for a call, the one that is held for the fastest first. `best` among them is the
-/// linear layer's, for the weights' gradient of 1x1 filters. Args: Conv2dForward, Conv2dBackwardData, Conv2dBackwardWeights.
+/// The hand-written variants worth timing for a call, the expected fastest first. `best` among them is the linear layer's,
+/// for the weights' gradient of 1x1 filters. Args: Conv2dForward, Conv2dBackwardData, Conv2dBackwardWeights.
 template <class Args>
 std::vector<Variant> hand_written(const Args&);
 
-/// The hand-written variant of that name; `best` is the first of hand_written(). Throws for others.
+/// The variant naive, or one of hand_written().
 template <class T>
 void forward_by_hand(const Context&, const Conv2dForward<T>&, Variant);
 template <class T>
@@ -22,7 +22,7 @@ void backward_data_by_hand(const Context&, const Conv2dBackwardData<T>&, Variant
 template <class T>
 void backward_weights_by_hand(const Context&, const Conv2dBackwardWeights<T>&, Variant);
 
-/// y += residual + bias, each where there is one, in float32: for graphs that cuDNN does not fuse. T = float or bfloat16.
+/// y += residual + bias, each where there is one, in float32: for graphs that cuDNN does not fuse.
 template <class T>
 void add_residual_and_bias(const Context&, const Conv2dForward<T>&);
 

@@ -86,10 +86,10 @@ HWY_INLINE void weight_gradient_transform(const Vec* u, Vec* out) {
 
 /// B^T d B of tiles [first, first + count) into to[e][channels / block][capacity][block], tile `first` at
 /// slot `slot`. Pixels outside the image are read from `zeros`.
-void transform_inputs(const Tiles& tiles, const float* x, std::int64_t stride, std::int64_t channels,
-                      const float* zeros, std::int64_t first, std::int64_t count, std::int64_t block,
-                      std::int64_t capacity, std::int64_t slot, float* to) {
-    const std::int64_t position_stride = channels * capacity;
+void transform_inputs(const Tiles& tiles, const View<const float>& x, const float* zeros, std::int64_t first,
+                      std::int64_t count, std::int64_t block, std::int64_t capacity, std::int64_t slot,
+                      float* to) {
+    const std::int64_t channels = x.columns, position_stride = channels * capacity;
     for (std::int64_t t = 0; t < count; ++t) {
         const TilePlace place = tiles.place(first + t);
         const float* pixel[6][6];
@@ -98,7 +98,7 @@ void transform_inputs(const Tiles& tiles, const float* x, std::int64_t stride, s
                 const std::int64_t h = place.row - tiles.pad_top + i, w = place.column - tiles.pad_left + j;
                 const bool inside = h >= 0 && h < tiles.in_height && w >= 0 && w < tiles.in_width;
                 pixel[i][j] =
-                    inside ? x + ((place.image * tiles.in_height + h) * tiles.in_width + w) * stride : zeros;
+                    inside ? x.row((place.image * tiles.in_height + h) * tiles.in_width + w) : zeros;
             }
         for (std::int64_t c = 0; c < channels; c += lanes) {
             Vec half[6][6];
@@ -119,11 +119,11 @@ void transform_inputs(const Tiles& tiles, const float* x, std::int64_t stride, s
 }
 
 /// A dy A^T of tiles [first, first + count) into to[e][channels / 16][capacity][16].
-void transform_output_gradients(const Tiles& tiles, const float* grad_y, std::int64_t stride,
-                                std::int64_t channels, const float* zeros, std::int64_t first,
-                                std::int64_t count, std::int64_t capacity, std::int64_t slot, float* to) {
+void transform_output_gradients(const Tiles& tiles, const View<const float>& grad_y, const float* zeros,
+                                std::int64_t first, std::int64_t count, std::int64_t capacity,
+                                std::int64_t slot, float* to) {
     constexpr std::int64_t block = 16;
-    const std::int64_t position_stride = channels * capacity;
+    const std::int64_t channels = grad_y.columns, position_stride = channels * capacity;
     for (std::int64_t t = 0; t < count; ++t) {
         const TilePlace place = tiles.place(first + t);
         const float* pixel[4][4];
@@ -132,8 +132,7 @@ void transform_output_gradients(const Tiles& tiles, const float* grad_y, std::in
                 const std::int64_t p = place.row + i, q = place.column + j;
                 const bool inside = p < tiles.out_height && q < tiles.out_width;
                 pixel[i][j] =
-                    inside ? grad_y + ((place.image * tiles.out_height + p) * tiles.out_width + q) * stride
-                           : zeros;
+                    inside ? grad_y.row((place.image * tiles.out_height + p) * tiles.out_width + q) : zeros;
             }
         for (std::int64_t k = 0; k < channels; k += lanes) {
             Vec half[6][4];
@@ -218,9 +217,8 @@ void write_outputs(const Tiles& tiles, const ForwardTask& task, std::int64_t cha
                     if (place.column + j >= tiles.out_width) break;
                     const std::int64_t pixel = row + place.column + j;
                     Vec y = out[j];
-                    if (task.addend)
-                        y = hn::Add(y, hn::LoadU(Tag(), task.addend + pixel * task.addend_stride + k));
-                    hn::StoreU(hn::Add(y, bias), Tag(), task.y + pixel * task.y_stride + k);
+                    if (task.addend) y = hn::Add(y, hn::LoadU(Tag(), &task.addend(pixel, k)));
+                    hn::StoreU(hn::Add(y, bias), Tag(), &task.y(pixel, k));
                 }
             }
         }
@@ -229,8 +227,8 @@ void write_outputs(const Tiles& tiles, const ForwardTask& task, std::int64_t cha
 
 /// All of a forward convolution for some tiles and some panels of output channels.
 void forward_task(const Tiles& tiles, const ForwardTask& task) {
-    transform_inputs(tiles, task.x, task.x_stride, task.in_channels, task.zeros, task.first, task.count, 16,
-                     task.capacity, 0, task.transformed);
+    transform_inputs(tiles, task.x, task.zeros, task.first, task.count, 16, task.capacity, 0,
+                     task.transformed);
     for (std::int64_t channel = task.first_channel; channel < task.last_channel; channel += panel) {
         for (std::int64_t e = 0; e < positions; ++e) {
             const float* v = task.transformed + e * task.in_channels * task.capacity;
@@ -302,7 +300,7 @@ void write_weight_gradient(const float* grad, std::int64_t out_channels, std::in
     }
 }
 
-/// G g G^T of one reduced channel and one panel of produced channels. tap[i] points to the panel's values of
+/// G g G^T of one input channel and one panel of output channels. tap[i] points to the panel's values of
 /// tap i.
 void transform_weights(const float* const* tap, std::int64_t position_stride, float* to) {
     for (std::int64_t column = 0; column < panel; column += lanes) {

@@ -83,9 +83,14 @@ struct ForwardScratch {
     PerWorker<float> transformed, product;
 };
 
-/// `task` holds everything but the tile and channel ranges and the scratch.
-void convolve(const Context& context, const Tiles& tiles, const ForwardPieces& pieces,
-              const ForwardScratch& scratch, ForwardTask task) {
+/// Of `task` the images and the bias are given. Without packed weights, pack(buffer) packs them.
+template <class Pack>
+void convolve(const Context& context, const Tiles& tiles, const void* packed, ForwardTask task, Pack&& pack) {
+    task.in_channels = task.x.columns, task.out_channels = task.y.columns;
+    const ForwardPieces pieces(tiles, task.in_channels, task.out_channels);
+    const ForwardScratch scratch(context, pieces, task.in_channels, task.out_channels, !packed);
+    if (!packed) pack(scratch.packed);
+    task.weight = packed ? static_cast<const float*>(packed) : scratch.packed.get();
     std::fill_n(scratch.zeros.get(), task.in_channels, 0.0f);
     task.zeros = scratch.zeros;
     task.capacity = pieces.tile_count;
@@ -155,11 +160,9 @@ struct Gradient {
     /// Transforms tiles [first, first + count) into slots from `slot` on of a worker's buffers.
     void transform(std::int64_t first, std::int64_t count, std::int64_t slot, int worker) const {
         HWY_DYNAMIC_DISPATCH(transform_inputs)
-        (tiles, args.x, args.x_stride, in, scratch.zeros, first, count, panel, capacity, slot,
-         scratch.x[worker]);
+        (tiles, args.x, scratch.zeros, first, count, panel, capacity, slot, scratch.x[worker]);
         HWY_DYNAMIC_DISPATCH(transform_output_gradients)
-        (tiles, args.grad_y, args.grad_y_stride, out, scratch.zeros, first, count, capacity, slot,
-         scratch.grad_y[worker]);
+        (tiles, args.grad_y, scratch.zeros, first, count, capacity, slot, scratch.grad_y[worker]);
     }
 
     /// Product number `index` of positions * in / panel, over `count` tiles.
@@ -269,34 +272,15 @@ bool applies(const Conv2dShape& s) {
 }
 
 void conv2d_forward(const Context& context, const Conv2dForward<float>& args) {
-    const Conv2dShape& shape = args.shape;
-    const Tiles tiles = forward_tiles(shape);
-    const ForwardPieces pieces(tiles, shape.in_channels, shape.out_channels);
-    const ForwardScratch scratch(context, pieces, shape.in_channels, shape.out_channels, !args.packed);
-    if (!args.packed) pack_forward(context, shape, args.weight, scratch.packed);
-    ForwardTask task{};
-    task.in_channels = shape.in_channels, task.out_channels = shape.out_channels;
-    task.x = args.x, task.x_stride = args.x_stride;
-    task.weight = args.packed ? static_cast<const float*>(args.packed) : scratch.packed.get();
-    task.bias = args.bias;
-    task.addend = args.residual, task.addend_stride = args.residual_stride;
-    task.y = args.y, task.y_stride = args.y_stride;
-    convolve(context, tiles, pieces, scratch, task);
+    convolve(context, forward_tiles(args.shape), args.packed,
+             {.x = args.x, .bias = args.bias, .addend = args.residual, .y = args.y},
+             [&](float* packed) { pack_forward(context, args.shape, args.weight, packed); });
 }
 
 void conv2d_backward_data(const Context& context, const Conv2dBackwardData<float>& args) {
-    const Conv2dShape& shape = args.shape;
-    const Tiles tiles = backward_data_tiles(shape);
-    const ForwardPieces pieces(tiles, shape.out_channels, shape.in_channels);
-    const ForwardScratch scratch(context, pieces, shape.out_channels, shape.in_channels, !args.packed);
-    if (!args.packed) pack_backward_data(context, shape, args.weight, scratch.packed);
-    ForwardTask task{};
-    task.in_channels = shape.out_channels, task.out_channels = shape.in_channels;
-    task.x = args.grad_y, task.x_stride = args.grad_y_stride;
-    task.weight = args.packed ? static_cast<const float*>(args.packed) : scratch.packed.get();
-    task.addend = args.accumulate ? args.grad_x : nullptr, task.addend_stride = args.grad_x_stride;
-    task.y = args.grad_x, task.y_stride = args.grad_x_stride;
-    convolve(context, tiles, pieces, scratch, task);
+    convolve(context, backward_data_tiles(args.shape), args.packed,
+             {.x = args.grad_y, .addend = args.accumulate ? args.grad_x : View<float>(), .y = args.grad_x},
+             [&](float* packed) { pack_backward_data(context, args.shape, args.weight, packed); });
 }
 
 void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights<float>& args) {
@@ -310,7 +294,7 @@ void conv2d_backward_weights(const Context& context, const Conv2dBackwardWeights
     if (args.grad_bias) {
         const ColumnSums sums(context, shape.batch * shape.out_height() * shape.out_width(),
                               shape.out_channels);
-        sums.run(context, args.grad_y, args.grad_y_stride, args.grad_bias, args.accumulate_bias);
+        sums.run(context, args.grad_y, args.grad_bias, args.accumulate_bias);
     }
 }
 

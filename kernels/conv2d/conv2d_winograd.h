@@ -30,19 +30,17 @@ struct Tiles {
 
 /// Tiles [first, first + count) and output channels [first_channel, last_channel) of a forward convolution.
 struct ForwardTask {
-    std::int64_t first, count, capacity;  ///< capacity: tiles that the buffers below have room for
-    std::int64_t in_channels, out_channels, first_channel, last_channel;
-    const float* x;
-    std::int64_t x_stride;
-    const float* zeros;   ///< in_channels zeros
-    const float* weight;  ///< [36][out_channels / 32][in_channels][32]
-    const float* bias;    ///< may be null
-    const float* addend;  ///< may be null, or y itself
-    std::int64_t addend_stride;
-    float* y;
-    std::int64_t y_stride;
-    float* transformed;  ///< scratch [36][in_channels / 16][capacity][16]
-    float* product;      ///< scratch [36][capacity][32]
+    std::int64_t first = 0, count = 0,
+                 capacity = 0;  ///< capacity: tiles that the buffers below have room for
+    std::int64_t in_channels = 0, out_channels = 0, first_channel = 0, last_channel = 0;
+    View<const float> x{};
+    const float* zeros = nullptr;   ///< in_channels zeros
+    const float* weight = nullptr;  ///< [36][out_channels / 32][in_channels][32]
+    const float* bias = nullptr;    ///< may be null
+    View<const float> addend{};     ///< may be null, or y itself
+    View<float> y{};
+    float* transformed = nullptr;  ///< scratch [36][in_channels / 16][capacity][16]
+    float* product = nullptr;      ///< scratch [36][capacity][32]
 };
 
 }  // namespace ito::kernels::cpu::winograd

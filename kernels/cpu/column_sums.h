@@ -6,11 +6,12 @@
 
 #include "kernels/common/context.h"
 #include "kernels/common/scratch.h"
+#include "kernels/common/view.h"
 #include "kernels/cpu/parallel.h"
 
 namespace ito::kernels {
 
-/// out[c] (+)= sum over r of data[r * stride + c]. Blocks of 64 rows are added in float32, blocks and pieces
+/// out[c] (+)= sum over r of data[r, c]. Blocks of 64 rows are added in float32, blocks and pieces
 /// in float64, so the error does not grow with the number of rows.
 class ColumnSums {
   public:
@@ -21,8 +22,7 @@ class ColumnSums {
           pieces_(ceil_div(rows, piece_)),
           partial_(context, pieces_ * columns) {}
 
-    void run(const Context& context, const float* data, std::int64_t stride, float* out,
-             bool accumulate) const {
+    void run(const Context& context, const View<const float>& data, float* out, bool accumulate) const {
         parallel_for(context, pieces_, [&](std::int64_t index, int) {
             const Range range = piece_range(rows_, piece_, index);
             double* total = partial_ + index * columns_;
@@ -33,7 +33,7 @@ class ColumnSums {
                     float sum[columns_per_block] = {};
                     const std::int64_t end = std::min(begin + rows_per_block, range.end);
                     for (std::int64_t r = begin; r < end; ++r) {
-                        const float* row = data + r * stride + first;
+                        const float* row = data.row(r) + first;
                         for (std::int64_t c = 0; c < width; ++c) sum[c] += row[c];
                     }
                     for (std::int64_t c = 0; c < width; ++c) total[first + c] += sum[c];

@@ -5,9 +5,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -21,6 +23,20 @@ struct Accumulated {
     void* data = nullptr;
     std::int64_t rows = 0, row_bytes = 0, stride_bytes = 0;
 };
+
+/// The power of two that all addresses are multiples of, at most 16: no library asks for more. Null: 16.
+inline std::int64_t common_alignment(std::initializer_list<const void*> pointers) {
+    std::uintptr_t all = 16;
+    for (const void* pointer : pointers) all |= reinterpret_cast<std::uintptr_t>(pointer);
+    return static_cast<std::int64_t>(all & (~all + 1));
+}
+
+/// Takes `prefix` off a recorded choice; false if it does not begin with that.
+inline bool skip(std::string_view& text, std::string_view prefix) {
+    if (!text.starts_with(prefix)) return false;
+    text.remove_prefix(prefix.size());
+    return true;
+}
 
 /// Whether the context's stream can be used to time something: not while it is captured.
 bool can_time(const Context& context);

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/common/scratch.h"
+#include "kernels/common/view.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/vector.cuh"
 
@@ -61,7 +62,7 @@ __global__ void __launch_bounds__(last_column_threads)
 
 }  // namespace detail
 
-/// out[c] (+)= sum over r of data[r * stride + c]. One reading of the data, in one launch or, where there are many rows, two.
+/// out[c] (+)= sum over r of data[r, c]. One reading of the data, in one launch or, where there are many rows, two.
 class ColumnSumsCuda {
   public:
     ColumnSumsCuda(const Context& context, std::int64_t rows, std::int64_t columns)
@@ -75,10 +76,10 @@ class ColumnSumsCuda {
     }
 
     template <class T>
-    void run(const Context& context, const T* data, std::int64_t stride, float* out, bool accumulate) const {
+    void run(const Context& context, const View<const T>& data, float* out, bool accumulate) const {
         launch(context, "column_sums_pieces", detail::column_sums_pieces<T>,
                dim3(static_cast<unsigned>(blocks_), static_cast<unsigned>(pieces_)),
-               dim3(detail::column_lanes, detail::column_warps), 0, data, stride, rows_, columns_,
+               dim3(detail::column_lanes, detail::column_warps), 0, data.data, data.stride, rows_, columns_,
                piece_rows_, partial_, out, accumulate);
         if (pieces_ > 1)
             launch(context, "column_sums_last", detail::column_sums_last<float>,

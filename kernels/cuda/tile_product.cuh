@@ -1,7 +1,7 @@
 #pragma once
-// A tile of a matrix product out[i, j] = sum over r of a(i, r) * b(j, r), computed by one block of 128 threads, whatever the
-// factors are and wherever they lie. The block goes through the reduced index r in steps of 64 bytes: cp.async brings a step of
-// both factors into shared memory, three steps deep, while the threads multiply what has arrived.
+// A tile of a GEMM out[i, j] = sum over k of a(i, k) * b(j, k), computed by one block of 128 threads, whatever the factors are and
+// wherever they lie. The block goes through k in steps of 64 bytes: cp.async brings both factors' part of a step into a stage of
+// shared memory, of which there are three, while the threads multiply what has arrived.
 //
 // Where the factors come from is the business of two sources (linear_tiled.cu has that of a plain matrix, conv2d_sources.cuh
 // those of images): a source says for each chunk of 16 bytes of a step where it lies and how many of its elements there are;
@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/common/view.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/tensor_core.cuh"
 #include "kernels/cuda/vector.cuh"
@@ -22,8 +23,8 @@ namespace ito::kernels::tile {
 inline constexpr int threads = 128;
 inline constexpr int resident =
     3;  ///< blocks that a multiprocessor should hold: at most 168 registers a thread
-inline constexpr int stages = 3;       ///< steps in shared memory: one is multiplied, two are on their way
-inline constexpr int step_bytes = 64;  ///< two whole sectors of a row
+inline constexpr int stages = 3;       ///< in shared memory: one is multiplied, two are on their way
+inline constexpr int step_bytes = 64;  ///< of k: two whole sectors of a row
 inline constexpr int chunk_bytes = 16;
 inline constexpr int step_chunks = step_bytes / chunk_bytes;
 
@@ -58,7 +59,7 @@ struct Span {
 };
 
 /// What a step needs of one factor, in shared memory as it lies in global memory: `outer` rows of a step's elements if the
-/// reduced index is innermost there (by_rows), else a step's rows of `outer` elements. The chunks of 16 bytes are permuted
+/// k is innermost there (by_rows), else a step's rows of `outer` elements. The chunks of 16 bytes are permuted
 /// within each row, so that the eight threads of one pass, which read one chunk of eight rows or eight chunks of one, find
 /// them in different banks.
 template <class T, bool by_rows, int outer>
@@ -101,7 +102,7 @@ struct OperandTile {
 
 // ----------------------------------------------------------------------------------------- float32: fused multiply-adds
 // Thread (y, x) of 16x8 has `size` rows and columns: each 16th row and 8th column of the tile if the factor lies by rows, else
-// four neighbours of each 64 rows or 32 columns. Either way its elements of four reduced indices are `size` 16-byte loads.
+// four neighbours of each 64 rows or 32 columns. Either way its elements of four k are `size` 16-byte loads.
 
 /// The tile's row or column that is number q of `lane`.
 template <bool by_rows, int lanes>
@@ -109,13 +110,13 @@ __device__ constexpr int position(int lane, int q) {
     return by_rows ? lane + lanes * q : (lane + lanes * (q / 4)) * 4 + q % 4;
 }
 
-/// Reduced indices 4 * quarter to 4 * quarter + 3 of a step, of the thread's `size` rows or columns.
+/// k from 4 * quarter to 4 * quarter + 3 of a step, of the thread's `size` rows or columns.
 template <bool by_rows, int lanes, int size>
 __device__ void load_fragment(float (&fragment)[size][4], const std::byte* tile, int lane, int quarter) {
     using Operand = OperandTile<float, by_rows, lanes * size>;
 #pragma unroll
     for (int k = 0; k < size; ++k) {
-        // By rows: four reduced indices of position k. Else: four positions of one reduced index.
+        // By rows: four k of one position. Else: four positions of one k.
         const int r = by_rows ? 0 : k % 4, q = by_rows ? k : k / 4 * 4;
         const int offset = by_rows ? Operand::offset(position<true, lanes>(lane, k), quarter)
                                    : Operand::offset(quarter * 4 + r, lane + lanes * (k / 4));
@@ -126,7 +127,7 @@ __device__ void load_fragment(float (&fragment)[size][4], const std::byte* tile,
     }
 }
 
-/// The sums of one thread: size * size elements of the tile, added in the order of the reduced index.
+/// The sums of one thread: size * size elements of the tile, added in the order of k.
 template <class T, bool a_rows, bool b_rows, int size>
 struct Accumulator;
 
@@ -172,7 +173,7 @@ struct Accumulator<float, a_rows, b_rows, size> {
 
 // ------------------------------------------------------------------------------------------- bfloat16: the tensor cores
 // Four warps have a quarter of the tile each, cut into products of 16x16 and 16x8 elements. ldmatrix reads 8x8 blocks, and
-// transposes those of a factor whose reduced index is not the innermost one.
+// transposes those of a factor that does not have k innermost.
 
 template <bool a_rows, bool b_rows, int size>
 struct Accumulator<bfloat16, a_rows, b_rows, size> {
@@ -287,6 +288,10 @@ template <class T>
 bool fours_aligned(const T* data, std::int64_t stride) {
     return data == nullptr ||
            (reinterpret_cast<std::uintptr_t>(data) % (4 * sizeof(T)) == 0 && stride % 4 == 0);
+}
+template <class T>
+bool fours_aligned(const View<T>& rows) {
+    return fours_aligned(rows.data, rows.stride);
 }
 
 template <class T, bool a_rows, bool b_rows, int size>

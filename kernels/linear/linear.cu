@@ -1,5 +1,5 @@
-// The linear layer in CUDA: the naive variant, and what is left beside a product. The tiled variant is in linear_tiled.cu, NVIDIA's
-// library in linear_cublaslt.cpp, the choice between them in linear_cuda.cpp.
+// The linear layer in CUDA: the naive variant, and the bias gradient. The tiled variant is in linear_tiled.cu, NVIDIA's library in
+// linear_cublaslt.cpp, the choice between them in linear_cuda.cpp.
 
 #include <algorithm>
 
@@ -13,11 +13,9 @@ namespace {
 
 using namespace linear_detail;
 
-// ---------------------------------------------------------------------------------------------------------------- naive
-// One thread a result: every element of both factors is fetched again for every result that it goes into.
-
 constexpr int naive_columns = 32, naive_rows = 8, naive_threads = naive_columns * naive_rows;
 
+/// Every element of both factors is fetched again for every result that it goes into.
 template <class T, Operation op>
 __global__ void __launch_bounds__(naive_threads) one_thread_a_result(Product<T, op> p) {
     const std::int64_t j = blockIdx.x * static_cast<std::int64_t>(naive_columns) + threadIdx.x;
@@ -25,12 +23,12 @@ __global__ void __launch_bounds__(naive_threads) one_thread_a_result(Product<T, 
     for (std::int64_t i = blockIdx.y * static_cast<std::int64_t>(naive_rows) + threadIdx.y; i < p.rows;
          i += static_cast<std::int64_t>(gridDim.y) * naive_rows) {
         float sum = 0;
-        for (std::int64_t r = 0; r < p.reduced; ++r)
-            sum = __fmaf_rn(to_float(p.a[a_by_rows(op) ? i * p.a_stride + r : r * p.a_stride + i]),
-                            to_float(p.b[b_by_rows(op) ? j * p.b_stride + r : r * p.b_stride + j]), sum);
-        if (p.addend != nullptr) sum += to_float(p.addend[i * p.addend_stride + j]);
+        for (std::int64_t r = 0; r < p.k; ++r)
+            sum = __fmaf_rn(to_float(a_by_rows(op) ? p.a(i, r) : p.a(r, i)),
+                            to_float(b_by_rows(op) ? p.b(j, r) : p.b(r, j)), sum);
+        if (p.addend) sum += to_float(p.addend(i, j));
         if (p.bias != nullptr) sum += p.bias[j];
-        p.out[i * p.out_stride + j] = from_float<result_t<T, op>>(sum);
+        p.out(i, j) = from_float<result_t<T, op>>(sum);
     }
 }
 
@@ -40,7 +38,7 @@ __global__ void __launch_bounds__(naive_threads) bias_gradient_naive(LinearBackw
     const std::int64_t n = blockIdx.x * static_cast<std::int64_t>(naive_threads) + threadIdx.x;
     if (n >= a.shape.out_features) return;
     double sum = a.accumulate_bias ? a.grad_bias[n] : 0.0f;
-    for (std::int64_t m = 0; m < a.shape.rows; ++m) sum += to_float(a.grad_y[m * a.grad_y_stride + n]);
+    for (std::int64_t m = 0; m < a.shape.rows; ++m) sum += to_float(a.grad_y(m, n));
     a.grad_bias[n] = static_cast<float>(sum);
 }
 
@@ -65,15 +63,11 @@ void bias_gradient(const Context& context, const LinearBackwardWeights<T>& a, bo
         return;
     }
     const ColumnSumsCuda sums(context, a.shape.rows, a.shape.out_features);
-    sums.run(context, a.grad_y, a.grad_y_stride, a.grad_bias, a.accumulate_bias);
+    sums.run(context, a.grad_y, a.grad_bias, a.accumulate_bias);
 }
 
-template void product_naive(const Context&, const Product<float, Operation::forward>&);
-template void product_naive(const Context&, const Product<float, Operation::backward_data>&);
-template void product_naive(const Context&, const Product<float, Operation::backward_weights>&);
-template void product_naive(const Context&, const Product<bfloat16, Operation::forward>&);
-template void product_naive(const Context&, const Product<bfloat16, Operation::backward_data>&);
-template void product_naive(const Context&, const Product<bfloat16, Operation::backward_weights>&);
+#define ITO_NAIVE(T, op) template void product_naive(const Context&, const Product<T, Operation::op>&)
+ITO_FOR_PRODUCTS(ITO_NAIVE);
 template void bias_gradient(const Context&, const LinearBackwardWeights<float>&, bool);
 template void bias_gradient(const Context&, const LinearBackwardWeights<bfloat16>&, bool);
 

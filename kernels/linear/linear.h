@@ -5,8 +5,8 @@
 //   dx[m,k] = sum over n of dy[m,n] * w[n,k]
 //   dw[n,k] = sum over m of dy[m,n] * x[m,k],   db[n] = sum over m of dy[m,n]
 //
-// x [M, K], y and residual [M, N] with a stride from row to row; w [N, K] dense; bias [N].
-// The floor: 2*M*N*K floating-point operations, or the bytes of w when M is small.
+// x [M, K], y and residual [M, N] with row strides; w [N, K] dense; bias [N].
+// Minimum time: 2*M*N*K floating-point operations over the peak rate, or the bytes of w where M is small.
 // Bitwise: a row's result does not depend on M, nor on the number of threads; on CUDA see below.
 
 #include <cstddef>
@@ -15,6 +15,7 @@
 #include "kernels/common/context.h"
 #include "kernels/common/dtype.h"
 #include "kernels/common/variant.h"
+#include "kernels/common/view.h"
 
 namespace ito::kernels {
 
@@ -25,43 +26,35 @@ struct LinearShape {
 template <class T>
 struct LinearForward {
     LinearShape shape;
-    const T* x = nullptr;
-    std::int64_t x_stride = 0;
+    View<const T> x;
     const T* weight = nullptr;
     const accum_t<T>* bias = nullptr;  ///< may be null
-    const T* residual = nullptr;       ///< may be null
-    std::int64_t residual_stride = 0;
-    T* y = nullptr;
-    std::int64_t y_stride = 0;
-    const T* rounded_bias =
-        nullptr;  ///< bias in T, for libraries that add no other; null: rounded where it is needed
+    View<const T> residual{};          ///< may be null
+    View<T> y;
+    /// The bias in T, for libraries that add no other; null: it is rounded where it is needed.
+    const T* rounded_bias = nullptr;
 };
 
 template <class T>
 struct LinearBackwardData {
     LinearShape shape;
-    const T* grad_y = nullptr;
-    std::int64_t grad_y_stride = 0;
+    View<const T> grad_y;
     const T* weight = nullptr;
-    T* grad_x = nullptr;
-    std::int64_t grad_x_stride = 0;
+    View<T> grad_x;
     bool accumulate = false;
 };
 
 template <class T>
 struct LinearBackwardWeights {
     LinearShape shape;
-    const T* x = nullptr;
-    std::int64_t x_stride = 0;
-    const T* grad_y = nullptr;
-    std::int64_t grad_y_stride = 0;
+    View<const T> x, grad_y;
     accum_t<T>* grad_weight = nullptr;  ///< may be null
     accum_t<T>* grad_bias = nullptr;    ///< may be null
     bool accumulate_weight = false;
     bool accumulate_bias = false;
 };
 
-/// Plain loops: the oracle. T = float or double.
+/// Plain loops: the oracle.
 namespace ref {
 template <CpuFloat T>
 void linear_forward(const Context&, const LinearForward<T>&);
@@ -71,37 +64,36 @@ template <CpuFloat T>
 void linear_backward_weights(const Context&, const LinearBackwardWeights<T>&);
 }  // namespace ref
 
-/// float: oneDNN matrix products on fixed pieces. double, and no features: the plain loops.
+/// oneDNN's matrix product on fixed numbers of rows; without features the plain loops.
 namespace cpu {
 void linear_forward(const Context&, const LinearForward<float>&);
-void linear_forward(const Context&, const LinearForward<double>&);
 void linear_backward_data(const Context&, const LinearBackwardData<float>&);
-void linear_backward_data(const Context&, const LinearBackwardData<double>&);
 void linear_backward_weights(const Context&, const LinearBackwardWeights<float>&);
-void linear_backward_weights(const Context&, const LinearBackwardWeights<double>&);
 }  // namespace cpu
 
-/// float32 and bfloat16, summed in float32; dw and db of bfloat16 are float32. Variants: naive (one thread a result) and tiled
-/// (tiles of 128x64 or 64x32 results a block, of which each factor's elements are fetched once; float32 by fused multiply-adds,
-/// bfloat16 on the tensor cores). Both add the terms of a result in the order of the reduced index, tiled cuts only that of dw
-/// (M) into pieces, by shape alone: so the bits of a row of y and dx do not depend on M in either variant. Tiled fetches x
-/// ceil(N / 64) times and w ceil(M / 128) times, mostly from the L2 cache; db takes another reading of dy. Rows that do not
-/// start on 16 bytes are fetched element by element in the same launch.
-/// cublaslt, where, for a context that has its handle and where the library has an algorithm: strict float32 (cublaslt_tf32, and
-/// `best` where context.math is tf32: with factors rounded to TF32), no sums by atomics. Its algorithm depends on the sizes, and
-/// so, within rounding, do the bits of a row. It adds a bias rounded to bfloat16 to a result in bfloat16, and sums db in float32
-/// where it makes it beside dw. `best` is tiled below 4 Mi multiplications and where the context has no handle; else the fastest of
-/// the library's algorithms and tiled, found by timing at the first call of a size (cuda/choose.h), without choices in the
+/// Summed in float32; the gradients of bfloat16 weights and bias are float32.
+///
+///   naive     one thread a result
+///   tiled     tiles of 128x64 or 64x32 results a block, which fetches each factor's elements once: float32 by fused
+///             multiply-adds, bfloat16 on the tensor cores. x is read ceil(N / 64) times and w ceil(M / 128) times, mostly from the
+///             L2 cache; db takes another reading of dy. Rows that do not start on 16 bytes are fetched element by element in the
+///             same launch
+///   cublaslt  NVIDIA's library, for a context that has its handle: no sums by atomics; float32 factors as they are, or rounded to
+///             TF32 with MathMode::tf32. It adds a bias rounded to y's type, and sums db in float32 beside dw
+///
+/// The hand-written ones add the terms of a result in the order of k, so that the bits of a row of y and dx do not depend on M.
+/// Only dw is computed by split-K, cut by shape alone. The library chooses its algorithm by the sizes, so the bits of a row
+/// may depend on M. `best` is tiled below 4 Mi multiplications and where the context has no handle; else the fastest of the
+/// library's algorithms and tiled, found by timing at the first call of a size (cuda/choose.h), without choices in the
 /// context the first algorithm that the library's heuristics name.
 namespace cuda {
-inline constexpr Variant linear_variants[] = {Variant::naive, Variant::tiled, Variant::cublaslt,
-                                              Variant::cublaslt_tf32};
-void linear_forward(const Context&, const LinearForward<float>&, Variant = Variant::best);
-void linear_forward(const Context&, const LinearForward<bfloat16>&, Variant = Variant::best);
-void linear_backward_data(const Context&, const LinearBackwardData<float>&, Variant = Variant::best);
-void linear_backward_data(const Context&, const LinearBackwardData<bfloat16>&, Variant = Variant::best);
-void linear_backward_weights(const Context&, const LinearBackwardWeights<float>&, Variant = Variant::best);
-void linear_backward_weights(const Context&, const LinearBackwardWeights<bfloat16>&, Variant = Variant::best);
+inline constexpr Variant linear_variants[] = {Variant::naive, Variant::tiled, Variant::cublaslt};
+template <CudaFloat T>
+void linear_forward(const Context&, const LinearForward<T>&, Variant = Variant::best);
+template <CudaFloat T>
+void linear_backward_data(const Context&, const LinearBackwardData<T>&, Variant = Variant::best);
+template <CudaFloat T>
+void linear_backward_weights(const Context&, const LinearBackwardWeights<T>&, Variant = Variant::best);
 }  // namespace cuda
 
 }  // namespace ito::kernels

@@ -1,7 +1,7 @@
 // float32 linear layer by oneDNN. Forward and backward-data multiply a fixed number of rows at a time by a
 // primitive made for that number, the last rows padded with zeros, so that a row's bits depend neither on how
-// many there are nor on its place among them (rows_of_product). oneDNN is fastest with weights
-// [reduced, produced]: backward-data has them so, forward transposes them first.
+// many there are nor on its place among them (rows_of_product). oneDNN is fastest with weights [k, columns of the result]:
+// backward-data has them so, forward transposes them first.
 
 #include <algorithm>
 #include <cstring>
@@ -73,31 +73,27 @@ struct ProductScratch {
 
 /// y = x W (+ bias) (+ addend), any of the last two null; `addend` may be y itself.
 struct Product {
-    const float* x;
-    std::int64_t x_stride;
+    View<const float> x;
     const float* weight;  ///< [in, out]
     const float* bias;
-    const float* addend;
-    std::int64_t addend_stride;
-    float* y;
-    std::int64_t y_stride;
+    View<const float> addend;
+    View<float> y;
 };
 
 void multiply(const ProductPlan& plan, const ProductScratch& scratch, const Product& args,
               const ProductKey& key, Range rows, int worker) {
     const std::int64_t present = rows.end - rows.begin;
-    const float* x = args.x + rows.begin * args.x_stride;
-    float* y = args.y + rows.begin * args.y_stride;
-    if (args.x_stride != key.in || present < key.rows) {
+    const float* x = args.x.row(rows.begin);
+    if (args.x.stride != key.in || present < key.rows) {
         float* dense = scratch.x[worker];
         for (std::int64_t m = 0; m < present; ++m)
-            std::memcpy(dense + m * key.in, x + m * args.x_stride,
+            std::memcpy(dense + m * key.in, args.x.row(rows.begin + m),
                         static_cast<std::size_t>(key.in) * sizeof(float));
         std::fill_n(dense + present * key.in, (key.rows - present) * key.in, 0.0f);
         x = dense;
     }
-    const bool in_place = args.y_stride == key.out && present == key.rows && !args.bias && !args.addend;
-    float* product = in_place ? y : scratch.y[worker];
+    const bool in_place = args.y.stride == key.out && present == key.rows && !args.bias && !args.addend;
+    float* product = in_place ? args.y.row(rows.begin) : scratch.y[worker];
     dnnl::stream stream(plan.engine);
     plan.primitive.execute(
         stream, {{DNNL_ARG_SRC, view(plan.x, plan.engine, x)},
@@ -108,8 +104,8 @@ void multiply(const ProductPlan& plan, const ProductScratch& scratch, const Prod
     if (in_place) return;
     for (std::int64_t m = 0; m < present; ++m) {
         const float* from = product + m * key.out;
-        const float* addend = args.addend ? args.addend + (rows.begin + m) * args.addend_stride : nullptr;
-        float* to = y + m * args.y_stride;
+        const float* addend = args.addend ? args.addend.row(rows.begin + m) : nullptr;
+        float* to = args.y.row(rows.begin + m);
         if (args.bias && addend) {
 #pragma omp simd
             for (std::int64_t n = 0; n < key.out; ++n) to[n] = from[n] + addend[n] + args.bias[n];
@@ -170,8 +166,8 @@ void weight_product(const LinearBackwardWeights<float>& args, Range rows, Range 
     const std::int64_t in = args.shape.in_features;
     const auto status =
         dnnl_sgemm('T', 'N', features.end - features.begin, in, rows.end - rows.begin, 1.0f,
-                   args.grad_y + rows.begin * args.grad_y_stride + features.begin, args.grad_y_stride,
-                   args.x + rows.begin * args.x_stride, args.x_stride, beta, grad + features.begin * in, in);
+                   &args.grad_y(rows.begin, features.begin), args.grad_y.stride, args.x.row(rows.begin),
+                   args.x.stride, beta, grad + features.begin * in, in);
     dnnl::error::wrap_c_api(status, "linear_backward_weights: the matrix product failed");
 }
 
@@ -194,10 +190,7 @@ void linear_forward(const Context& context, const LinearForward<float>& args) tr
     parallel_for(context, ceil_div(key.out, piece), [&](std::int64_t index, int) {
         transpose(args.weight, piece_range(key.out, piece, index), key.out, key.in, transposed);
     });
-    multiply_all(context, plan, scratch,
-                 {args.x, args.x_stride, transposed, args.bias, args.residual, args.residual_stride, args.y,
-                  args.y_stride},
-                 key, shape);
+    multiply_all(context, plan, scratch, {args.x, transposed, args.bias, args.residual, args.y}, key, shape);
 } catch (const dnnl::error& error) {
     refuse("linear_forward", error);
 }
@@ -209,11 +202,9 @@ void linear_backward_data(const Context& context, const LinearBackwardData<float
     Plans plans(context);
     const ProductPlan& plan = plans.get<ProductPlan>("linear", key);
     const ProductScratch scratch(context, plan);
-    multiply_all(
-        context, plan, scratch,
-        {args.grad_y, args.grad_y_stride, args.weight, nullptr, args.accumulate ? args.grad_x : nullptr,
-         args.grad_x_stride, args.grad_x, args.grad_x_stride},
-        key, shape);
+    const View<const float> addend = args.accumulate ? args.grad_x : View<float>();
+    multiply_all(context, plan, scratch, {args.grad_y, args.weight, nullptr, addend, args.grad_x}, key,
+                 shape);
 } catch (const dnnl::error& error) {
     refuse("linear_backward_data", error);
 }
@@ -249,20 +240,10 @@ void linear_backward_weights(const Context& context, const LinearBackwardWeights
     }
     if (args.grad_bias) {
         const ColumnSums sums(context, shape.rows, shape.out_features);
-        sums.run(context, args.grad_y, args.grad_y_stride, args.grad_bias, args.accumulate_bias);
+        sums.run(context, args.grad_y, args.grad_bias, args.accumulate_bias);
     }
 } catch (const dnnl::error& error) {
     refuse("linear_backward_weights", error);
-}
-
-void linear_forward(const Context& context, const LinearForward<double>& args) {
-    ref::linear_forward(context, args);
-}
-void linear_backward_data(const Context& context, const LinearBackwardData<double>& args) {
-    ref::linear_backward_data(context, args);
-}
-void linear_backward_weights(const Context& context, const LinearBackwardWeights<double>& args) {
-    ref::linear_backward_weights(context, args);
 }
 
 }  // namespace ito::kernels::cpu

@@ -1,5 +1,5 @@
-// The matrix product by cuBLASLt. The library's matrices lie column by column: a row-major matrix is to it the transpose, so it
-// is asked for out' = b a' (' transposes) with the factors changed places.
+// The GEMM by cuBLASLt. The library's matrices lie column by column: it takes a row-major matrix for the transpose, so it is asked
+// for out' = b' a'.
 
 #include <cublasLt.h>
 
@@ -7,7 +7,6 @@
 #include <bit>
 #include <charconv>
 #include <cstdio>
-#include <initializer_list>
 #include <memory>
 #include <string>
 #include <type_traits>
@@ -15,6 +14,7 @@
 #include "kernels/common/error.h"
 #include "kernels/common/plan_cache.h"
 #include "kernels/common/scratch.h"
+#include "kernels/cuda/choose.h"
 #include "kernels/linear/linear_product.h"
 
 namespace ito::kernels::linear_detail {
@@ -40,12 +40,14 @@ using Preference =
 template <class T>
 constexpr cudaDataType library_type = std::is_same_v<T, float> ? CUDA_R_32F : CUDA_R_16BF;
 
-/// A row-major matrix of `rows` rows, as the library sees it.
-Layout layout(cudaDataType type, std::int64_t rows, std::int64_t columns, std::int64_t stride) {
+/// A row-major matrix, as the library sees it.
+template <class T>
+Layout layout(const View<T>& m) {
     cublasLtMatrixLayout_t made = nullptr;
-    // One row has no row stride that anybody would look at, but the library wants a possible one.
-    check(cublasLtMatrixLayoutCreate(&made, type, static_cast<std::uint64_t>(columns),
-                                     static_cast<std::uint64_t>(rows), std::max(stride, columns)),
+    // The row stride of a single row may be anything, but the library refuses one below the columns.
+    check(cublasLtMatrixLayoutCreate(&made, library_type<std::remove_const_t<T>>,
+                                     static_cast<std::uint64_t>(m.columns),
+                                     static_cast<std::uint64_t>(m.rows), std::max(m.stride, m.columns)),
           "cublasLtMatrixLayoutCreate");
     return Layout(made);
 }
@@ -64,16 +66,9 @@ void set(const Preference& preference, cublasLtMatmulPreferenceAttributes_t attr
 /// What an algorithm may use for partial sums: as much as NVIDIA's cuBLAS takes for itself before Hopper.
 constexpr std::size_t most_workspace = 4 << 20;
 
-/// The power of two that all addresses are multiples of, at most 16: no algorithm asks for more.
-std::int64_t common_alignment(std::initializer_list<const void*> pointers) {
-    std::uintptr_t all = 16;
-    for (const void* pointer : pointers) all |= reinterpret_cast<std::uintptr_t>(pointer);
-    return static_cast<std::int64_t>(all & (~all + 1));
-}
-
 /// All that the choice of an algorithm depends on.
 struct Key {
-    std::int64_t rows, columns, reduced, a_stride, b_stride, addend_stride, out_stride;
+    std::int64_t rows, columns, k, a_stride, b_stride, addend_stride, out_stride;
     std::int64_t alignment, bfloat, epilogue, tf32;
 };
 
@@ -89,9 +84,7 @@ struct Plan {
     std::vector<CublasLtAlgorithm> algorithms;
 
     Plan(cublasLtHandle_t handle, const Product<T, op>& p, const Key& key, const void* vector) {
-        constexpr cudaDataType type = library_type<T>, result = library_type<result_t<T, op>>;
         cublasLtMatmulDesc_t made = nullptr;
-        // Strict float32 unless TF32 is asked for by name.
         check(cublasLtMatmulDescCreate(
                   &made, key.tf32 != 0 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F),
               "cublasLtMatmulDescCreate");
@@ -100,16 +93,13 @@ struct Plan {
         set(descriptor, CUBLASLT_MATMUL_DESC_TRANSB, a_by_rows(op) ? CUBLAS_OP_N : CUBLAS_OP_T);
         set(descriptor, CUBLASLT_MATMUL_DESC_EPILOGUE, static_cast<std::uint32_t>(key.epilogue));
         if (key.epilogue != CUBLASLT_EPILOGUE_DEFAULT) {
-            set(descriptor, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, static_cast<std::int32_t>(result));
+            set(descriptor, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE,
+                static_cast<std::int32_t>(library_type<result_t<T, op>>));
             // Its alignment counts when an algorithm is chosen.
             set(descriptor, CUBLASLT_MATMUL_DESC_BIAS_POINTER, vector);
         }
-        a = a_by_rows(op) ? layout(type, p.rows, p.reduced, p.a_stride)
-                          : layout(type, p.reduced, p.rows, p.a_stride);
-        b = b_by_rows(op) ? layout(type, p.columns, p.reduced, p.b_stride)
-                          : layout(type, p.reduced, p.columns, p.b_stride);
-        out = layout(result, p.rows, p.columns, p.out_stride);
-        addend = layout(result, p.rows, p.columns, p.addend != nullptr ? p.addend_stride : p.out_stride);
+        a = layout(p.a), b = layout(p.b), out = layout(p.out);
+        addend = p.addend ? layout(p.addend) : layout(p.out);
         cublasLtMatmulPreference_t preference_made = nullptr;
         check(cublasLtMatmulPreferenceCreate(&preference_made), "cublasLtMatmulPreferenceCreate");
         const Preference preference(preference_made);
@@ -137,26 +127,24 @@ struct Plan {
 
 /// The plan of a product; null where there is none.
 template <class T, Operation op>
-Plan<T, op>* plan_of(const Context& context, const Product<T, op>& p, const void* vector, bool tf32) {
-    if (p.rows <= 0 || p.columns <= 0 || p.reduced <= 0 || context.plans == nullptr) return nullptr;
+Plan<T, op>* plan_of(const Context& context, const Product<T, op>& p, const void* vector) {
+    if (p.empty() || context.plans == nullptr) return nullptr;
     auto* const handle = static_cast<cublasLtHandle_t>(context.cublaslt());
     if (handle == nullptr) return nullptr;
     const auto epilogue = vector == nullptr          ? CUBLASLT_EPILOGUE_DEFAULT
                           : op == Operation::forward ? CUBLASLT_EPILOGUE_BIAS
                                                      : CUBLASLT_EPILOGUE_BGRADB;
-    const void* const addend = p.addend != nullptr ? p.addend : p.out;
-    const std::int64_t addend_stride = p.addend != nullptr ? p.addend_stride : p.out_stride;
     const Key key{p.rows,
                   p.columns,
-                  p.reduced,
-                  p.a_stride,
-                  p.b_stride,
-                  addend_stride,
-                  p.out_stride,
-                  common_alignment({p.a, p.b, addend, p.out, vector}),
+                  p.k,
+                  p.a.stride,
+                  p.b.stride,
+                  p.addend ? p.addend.stride : p.out.stride,
+                  p.out.stride,
+                  common_alignment({p.a.data, p.b.data, p.addend.data, p.out.data, vector}),
                   std::is_same_v<T, bfloat16>,
                   epilogue,
-                  std::is_same_v<T, float> && tf32};
+                  std::is_same_v<T, float> && context.math == MathMode::tf32};
     return &context.plans->get<Plan<T, op>>(
         name_of(op), key, [&] { return std::make_shared<Plan<T, op>>(handle, p, key, vector); });
 }
@@ -186,16 +174,16 @@ std::optional<CublasLtAlgorithm> CublasLtAlgorithm::parse(std::string_view text)
 
 template <class T, Operation op>
 const std::vector<CublasLtAlgorithm>& cublaslt_algorithms(const Context& context, const Product<T, op>& p,
-                                                          const void* vector, bool tf32) {
+                                                          const void* vector) {
     static const std::vector<CublasLtAlgorithm> none;
-    const Plan<T, op>* const plan = plan_of(context, p, vector, tf32);
+    const Plan<T, op>* const plan = plan_of(context, p, vector);
     return plan != nullptr ? plan->algorithms : none;
 }
 
 template <class T, Operation op>
-bool cublaslt_knows(const Context& context, const Product<T, op>& p, const void* vector, bool tf32,
+bool cublaslt_knows(const Context& context, const Product<T, op>& p, const void* vector,
                     CublasLtAlgorithm& algorithm) {
-    const Plan<T, op>* const plan = plan_of(context, p, vector, tf32);
+    const Plan<T, op>* const plan = plan_of(context, p, vector);
     if (plan == nullptr) return false;
     if (vector != nullptr) set(plan->descriptor, CUBLASLT_MATMUL_DESC_BIAS_POINTER, vector);
     const auto asked = std::bit_cast<cublasLtMatmulAlgo_t>(algorithm.words);
@@ -208,33 +196,28 @@ bool cublaslt_knows(const Context& context, const Product<T, op>& p, const void*
 }
 
 template <class T, Operation op>
-void product_cublaslt(const Context& context, const Product<T, op>& p, const void* vector, bool tf32,
+void product_cublaslt(const Context& context, const Product<T, op>& p, const void* vector,
                       const CublasLtAlgorithm& algorithm) {
-    const Plan<T, op>& plan = *plan_of(context, p, vector, tf32);
+    const Plan<T, op>& plan = *plan_of(context, p, vector);
     if (vector != nullptr) set(plan.descriptor, CUBLASLT_MATMUL_DESC_BIAS_POINTER, vector);
-    const void* const addend = p.addend != nullptr ? p.addend : p.out;
     const Scratch<std::byte> workspace(context, static_cast<std::int64_t>(algorithm.workspace));
     const auto chosen = std::bit_cast<cublasLtMatmulAlgo_t>(algorithm.words);
-    const float one = 1, beta = p.addend != nullptr ? 1.0f : 0.0f;
-    check(cublasLtMatmul(static_cast<cublasLtHandle_t>(context.cublaslt()), plan.descriptor.get(), &one, p.b,
-                         plan.b.get(), p.a, plan.a.get(), &beta, addend, plan.addend.get(), p.out,
-                         plan.out.get(), &chosen, workspace.get(), algorithm.workspace,
+    const float one = 1, beta = p.addend ? 1.0f : 0.0f;
+    const auto* const addend = p.addend ? p.addend.data : p.out.data;
+    check(cublasLtMatmul(static_cast<cublasLtHandle_t>(context.cublaslt()), plan.descriptor.get(), &one,
+                         p.b.data, plan.b.get(), p.a.data, plan.a.get(), &beta, addend, plan.addend.get(),
+                         p.out.data, plan.out.get(), &chosen, workspace.get(), algorithm.workspace,
                          static_cast<cudaStream_t>(context.stream.handle)),
           "cublasLtMatmul");
 }
 
-#define ITO_INSTANTIATE(T, op)                                                                          \
-    template const std::vector<CublasLtAlgorithm>& cublaslt_algorithms(                                 \
-        const Context&, const Product<T, Operation::op>&, const void*, bool);                           \
-    template bool cublaslt_knows(const Context&, const Product<T, Operation::op>&, const void*, bool,   \
-                                 CublasLtAlgorithm&);                                                   \
-    template void product_cublaslt(const Context&, const Product<T, Operation::op>&, const void*, bool, \
+#define ITO_CUBLASLT(T, op)                                                                       \
+    template const std::vector<CublasLtAlgorithm>& cublaslt_algorithms(                           \
+        const Context&, const Product<T, Operation::op>&, const void*);                           \
+    template bool cublaslt_knows(const Context&, const Product<T, Operation::op>&, const void*,   \
+                                 CublasLtAlgorithm&);                                             \
+    template void product_cublaslt(const Context&, const Product<T, Operation::op>&, const void*, \
                                    const CublasLtAlgorithm&)
-ITO_INSTANTIATE(float, forward);
-ITO_INSTANTIATE(float, backward_data);
-ITO_INSTANTIATE(float, backward_weights);
-ITO_INSTANTIATE(bfloat16, forward);
-ITO_INSTANTIATE(bfloat16, backward_data);
-ITO_INSTANTIATE(bfloat16, backward_weights);
+ITO_FOR_PRODUCTS(ITO_CUBLASLT);
 
 }  // namespace ito::kernels::linear_detail

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "kernels/common/error.h"
-#include "tests/kernels/conv2d_on_cuda.h"
+#include "tests/kernels/conv2d_data.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
 
@@ -13,14 +13,15 @@ namespace ito::kernels {
 namespace {
 
 using conv2d_test::Case;
+using conv2d_test::Conv2dKernels;
 using conv2d_test::Layer;
 using conv2d_test::make;
 using testing::bitwise_equal;
+using testing::DeviceArguments;
 using testing::expect_close;
 using testing::expect_rounded;
 using testing::for_each_profile;
 using testing::for_each_schedule;
-using testing::OnDevice;
 using testing::Strided;
 
 /// Rows on 16 bytes, on less, and on nothing; chunks that are whole, cut and shorter than one.
@@ -69,15 +70,14 @@ template <class T>
 class Conv2dCuda : public testing::CudaTest {
   protected:
     void forward(Case<T>& c, Variant variant, bool with_bias = true, bool with_residual = true) {
-        conv2d_test::forward_on_cuda(this->context(), c, variant, with_bias, with_residual);
+        layer_test::forward_on_cuda(this->context(), c, variant, with_bias, with_residual);
     }
     void backward_data(Case<T>& c, bool accumulate, Variant variant) {
-        conv2d_test::backward_data_on_cuda(this->context(), c, accumulate, variant);
+        layer_test::backward_data_on_cuda(this->context(), c, accumulate, variant);
     }
     void backward_weights(Case<T>& c, bool accumulate, Variant variant, bool with_weight = true,
                           bool with_bias = true) {
-        conv2d_test::backward_weights_on_cuda(this->context(), c, accumulate, variant, with_weight,
-                                              with_bias);
+        layer_test::backward_weights_on_cuda(this->context(), c, accumulate, variant, with_weight, with_bias);
     }
     void expect_forward(const Layer& layer, Variant variant) {
         SCOPED_TRACE(text(layer.shape, variant));
@@ -86,7 +86,7 @@ class Conv2dCuda : public testing::CudaTest {
             Case<T> a = Case<T>(layer.shape, layer.gap).fill();
             Case<double> b = a.template as<double>();
             forward(a, variant, with_bias, with_residual);
-            ref::conv2d_forward(Context{}, b.forward(with_bias, with_residual));
+            Conv2dKernels::oracle(b.forward(with_bias, with_residual));
             expect_close(a.y, b.y, 2e-6 + rounding<T>, worst<T>);
             expect_rounded(a.y, b.y);
         }
@@ -98,7 +98,7 @@ class Conv2dCuda : public testing::CudaTest {
             if (accumulate) a.grad_x.fill_normal(6);
             Case<double> b = a.template as<double>();
             backward_data(a, accumulate, variant);
-            ref::conv2d_backward_data(Context{}, b.backward_data(accumulate));
+            Conv2dKernels::oracle(b.backward_data(accumulate));
             expect_close(a.grad_x, b.grad_x, 2e-6 + rounding<T>, worst<T>);
             expect_rounded(a.grad_x, b.grad_x);
         }
@@ -110,7 +110,7 @@ class Conv2dCuda : public testing::CudaTest {
             if (accumulate) a.grad_weight.fill_normal(6), a.grad_bias.fill_normal(7);
             Case<double> b = a.template as<double>();
             backward_weights(a, accumulate, variant);
-            ref::conv2d_backward_weights(Context{}, b.backward_weights(accumulate));
+            Conv2dKernels::oracle(b.backward_weights(accumulate));
             expect_close(a.grad_weight, b.grad_weight, sum_error<T>, 10 * sum_error<T>);
             expect_close(a.grad_bias, b.grad_bias, 2e-7, 2e-6);
         }
@@ -240,15 +240,14 @@ TYPED_TEST(Conv2dCuda, ResidualMayBeTheOutput) {
     using T = TypeParam;
     for (const Variant variant : all_variants) {
         Case<T> c = Case<T>(make(1, 5, 5, 16, 24, 3, 1, 1, 1), 0).fill();
-        const Strided<T> residual = c.residual;
         this->forward(c, variant);
-        const OnDevice<T> x(c.x), weight(c.weight), y(residual);
-        const OnDevice<float> bias(c.bias);
-        Conv2dForward<T> a = c.forward();
-        a.x = x.data(), a.weight = weight.data(), a.bias = bias.data();
-        a.residual = a.y = y.data();
+        const Strided<T> y = c.y;
+        DeviceArguments on;
+        Conv2dForward<T> a = c.forward_on(on);
+        a.y = on.out(c.residual), a.residual = a.y;
         cuda::conv2d_forward(this->context(), a, variant);
-        EXPECT_TRUE(bitwise_equal(y.back(), c.y));
+        on.copy_back();
+        EXPECT_TRUE(bitwise_equal(c.residual, y));
     }
 }
 
@@ -332,13 +331,13 @@ TYPED_TEST(Conv2dCuda, TolerancesCatchAPlantedError) {
     const double error = 2e-3 + 32 * rounding<T>;
     b.weight.at(7, 100) += error * 4, b.grad_y.at(30, 5) += error * 8;
     this->forward(a, Variant::best);
-    ref::conv2d_forward(Context{}, b.forward());
+    Conv2dKernels::oracle(b.forward());
     EXPECT_GT(testing::worst_error(a.y, b.y), worst<T>);
     this->backward_data(a, false, Variant::best);
-    ref::conv2d_backward_data(Context{}, b.backward_data());
+    Conv2dKernels::oracle(b.backward_data());
     EXPECT_GT(testing::worst_error(a.grad_x, b.grad_x), worst<T>);
     this->backward_weights(a, false, Variant::best);
-    ref::conv2d_backward_weights(Context{}, b.backward_weights());
+    Conv2dKernels::oracle(b.backward_weights());
     EXPECT_GT(testing::relative_l2(a.grad_weight, b.grad_weight), sum_error<T>);
     EXPECT_GT(testing::relative_l2(a.grad_bias, b.grad_bias), 2e-7);
 }

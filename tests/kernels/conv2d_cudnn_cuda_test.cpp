@@ -14,7 +14,7 @@
 #include "kernels/common/error.h"
 #include "kernels/common/plan_cache.h"
 #include "kernels/conv2d/conv2d_variants.h"
-#include "tests/kernels/conv2d_on_cuda.h"
+#include "tests/kernels/conv2d_data.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
 
@@ -22,14 +22,15 @@ namespace ito::kernels {
 namespace {
 
 using conv2d_test::Case;
+using conv2d_test::Conv2dKernels;
 using conv2d_test::Layer;
 using conv2d_test::make;
 using testing::bitwise_equal;
+using testing::DeviceArguments;
 using testing::expect_close;
 using testing::expect_rounded;
 using testing::for_each_profile;
 using testing::for_each_schedule;
-using testing::OnDevice;
 using testing::relative_l2;
 
 const Layer layers[] = {
@@ -68,13 +69,13 @@ class Conv2dCudaCudnn : public testing::CudaTest {
     }
 
     void forward(Case<T>& c, Variant variant, bool with_bias = true, bool with_residual = true) {
-        conv2d_test::forward_on_cuda(machine(), c, variant, with_bias, with_residual);
+        layer_test::forward_on_cuda(machine(), c, variant, with_bias, with_residual);
     }
     void backward_data(Case<T>& c, bool accumulate, Variant variant) {
-        conv2d_test::backward_data_on_cuda(machine(), c, accumulate, variant);
+        layer_test::backward_data_on_cuda(machine(), c, accumulate, variant);
     }
     void backward_weights(Case<T>& c, bool accumulate, Variant variant) {
-        conv2d_test::backward_weights_on_cuda(machine(), c, accumulate, variant);
+        layer_test::backward_weights_on_cuda(machine(), c, accumulate, variant);
     }
 
     void expect_forward(const Layer& layer, Variant variant, double error = 4e-6) {
@@ -84,7 +85,7 @@ class Conv2dCudaCudnn : public testing::CudaTest {
             Case<T> a = Case<T>(layer.shape, layer.gap).fill();
             Case<double> b = a.template as<double>();
             forward(a, variant, with_bias, with_residual);
-            ref::conv2d_forward(Context{}, b.forward(with_bias, with_residual));
+            Conv2dKernels::oracle(b.forward(with_bias, with_residual));
             expect_close(a.y, b.y, error + rounding<T>, 10 * error + worst<T>);
         }
     }
@@ -94,7 +95,7 @@ class Conv2dCudaCudnn : public testing::CudaTest {
             if (accumulate) a.grad_x.fill_normal(6);
             Case<double> b = a.template as<double>();
             backward_data(a, accumulate, variant);
-            ref::conv2d_backward_data(Context{}, b.backward_data(accumulate));
+            Conv2dKernels::oracle(b.backward_data(accumulate));
             expect_close(a.grad_x, b.grad_x, error + rounding<T>, 10 * error + worst<T>);
         }
     }
@@ -104,7 +105,7 @@ class Conv2dCudaCudnn : public testing::CudaTest {
             if (accumulate) a.grad_weight.fill_normal(6), a.grad_bias.fill_normal(7);
             Case<double> b = a.template as<double>();
             backward_weights(a, accumulate, variant);
-            ref::conv2d_backward_weights(Context{}, b.backward_weights(accumulate));
+            Conv2dKernels::oracle(b.backward_weights(accumulate));
             expect_close(a.grad_weight, b.grad_weight, error, 10 * error);
             expect_close(a.grad_bias, b.grad_bias, 2e-7, 2e-6);
         }
@@ -170,7 +171,7 @@ TYPED_TEST(Conv2dCudaCudnn, RoundsFactorsToTf32OnlyWhenAsked) {
         Case<float> a = Case<float>(layer.shape, 0).fill();
         Case<double> b = a.as<double>();
         this->forward(a, Variant::cudnn);
-        ref::conv2d_forward(Context{}, b.forward());
+        Conv2dKernels::oracle(b.forward());
         if (testing::on_virtual_gpu()) {
             EXPECT_GT(relative_l2(a.y, b.y), 2e-5);
         }
@@ -202,14 +203,9 @@ TYPED_TEST(Conv2dCudaCudnn, PassesMatchFloat64) {
                     if (with_bias) exact.y.at(pixel, k) += exact.bias.at(0, k);
                     if (with_residual) exact.y.at(pixel, k) += exact.residual.at(pixel, k);
                 }
-            const OnDevice<T> residual(c.residual), y(c.y);
-            const OnDevice<float> bias(c.bias);
-            Conv2dForward<T> a = c.forward(with_bias, with_residual);
-            a.y = y.data();
-            if (with_bias) a.bias = bias.data();
-            if (with_residual) a.residual = residual.data();
-            conv2d_detail::add_residual_and_bias(this->context(), a);
-            c.y = y.back();
+            DeviceArguments on;
+            conv2d_detail::add_residual_and_bias(this->context(), c.forward_on(on, with_bias, with_residual));
+            on.copy_back();
             expect_close(c.y, exact.y, 2e-7 + rounding<T>, 1e-5 + 16 * rounding<T>);
             expect_rounded(c.y, exact.y);
             EXPECT_TRUE(c.y.gaps_untouched());
@@ -229,10 +225,10 @@ TYPED_TEST(Conv2dCudaCudnn, PassesWidenAGradient) {
                 const auto more = static_cast<float>(rounded.at(0, i));
                 expected.at(0, i) = accumulate ? expected.at(0, i) + more : more;
             }
-            const OnDevice<bfloat16> from(rounded);
-            const OnDevice<float> to(gradient);
-            conv2d_detail::widen_gradient(this->context(), from.data(), count, to.data(), accumulate);
-            gradient = to.back();
+            DeviceArguments on;
+            conv2d_detail::widen_gradient(this->context(), on.in(rounded).data, count, on.out(gradient).data,
+                                          accumulate);
+            on.copy_back();
             EXPECT_TRUE(bitwise_equal(gradient, expected));
             EXPECT_TRUE(gradient.gaps_untouched());
         }
@@ -291,7 +287,7 @@ TYPED_TEST(Conv2dCudaCudnn, WithoutTheLibraryTheHandWrittenOnesRun) {
     using T = TypeParam;
     Case<T> by_hand = Case<T>(layers[0].shape, 0).fill(), best = by_hand;
     const auto run = [&](Case<T>& c, Variant variant) {
-        conv2d_test::backward_data_on_cuda(this->context(), c, false, variant);
+        layer_test::backward_data_on_cuda(this->context(), c, false, variant);
     };
     run(by_hand, Variant::tiled);
     run(best, Variant::best);
@@ -316,17 +312,16 @@ TYPED_TEST(Conv2dCudaCudnn, WeightGradientsOfBfloat16AreFloat32) {
 TYPED_TEST(Conv2dCudaCudnn, ResidualMayBeTheOutput) {
     using T = TypeParam;
     Case<T> c = Case<T>(layers[0].shape, 0).fill();
-    const testing::Strided<T> residual = c.residual;
     this->choices.set_autotune(false);
     this->forward(c, std::is_same_v<T, float> ? Variant::tiled : Variant::mma);
-    const OnDevice<T> x(c.x), weight(c.weight), y(residual);
-    const OnDevice<float> bias(c.bias);
-    Conv2dForward<T> a = c.forward();
-    a.x = x.data(), a.weight = weight.data(), a.bias = bias.data();
-    a.residual = a.y = y.data();
+    const testing::Strided<T> y = c.y;
+    DeviceArguments on;
+    Conv2dForward<T> a = c.forward_on(on);
+    a.y = on.out(c.residual), a.residual = a.y;
     EXPECT_THROW(cuda::conv2d_forward(this->machine(), a, Variant::cudnn), Error);
     cuda::conv2d_forward(this->machine(), a, Variant::best);
-    EXPECT_TRUE(bitwise_equal(y.back(), c.y));
+    on.copy_back();
+    EXPECT_TRUE(bitwise_equal(c.residual, y));
 }
 
 TYPED_TEST(Conv2dCudaCudnn, NothingToSum) {
@@ -376,11 +371,9 @@ TYPED_TEST(Conv2dCudaCudnn, CanBeCapturedAndReplayed) {
     using T = TypeParam;
     Case<T> one = Case<T>(layers[0].shape, 0).fill(), other = one;
     other.x.fill_normal(77);
-    const OnDevice<T> x(one.x), weight(one.weight), residual(one.residual), y(one.y);
-    const OnDevice<float> bias(one.bias);
-    Conv2dForward<T> a = one.forward();
-    a.x = x.data(), a.weight = weight.data(), a.y = y.data(), a.bias = bias.data(),
-    a.residual = residual.data();
+    Case<T> replayed = one;
+    DeviceArguments on;
+    const Conv2dForward<T> a = replayed.forward_on(on);
     const Context context = this->machine();
     auto* const stream = static_cast<cudaStream_t>(context.stream.handle);
     cuda::conv2d_forward(context, a, Variant::cudnn);  // its scratch memory: none is allocated below
@@ -396,8 +389,9 @@ TYPED_TEST(Conv2dCudaCudnn, CanBeCapturedAndReplayed) {
     check_cuda(cudaGraphLaunch(replay.get(), stream), "cudaGraphLaunch");
     this->synchronize();
     this->forward(one, Variant::best);
-    EXPECT_TRUE(bitwise_equal(y.back(), one.y));
-    check_cuda(cudaMemcpy(x.data(), other.x.data(),
+    on.copy_back();
+    EXPECT_TRUE(bitwise_equal(replayed.y, one.y));
+    check_cuda(cudaMemcpy(const_cast<T*>(a.x.data), other.x.data(),
                           static_cast<std::size_t>(other.x.rows() * other.x.columns()) * sizeof(T),
                           cudaMemcpyHostToDevice),
                "cudaMemcpy");
@@ -405,7 +399,8 @@ TYPED_TEST(Conv2dCudaCudnn, CanBeCapturedAndReplayed) {
     check_cuda(cudaGraphLaunch(replay.get(), stream), "cudaGraphLaunch");
     this->synchronize();
     this->forward(other, Variant::best);
-    EXPECT_TRUE(bitwise_equal(y.back(), other.y));
+    on.copy_back();
+    EXPECT_TRUE(bitwise_equal(replayed.y, other.y));
 }
 
 // Errors as large as these would be seen.
@@ -416,10 +411,10 @@ TYPED_TEST(Conv2dCudaCudnn, TolerancesSeeAPlantedError) {
     const double error = 2e-3 + 32 * rounding<T>;
     b.weight.at(7, 100) += error * 4, b.grad_y.at(30, 5) += error * 8;
     this->forward(a, Variant::cudnn);
-    ref::conv2d_forward(Context{}, b.forward());
+    Conv2dKernels::oracle(b.forward());
     EXPECT_GT(testing::worst_error(a.y, b.y), worst<T>);
     this->backward_data(a, false, Variant::cudnn);
-    ref::conv2d_backward_data(Context{}, b.backward_data());
+    Conv2dKernels::oracle(b.backward_data());
     EXPECT_GT(testing::worst_error(a.grad_x, b.grad_x), worst<T>);
 }
 

@@ -1,10 +1,10 @@
 #pragma once
-// The tensors of a convolution in all three directions, for the tests of the CPU and of CUDA.
+// The shapes and tensors of a convolution, for the tests of the CPU and of CUDA.
 
 #include <ostream>
 
 #include "kernels/conv2d/conv2d.h"
-#include "tests/support/numeric.h"
+#include "tests/kernels/layer_data.h"
 
 namespace ito::kernels {
 
@@ -18,8 +18,6 @@ inline void PrintTo(const Conv2dShape& s, std::ostream* out) {
 
 namespace ito::kernels::conv2d_test {
 
-using testing::Strided;
-
 /// Square kernel, stride and the four paddings (top, left, bottom, right).
 inline Conv2dShape make(std::int64_t batch, std::int64_t height, std::int64_t width, std::int64_t in,
                         std::int64_t out, std::int64_t kernel, std::int64_t stride, std::int64_t begin,
@@ -27,78 +25,23 @@ inline Conv2dShape make(std::int64_t batch, std::int64_t height, std::int64_t wi
     return {batch, height, width, in, out, kernel, kernel, stride, begin, begin, end, end};
 }
 
-/// All tensors of one convolution, in all three directions.
+struct Conv2dKernels {
+    using Shape = Conv2dShape;
+    static layer_test::Sizes sizes(const Shape& s) {
+        return {s.batch * s.height * s.width, s.in_channels, s.batch * s.out_height() * s.out_width(),
+                s.out_channels, s.kernel_h * s.kernel_w * s.in_channels};
+    }
+    ITO_TEST_LAUNCHERS(Forward, conv2d_forward, Conv2dForward)
+    ITO_TEST_LAUNCHERS(BackwardData, conv2d_backward_data, Conv2dBackwardData)
+    ITO_TEST_LAUNCHERS(BackwardWeights, conv2d_backward_weights, Conv2dBackwardWeights)
+};
 template <class T>
-struct Case {
-    Case(const Conv2dShape& s, std::int64_t gap)
-        : shape(s),
-          x(s.batch * s.height * s.width, s.in_channels, s.in_channels + gap),
-          weight(s.out_channels, s.kernel_h * s.kernel_w * s.in_channels,
-                 s.kernel_h * s.kernel_w * s.in_channels),
-          bias(1, s.out_channels, s.out_channels),
-          y(output(gap)),
-          residual(output(2 * gap)),
-          grad_y(output(gap)),
-          grad_x(x),
-          grad_weight(weight.rows(), weight.columns(), weight.stride()),
-          grad_bias(bias) {}
+using Case = layer_test::Case<Conv2dKernels, T>;
 
-    Strided<T> output(std::int64_t gap) const {
-        return Strided<T>(shape.batch * shape.out_height() * shape.out_width(), shape.out_channels,
-                          shape.out_channels + gap);
-    }
-
-    Case& fill() {
-        x.fill_normal(1);
-        weight.fill_normal(2, 0.02, 0.5);
-        bias.fill_normal(3);
-        residual.fill_normal(4);
-        grad_y.fill_normal(5, 0.3);
-        return *this;
-    }
-
-    template <class U>
-    Case<U> as() const {
-        Case<U> copy(shape, 0);
-        copy.x = x.template as<U>();
-        copy.weight = weight.template as<U>();
-        copy.bias = bias.template as<accum_t<U>>();
-        copy.residual = residual.template as<U>();
-        copy.grad_y = grad_y.template as<U>();
-        copy.y = y.template as<U>();
-        copy.grad_x = grad_x.template as<U>();
-        copy.grad_weight = grad_weight.template as<accum_t<U>>();
-        copy.grad_bias = grad_bias.template as<accum_t<U>>();
-        return copy;
-    }
-
-    Conv2dForward<T> forward(bool with_bias = true, bool with_residual = true) {
-        return {shape,
-                x.data(),
-                x.stride(),
-                weight.data(),
-                nullptr,
-                with_bias ? bias.data() : nullptr,
-                with_residual ? residual.data() : nullptr,
-                residual.stride(),
-                y.data(),
-                y.stride()};
-    }
-    Conv2dBackwardData<T> backward_data(bool accumulate = false) {
-        return {shape,   grad_y.data(), grad_y.stride(), weight.data(),
-                nullptr, grad_x.data(), grad_x.stride(), accumulate};
-    }
-    Conv2dBackwardWeights<T> backward_weights(bool accumulate = false) {
-        return {shape,           x.data(),           x.stride(),       grad_y.data(),
-                grad_y.stride(), grad_weight.data(), grad_bias.data(), accumulate,
-                accumulate};
-    }
-
+/// With the gaps between pixels.
+struct Layer {
     Conv2dShape shape;
-    Strided<T> x, weight;
-    Strided<accum_t<T>> bias;
-    Strided<T> y, residual, grad_y, grad_x;
-    Strided<accum_t<T>> grad_weight, grad_bias;
+    std::int64_t gap = 0;
 };
 
 }  // namespace ito::kernels::conv2d_test

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "tests/kernels/conv2d_on_cuda.h"
+#include "tests/kernels/conv2d_data.h"
 #include "tests/support/cuda_arrays.h"
 #include "tests/support/cuda_machine.h"
 
@@ -12,6 +12,7 @@ namespace ito::kernels {
 namespace {
 
 using conv2d_test::Case;
+using conv2d_test::Conv2dKernels;
 using conv2d_test::Layer;
 using conv2d_test::make;
 using testing::bitwise_equal;
@@ -26,13 +27,13 @@ constexpr double weight_error = 1e-5, bias_error = 3e-7;
 class Conv2dCudaMma : public testing::CudaTest {
   protected:
     void run(Weights& c, bool accumulate = false, bool with_weight = true, bool with_bias = true) {
-        conv2d_test::backward_weights_on_cuda(context(), c, accumulate, Variant::mma, with_weight, with_bias);
+        layer_test::backward_weights_on_cuda(context(), c, accumulate, Variant::mma, with_weight, with_bias);
     }
     void forward(Weights& c, bool with_bias, bool with_residual) {
-        conv2d_test::forward_on_cuda(context(), c, Variant::mma, with_bias, with_residual);
+        layer_test::forward_on_cuda(context(), c, Variant::mma, with_bias, with_residual);
     }
     void backward_data(Weights& c, bool accumulate) {
-        conv2d_test::backward_data_on_cuda(context(), c, accumulate, Variant::mma);
+        layer_test::backward_data_on_cuda(context(), c, accumulate, Variant::mma);
     }
     /// Rounded once, from sums in float32.
     void expect_images(const Layer& layer) {
@@ -42,8 +43,8 @@ class Conv2dCudaMma : public testing::CudaTest {
             if (add) a.grad_x.fill_normal(6);
             Case<double> b = a.as<double>();
             forward(a, add, !add || layer.gap > 0), backward_data(a, add);
-            ref::conv2d_forward(Context{}, b.forward(add, !add || layer.gap > 0));
-            ref::conv2d_backward_data(Context{}, b.backward_data(add));
+            Conv2dKernels::oracle(b.forward(add, !add || layer.gap > 0));
+            Conv2dKernels::oracle(b.backward_data(add));
             expect_close(a.y, b.y, 4e-3, 0.064), expect_rounded(a.y, b.y);
             expect_close(a.grad_x, b.grad_x, 4e-3, 0.064), expect_rounded(a.grad_x, b.grad_x);
         }
@@ -52,7 +53,7 @@ class Conv2dCudaMma : public testing::CudaTest {
         SCOPED_TRACE(::testing::PrintToString(layer.shape));
         Weights a = Weights(layer.shape, layer.gap).fill();
         Case<double> b = a.as<double>();
-        ref::conv2d_backward_weights(Context{}, b.backward_weights());
+        Conv2dKernels::oracle(b.backward_weights());
         run(a);
         expect_close(a.grad_weight, b.grad_weight, weight_error, 10 * weight_error);
         expect_close(a.grad_bias, b.grad_bias, bias_error, 10 * bias_error);
@@ -106,11 +107,11 @@ TEST_F(Conv2dCudaMma, LargeTiles) {
     Weights a = Weights(large_tiles.shape, large_tiles.gap).fill();
     Case<double> b = a.as<double>();
     forward(a, true, true);
-    ref::conv2d_forward(Context{}, b.forward());
+    Conv2dKernels::oracle(b.forward());
     expect_close(a.y, b.y, 4e-3, 0.064), expect_rounded(a.y, b.y);
     a = Weights(large_tiles_turned.shape, 0).fill(), b = a.as<double>();
     backward_data(a, false);
-    ref::conv2d_backward_data(Context{}, b.backward_data());
+    Conv2dKernels::oracle(b.backward_data());
     expect_close(a.grad_x, b.grad_x, 4e-3, 0.064), expect_rounded(a.grad_x, b.grad_x);
 }
 
@@ -191,7 +192,7 @@ TEST_F(Conv2dCudaMma, MmaTolerancesCatchAPlantedError) {
     Case<double> b = a.as<double>();
     b.grad_y.at(30, 5) += 0.03;
     run(a);
-    ref::conv2d_backward_weights(Context{}, b.backward_weights());
+    Conv2dKernels::oracle(b.backward_weights());
     EXPECT_GT(testing::relative_l2(a.grad_weight, b.grad_weight), weight_error);
     EXPECT_GT(testing::relative_l2(a.grad_bias, b.grad_bias), bias_error);
 }

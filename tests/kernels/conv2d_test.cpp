@@ -1,47 +1,22 @@
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <utility>
 #include <vector>
 
 #include "kernels/common/error.h"
-#include "kernels/common/plan_cache.h"
 #include "tests/kernels/conv2d_data.h"
-#include "tests/support/scratch.h"
+#include "tests/kernels/layer_cpu.h"
 
 namespace ito::kernels {
 namespace {
 
-using conv2d_test::Case;
+using namespace layer_test;
+using conv2d_test::Conv2dKernels;
 using conv2d_test::make;
-using testing::bitwise_equal;
-using testing::expect_close;
-using testing::Strided;
+template <class T>
+using Case = conv2d_test::Case<T>;
 
-constexpr double l2_tolerance = 2e-6, worst_tolerance = 2e-5;
 // Winograd's sums cancel: about ten times the error of a direct sum.
 constexpr double winograd_l2_tolerance = 1e-5, winograd_worst_tolerance = 5e-5;
-
-/// A context that owns what it points to.
-struct Machine {
-    explicit Machine(int threads = 1) {
-        context.threads = threads, context.plans = &plans, context.scratch = &scratch;
-    }
-
-    PlanCache plans;
-    Context context;
-    testing::HeapScratch scratch;
-};
-
-void run_forward(Machine& machine, const Conv2dForward<float>& args) {
-    cpu::conv2d_forward(machine.context, args);
-}
-void run_backward_data(Machine& machine, const Conv2dBackwardData<float>& args) {
-    cpu::conv2d_backward_data(machine.context, args);
-}
-void run_backward_weights(Machine& machine, const Conv2dBackwardWeights<float>& args) {
-    cpu::conv2d_backward_weights(machine.context, args);
-}
 
 const Conv2dShape shapes[] = {
     make(2, 14, 14, 32, 64, 3, 1, 1, 1),  // the common layer
@@ -75,38 +50,17 @@ TEST_P(Conv2d, MatchesTheOracle) {
     for (const auto& [gap, direct] : {std::pair{0, true}, {0, false}, {5, true}, {5, false}}) {
         Machine machine;
         machine.context.direct_convolution = direct;
-        const double l2 = direct ? l2_tolerance : winograd_l2_tolerance;
-        const double worst = direct ? worst_tolerance : winograd_worst_tolerance;
-        Case<float> a = Case<float>(GetParam(), gap).fill();
-        Case<double> b = a.as<double>();
-        for (const bool with_bias : {true, false})
-            for (const bool with_residual : {true, false}) {
-                a.y = a.output(gap);
-                run_forward(machine, a.forward(with_bias, with_residual));
-                ref::conv2d_forward(machine.context, b.forward(with_bias, with_residual));
-                expect_close(a.y, b.y, l2, worst);
-            }
-        for (const bool accumulate : {false, true}) {
-            b.grad_x = a.grad_x.as<double>();
-            run_backward_data(machine, a.backward_data(accumulate));
-            ref::conv2d_backward_data(machine.context, b.backward_data(accumulate));
-            expect_close(a.grad_x, b.grad_x, l2, worst);
-
-            b.grad_weight = a.grad_weight.as<double>();
-            b.grad_bias = a.grad_bias.as<double>();
-            run_backward_weights(machine, a.backward_weights(accumulate));
-            ref::conv2d_backward_weights(machine.context, b.backward_weights(accumulate));
-            expect_close(a.grad_weight, b.grad_weight, l2, worst);
-            expect_close(a.grad_bias, b.grad_bias, l2, worst);
-        }
+        expect_matches_oracle<Conv2dKernels>(machine, GetParam(), gap,
+                                             direct ? l2_tolerance : winograd_l2_tolerance,
+                                             direct ? worst_tolerance : winograd_worst_tolerance);
     }
 }
 
 TEST_P(Conv2d, AnImageDoesNotDependOnItsBatch) {
     Machine machine;
     Case<float> whole = Case<float>(GetParam(), 0).fill();
-    run_forward(machine, whole.forward());
-    run_backward_data(machine, whole.backward_data());
+    Conv2dKernels::cpu(machine.context, whole.forward());
+    Conv2dKernels::cpu(machine.context, whole.backward_data());
     Conv2dShape one = GetParam();
     one.batch = 1;
     const std::int64_t in_pixels = one.height * one.width, pixels = one.out_height() * one.out_width();
@@ -115,8 +69,8 @@ TEST_P(Conv2d, AnImageDoesNotDependOnItsBatch) {
         std::copy_n(&whole.x.at(n * in_pixels, 0), in_pixels * one.in_channels, image.x.data());
         std::copy_n(&whole.residual.at(n * pixels, 0), pixels * one.out_channels, image.residual.data());
         std::copy_n(&whole.grad_y.at(n * pixels, 0), pixels * one.out_channels, image.grad_y.data());
-        run_forward(machine, image.forward());
-        run_backward_data(machine, image.backward_data());
+        Conv2dKernels::cpu(machine.context, image.forward());
+        Conv2dKernels::cpu(machine.context, image.backward_data());
         EXPECT_TRUE(std::equal(image.y.data(), image.y.data() + pixels * one.out_channels,
                                &whole.y.at(n * pixels, 0)));
         EXPECT_TRUE(std::equal(image.grad_x.data(), image.grad_x.data() + in_pixels * one.in_channels,
@@ -125,29 +79,14 @@ TEST_P(Conv2d, AnImageDoesNotDependOnItsBatch) {
 }
 
 TEST_P(Conv2d, AnyNumberOfThreadsGivesTheSameBits) {
-    Machine one(1);
-    Case<float> expected = Case<float>(GetParam(), 3).fill();
-    run_forward(one, expected.forward());
-    run_backward_data(one, expected.backward_data());
-    run_backward_weights(one, expected.backward_weights());
-    for (const int threads : {2, 4}) {
-        Machine several(threads);
-        Case<float> actual = Case<float>(GetParam(), 3).fill();
-        run_forward(several, actual.forward());
-        run_backward_data(several, actual.backward_data());
-        run_backward_weights(several, actual.backward_weights());
-        EXPECT_TRUE(bitwise_equal(actual.y, expected.y));
-        EXPECT_TRUE(bitwise_equal(actual.grad_x, expected.grad_x));
-        EXPECT_TRUE(bitwise_equal(actual.grad_weight, expected.grad_weight));
-        EXPECT_TRUE(bitwise_equal(actual.grad_bias, expected.grad_bias));
-    }
+    expect_same_bits_for_any_threads<Conv2dKernels>(GetParam());
 }
 
 TEST_P(Conv2d, PackedWeightsGiveTheSameBits) {
     Machine machine;
     Case<float> plain = Case<float>(GetParam(), 0).fill(), packed = plain;
-    run_forward(machine, plain.forward());
-    run_backward_data(machine, plain.backward_data());
+    Conv2dKernels::cpu(machine.context, plain.forward());
+    Conv2dKernels::cpu(machine.context, plain.backward_data());
 
     std::vector<std::byte> buffer(cpu::conv2d_packed_bytes(machine.context, GetParam(), Conv2dPass::forward) +
                                   64);
@@ -155,7 +94,7 @@ TEST_P(Conv2d, PackedWeightsGiveTheSameBits) {
     cpu::conv2d_pack(machine.context, GetParam(), Conv2dPass::forward, packed.weight.data(), weight);
     auto forward = packed.forward();
     forward.packed = weight;
-    run_forward(machine, forward);
+    Conv2dKernels::cpu(machine.context, forward);
     EXPECT_TRUE(bitwise_equal(packed.y, plain.y));
 
     buffer.resize(cpu::conv2d_packed_bytes(machine.context, GetParam(), Conv2dPass::backward_data) + 64);
@@ -163,114 +102,42 @@ TEST_P(Conv2d, PackedWeightsGiveTheSameBits) {
     cpu::conv2d_pack(machine.context, GetParam(), Conv2dPass::backward_data, packed.weight.data(), weight);
     auto backward = packed.backward_data();
     backward.packed = weight;
-    run_backward_data(machine, backward);
+    Conv2dKernels::cpu(machine.context, backward);
     EXPECT_TRUE(bitwise_equal(packed.grad_x, plain.grad_x));
 }
 
-/// <grad_y, conv(x, w)> has gradients backward_data and backward_weights: central differences in float64,
-/// exact up to rounding because a convolution is linear in each of its inputs.
 TEST_P(Conv2d, OracleGradientsMatchFiniteDifferences) {
     Conv2dShape shape = GetParam();
     shape.batch = std::min<std::int64_t>(shape.batch, 2);
     shape.in_channels = std::min<std::int64_t>(shape.in_channels, 3);
     shape.out_channels = std::min<std::int64_t>(shape.out_channels, 2);
-    const Context context;
-    Case<double> a = Case<double>(shape, 1).fill();
-    ref::conv2d_backward_data(context, a.backward_data());
-    ref::conv2d_backward_weights(context, a.backward_weights());
-    const auto loss = [&] {
-        ref::conv2d_forward(context, a.forward());
-        double sum = 0;
-        for (std::int64_t i = 0; i < a.y.rows(); ++i)
-            for (std::int64_t k = 0; k < a.y.columns(); ++k) sum += a.y.at(i, k) * a.grad_y.at(i, k);
-        return sum;
-    };
-    const auto check = [&](Strided<double>& input, const Strided<double>& gradient) {
-        const std::int64_t elements = input.rows() * input.columns();
-        const std::int64_t step = std::max<std::int64_t>(elements / 11, 1);
-        for (std::int64_t i = 0; i < elements; i += step) {
-            double& value = input.at(i / input.columns(), i % input.columns());
-            const double before = value;
-            value = before + 0.5;
-            const double above = loss();
-            value = before - 0.5;
-            const double below = loss();
-            value = before;
-            EXPECT_NEAR(gradient.at(i / input.columns(), i % input.columns()), above - below, 1e-9);
-        }
-    };
-    check(a.x, a.grad_x);
-    check(a.weight, a.grad_weight);
-    check(a.bias, a.grad_bias);
+    expect_oracle_matches_finite_differences<Conv2dKernels>(shape);
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Conv2d, ::testing::ValuesIn(shapes));
 
 TEST(Conv2dEdges, EmptyBatch) {
-    Machine machine;
-    Case<float> a = Case<float>(make(0, 8, 8, 4, 4, 3, 1, 1, 1), 0).fill();
-    run_forward(machine, a.forward());
-    run_backward_data(machine, a.backward_data());
-    run_backward_weights(machine, a.backward_weights());
-    for (std::int64_t i = 0; i < a.weight.columns(); ++i) EXPECT_EQ(a.grad_weight.at(3, i), 0.0f);
-    EXPECT_EQ(a.grad_bias.at(0, 3), 0.0f);
-    a.grad_weight.fill_normal(8);
-    const auto before = a.grad_weight;
-    run_backward_weights(machine, a.backward_weights(true));
-    EXPECT_TRUE(bitwise_equal(a.grad_weight, before));
+    expect_nothing_from_an_empty_batch<Conv2dKernels>(make(0, 8, 8, 4, 4, 3, 1, 1, 1));
 }
 
-/// A sum over nothing is zero: what is left is the bias, the residual, and what was to be added to.
 TEST(Conv2dEdges, NoChannels) {
-    for (const auto& [in, out] : {std::pair{0, 4}, {4, 0}}) {
-        Machine machine;
-        Case<float> a = Case<float>(make(2, 5, 5, in, out, 3, 1, 1, 1), 2).fill();
-        Case<double> b = a.as<double>();
-        run_forward(machine, a.forward());
-        ref::conv2d_forward(machine.context, b.forward());
-        run_backward_data(machine, a.backward_data());
-        ref::conv2d_backward_data(machine.context, b.backward_data());
-        run_backward_weights(machine, a.backward_weights());
-        ref::conv2d_backward_weights(machine.context, b.backward_weights());
-        expect_close(a.y, b.y, l2_tolerance, worst_tolerance);
-        expect_close(a.grad_x, b.grad_x, l2_tolerance, worst_tolerance);
-        expect_close(a.grad_bias, b.grad_bias, l2_tolerance, worst_tolerance);
-    }
+    for (const auto& [in, out] : {std::pair{0, 4}, {4, 0}})
+        expect_sums_over_nothing<Conv2dKernels>(make(2, 5, 5, in, out, 3, 1, 1, 1));
 }
 
 TEST(Conv2dEdges, OptionalGradientsAndNoPlanCache) {
-    Machine machine;
-    machine.context.plans = nullptr;
-    Case<float> a = Case<float>(make(2, 8, 8, 16, 16, 3, 1, 1, 1), 0).fill();
-    Case<double> b = a.as<double>();
-    ref::conv2d_backward_weights(machine.context, b.backward_weights());
-    auto args = a.backward_weights();
-    args.grad_weight = nullptr;
-    run_backward_weights(machine, args);
-    expect_close(a.grad_bias, b.grad_bias, l2_tolerance, worst_tolerance);
-    EXPECT_TRUE(std::isnan(a.grad_weight.at(0, 0)));
-    args = a.backward_weights();
-    args.grad_bias = nullptr;
-    run_backward_weights(machine, args);
-    expect_close(a.grad_weight, b.grad_weight, l2_tolerance, worst_tolerance);
+    expect_optional_gradients_without_plan_cache<Conv2dKernels>(make(2, 8, 8, 16, 16, 3, 1, 1, 1));
 }
 
 TEST(Conv2dEdges, ResidualMayBeTheOutput) {
-    Machine machine;
-    Case<float> a = Case<float>(make(2, 8, 8, 16, 16, 3, 1, 1, 1), 0).fill();
-    run_forward(machine, a.forward());
-    auto args = a.forward();
-    args.y = a.residual.data();
-    args.y_stride = args.residual_stride;
-    run_forward(machine, args);
-    EXPECT_TRUE(bitwise_equal(a.residual, a.y));
+    expect_residual_may_be_the_output<Conv2dKernels>(make(2, 8, 8, 16, 16, 3, 1, 1, 1));
 }
 
 TEST(Conv2dEdges, ContextWithoutScratchIsRefused) {
     Machine machine;
     machine.context.scratch = nullptr;
     Case<float> a = Case<float>(make(2, 8, 8, 16, 16, 3, 1, 1, 1), 0).fill();
-    EXPECT_THROW(cpu::conv2d_forward(machine.context, a.forward()), Error);
+    EXPECT_THROW(Conv2dKernels::cpu(machine.context, a.forward()), Error);
 }
 
 /// Enough tiles for Winograd to compute one gradient, or each of several partial ones, chunk by chunk.
@@ -280,9 +147,9 @@ TEST(Conv2dEdges, WeightGradientOfALargeBatch) {
         Machine one(1), two(2);
         Case<float> a = Case<float>(shape, 0).fill(), other = a;
         Case<double> b = a.as<double>();
-        run_backward_weights(one, a.backward_weights());
-        run_backward_weights(two, other.backward_weights());
-        ref::conv2d_backward_weights(one.context, b.backward_weights());
+        Conv2dKernels::cpu(one.context, a.backward_weights());
+        Conv2dKernels::cpu(two.context, other.backward_weights());
+        Conv2dKernels::oracle(b.backward_weights());
         expect_close(a.grad_weight, b.grad_weight, winograd_l2_tolerance, winograd_worst_tolerance);
         expect_close(a.grad_bias, b.grad_bias, l2_tolerance, worst_tolerance);
         EXPECT_TRUE(bitwise_equal(a.grad_weight, other.grad_weight));
@@ -295,14 +162,14 @@ TEST(Conv2dEdges, TolerancesCatchAPlantedError) {
     Case<float> a = Case<float>(make(2, 14, 14, 32, 64, 3, 1, 1, 1), 0).fill();
     Case<double> b = a.as<double>();
     b.weight.at(7, 100) += 1e-2;
-    run_forward(machine, a.forward());
-    ref::conv2d_forward(machine.context, b.forward());
+    Conv2dKernels::cpu(machine.context, a.forward());
+    Conv2dKernels::oracle(b.forward());
     EXPECT_GT(testing::relative_l2(a.y, b.y), winograd_l2_tolerance);
     EXPECT_GT(testing::worst_error(a.y, b.y), winograd_worst_tolerance);
     b = a.as<double>();
     b.grad_y.at(300, 5) += 0.1;
-    run_backward_weights(machine, a.backward_weights());
-    ref::conv2d_backward_weights(machine.context, b.backward_weights());
+    Conv2dKernels::cpu(machine.context, a.backward_weights());
+    Conv2dKernels::oracle(b.backward_weights());
     EXPECT_GT(testing::relative_l2(a.grad_weight, b.grad_weight), winograd_l2_tolerance);
 }
 

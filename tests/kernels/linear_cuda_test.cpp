@@ -32,14 +32,14 @@ TYPED_TEST(LinearCuda, ForwardMatchesFloat64) {
         for (const Given given : all_given) {
             if (!(given.first && given.second) && layer.shape.rows > 66)
                 continue;  // one large shape is enough
-            Data<double> expected = Data<T>(layer).as_double();
-            this->oracle_forward(expected, given);
-            this->for_each_version([&](Variant variant) {
-                Data<T> d(layer);
+            Case<double> expected = filled<T>(layer).template as<double>();
+            LinearKernels::oracle(expected.forward(given.first, given.second));
+            this->for_each_variant([&](Variant variant) {
+                Case<T> d = filled<T>(layer);
                 this->forward(d, given, variant);
                 // The library rounds the bias to bfloat16.
                 const bool rounded = variant == Variant::cublaslt && given.first && sizeof(T) == 2;
-                const double l2 = rounded ? 1e-2 : this->tolerance(variant, l2_tolerance<T>);
+                const double l2 = rounded ? 1e-2 : this->tolerance(l2_tolerance<T>);
                 expect_close(d.y, expected.y, l2, 10 * l2);
             });
         }
@@ -51,15 +51,15 @@ TYPED_TEST(LinearCuda, BackwardDataMatchesFloat64) {
     for (const Layer& layer : layers) {
         SCOPED_TRACE(this->text(layer));
         for (const bool accumulate : {false, true}) {
-            Data<T> input(layer);
+            Case<T> input = filled<T>(layer);
             if (accumulate) input.grad_x.fill_normal(6);
-            Data<double> expected = input.as_double();
-            this->oracle_backward_data(expected, accumulate);
-            this->for_each_version([&](Variant variant) {
-                Data<T> d = input;
+            Case<double> expected = input.template as<double>();
+            LinearKernels::oracle(expected.backward_data(accumulate));
+            this->for_each_variant([&](Variant variant) {
+                Case<T> d = input;
                 this->backward_data(d, accumulate, variant);
-                expect_close(d.grad_x, expected.grad_x, this->tolerance(variant, l2_tolerance<T>),
-                             10 * this->tolerance(variant, l2_tolerance<T>));
+                expect_close(d.grad_x, expected.grad_x, this->tolerance(l2_tolerance<T>),
+                             10 * this->tolerance(l2_tolerance<T>));
             });
         }
     }
@@ -70,19 +70,18 @@ TYPED_TEST(LinearCuda, BackwardWeightsMatchesFloat64) {
     for (const Layer& layer : layers) {
         SCOPED_TRACE(this->text(layer));
         for (const bool accumulate : {false, true}) {
-            Data<T> input(layer);
+            Case<T> input = filled<T>(layer);
             if (accumulate) input.grad_weight.fill_normal(6), input.grad_bias.fill_normal(7);
-            Data<double> expected = input.as_double();
-            this->oracle_backward_weights(expected, accumulate);
-            this->for_each_version([&](Variant variant) {
-                Data<T> d = input;
+            Case<double> expected = input.template as<double>();
+            LinearKernels::oracle(expected.backward_weights(accumulate));
+            this->for_each_variant([&](Variant variant) {
+                Case<T> d = input;
                 this->backward_weights(d, accumulate, {}, variant);
                 // float32 beside bfloat16 too
-                expect_close(d.grad_weight, expected.grad_weight,
-                             this->tolerance(variant, l2_tolerance<float>),
-                             10 * this->tolerance(variant, l2_tolerance<float>));
-                expect_close(d.grad_bias, expected.grad_bias, this->tolerance(variant, l2_tolerance<float>),
-                             10 * this->tolerance(variant, l2_tolerance<float>));
+                expect_close(d.grad_weight, expected.grad_weight, this->tolerance(l2_tolerance<float>),
+                             10 * this->tolerance(l2_tolerance<float>));
+                expect_close(d.grad_bias, expected.grad_bias, this->tolerance(l2_tolerance<float>),
+                             10 * this->tolerance(l2_tolerance<float>));
             });
         }
     }
@@ -90,20 +89,20 @@ TYPED_TEST(LinearCuda, BackwardWeightsMatchesFloat64) {
 
 TYPED_TEST(LinearCuda, GradientsThatNobodyWantsAreLeftAlone) {
     using T = TypeParam;
-    Data<double> expected = Data<T>({33, 20, 24}, 0).as_double();
-    this->oracle_backward_weights(expected, false);
-    this->for_each_version([&](Variant variant) {
-        Data<T> d({33, 20, 24}, 0);
+    Case<double> expected = filled<T>({{33, 20, 24}}).template as<double>();
+    LinearKernels::oracle(expected.backward_weights(false));
+    this->for_each_variant([&](Variant variant) {
+        Case<T> d = filled<T>({{33, 20, 24}});
         this->backward_weights(d, false, {false, true}, variant);
-        expect_close(d.grad_bias, expected.grad_bias, this->tolerance(variant, l2_tolerance<float>),
-                     10 * this->tolerance(variant, l2_tolerance<float>));
+        expect_close(d.grad_bias, expected.grad_bias, this->tolerance(l2_tolerance<float>),
+                     10 * this->tolerance(l2_tolerance<float>));
         EXPECT_TRUE(std::isnan(d.grad_weight.at(0, 0)));
-        d = Data<T>({33, 20, 24}, 0);
+        d = filled<T>({{33, 20, 24}});
         this->backward_weights(d, false, {true, false}, variant);
-        expect_close(d.grad_weight, expected.grad_weight, this->tolerance(variant, l2_tolerance<float>),
-                     10 * this->tolerance(variant, l2_tolerance<float>));
+        expect_close(d.grad_weight, expected.grad_weight, this->tolerance(l2_tolerance<float>),
+                     10 * this->tolerance(l2_tolerance<float>));
         EXPECT_TRUE(std::isnan(d.grad_bias.at(0, 0)));
-        d = Data<T>({33, 20, 24}, 0);
+        d = filled<T>({{33, 20, 24}});
         this->backward_weights(d, false, {false, false}, variant);
         EXPECT_TRUE(std::isnan(d.grad_weight.at(0, 0)) && std::isnan(d.grad_bias.at(0, 0)));
     });
@@ -111,8 +110,8 @@ TYPED_TEST(LinearCuda, GradientsThatNobodyWantsAreLeftAlone) {
 
 TYPED_TEST(LinearCuda, AnEmptyBatchHasNoGradient) {
     using T = TypeParam;
-    this->for_each_version([&](Variant variant) {
-        Data<T> d({0, 8, 12}, 0);
+    this->for_each_variant([&](Variant variant) {
+        Case<T> d = filled<T>({{0, 8, 12}});
         this->forward(d, {}, variant);
         this->backward_data(d, false, variant);
         this->backward_weights(d, false, {}, variant);
@@ -121,7 +120,7 @@ TYPED_TEST(LinearCuda, AnEmptyBatchHasNoGradient) {
             for (std::int64_t k = 0; k < 8; ++k) EXPECT_EQ(d.grad_weight.at(n, k), 0.0f);
         }
         d.grad_weight.fill_normal(1), d.grad_bias.fill_normal(2);
-        const Data<T> before = d;
+        const Case<T> before = d;
         this->backward_weights(d, true, {}, variant);
         EXPECT_TRUE(bitwise_equal(d.grad_weight, before.grad_weight));
         EXPECT_TRUE(bitwise_equal(d.grad_bias, before.grad_bias));
@@ -130,19 +129,17 @@ TYPED_TEST(LinearCuda, AnEmptyBatchHasNoGradient) {
 
 TYPED_TEST(LinearCuda, ResidualMayBeTheOutput) {
     using T = TypeParam;
-    this->for_each_version([&](Variant variant) {
-        Data<T> d({70, 24, 40}, 4);
+    this->for_each_variant([&](Variant variant) {
+        Case<T> d = filled<T>({{70, 24, 40}, 4});
         this->forward(d, {}, variant);
-        const OnDevice<T> x(d.x), weight(d.weight), residual(d.residual);
-        const OnDevice<accum_t<T>> bias(d.bias);
-        cuda::linear_forward(
-            this->machine(),
-            LinearForward<T>{d.shape, x.data(), d.x.stride(), weight.data(), bias.data(), residual.data(),
-                             d.residual.stride(), residual.data(), d.residual.stride()},
-            variant);
-        const Strided<T> in_place = residual.back();
-        EXPECT_TRUE(bitwise_equal(in_place, d.y));
-        EXPECT_TRUE(in_place.gaps_untouched());
+        DeviceArguments on;
+        LinearForward<T> args = d.forward_on(on);
+        args.y = on.out(d.residual), args.residual = args.y;
+        const Strided<T> y = d.y;
+        cuda::linear_forward(this->machine(), args, variant);
+        on.copy_back();
+        EXPECT_TRUE(bitwise_equal(d.residual, y));
+        EXPECT_TRUE(d.residual.gaps_untouched());
     });
 }
 
@@ -151,13 +148,13 @@ TYPED_TEST(LinearCuda, ResultsRepeat) {
     using T = TypeParam;
     const Layer some[] = {{{70, 40, 48}, 0}, {{1030, 9, 17}, 3}};
     for (const Layer& layer : some)
-        this->for_each_version([&](Variant variant) {
-            Data<T> first(layer);
+        this->for_each_variant([&](Variant variant) {
+            Case<T> first = filled<T>(layer);
             this->forward(first, {}, variant);
             this->backward_data(first, false, variant);
             this->backward_weights(first, false, {}, variant);
             const auto again = [&] {
-                Data<T> d(layer);
+                Case<T> d = filled<T>(layer);
                 this->forward(d, {}, variant);
                 this->backward_data(d, false, variant);
                 this->backward_weights(d, false, {}, variant);
@@ -176,21 +173,21 @@ constexpr LinearShape large = {1026, 19, 930};
 
 TYPED_TEST(LinearCuda, LargeTilesMatchFloat64) {
     using T = TypeParam;
-    Data<T> d(large, 0);
-    Data<double> expected = d.as_double();
+    Case<T> d = filled<T>({large});
+    Case<double> expected = d.template as<double>();
     this->forward(d, {}, Variant::tiled);
-    this->oracle_forward(expected, {});
+    LinearKernels::oracle(expected.forward());
     expect_close(d.y, expected.y, l2_tolerance<T>, worst_tolerance<T>);
     // dx and dw of these shapes are as large
-    Data<T> data({large.rows, large.out_features, large.in_features}, 0);
-    expected = data.as_double();
+    Case<T> data = filled<T>({{large.rows, large.out_features, large.in_features}});
+    expected = data.template as<double>();
     this->backward_data(data, false, Variant::tiled);
-    this->oracle_backward_data(expected, false);
+    LinearKernels::oracle(expected.backward_data(false));
     expect_close(data.grad_x, expected.grad_x, l2_tolerance<T>, worst_tolerance<T>);
-    Data<T> weights({large.in_features, large.out_features, large.rows}, 0);
-    expected = weights.as_double();
+    Case<T> weights = filled<T>({{large.in_features, large.out_features, large.rows}});
+    expected = weights.template as<double>();
     this->backward_weights(weights, false, {}, Variant::tiled);
-    this->oracle_backward_weights(expected, false);
+    LinearKernels::oracle(expected.backward_weights(false));
     expect_close(weights.grad_weight, expected.grad_weight, l2_tolerance<float>, worst_tolerance<float>);
 }
 
@@ -198,7 +195,7 @@ TYPED_TEST(LinearCuda, ARowDoesNotDependOnTheOthers) {
     using T = TypeParam;
     for (const Variant variant : {Variant::naive, Variant::tiled}) {
         SCOPED_TRACE(name_of(variant));
-        Data<T> whole(large, 0), some({3, large.in_features, large.out_features}, 0);
+        Case<T> whole = filled<T>({large}), some = filled<T>({{3, large.in_features, large.out_features}});
         this->forward(whole, {}, variant);
         const std::int64_t first = large.rows - 4;
         for (std::int64_t m = 0; m < 3; ++m) {
@@ -218,7 +215,7 @@ TYPED_TEST(LinearCuda, ARowDoesNotDependOnTheOthers) {
 TYPED_TEST(LinearCuda, NaiveAndTiledAgreeToTheBitInFloat32) {
     using T = TypeParam;
     if constexpr (std::is_same_v<T, float>) {
-        Data<T> naive({67, 35, 65}, 3), tiled({67, 35, 65}, 3);
+        Case<T> naive = filled<T>({{67, 35, 65}, 3}), tiled = filled<T>({{67, 35, 65}, 3});
         this->forward(naive, {}, Variant::naive), this->forward(tiled, {}, Variant::tiled);
         EXPECT_TRUE(bitwise_equal(naive.y, tiled.y));
         this->backward_data(naive, false, Variant::naive), this->backward_data(tiled, false, Variant::tiled);
@@ -243,7 +240,8 @@ TYPED_TEST(LinearCuda, MovesTheLeastBytes) {
         // One of the stores of bfloat16's sums, 8 bytes a lane, is split in two by the compiler.
         EXPECT_LE(total.bank_conflicts, (std::is_same_v<T, float> ? 0 : total.shared_passes / 20));
     };
-    Data<T> d({static_cast<std::int64_t>(m), static_cast<std::int64_t>(k), static_cast<std::int64_t>(n)}, 0);
+    Case<T> d({static_cast<std::int64_t>(m), static_cast<std::int64_t>(k), static_cast<std::int64_t>(n)}, 0);
+    d.fill();
     // A warp stores four rows of a tile, and loads the bias of their 32 columns for all four at once.
     const double bias = (m / 4) * n * 4;
     expect_counts(testing::counted_total([&] { this->forward(d, {}, Variant::tiled); }),
@@ -260,7 +258,7 @@ TYPED_TEST(LinearCuda, MovesTheLeastBytes) {
 TYPED_TEST(LinearCuda, TheLibraryIsCalledOncePerProduct) {
     using T = TypeParam;
     if (!testing::on_virtual_gpu()) GTEST_SKIP() << "only the virtual GPU counts launches";
-    Data<T> d({40, 24, 32}, 0);
+    Case<T> d = filled<T>({{40, 24, 32}});
     const auto launches = [&](const std::function<void()>& body) {
         std::uint64_t library = 0, all = 0;
         for (const vgpu::Counters& c : testing::counted(body)) {
@@ -285,14 +283,13 @@ TYPED_TEST(LinearCuda, TheLibraryIsCalledOncePerProduct) {
 TYPED_TEST(LinearCuda, CanBeCapturedAndReplayed) {
     using T = TypeParam;
     const LinearShape shape{70, 40, 48};
-    Data<T> d(shape, 0), other(shape, 0);
+    Case<T> d = filled<T>({shape}), other = filled<T>({shape});
     other.grad_y.fill_normal(17);
-    this->for_each_version([&](Variant variant) {
-        const OnDevice<T> grad_y(d.grad_y), weight(d.weight), grad_x(d.grad_x);
+    this->for_each_variant([&](Variant variant) {
+        DeviceArguments on;
+        const LinearBackwardData<T> args = d.backward_data_on(on);
         const Context context = this->machine();
         auto* const stream = static_cast<cudaStream_t>(context.stream.handle);
-        const LinearBackwardData<T> args{shape,         grad_y.data(), d.grad_y.stride(),
-                                         weight.data(), grad_x.data(), d.grad_x.stride()};
         cuda::linear_backward_data(context, args, variant);
         cudaGraph_t captured = nullptr;
         check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), "cudaStreamBeginCapture");
@@ -303,14 +300,15 @@ TYPED_TEST(LinearCuda, CanBeCapturedAndReplayed) {
         check_cuda(cudaGraphInstantiate(&made, graph.get(), 0), "cudaGraphInstantiate");
         const ito::cuda::GraphExec replay(made);
         this->synchronize();
-        check_cuda(cudaMemcpy(grad_y.data(), other.grad_y.data(),
+        check_cuda(cudaMemcpy(const_cast<T*>(args.grad_y.data), other.grad_y.data(),
                               static_cast<std::size_t>(shape.rows * shape.out_features) * sizeof(T),
                               cudaMemcpyHostToDevice),
                    "cudaMemcpy");
         check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
         check_cuda(cudaGraphLaunch(replay.get(), stream), "cudaGraphLaunch");
         this->backward_data(other, false, variant);
-        EXPECT_TRUE(bitwise_equal(grad_x.back(), other.grad_x));
+        on.copy_back();
+        EXPECT_TRUE(bitwise_equal(d.grad_x, other.grad_x));
     });
 }
 
@@ -319,12 +317,9 @@ TYPED_TEST(LinearCuda, BestIsTheLibraryOrTiled) {
     using T = TypeParam;
     if (!testing::on_virtual_gpu()) GTEST_SKIP() << "only the virtual GPU counts launches";
     const auto calls_library = [&](const Context& context, const LinearShape& shape) {
-        Data<T> d(shape, 0);
-        const OnDevice<T> grad_y(d.grad_y), weight(d.weight), grad_x(d.grad_x);
-        for (const vgpu::Counters& c : testing::counted([&] {
-                 cuda::linear_backward_data(context, {shape, grad_y.data(), d.grad_y.stride(), weight.data(),
-                                                      grad_x.data(), d.grad_x.stride(), false});
-             }))
+        Case<T> d = filled<T>({shape});
+        for (const vgpu::Counters& c :
+             testing::counted([&] { layer_test::backward_data_on_cuda(context, d, false, Variant::best); }))
             if (c.kernel == "cublasLtMatmul") return true;
         return false;
     };
@@ -333,40 +328,25 @@ TYPED_TEST(LinearCuda, BestIsTheLibraryOrTiled) {
     EXPECT_TRUE(calls_library(with, big));
     EXPECT_FALSE(calls_library(with, small));
     EXPECT_FALSE(calls_library(without, big));
-    Data<T> d(small, 0);
-    const OnDevice<T> grad_y(d.grad_y), weight(d.weight), grad_x(d.grad_x);
-    EXPECT_THROW(cuda::linear_backward_data(without,
-                                            {small, grad_y.data(), d.grad_y.stride(), weight.data(),
-                                             grad_x.data(), d.grad_x.stride(), false},
-                                            Variant::cublaslt),
-                 Error);
+    Case<T> d = filled<T>({small});
+    EXPECT_THROW(layer_test::backward_data_on_cuda(without, d, false, Variant::cublaslt), Error);
 }
 
-/// The context's math mode is for float32 and for `best` alone.
-TYPED_TEST(LinearCuda, BestRoundsToTf32WhereTheMathModeSaysSo) {
+/// The context's math mode is for float32 alone.
+TYPED_TEST(LinearCuda, RoundsToTf32WhereTheMathModeSaysSo) {
     using T = TypeParam;
     const LinearShape shape{256, 128, 128};
     const auto product = [&](MathMode math, Variant variant) {
-        Data<T> d(shape, 0);
-        const OnDevice<T> grad_y(d.grad_y), weight(d.weight), grad_x(d.grad_x);
-        Context context = this->machine();
-        context.math = math;
-        cuda::linear_backward_data(
-            context,
-            {shape, grad_y.data(), d.grad_y.stride(), weight.data(), grad_x.data(), d.grad_x.stride(), false},
-            variant);
-        return grad_x.back();
+        Case<T> d = filled<T>({shape});
+        this->math_ = math;
+        this->backward_data(d, false, variant);
+        return d.grad_x;
     };
     const auto strict = product(MathMode::float32, Variant::cublaslt);
     EXPECT_TRUE(bitwise_equal(product(MathMode::float32, Variant::best), strict));
-    EXPECT_TRUE(bitwise_equal(product(MathMode::tf32, Variant::cublaslt), strict));
-    const auto best = product(MathMode::tf32, Variant::best);
-    if constexpr (std::is_same_v<T, float>) {
-        EXPECT_TRUE(bitwise_equal(best, product(MathMode::float32, Variant::cublaslt_tf32)));
-        EXPECT_FALSE(bitwise_equal(best, strict));
-    } else {
-        EXPECT_TRUE(bitwise_equal(best, strict));
-    }
+    const auto rounded = product(MathMode::tf32, Variant::cublaslt);
+    EXPECT_TRUE(bitwise_equal(product(MathMode::tf32, Variant::best), rounded));
+    EXPECT_EQ(bitwise_equal(rounded, strict), !(std::is_same_v<T, float>));
 }
 
 /// Timing changes no result, and choices that are given win over it: tiled, an algorithm of the library known by its words, one
@@ -374,41 +354,28 @@ TYPED_TEST(LinearCuda, BestRoundsToTf32WhereTheMathModeSaysSo) {
 TYPED_TEST(LinearCuda, ChoicesAreKeptAndGiven) {
     using T = TypeParam;
     const LinearShape shape{512, 96, 100};  // more than 4 Mi multiplications
-    const Data<T> inputs(shape, 0);
+    const Case<T> inputs = filled<T>({shape});
     VariantChoices choices;
     const auto run = [&](Variant variant) {
-        Data<T> d = inputs;
+        Case<T> d = inputs;
         d.grad_weight.fill_normal(8);
-        const OnDevice<T> x(d.x), grad_y(d.grad_y);
-        const OnDevice<float> grad_weight(d.grad_weight), grad_bias(d.grad_bias);
+        DeviceArguments on;
+        LinearBackwardWeights<T> args = d.backward_weights_on(on, true);
+        args.accumulate_bias = false;
         Context context = this->machine();
         context.choices = &choices;
-        cuda::linear_backward_weights(context,
-                                      {.shape = shape,
-                                       .x = x.data(),
-                                       .x_stride = d.x.stride(),
-                                       .grad_y = grad_y.data(),
-                                       .grad_y_stride = d.grad_y.stride(),
-                                       .grad_weight = grad_weight.data(),
-                                       .grad_bias = grad_bias.data(),
-                                       .accumulate_weight = true},
-                                      variant);
-        d.grad_weight = grad_weight.back(), d.grad_bias = grad_bias.back();
+        cuda::linear_backward_weights(context, args, variant);
+        on.copy_back();
         return d;
     };
-    const auto expect_right = [&](const Data<T>& d) {
-        Data<double> exact = inputs.as_double();
-        Data<T> start = inputs;
+    const auto expect_right = [&](const Case<T>& d) {
+        Case<double> exact = inputs.template as<double>();
+        Case<T> start = inputs;
         start.grad_weight.fill_normal(8);
         exact.grad_weight = start.grad_weight.template as<double>();
-        ref::linear_backward_weights<double>(Context{}, {.shape = shape,
-                                                         .x = exact.x.data(),
-                                                         .x_stride = exact.x.stride(),
-                                                         .grad_y = exact.grad_y.data(),
-                                                         .grad_y_stride = exact.grad_y.stride(),
-                                                         .grad_weight = exact.grad_weight.data(),
-                                                         .grad_bias = exact.grad_bias.data(),
-                                                         .accumulate_weight = true});
+        LinearBackwardWeights<double> args = exact.backward_weights(true);
+        args.accumulate_bias = false;
+        LinearKernels::oracle(args);
         testing::expect_close(d.grad_weight, exact.grad_weight, 1e-5, 1e-4);
         testing::expect_close(d.grad_bias, exact.grad_bias, 2e-6, 2e-5);
     };
@@ -420,14 +387,14 @@ TYPED_TEST(LinearCuda, ChoicesAreKeptAndGiven) {
                        " 100x512 -> 96 bias accumulate");
     const auto given = [&](const std::string& variant) {
         choices.replace({{key, variant}});
-        const Data<T> d = run(Variant::best);
+        const Case<T> d = run(Variant::best);
         expect_right(d);
         return d;
     };
     EXPECT_TRUE(bitwise_equal(given("tiled").grad_weight, run(Variant::tiled).grad_weight));
     choices.set_autotune(false);
     choices.replace({});
-    const Data<T> guess = run(Variant::best);
+    const Case<T> guess = run(Variant::best);
     const std::string first = choices.all().at(key);
     EXPECT_EQ(first.rfind("cublaslt ", 0), 0u) << first;
     EXPECT_TRUE(bitwise_equal(given(first).grad_weight, guess.grad_weight));
@@ -441,38 +408,29 @@ TYPED_TEST(LinearCuda, ChoicesAreKeptAndGiven) {
 
 TYPED_TEST(LinearCuda, RefusesWhatItDoesNotHave) {
     using T = TypeParam;
-    Data<T> d({1100, 12, 20}, 0);
+    Case<T> d = filled<T>({{1100, 12, 20}});
     EXPECT_THROW(this->forward(d, {}, Variant::vectorized), Error);
     EXPECT_THROW(this->backward_data(d, false, Variant::resident), Error);
-    if (!std::is_same_v<T, float>) {
-        EXPECT_THROW(this->forward(d, {}, Variant::cublaslt_tf32), Error);
-    }
     EXPECT_THROW(this->backward_weights(d, false, {}, Variant::fused), Error);
-    const OnDevice<T> x(d.x), grad_y(d.grad_y);
-    const OnDevice<accum_t<T>> grad_weight(d.grad_weight);
-    const LinearBackwardWeights<T> args{.shape = d.shape,
-                                        .x = x.data(),
-                                        .x_stride = d.x.stride(),
-                                        .grad_y = grad_y.data(),
-                                        .grad_y_stride = d.grad_y.stride(),
-                                        .grad_weight = grad_weight.data()};
-    EXPECT_THROW(cuda::linear_backward_weights(this->without_scratch(), args), Error);
+    EXPECT_THROW(
+        layer_test::backward_weights_on_cuda(this->without_scratch(), d, false, Variant::best, true, false),
+        Error);
 }
 
 TYPED_TEST(LinearCuda, TolerancesCatchAPlantedError) {
     using T = TypeParam;
     const Layer layer{{66, 40, 72}, 0};
-    Data<T> d(layer);
-    Data<double> expected = d.as_double();
+    Case<T> d = filled<T>(layer);
+    Case<double> expected = d.template as<double>();
     const double error = std::is_same_v<T, float> ? 2e-3 : 0.5;
     expected.weight.at(7, 30) += error;
-    this->oracle_forward(expected, {});
+    LinearKernels::oracle(expected.forward());
     this->forward(d, {}, Variant::tiled);
     EXPECT_GT(testing::relative_l2(d.y, expected.y), l2_tolerance<T>);
     EXPECT_GT(testing::worst_error(d.y, expected.y), worst_tolerance<T>);
-    expected = Data<T>(layer).as_double();
+    expected = filled<T>(layer).template as<double>();
     expected.grad_y.at(60, 7) += std::is_same_v<T, float> ? 2e-3 : 0.5;
-    this->oracle_backward_weights(expected, false);
+    LinearKernels::oracle(expected.backward_weights(false));
     this->backward_weights(d, false, {}, Variant::tiled);
     EXPECT_GT(testing::relative_l2(d.grad_weight, expected.grad_weight), l2_tolerance<float>);
     EXPECT_GT(testing::relative_l2(d.grad_bias, expected.grad_bias), l2_tolerance<float>);

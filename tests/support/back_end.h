@@ -24,6 +24,38 @@ namespace cuda {}
 
 namespace ito::testing {
 
+/// Host matrices as the arguments of a launch on the CPU; DeviceArguments (cuda_arrays.h) is CUDA's.
+struct HostArguments {
+    template <class U>
+    kernels::View<const U> in(const Strided<U>& matrix) {
+        return matrix.view();
+    }
+    template <class U>
+    kernels::View<U> out(Strided<U>& matrix) {
+        return matrix.view();
+    }
+    template <class U>
+    const U* in(const std::vector<U>& array) {
+        return array.data();
+    }
+    template <class U>
+    U* out(std::vector<U>& array) {
+        return array.data();
+    }
+    template <class U>
+    U* fresh(std::vector<U>& array) {
+        return array.data();
+    }
+    template <class U>
+    kernels::ValuePointer<const U> value(const U& host) {
+        return kernels::host_value(&host);
+    }
+    template <class U>
+    kernels::ValuePointer<U> out_value(U& host) {
+        return kernels::host_value(&host);
+    }
+};
+
 #if ITO_TEST_CUDA
 
 inline constexpr bool on_cuda = true;
@@ -79,36 +111,6 @@ class BackEnd : public ::testing::Test {
         return {kernels::Variant::best};
     }
 
-    struct HostArguments {
-        template <class U>
-        kernels::View<const U> in(const Strided<U>& matrix) {
-            return matrix.view();
-        }
-        template <class U>
-        kernels::View<U> out(Strided<U>& matrix) {
-            return matrix.view();
-        }
-        template <class U>
-        const U* in(const std::vector<U>& array) {
-            return array.data();
-        }
-        template <class U>
-        U* out(std::vector<U>& array) {
-            return array.data();
-        }
-        template <class U>
-        U* fresh(std::vector<U>& array) {
-            return array.data();
-        }
-        template <class U>
-        kernels::ValuePointer<const U> value(const U& host) {
-            return kernels::host_value(&host);
-        }
-        template <class U>
-        kernels::ValuePointer<U> out_value(U& host) {
-            return kernels::host_value(&host);
-        }
-    };
     template <class Launch>
     void run(Launch&& launch) {
         HostArguments on;
