@@ -11,18 +11,20 @@ namespace {
 
 using namespace kernels;
 
+template <class T>
+View<T> rows_of(T* data, const Layer& layer, std::int64_t stride) {
+    return {data, layer.batch * layer.pixels(), layer.channels, stride};
+}
+
 /// What a head of all of a layer's channels reads, over a dense projection.
 template <class T>
 AttentionForward<T> forward_args(Buffers& memory, const Layer& layer) {
     AttentionForward<T> a;
     a.shape = {layer.batch, layer.pixels(), 1, layer.channels};
     a.scale = 1 / std::sqrt(static_cast<double>(layer.channels));
-    a.q = memory.normal<T>(3 * layer.elements());
-    a.k = a.q ? a.q + layer.channels : nullptr;
-    a.v = a.q ? a.k + layer.channels : nullptr;
-    a.qkv_stride = 3 * layer.channels;
-    a.o = memory.output<T>(layer.elements());
-    a.o_stride = layer.channels;
+    a.q = a.k = a.v = rows_of<const T>(memory.normal<T>(3 * layer.elements()), layer, 3 * layer.channels);
+    if (a.q) a.k.data += layer.channels, a.v.data += 2 * layer.channels;
+    a.o = rows_of(memory.output<T>(layer.elements()), layer, layer.channels);
     a.lse = memory.output<float>(layer.batch * layer.pixels());
     return a;
 }
@@ -43,14 +45,13 @@ void add(std::vector<Case>& cases, const Model& model, const Layer& layer) {
         const AttentionForward<T> f = forward_args<T>(memory, layer);
         AttentionBackward<T> a;
         a.shape = f.shape, a.scale = f.scale;
-        a.q = f.q, a.k = f.k, a.v = f.v, a.qkv_stride = f.qkv_stride;
-        a.o = memory.normal<T>(layer.elements()), a.o_stride = f.o_stride;
+        a.q = f.q, a.k = f.k, a.v = f.v;
+        a.o = rows_of<const T>(memory.normal<T>(layer.elements()), layer, layer.channels);
         a.lse = memory.positive<float>(layer.batch * layer.pixels());
-        a.grad_o = memory.normal<T>(layer.elements()), a.grad_o_stride = f.o_stride;
-        a.grad_q = memory.output<T>(3 * layer.elements());
-        a.grad_k = a.grad_q ? a.grad_q + layer.channels : nullptr;
-        a.grad_v = a.grad_q ? a.grad_k + layer.channels : nullptr;
-        a.grad_qkv_stride = f.qkv_stride;
+        a.grad_o = rows_of<const T>(memory.normal<T>(layer.elements()), layer, layer.channels);
+        a.grad_q = a.grad_k = a.grad_v =
+            rows_of(memory.output<T>(3 * layer.elements()), layer, 3 * layer.channels);
+        if (a.grad_q) a.grad_k.data += layer.channels, a.grad_v.data += 2 * layer.channels;
         return [a](const Context& context, Variant v) { cuda::attention_backward(context, a, v); };
     };
     cases.push_back(c);

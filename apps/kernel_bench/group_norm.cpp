@@ -14,15 +14,17 @@ template <class T>
 GroupNormForward<T> forward_args(Buffers& memory, const Layer& layer, bool second) {
     GroupNormForward<T> a;
     a.shape = {layer.batch, layer.pixels(), layer.channels, groups};
-    a.x = memory.normal<T>(layer.elements());
+    const auto rows = [&](auto* data, std::int64_t count) {
+        return View{data, count, layer.channels, layer.channels};
+    };
+    a.x = rows(memory.normal<T>(layer.elements()), layer.batch * layer.pixels());
     a.gamma = memory.positive<float>(layer.channels);
     a.beta = memory.normal<float>(layer.channels);
-    if (second) a.shift = memory.normal<T>(layer.batch * layer.channels);
+    if (second) a.shift = rows(memory.normal<T>(layer.batch * layer.channels), layer.batch);
     a.dropout = second ? 0.1f : 0;
     a.mask = {.seed = 1, .purpose = Purpose::dropout};
-    a.x_stride = a.y_stride = a.shift_stride = layer.channels;
     a.silu = true;
-    a.y = memory.output<T>(layer.elements());
+    a.y = rows(memory.output<T>(layer.elements()), layer.batch * layer.pixels());
     a.mean = memory.normal<float>(layer.batch * groups);
     a.rstd = memory.positive<float>(layer.batch * groups);
     return a;
@@ -44,16 +46,17 @@ void add(std::vector<Case>& cases, const Model& model, const Layer& layer, bool 
         const GroupNormForward<T> f = forward_args<T>(memory, layer, second);
         GroupNormBackward<T> a;
         a.shape = f.shape;
-        a.x = f.x, a.x_stride = f.x_stride, a.gamma = f.gamma, a.beta = f.beta;
-        a.shift = f.shift, a.shift_stride = f.shift_stride;
+        a.x = f.x, a.gamma = f.gamma, a.beta = f.beta;
+        a.shift = f.shift;
         a.silu = f.silu, a.dropout = f.dropout, a.mask = f.mask;
         a.mean = f.mean, a.rstd = f.rstd;
-        a.grad_y = memory.normal<T>(layer.elements());
-        a.grad_x = memory.output<T>(layer.elements());
-        a.grad_y_stride = a.grad_x_stride = a.grad_shift_stride = layer.channels;
+        a.grad_y = f.x, a.grad_y.data = memory.normal<T>(layer.elements());
+        a.grad_x = f.y, a.grad_x.data = memory.output<T>(layer.elements());
         a.grad_gamma = memory.output<float>(layer.channels);
         a.grad_beta = memory.output<float>(layer.channels);
-        if (second) a.grad_shift = memory.output<T>(layer.batch * layer.channels);
+        if (second)
+            a.grad_shift = {memory.output<T>(layer.batch * layer.channels), layer.batch, layer.channels,
+                            layer.channels};
         return [a](const Context& context, Variant v) { cuda::group_norm_backward(context, a, v); };
     };
     cases.push_back(c);

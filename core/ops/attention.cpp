@@ -19,6 +19,15 @@ double scale_of(const AttentionShape& shape) {
     return 1 / std::sqrt(static_cast<double>(shape.head_dim));
 }
 
+/// q, k or v (part 0, 1 or 2) of a projection [N, T, 3C].
+template <class T>
+kernels::View<T> part_of(const Tensor& qkv, int part) {
+    kernels::View<T> view = qkv.rows<T>();
+    view.columns /= 3;
+    view.data += part * view.columns;
+    return view;
+}
+
 struct AttentionNode final : autograd::Node {
     AttentionShape geometry;
     Saved qkv, output, lse;
@@ -30,26 +39,21 @@ struct AttentionNode final : autograd::Node {
         dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(name(), device(), dtype(), [&]<class T>() {
             const Tensor dy = gradient.value.has_rows() ? gradient.value : gradient.value.contiguous();
             const Tensor &in = qkv.get(name()), &out = output.get(name());
-            const std::int64_t channels = geometry.heads * geometry.head_dim;
             const bool accumulate = inputs[0].accumulates();
             const Tensor d = inputs[0].buffer();
             ITO_LAUNCH(
                 dy.device(), attention_backward, context_of(dy.device()),
                 kernels::AttentionBackward<T>{.shape = geometry,
                                               .scale = scale_of(geometry),
-                                              .q = in.data<T>(),
-                                              .k = in.data<T>() + channels,
-                                              .v = in.data<T>() + 2 * channels,
-                                              .qkv_stride = in.rows().stride,
-                                              .o = out.data<T>(),
-                                              .o_stride = out.rows().stride,
+                                              .q = part_of<const T>(in, 0),
+                                              .k = part_of<const T>(in, 1),
+                                              .v = part_of<const T>(in, 2),
+                                              .o = out.rows<const T>(),
                                               .lse = lse.get(name()).template data<kernels::accum_t<T>>(),
-                                              .grad_o = dy.data<T>(),
-                                              .grad_o_stride = dy.rows().stride,
-                                              .grad_q = d.data<T>(),
-                                              .grad_k = d.data<T>() + channels,
-                                              .grad_v = d.data<T>() + 2 * channels,
-                                              .grad_qkv_stride = d.rows().stride,
+                                              .grad_o = dy.rows<const T>(),
+                                              .grad_q = part_of<T>(d, 0),
+                                              .grad_k = part_of<T>(d, 1),
+                                              .grad_v = part_of<T>(d, 2),
                                               .accumulate = accumulate});
         });
     }
@@ -76,12 +80,10 @@ Tensor attention(const Tensor& qkv, std::int64_t heads) {
         ITO_LAUNCH(y.device(), attention_forward, context_of(y.device()),
                    kernels::AttentionForward<T>{.shape = shape,
                                                 .scale = scale_of(shape),
-                                                .q = input.data<T>(),
-                                                .k = input.data<T>() + channels,
-                                                .v = input.data<T>() + 2 * channels,
-                                                .qkv_stride = input.rows().stride,
-                                                .o = y.data<T>(),
-                                                .o_stride = y.rows().stride,
+                                                .q = part_of<const T>(input, 0),
+                                                .k = part_of<const T>(input, 1),
+                                                .v = part_of<const T>(input, 2),
+                                                .o = y.rows<T>(),
                                                 .lse = lse.data<kernels::accum_t<T>>()});
     });
     return autograd::record("attention", y, {qkv}, [&] {

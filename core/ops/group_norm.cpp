@@ -21,64 +21,39 @@ struct GroupNormNode final : autograd::Node {
     const char* name() const override { return "GroupNorm"; }
 
     void backward(Gradient gradient, std::span<GradientSlot> inputs) override {
-        dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(
-            name(), device(), dtype(), [&]<class T>() { backward_as<T>(gradient, inputs); });
-    }
-
-    template <class T>
-    void backward_as(const Gradient& gradient, std::span<GradientSlot> inputs) {
-        using Master = kernels::accum_t<T>;
         const Tensor dy = gradient.value.has_rows() ? gradient.value : gradient.value.contiguous();
-        const Tensor& input = x.get(name());
-        kernels::GroupNormBackward<T> args{.shape = geometry,
-                                           .x = input.data<T>(),
-                                           .x_stride = input.rows().stride,
-                                           .gamma = gamma.get(name()).template data<Master>(),
-                                           .beta = beta.get(name()).template data<Master>(),
-                                           .silu = options.silu,
-                                           .dropout = options.dropout,
-                                           .mask = options.mask,
-                                           .mean = mean.get(name()).template data<Master>(),
-                                           .rstd = rstd.get(name()).template data<Master>(),
-                                           .grad_y = dy.data<T>(),
-                                           .grad_y_stride = dy.rows().stride};
-        if (const Tensor& s = shift.get(name())) {
-            args.shift = s.data<T>();
-            args.shift_stride = s.rows().stride;
-        }
-        if (const Tensor& s = scale_shift.get(name())) {
-            args.scale_shift = s.data<T>();
-            args.scale_shift_stride = s.rows().stride;
-        }
-        // The buffers must outlive the launch: a borrowed gradient is cloned by buffer().
-        Tensor dx, dshift, dscale_shift;
-        if (inputs[0].wanted()) {
-            args.accumulate_x = inputs[0].accumulates();
-            dx = inputs[0].buffer();
-            args.grad_x = dx.data<T>();
-            args.grad_x_stride = dx.rows().stride;
-        }
-        if (inputs[1].wanted()) {
-            args.accumulate_gamma = inputs[1].accumulates();
-            args.grad_gamma = inputs[1].buffer().template data<Master>();
-        }
-        if (inputs[2].wanted()) {
-            args.accumulate_beta = inputs[2].accumulates();
-            args.grad_beta = inputs[2].buffer().template data<Master>();
-        }
-        if (inputs[3].wanted()) {
-            args.accumulate_shift = inputs[3].accumulates();
-            dshift = inputs[3].buffer();
-            args.grad_shift = dshift.data<T>();
-            args.grad_shift_stride = dshift.rows().stride;
-        }
-        if (inputs[4].wanted()) {
-            args.accumulate_scale_shift = inputs[4].accumulates();
-            dscale_shift = inputs[4].buffer();
-            args.grad_scale_shift = dscale_shift.data<T>();
-            args.grad_scale_shift_stride = dscale_shift.rows().stride;
-        }
-        ITO_LAUNCH(dy.device(), group_norm_backward, context_of(dy.device()), args);
+        dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(name(), device(), dtype(), [&]<class T>() {
+            using Accum = kernels::accum_t<T>;
+            kernels::GroupNormBackward<T> args{
+                .shape = geometry,
+                .x = x.get(name()).template rows<const T>(),
+                .gamma = gamma.get(name()).template data<Accum>(),
+                .beta = beta.get(name()).template data<Accum>(),
+                .shift = shift.get(name()).template rows<const T>(),
+                .scale_shift = scale_shift.get(name()).template rows<const T>(),
+                .silu = options.silu,
+                .dropout = options.dropout,
+                .mask = options.mask,
+                .mean = mean.get(name()).template data<Accum>(),
+                .rstd = rstd.get(name()).template data<Accum>(),
+                .grad_y = dy.rows<const T>()};
+            Tensor kept[5];  // a borrowed gradient is cloned by buffer(), and must outlive the launch
+            const auto write_to = [&](std::size_t i, auto& to, bool& accumulate) {
+                if (!inputs[i].wanted()) return;
+                accumulate = inputs[i].accumulates();
+                kept[i] = inputs[i].buffer();
+                if constexpr (std::is_pointer_v<std::remove_reference_t<decltype(to)>>)
+                    to = kept[i].data<Accum>();
+                else
+                    to = kept[i].rows<T>();
+            };
+            write_to(0, args.grad_x, args.accumulate_x);
+            write_to(1, args.grad_gamma, args.accumulate_gamma);
+            write_to(2, args.grad_beta, args.accumulate_beta);
+            write_to(3, args.grad_shift, args.accumulate_shift);
+            write_to(4, args.grad_scale_shift, args.accumulate_scale_shift);
+            ITO_LAUNCH(dy.device(), group_norm_backward, context_of(dy.device()), args);
+        });
     }
 
     void release() override {
@@ -121,31 +96,23 @@ Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, cons
     Tensor y = Tensor::like(x), mean, rstd;
     dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(
         "group_norm", x.device(), x.dtype(), [&]<class T>() {
-            using Master = kernels::accum_t<T>;
-            mean = Tensor::empty({batch, options.groups}, dtype_of<Master>, x.device());
+            using Accum = kernels::accum_t<T>;
+            mean = Tensor::empty({batch, options.groups}, dtype_of<Accum>, x.device());
             rstd = Tensor::like(mean);
-            kernels::GroupNormForward<T> args{.shape = shape,
-                                              .eps = options.eps,
-                                              .x = input.data<T>(),
-                                              .x_stride = input.rows().stride,
-                                              .gamma = dense_gamma.data<Master>(),
-                                              .beta = dense_beta.data<Master>(),
-                                              .silu = options.silu,
-                                              .dropout = options.dropout,
-                                              .mask = options.mask,
-                                              .y = y.data<T>(),
-                                              .y_stride = y.rows().stride,
-                                              .mean = mean.data<Master>(),
-                                              .rstd = rstd.data<Master>()};
-            if (shift) {
-                args.shift = shift.data<T>();
-                args.shift_stride = shift.rows().stride;
-            }
-            if (scale_shift) {
-                args.scale_shift = scale_shift.data<T>();
-                args.scale_shift_stride = scale_shift.rows().stride;
-            }
-            ITO_LAUNCH(x.device(), group_norm_forward, context_of(x.device()), args);
+            ITO_LAUNCH(x.device(), group_norm_forward, context_of(x.device()),
+                       kernels::GroupNormForward<T>{.shape = shape,
+                                                    .eps = options.eps,
+                                                    .x = input.rows<const T>(),
+                                                    .gamma = dense_gamma.data<Accum>(),
+                                                    .beta = dense_beta.data<Accum>(),
+                                                    .shift = shift.rows<const T>(),
+                                                    .scale_shift = scale_shift.rows<const T>(),
+                                                    .silu = options.silu,
+                                                    .dropout = options.dropout,
+                                                    .mask = options.mask,
+                                                    .y = y.rows<T>(),
+                                                    .mean = mean.data<Accum>(),
+                                                    .rstd = rstd.data<Accum>()});
         });
     return autograd::record("group_norm", y, {x, gamma, beta, shift, scale_shift}, [&] {
         auto node = std::make_shared<GroupNormNode>();

@@ -4,12 +4,11 @@
 //   S = scale * Q K^T,  P = softmax over keys(S),  O = P V,  lse[i] = log sum over j of exp(S[i,j])
 //   dV = P^T dO,  dP = dO V^T,  dS = P * (dP - rowsum(dO * O)),  dQ = scale * dS K,  dK = scale * dS^T Q
 //
-// q, k, v [N, tokens, heads * head_dim] with a stride from token to token: the three are slices of one
-// projection [N, tokens, 3C], so q = base, k = base + C, v = base + 2C and the stride is 3C; head h owns
-// channels [h*head_dim, (h+1)*head_dim). o likewise with its own stride; lse [N, heads, tokens].
+// q, k, v, o [N * tokens, heads * head_dim] with row strides of their own; head h owns channels [h*head_dim, (h+1)*head_dim).
+// q, k and v are usually the three slices of one projection [N * tokens, 3C]. lse [N, heads, tokens].
 //
-// The floor: 4u forward and 8u backward, u = the bytes of one of q, k, v, o; 4*N*heads*tokens^2*head_dim
-// floating-point operations forward, 10 of the same unit backward (S and P are recomputed from lse).
+// Minimum traffic: 4u forward and 8u backward, u = the bytes of one of q, k, v, o. 4*N*heads*tokens^2*head_dim floating-point
+// operations forward, 10 of the same unit backward (S and P are computed again from lse).
 
 #include <cstddef>
 #include <cstdint>
@@ -17,6 +16,7 @@
 #include "kernels/common/context.h"
 #include "kernels/common/dtype.h"
 #include "kernels/common/variant.h"
+#include "kernels/common/view.h"
 
 namespace ito::kernels {
 
@@ -28,12 +28,8 @@ template <class T>
 struct AttentionForward {
     AttentionShape shape;
     double scale = 1;  ///< usually head_dim^-1/2
-    const T* q = nullptr;
-    const T* k = nullptr;
-    const T* v = nullptr;
-    std::int64_t qkv_stride = 0;
-    T* o = nullptr;
-    std::int64_t o_stride = 0;
+    View<const T> q, k, v;
+    View<T> o;
     accum_t<T>* lse = nullptr;  ///< may be null (nothing will be differentiated)
 };
 
@@ -41,23 +37,14 @@ template <class T>
 struct AttentionBackward {
     AttentionShape shape;
     double scale = 1;
-    const T* q = nullptr;
-    const T* k = nullptr;
-    const T* v = nullptr;
-    std::int64_t qkv_stride = 0;
-    const T* o = nullptr;
-    std::int64_t o_stride = 0;
+    View<const T> q, k, v, o;
     const accum_t<T>* lse = nullptr;
-    const T* grad_o = nullptr;
-    std::int64_t grad_o_stride = 0;
-    T* grad_q = nullptr;
-    T* grad_k = nullptr;
-    T* grad_v = nullptr;
-    std::int64_t grad_qkv_stride = 0;
+    View<const T> grad_o;
+    View<T> grad_q, grad_k, grad_v;
     bool accumulate = false;  ///< add to the three gradients instead of overwriting them
 };
 
-/// Plain loops: the oracle. T = float or double.
+/// Plain loops: the oracle.
 namespace ref {
 template <CpuFloat T>
 void attention_forward(const Context&, const AttentionForward<T>&);
@@ -65,16 +52,13 @@ template <CpuFloat T>
 void attention_backward(const Context&, const AttentionBackward<T>&);
 }  // namespace ref
 
-/// float: blocks of queries against all keys; a piece is a block forward and an (image, head) backward.
-/// double: the plain loops.
+/// Blocks of queries against all keys. A unit of work is a block forward and an (image, head) backward.
 namespace cpu {
 void attention_forward(const Context&, const AttentionForward<float>&);
-void attention_forward(const Context&, const AttentionForward<double>&);
 void attention_backward(const Context&, const AttentionBackward<float>&);
-void attention_backward(const Context&, const AttentionBackward<double>&);
 }  // namespace cpu
 
-/// float32 and bfloat16; softmax and sums in float32. What kernels read and write, in u, for `tiles` = tokens / 64 rounded
+/// Softmax and sums in float32. What kernels read and write, in u, for `tiles` = tokens / 64 rounded
 /// up (backward with heads of more than 128 channels: tokens / 32 for tiled, and for tensor on a device whose blocks cannot
 /// have 104 KiB of shared memory). An (image, head) that fits in the L2 cache comes from memory once per launch: 4 and 13.
 ///
@@ -103,10 +87,10 @@ void attention_backward(const Context&, const AttentionBackward<double>&);
 namespace cuda {
 inline constexpr Variant attention_variants[] = {Variant::naive, Variant::tiled, Variant::tensor,
                                                  Variant::mma};
-void attention_forward(const Context&, const AttentionForward<float>&, Variant = Variant::best);
-void attention_forward(const Context&, const AttentionForward<bfloat16>&, Variant = Variant::best);
-void attention_backward(const Context&, const AttentionBackward<float>&, Variant = Variant::best);
-void attention_backward(const Context&, const AttentionBackward<bfloat16>&, Variant = Variant::best);
+template <CudaFloat T>
+void attention_forward(const Context&, const AttentionForward<T>&, Variant = Variant::best);
+template <CudaFloat T>
+void attention_backward(const Context&, const AttentionBackward<T>&, Variant = Variant::best);
 }  // namespace cuda
 
 }  // namespace ito::kernels

@@ -21,8 +21,8 @@ __global__ void __launch_bounds__(row_sum_threads)
         (blockIdx.x * static_cast<std::int64_t>(row_sum_threads) + threadIdx.x) / warp_size;
     if (row >= s.batch * s.heads * s.tokens) return;
     const std::int64_t head = row / s.tokens, n = head / s.heads, h = head % s.heads, token = row % s.tokens;
-    const T* const o = head_rows(a.o, s, a.o_stride, n, h) + token * a.o_stride;
-    const T* const grad_o = head_rows(a.grad_o, s, a.grad_o_stride, n, h) + token * a.grad_o_stride;
+    const T* const o = head_begin(a.o, s, n, h) + token * a.o.stride;
+    const T* const grad_o = head_begin(a.grad_o, s, n, h) + token * a.grad_o.stride;
     const int lane = static_cast<int>(threadIdx.x) % warp_size;
     float sum = 0;
     for (std::int64_t c = lane; c < s.head_dim; c += warp_size) sum += to_float(o[c]) * to_float(grad_o[c]);
@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(tiled_threads)
     float* const of_queries = weights + kept_rows * streamed_rows;  // [2, 64]
 
     const Side<T, keys> side(a, row_sums, kept_rows, aligned);
-    const Rows<T>&other_first = side.other_first, &other_second = side.other_second;
+    const HeadRows<T>&other_first = side.other_first, &other_second = side.other_second;
     const int tokens = side.tokens, channels = side.channels, first_kept = side.first_kept;
     const int x = thread_x(), y = thread_y();
     const float scale = static_cast<float>(a.scale);
@@ -107,8 +107,8 @@ __global__ void __launch_bounds__(tiled_threads)
 #pragma unroll
     for (int r = 0; r < rows; ++r) {
         if (first_kept + y + r * across >= tokens) continue;
-        const auto row = [&](T* base) {
-            return side.gradient(a, base) + (y + r * across) * a.grad_qkv_stride;
+        const auto row = [&](const View<T>& of) {
+            return side.gradient(a.shape, of) + (y + r * across) * of.stride;
         };
 #pragma unroll
         for (int c = 0; c < runs; ++c) {
@@ -142,46 +142,42 @@ void launch_tiled(const Context& context, const AttentionBackward<T>& a, const f
     });
 }
 
-template <class T>
-void backward(const Context& context, const AttentionBackward<T>& a, Variant variant) {
+}  // namespace
+}  // namespace attention_detail
+
+namespace cuda {
+
+template <CudaFloat T>
+void attention_backward(const Context& context, const AttentionBackward<T>& a, Variant variant) {
+    using namespace attention_detail;
     const AttentionShape& s = a.shape;
-    const bool empty = s.batch == 0 || s.tokens == 0 || s.heads == 0 || s.head_dim == 0;
-    if constexpr (sizeof(T) == 2) {
-        if (variant == Variant::mma || (variant == Variant::best && mma_pays(s))) {
-            const std::string why_not = empty ? "" : why_not_mma(a);
-            if (why_not.empty()) {
-                if (!empty) launch_mma(context, a);
-                return;
-            }
-            if (variant == Variant::mma)
-                throw Error("attention_backward: variant 'mma' " + why_not + "; use tensor");
-        }
+    if (s.batch == 0 || s.tokens == 0 || s.heads == 0 || s.head_dim == 0) return;
+    constexpr bool tensor = sizeof(T) == 2;
+    const bool fits = s.head_dim <= widest_head;
+    const char* needs = "bfloat16";
+    if constexpr (tensor) needs = mma_needs(a);
+    variant =
+        choose_variant("attention_backward", variant,
+                       {{Variant::mma, needs == nullptr && (variant == Variant::mma || mma_pays(s)), needs},
+                        {Variant::tensor, fits && tensor, tensor ? narrow_heads : "bfloat16"},
+                        {Variant::tiled, fits, narrow_heads},
+                        {Variant::naive}});
+    if constexpr (tensor) {
+        if (variant == Variant::mma) return launch_mma(context, a);
     }
-    variant = choose<T>("attention_backward", s, variant);
-    if (empty) return;
     const std::int64_t rows = s.batch * s.heads * s.tokens;
     const Scratch<float> row_sums(context, rows);
     const std::int64_t blocks = blocks_for(rows, row_sum_threads / warp_size);
     launch(context, "attention_row_sums", attention_row_sums<T>, dim3(static_cast<unsigned>(blocks)),
            dim3(row_sum_threads), 0, a, row_sums);
     if (variant == Variant::naive) return launch_naive(context, a, row_sums);
-    if constexpr (sizeof(T) == 2) {
+    if constexpr (tensor) {
         if (variant == Variant::tensor) return launch_tensor(context, a, row_sums);
     }
     launch_tiled(context, a, row_sums);
 }
 
-}  // namespace
-}  // namespace attention_detail
-
-namespace cuda {
-
-void attention_backward(const Context& context, const AttentionBackward<float>& a, Variant variant) {
-    attention_detail::backward(context, a, variant);
-}
-void attention_backward(const Context& context, const AttentionBackward<bfloat16>& a, Variant variant) {
-    attention_detail::backward(context, a, variant);
-}
+ITO_FOR_CUDA_TYPES(attention_backward, AttentionBackward);
 
 }  // namespace cuda
 }  // namespace ito::kernels

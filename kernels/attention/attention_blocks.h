@@ -1,6 +1,6 @@
 #pragma once
-// How the CPU cuts attention into blocks of queries, and the arguments of the work on a block's rows between
-// the matrix products. Private to kernels/attention.
+// How the CPU cuts attention into blocks of queries, and the arguments of the work on a block's rows between its GEMMs. Private
+// to kernels/attention.
 
 #include <algorithm>
 #include <cstddef>
@@ -29,17 +29,14 @@ struct Blocks {
     std::int64_t row_size() const { return ceil_div(queries, 16) * 16; }
 };
 
-/// One block of queries of backward between its matrix products.
+/// One block of queries of backward between its GEMMs.
 struct GradientRows {
-    std::int64_t rows, tokens, stride;
+    std::int64_t tokens, stride;
     float* scores;  ///< scale Q K^T on entry, P on return
     float* grads;   ///< dO V^T on entry, scale dS on return
     const float* lse;
     float scale;
-    const float* o;
-    std::int64_t o_stride;
-    const float* grad_o;
-    std::int64_t grad_o_stride, head_dim;
+    View<const float> o, grad_o;  ///< the block's rows of one head
 };
 
 }  // namespace ito::kernels::attention_detail

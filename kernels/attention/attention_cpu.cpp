@@ -65,18 +65,17 @@ void softmax_rows(float* scores, std::int64_t stride, std::int64_t rows, std::in
     }
 }
 
-void scale_rows(float* o, std::int64_t stride, std::int64_t rows, std::int64_t columns,
-                const float* factors) {
+void scale_rows(const View<float>& o, const float* factors) {
     const D d;
     const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
-    for (std::int64_t i = 0; i < rows; ++i) {
-        float* row = o + i * stride;
+    for (std::int64_t i = 0; i < o.rows; ++i) {
+        float* row = o.row(i);
         const V factor = hn::Set(d, factors[i]);
         std::int64_t c = 0;
-        for (; c + lanes <= columns; c += lanes)
+        for (; c + lanes <= o.columns; c += lanes)
             hn::StoreU(hn::Mul(hn::LoadU(d, row + c), factor), d, row + c);
-        if (c < columns) {
-            const std::size_t rest = static_cast<std::size_t>(columns - c);
+        if (c < o.columns) {
+            const std::size_t rest = static_cast<std::size_t>(o.columns - c);
             store_n(hn::Mul(load_n(d, row + c, rest), factor), d, row + c, rest);
         }
     }
@@ -99,8 +98,8 @@ void gradient_rows(const attention_detail::GradientRows& a) {
     const D d;
     const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
     const V scale = hn::Set(d, a.scale);
-    for (std::int64_t i = 0; i < a.rows; ++i) {
-        const V mean = hn::Set(d, dot(a.o + i * a.o_stride, a.grad_o + i * a.grad_o_stride, a.head_dim));
+    for (std::int64_t i = 0; i < a.o.rows; ++i) {
+        const V mean = hn::Set(d, dot(a.o.row(i), a.grad_o.row(i), a.o.columns));
         const V lse = hn::Set(d, a.lse[i]);
         float *scores = a.scores + i * a.stride, *grads = a.grads + i * a.stride;
         // Rows are padded to whole vectors; what is computed in the padding is never read.
@@ -133,6 +132,11 @@ struct Matrix {
     const float* data;
     std::int64_t stride;
     bool transposed = false;
+
+    Matrix(const float* first, std::int64_t row_stride, bool is_transposed = false)
+        : data(first), stride(row_stride), transposed(is_transposed) {}
+    Matrix(const View<const float>& rows, bool is_transposed = false)
+        : Matrix(rows.data, rows.stride, is_transposed) {}
 };
 
 /// c[m, n] = alpha a[m, k] b[k, n] + beta c, on the calling thread (parallel_for sees to that).
@@ -146,10 +150,11 @@ void multiply(std::int64_t m, std::int64_t n, std::int64_t k, float alpha, Matri
                     std::to_string(static_cast<int>(status)));
 }
 
-/// First element of head h of image n.
+/// Tokens [tokens.begin, tokens.end) of head h of image n.
 template <class T>
-T* head(T* base, const AttentionShape& s, std::int64_t stride, std::int64_t n, std::int64_t h) {
-    return base + n * s.tokens * stride + h * s.head_dim;
+View<T> head(const View<T>& of, const AttentionShape& s, std::int64_t n, std::int64_t h, Range tokens) {
+    return {&of(n * s.tokens + tokens.begin, h * s.head_dim), tokens.end - tokens.begin, s.head_dim,
+            of.stride};
 }
 
 bool empty(const AttentionShape& s) {
@@ -166,52 +171,46 @@ std::int64_t backward_worker_floats(const Blocks& blocks) {
 void forward_block(const AttentionForward<float>& a, const Blocks& blocks, std::int64_t n, std::int64_t h,
                    Range queries, float* scratch) {
     const AttentionShape& s = a.shape;
-    const std::int64_t rows = queries.end - queries.begin, stride = a.qkv_stride;
-    const float* q = head(a.q, s, stride, n, h) + queries.begin * stride;
-    float* o = head(a.o, s, a.o_stride, n, h) + queries.begin * a.o_stride;
+    const Range all{0, s.tokens};
+    const View<float> o = head(a.o, s, n, h, queries);
     float *scores = scratch, *inverse_sums = scratch + blocks.scores_size();
-    multiply(rows, s.tokens, s.head_dim, static_cast<float>(a.scale), {q, stride},
-             {head(a.k, s, stride, n, h), stride, true}, 0, scores, blocks.stride);
+    multiply(o.rows, s.tokens, s.head_dim, static_cast<float>(a.scale), head(a.q, s, n, h, queries),
+             {head(a.k, s, n, h, all), true}, 0, scores, blocks.stride);
     float* lse = a.lse ? a.lse + (n * s.heads + h) * s.tokens + queries.begin : nullptr;
-    HWY_DYNAMIC_DISPATCH(softmax_rows)(scores, blocks.stride, rows, s.tokens, inverse_sums, lse);
-    multiply(rows, s.head_dim, s.tokens, 1, {scores, blocks.stride}, {head(a.v, s, stride, n, h), stride}, 0,
-             o, a.o_stride);
-    HWY_DYNAMIC_DISPATCH(scale_rows)(o, a.o_stride, rows, s.head_dim, inverse_sums);
+    HWY_DYNAMIC_DISPATCH(softmax_rows)(scores, blocks.stride, o.rows, s.tokens, inverse_sums, lse);
+    multiply(o.rows, s.head_dim, s.tokens, 1, {scores, blocks.stride}, head(a.v, s, n, h, all), 0, o.data,
+             o.stride);
+    HWY_DYNAMIC_DISPATCH(scale_rows)(o, inverse_sums);
 }
 
 void backward_head(const AttentionBackward<float>& a, const Blocks& blocks, std::int64_t n, std::int64_t h,
                    float* scratch) {
     const AttentionShape& s = a.shape;
-    const std::int64_t stride = a.qkv_stride, grad_stride = a.grad_qkv_stride, d = s.head_dim;
-    const Matrix k{head(a.k, s, stride, n, h), stride};
-    const Matrix v_transposed{head(a.v, s, stride, n, h), stride, true};
-    float* grad_k = head(a.grad_k, s, grad_stride, n, h);
-    float* grad_v = head(a.grad_v, s, grad_stride, n, h);
+    const std::int64_t d = s.head_dim;
+    const Range all{0, s.tokens};
+    const View<const float> k = head(a.k, s, n, h, all), v = head(a.v, s, n, h, all);
+    const View<float> grad_k = head(a.grad_k, s, n, h, all), grad_v = head(a.grad_v, s, n, h, all);
     float *scores = scratch, *grads = scratch + blocks.scores_size();
     for (std::int64_t block = 0; block < blocks.count; ++block) {
         const Range queries = piece_range(s.tokens, blocks.queries, block);
         const std::int64_t rows = queries.end - queries.begin;
-        const Matrix q{head(a.q, s, stride, n, h) + queries.begin * stride, stride};
-        const Matrix grad_o{head(a.grad_o, s, a.grad_o_stride, n, h) + queries.begin * a.grad_o_stride,
-                            a.grad_o_stride};
-        multiply(rows, s.tokens, d, static_cast<float>(a.scale), q, {k.data, stride, true}, 0, scores,
-                 blocks.stride);
-        multiply(rows, s.tokens, d, 1, grad_o, v_transposed, 0, grads, blocks.stride);
+        const View<const float> q = head(a.q, s, n, h, queries), grad_o = head(a.grad_o, s, n, h, queries);
+        const View<float> grad_q = head(a.grad_q, s, n, h, queries);
+        multiply(rows, s.tokens, d, static_cast<float>(a.scale), q, {k, true}, 0, scores, blocks.stride);
+        multiply(rows, s.tokens, d, 1, grad_o, {v, true}, 0, grads, blocks.stride);
         GradientRows between{};
-        between.rows = rows, between.tokens = s.tokens, between.stride = blocks.stride;
+        between.tokens = s.tokens, between.stride = blocks.stride;
         between.scores = scores, between.grads = grads, between.scale = static_cast<float>(a.scale);
         between.lse = a.lse + (n * s.heads + h) * s.tokens + queries.begin;
-        between.o = head(a.o, s, a.o_stride, n, h) + queries.begin * a.o_stride,
-        between.o_stride = a.o_stride;
-        between.grad_o = grad_o.data, between.grad_o_stride = a.grad_o_stride, between.head_dim = d;
+        between.o = head(a.o, s, n, h, queries), between.grad_o = grad_o;
         HWY_DYNAMIC_DISPATCH(gradient_rows)(between);
 
         // Keys and values gather from all queries: block after block, in this order.
         const float beta_q = a.accumulate ? 1.0f : 0.0f, beta_kv = a.accumulate || block > 0 ? 1.0f : 0.0f;
-        multiply(s.tokens, d, rows, 1, {scores, blocks.stride, true}, grad_o, beta_kv, grad_v, grad_stride);
-        multiply(s.tokens, d, rows, 1, {grads, blocks.stride, true}, q, beta_kv, grad_k, grad_stride);
-        multiply(rows, d, s.tokens, 1, {grads, blocks.stride}, k, beta_q,
-                 head(a.grad_q, s, grad_stride, n, h) + queries.begin * grad_stride, grad_stride);
+        multiply(s.tokens, d, rows, 1, {scores, blocks.stride, true}, grad_o, beta_kv, grad_v.data,
+                 grad_v.stride);
+        multiply(s.tokens, d, rows, 1, {grads, blocks.stride, true}, q, beta_kv, grad_k.data, grad_k.stride);
+        multiply(rows, d, s.tokens, 1, {grads, blocks.stride}, k, beta_q, grad_q.data, grad_q.stride);
     }
 }
 
@@ -239,13 +238,6 @@ void attention_backward(const Context& context, const AttentionBackward<float>& 
     parallel_for(context, s.batch * s.heads, [&](std::int64_t piece, int worker) {
         backward_head(a, blocks, piece / s.heads, piece % s.heads, scratch[worker]);
     });
-}
-
-void attention_forward(const Context& context, const AttentionForward<double>& a) {
-    ref::attention_forward(context, a);
-}
-void attention_backward(const Context& context, const AttentionBackward<double>& a) {
-    ref::attention_backward(context, a);
 }
 
 }  // namespace cpu

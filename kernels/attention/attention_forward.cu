@@ -25,10 +25,10 @@ __global__ void __launch_bounds__(tiled_threads) attention_tiled(AttentionForwar
     const unsigned tiles = static_cast<unsigned>((tokens + query_rows - 1) / query_rows);
     const std::int64_t head = blockIdx.x / tiles, n = head / s.heads, h = head % s.heads;
     const int first_query = static_cast<int>(blockIdx.x % tiles) * query_rows;
-    const auto rows_of = [&](const T* base) {
-        return Rows<T>{head_rows(base, s, a.qkv_stride, n, h), a.qkv_stride, tokens, channels, aligned};
+    const auto rows_of = [&](const View<const T>& of) {
+        return HeadRows<T>{head_begin(of, s, n, h), of.stride, tokens, channels, aligned};
     };
-    const Rows<T> k = rows_of(a.k), v = rows_of(a.v);
+    const HeadRows<T> k = rows_of(a.k), v = rows_of(a.v);
     const int x = thread_x(), y = thread_y();
     const float scale = static_cast<float>(a.scale);
 
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(tiled_threads) attention_tiled(AttentionForwar
         const float total = row_sum(sum[r]), inverse = 1.0f / total;
         if (query >= tokens) continue;
         if (a.lse != nullptr && x == 0) a.lse[head * s.tokens + query] = highest[r] + logf(total);
-        T* const row = head_rows(a.o, s, a.o_stride, n, h) + query * a.o_stride;
+        T* const row = head_begin(a.o, s, n, h) + query * a.o.stride;
 #pragma unroll
         for (int c = 0; c < runs; ++c) {
 #pragma unroll
@@ -99,29 +99,30 @@ void launch_tiled(const Context& context, const AttentionForward<T>& a) {
     });
 }
 
-template <class T>
-void forward(const Context& context, const AttentionForward<T>& a, Variant variant) {
-    const AttentionShape& s = a.shape;
-    variant = choose<T>("attention_forward", s, variant);
-    if (s.batch == 0 || s.tokens == 0 || s.heads == 0 || s.head_dim == 0) return;
-    if (variant == Variant::naive) return launch_naive(context, a);
-    if constexpr (sizeof(T) == 2) {
-        if (variant == Variant::tensor) return launch_tensor(context, a);
-    }
-    launch_tiled(context, a);
-}
-
 }  // namespace
 }  // namespace attention_detail
 
 namespace cuda {
 
-void attention_forward(const Context& context, const AttentionForward<float>& a, Variant variant) {
-    attention_detail::forward(context, a, variant);
+template <CudaFloat T>
+void attention_forward(const Context& context, const AttentionForward<T>& a, Variant variant) {
+    using namespace attention_detail;
+    const AttentionShape& s = a.shape;
+    const bool fits = s.head_dim <= widest_head;
+    constexpr bool tensor = sizeof(T) == 2;
+    variant = choose_variant("attention_forward", variant,
+                             {{Variant::tensor, fits && tensor, tensor ? narrow_heads : "bfloat16"},
+                              {Variant::tiled, fits, narrow_heads},
+                              {Variant::naive}});
+    if (s.batch == 0 || s.tokens == 0 || s.heads == 0 || s.head_dim == 0) return;
+    if (variant == Variant::naive) return launch_naive(context, a);
+    if constexpr (tensor) {
+        if (variant == Variant::tensor) return launch_tensor(context, a);
+    }
+    launch_tiled(context, a);
 }
-void attention_forward(const Context& context, const AttentionForward<bfloat16>& a, Variant variant) {
-    attention_detail::forward(context, a, variant);
-}
+
+ITO_FOR_CUDA_TYPES(attention_forward, AttentionForward);
 
 }  // namespace cuda
 }  // namespace ito::kernels

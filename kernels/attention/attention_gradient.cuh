@@ -14,7 +14,7 @@ namespace ito::kernels::attention_detail {
 template <class T, bool keys>
 class Side {
   public:
-    Rows<T> kept_first, kept_second, other_first, other_second;
+    HeadRows<T> kept_first, kept_second, other_first, other_second;
     int tokens, channels;
     int first_kept;  ///< the block's first row
 
@@ -25,11 +25,10 @@ class Side {
         const std::int64_t head = blockIdx.x / tiles;
         n_ = head / s.heads, h_ = head % s.heads;
         first_kept = static_cast<int>(blockIdx.x % tiles) * kept_rows;
-        const auto rows = [&](const T* base, std::int64_t stride) {
-            return Rows<T>{head_rows(base, s, stride, n_, h_), stride, tokens, channels, aligned};
+        const auto rows = [&](const View<const T>& of) {
+            return HeadRows<T>{head_begin(of, s, n_, h_), of.stride, tokens, channels, aligned};
         };
-        const Rows<T> q = rows(a.q, a.qkv_stride), k = rows(a.k, a.qkv_stride), v = rows(a.v, a.qkv_stride),
-                      grad_o = rows(a.grad_o, a.grad_o_stride);
+        const HeadRows<T> q = rows(a.q), k = rows(a.k), v = rows(a.v), grad_o = rows(a.grad_o);
         kept_first = keys ? k : q, kept_second = keys ? v : grad_o;
         other_first = keys ? q : k, other_second = keys ? grad_o : v;
         lse_ = a.lse + head * s.tokens, row_sums_ = row_sums + head * s.tokens;
@@ -46,8 +45,8 @@ class Side {
     }
 
     /// The first of the rows that are kept, in one of the three gradients.
-    __device__ T* gradient(const AttentionBackward<T>& a, T* base) const {
-        return head_rows(base, a.shape, a.grad_qkv_stride, n_, h_) + first_kept * a.grad_qkv_stride;
+    __device__ T* gradient(const AttentionShape& s, const View<T>& of) const {
+        return head_begin(of, s, n_, h_) + first_kept * of.stride;
     }
 
   private:

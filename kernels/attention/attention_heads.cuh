@@ -1,11 +1,10 @@
 #pragma once
-// What the CUDA versions of attention share: where the rows of one head lie, and which launchers there are.
+// What the CUDA variants of attention share: where the rows of one head lie, and which launchers there are.
 
 #include <cstdint>
-#include <string>
+#include <initializer_list>
 
 #include "kernels/attention/attention.h"
-#include "kernels/common/error.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/vector.cuh"
 
@@ -13,51 +12,43 @@ namespace ito::kernels::attention_detail {
 
 /// Wider heads are left to the naive variant.
 inline constexpr std::int64_t widest_head = 256;
+inline constexpr const char* narrow_heads = "heads of at most 256 channels; use naive";
 
-/// The rows of head `h` of image `n` in a tensor that starts at `base`.
+/// Where head `h` of image `n` begins.
 template <class T>
-__device__ T* head_rows(T* base, const AttentionShape& s, std::int64_t stride, std::int64_t n,
-                        std::int64_t h) {
-    return base + n * s.tokens * stride + h * s.head_dim;
+__device__ T* head_begin(const View<T>& of, const AttentionShape& s, std::int64_t n, std::int64_t h) {
+    return &of(n * s.tokens, h * s.head_dim);
 }
 
 /// The rows of one head, for tiles that may begin and end anywhere.
 template <class T>
-struct Rows {
+struct HeadRows {
     const T* data;
     std::int64_t stride;
     int tokens, channels;
     bool aligned;  ///< every row begins on 16 bytes
 };
 
-/// Every head's rows begin on 16 bytes.
+/// Every head's rows begin on 16 bytes, in all of the tensors.
 template <class T>
-bool heads_aligned(const AttentionShape& s, const T* data, std::int64_t stride) {
-    return rows_aligned(data, stride) && static_cast<std::size_t>(s.head_dim) * sizeof(T) % 16 == 0;
+bool heads_aligned(const AttentionShape& s, std::initializer_list<View<const T>> tensors) {
+    bool aligned = static_cast<std::size_t>(s.head_dim) * sizeof(T) % 16 == 0;
+    for (const View<const T>& x : tensors) aligned = aligned && rows_aligned(x.data, x.stride);
+    return aligned;
 }
-
-/// Every tensor's.
 template <class T>
 bool all_aligned(const AttentionForward<T>& a) {
-    const T* const inputs[] = {a.q, a.k, a.v};
-    bool aligned = heads_aligned<T>(a.shape, a.o, a.o_stride);
-    for (const T* data : inputs) aligned = aligned && heads_aligned(a.shape, data, a.qkv_stride);
-    return aligned;
+    return heads_aligned<T>(a.shape, {a.q, a.k, a.v, a.o});
 }
 template <class T>
 bool all_aligned(const AttentionBackward<T>& a) {
-    const T* const inputs[] = {a.q, a.k, a.v};
-    const T* const outputs[] = {a.grad_q, a.grad_k, a.grad_v};
-    bool aligned = heads_aligned(a.shape, a.grad_o, a.grad_o_stride);
-    for (const T* data : inputs) aligned = aligned && heads_aligned(a.shape, data, a.qkv_stride);
-    for (const T* data : outputs) aligned = aligned && heads_aligned(a.shape, data, a.grad_qkv_stride);
-    return aligned;
+    return heads_aligned<T>(a.shape, {a.q, a.k, a.v, a.grad_o, a.grad_q, a.grad_k, a.grad_v});
 }
 
 /// Writes `rows` rows of `width` channels from (first_row, first_channel) on, element by element, with put(row, channel, value),
 /// and zeros for what does not exist: for rows that do not begin on 16 bytes.
 template <int rows, int width, int threads, class T, class Put>
-__device__ void load_elements(const Rows<T>& from, int first_row, int first_channel, Put&& put) {
+__device__ void load_elements(const HeadRows<T>& from, int first_row, int first_channel, Put&& put) {
 #pragma unroll 1
     for (int at = static_cast<int>(threadIdx.x); at < rows * width; at += threads) {
         const int row = first_row + at / width, channel = first_channel + at % width;
@@ -66,11 +57,10 @@ __device__ void load_elements(const Rows<T>& from, int first_row, int first_chan
     }
 }
 
-/// Tiles in shared memory have rows of `parts` (a power of two) times 16 bytes, without padding. A row's parts are
-/// exchanged so that the same part of 8 rows that follow each other lies in 8 different groups of four banks: part p of row
-/// r stands at p ^ exchange<parts>(r).
+/// Tiles in shared memory have rows of `parts` (a power of two) times 16 bytes, without padding. They are swizzled: part p of row
+/// r stands at p ^ swizzle<parts>(r), so that the same part of 8 successive rows lies in 8 different groups of four banks.
 template <int parts>
-__host__ __device__ constexpr int exchange(int row) {
+__host__ __device__ constexpr int swizzle(int row) {
     return parts >= 8 ? row % 8 : row / (8 / parts) % parts;
 }
 
@@ -80,7 +70,7 @@ constexpr bool spreads() {
     for (int row = 0; row < 64; row += 8)
         for (int part = 0; part < parts; ++part) {
             int groups = 0;
-            for (int r = row; r < row + 8; ++r) groups |= 1 << (r * parts + (part ^ exchange<parts>(r))) % 8;
+            for (int r = row; r < row + 8; ++r) groups |= 1 << (r * parts + (part ^ swizzle<parts>(r))) % 8;
             if (groups != 0xff) return false;
         }
     return true;
@@ -115,24 +105,6 @@ inline std::size_t shared_limit() {
     return static_cast<std::size_t>(most);
 }
 
-/// The variant that runs, or Error. Not for `mma`, which asks more of its arguments than their shape.
-template <class T>
-Variant choose(const char* name, const AttentionShape& s, Variant variant) {
-    constexpr bool has_tensor = sizeof(T) == 2;
-    const bool wide = s.head_dim > widest_head;
-    if (variant == Variant::best)
-        return wide ? Variant::naive : has_tensor ? Variant::tensor : Variant::tiled;
-    if (variant != Variant::naive && variant != Variant::tiled && !(variant == Variant::tensor && has_tensor))
-        throw Error(std::string(name) + ": no variant '" + name_of(variant) + "' for " +
-                    name_of(dtype_of<T>) + "; expected naive" +
-                    (has_tensor ? ", tiled or tensor" : " or tiled"));
-    if (variant != Variant::naive && wide)
-        throw Error(std::string(name) + ": variant '" + name_of(variant) +
-                    "' takes heads of up to 256 channels, these have " + std::to_string(s.head_dim) +
-                    "; use naive");
-    return variant;
-}
-
 /// attention_naive.cu
 template <class T>
 void launch_naive(const Context& context, const AttentionForward<T>& a);
@@ -142,8 +114,8 @@ void launch_naive(const Context& context, const AttentionBackward<T>& a, const f
 /// attention_tensor_forward.cu and attention_tensor_backward.cu
 void launch_tensor(const Context& context, const AttentionForward<bfloat16>& a);
 void launch_tensor(const Context& context, const AttentionBackward<bfloat16>& a, const float* row_sums);
-/// attention_mma_backward.cu. Empty if `mma` takes this call on this device, or the reason.
-std::string why_not_mma(const AttentionBackward<bfloat16>& a);
+/// attention_mma_backward.cu. Null if `mma` takes this call on this device, or what it needs.
+const char* mma_needs(const AttentionBackward<bfloat16>& a);
 /// Whether that variant is expected to be faster than `tensor` where both can run. It has one block for each head of an image, and
 /// with more than 64 tokens no two on a multiprocessor: few heads leave most of the GPU idle (64 images of 196 tokens, one head of
 /// 64, on an H100: 47.4 us against 41.5).

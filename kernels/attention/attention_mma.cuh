@@ -29,7 +29,7 @@ __device__ int panel_offset(int row, int part) {
 }
 
 /// The rows of one head in memory, on 16 bytes.
-struct HeadRows {
+struct AlignedRows {
     const bfloat16* data;
     int stride;  ///< elements from token to token
     int tokens, channels;
@@ -43,7 +43,7 @@ struct HeadRows {
 
 /// Begins to copy a row tile: `rows` tokens from `token` on, 32 channels from `channel` on.
 template <int rows, int threads>
-__device__ void copy_row_tile(std::byte* to, HeadRows from, int token, int channel) {
+__device__ void copy_row_tile(std::byte* to, AlignedRows from, int token, int channel) {
     static_assert(rows * 4 % threads == 0);
     // Addresses of an unrolled loop would take registers that the sums need.
     const int row = static_cast<int>(threadIdx.x) / 4, part = static_cast<int>(threadIdx.x) % 4;
@@ -54,7 +54,7 @@ __device__ void copy_row_tile(std::byte* to, HeadRows from, int token, int chann
 
 /// Begins to copy panels: `rows` tokens from `token` on, all channels.
 template <int rows, int width, int threads>
-__device__ void copy_panels(std::byte* to, HeadRows from, int token) {
+__device__ void copy_panels(std::byte* to, AlignedRows from, int token) {
     constexpr int parts = width / 8, at_a_time = threads / parts;
     const int row = static_cast<int>(threadIdx.x) / parts, part = static_cast<int>(threadIdx.x) % parts;
 #pragma unroll 1

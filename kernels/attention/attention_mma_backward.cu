@@ -48,7 +48,7 @@ struct Plan {
 
 /// q, k, v, o and dO of the block's head.
 struct Operands {
-    HeadRows q, k, v, o, grad_o;
+    AlignedRows q, k, v, o, grad_o;
 };
 
 /// Begins the copies of what the products take, chunk by chunk, in their order. The operands are in shared memory: the sums leave
@@ -178,14 +178,13 @@ __global__ void __launch_bounds__(P::threads, 1) attention_mma_gradient(Attentio
     const AttentionShape& s = a.shape;
     const int tokens = static_cast<int>(s.tokens), channels = static_cast<int>(s.head_dim);
     const std::int64_t head = blockIdx.x, n = head / s.heads, h = head % s.heads;
-    const auto rows_of = [&](const bfloat16* base, std::int64_t stride) {
-        return HeadRows{head_rows(base, s, stride, n, h), static_cast<int>(stride), tokens, channels};
+    const auto rows_of = [&](const View<const bfloat16>& of) {
+        return AlignedRows{head_begin(of, s, n, h), static_cast<int>(of.stride), tokens, channels};
     };
     __shared__ Operands operands;
     if (threadIdx.x == 0) {
-        operands.q = rows_of(a.q, a.qkv_stride), operands.k = rows_of(a.k, a.qkv_stride);
-        operands.v = rows_of(a.v, a.qkv_stride), operands.o = rows_of(a.o, a.o_stride);
-        operands.grad_o = rows_of(a.grad_o, a.grad_o_stride);
+        operands.q = rows_of(a.q), operands.k = rows_of(a.k), operands.v = rows_of(a.v);
+        operands.o = rows_of(a.o), operands.grad_o = rows_of(a.grad_o);
     }
     __syncthreads();
     Feed<P> feed(operands);
@@ -195,10 +194,10 @@ __global__ void __launch_bounds__(P::threads, 1) attention_mma_gradient(Attentio
     for (int i = static_cast<int>(threadIdx.x); i < P::tokens; i += P::threads)
         lse[i] = i < tokens ? a.lse[head * s.tokens + i] : INFINITY, row_sums[i] = 0;
     const float scale = static_cast<float>(a.scale);
-    const auto store = [&](const typename P::Channels::Sums& sums, float factor, bfloat16* to, int part) {
-        store_sums(sums, factor, head_rows(to, s, a.grad_qkv_stride, n, h),
-                   static_cast<int>(a.grad_qkv_stride), part * P::rows + P::Channels::row(),
-                   P::Channels::column(), tokens, channels);
+    const auto store = [&](const typename P::Channels::Sums& sums, float factor, const View<bfloat16>& to,
+                           int part) {
+        store_sums(sums, factor, head_begin(to, s, n, h), static_cast<int>(to.stride),
+                   part * P::rows + P::Channels::row(), P::Channels::column(), tokens, channels);
     };
 
     // P and dV, then dS and dK. What a product reads of the weights, it reads behind the barrier of its first chunk.
@@ -262,22 +261,19 @@ auto with_plan(const AttentionShape& s, Body&& body) {
 
 }  // namespace
 
-std::string why_not_mma(const AttentionBackward<bfloat16>& a) {
+const char* mma_needs(const AttentionBackward<bfloat16>& a) {
     const AttentionShape& s = a.shape;
-    if (a.accumulate) return "overwrites the gradients, this call adds to them";
-    if (s.tokens > 256) return "takes up to 256 tokens, these are " + std::to_string(s.tokens);
-    if (s.head_dim <= 32 || s.head_dim > widest_head)
-        return "takes heads of 40 to 256 channels, these have " + std::to_string(s.head_dim);
+    if (a.accumulate) return "gradients to overwrite, not to add to";
+    if (s.tokens > 256) return "at most 256 tokens";
+    if (s.head_dim <= 32 || s.head_dim > widest_head) return "heads of 40 to 256 channels";
     constexpr std::int64_t most = std::numeric_limits<int>::max();
-    if (!all_aligned(a) || !heads_aligned(s, a.o, a.o_stride) ||
-        std::max({a.qkv_stride, a.o_stride, a.grad_o_stride, a.grad_qkv_stride}) > most)
-        return "takes rows that begin on 16 bytes, with row strides of 31 bits";
-    const std::size_t needed = with_plan(s, [&]<class P>() { return P::shared_bytes + sizeof(Operands); }),
-                      has = shared_limit();
-    if (has < needed)
-        return "needs " + std::to_string(needed) + " bytes of shared memory, a block of this device has " +
-               std::to_string(has);
-    return {};
+    if (!all_aligned(a) || !heads_aligned(s, {a.o}) ||
+        std::max({a.q.stride, a.k.stride, a.v.stride, a.o.stride, a.grad_o.stride, a.grad_q.stride,
+                  a.grad_k.stride, a.grad_v.stride}) > most)
+        return "rows that begin on 16 bytes, with row strides of 31 bits";
+    if (shared_limit() < with_plan(s, [&]<class P>() { return P::shared_bytes + sizeof(Operands); }))
+        return "more shared memory than a block of this device can have";
+    return nullptr;
 }
 
 void launch_mma(const Context& context, const AttentionBackward<bfloat16>& a) {

@@ -1,5 +1,5 @@
-// Attention in CUDA as one writes it first, for heads of any width: a block for every query (in backward also one for every
-// key), which goes through all tokens and computes each score again wherever it needs it.
+// Attention in CUDA, the straightforward version, for heads of any width: a block for every query (in backward also one for
+// every key) goes through all tokens and computes each score again wherever it needs it.
 
 #include "kernels/attention/attention_heads.cuh"
 #include "kernels/cuda/block_reduce.cuh"
@@ -42,11 +42,11 @@ __global__ void __launch_bounds__(naive_threads) attention_naive(AttentionForwar
     const Place place(s);
     const int thread = static_cast<int>(threadIdx.x);
     const float scale = static_cast<float>(a.scale);
-    const T* const q = head_rows(a.q, s, a.qkv_stride, place.n, place.h) + place.token * a.qkv_stride;
-    const T* const k = head_rows(a.k, s, a.qkv_stride, place.n, place.h);
-    const T* const v = head_rows(a.v, s, a.qkv_stride, place.n, place.h);
-    T* const o = head_rows(a.o, s, a.o_stride, place.n, place.h) + place.token * a.o_stride;
-    const auto product = [&](std::int64_t j) { return dot(q, k + j * a.qkv_stride, s.head_dim); };
+    const T* const q = head_begin(a.q, s, place.n, place.h) + place.token * a.q.stride;
+    const T* const k = head_begin(a.k, s, place.n, place.h);
+    const T* const v = head_begin(a.v, s, place.n, place.h);
+    T* const o = head_begin(a.o, s, place.n, place.h) + place.token * a.o.stride;
+    const auto product = [&](std::int64_t j) { return dot(q, k + j * a.k.stride, s.head_dim); };
 
     float highest = -INFINITY;
     for (std::int64_t j = thread; j < s.tokens; j += naive_threads)
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(naive_threads) attention_naive(AttentionForwar
             __syncthreads();
             for (int i = 0; i < count; ++i) {
                 sum += weights[i];
-                if (channel < s.head_dim) value += weights[i] * to_float(v[(j + i) * a.qkv_stride + channel]);
+                if (channel < s.head_dim) value += weights[i] * to_float(v[(j + i) * a.v.stride + channel]);
             }
         }
         if (channel < s.head_dim) o[channel] = from_float<T>(value / sum);
@@ -84,10 +84,10 @@ __global__ void __launch_bounds__(naive_threads)
     const Place place(s);
     const int thread = static_cast<int>(threadIdx.x);
     const float scale = static_cast<float>(a.scale);
-    const T* const q = head_rows(a.q, s, a.qkv_stride, place.n, place.h);
-    const T* const k = head_rows(a.k, s, a.qkv_stride, place.n, place.h);
-    const T* const v = head_rows(a.v, s, a.qkv_stride, place.n, place.h);
-    const T* const grad_o = head_rows(a.grad_o, s, a.grad_o_stride, place.n, place.h);
+    const T* const q = head_begin(a.q, s, place.n, place.h);
+    const T* const k = head_begin(a.k, s, place.n, place.h);
+    const T* const v = head_begin(a.v, s, place.n, place.h);
+    const T* const grad_o = head_begin(a.grad_o, s, place.n, place.h);
     const std::int64_t first_row = blockIdx.x - place.token;  // of this head in lse
     for (std::int64_t first = 0; first < s.head_dim; first += naive_threads) {
         const std::int64_t channel = first + thread;
@@ -97,27 +97,27 @@ __global__ void __launch_bounds__(naive_threads)
             __syncthreads();  // the weights before these are no longer needed
             if (thread < count) {
                 const std::int64_t i = keys ? t + thread : place.token, j = keys ? place.token : t + thread;
-                const float product = dot(q + i * a.qkv_stride, k + j * a.qkv_stride, s.head_dim);
+                const float product = dot(q + i * a.q.stride, k + j * a.k.stride, s.head_dim);
                 const float p = weight_of(product, scale, a.lse[first_row + i]);
                 weights[thread] = p;
-                gradients[thread] = p * (dot(grad_o + i * a.grad_o_stride, v + j * a.qkv_stride, s.head_dim) -
+                gradients[thread] = p * (dot(grad_o + i * a.grad_o.stride, v + j * a.v.stride, s.head_dim) -
                                          row_sums[first_row + i]);
             }
             __syncthreads();
             if (channel >= s.head_dim) continue;
             for (int i = 0; i < count; ++i) {
-                d_first += gradients[i] * to_float((keys ? q : k)[(t + i) * a.qkv_stride + channel]);
+                d_first += gradients[i] * to_float(keys ? q[(t + i) * a.q.stride + channel]
+                                                        : k[(t + i) * a.k.stride + channel]);
                 if constexpr (keys)
-                    d_second += weights[i] * to_float(grad_o[(t + i) * a.grad_o_stride + channel]);
+                    d_second += weights[i] * to_float(grad_o[(t + i) * a.grad_o.stride + channel]);
             }
         }
         if (channel >= s.head_dim) continue;
-        const std::int64_t at = place.token * a.grad_qkv_stride + channel;
-        const auto rows = [&](T* base) {
-            return head_rows(base, s, a.grad_qkv_stride, place.n, place.h) + at;
+        const auto element = [&](const View<T>& of) -> T& {
+            return head_begin(of, s, place.n, place.h)[place.token * of.stride + channel];
         };
-        write_gradient(*rows(keys ? a.grad_k : a.grad_q), d_first * scale, a.accumulate);
-        if constexpr (keys) write_gradient(*rows(a.grad_v), d_second, a.accumulate);
+        write_gradient(element(keys ? a.grad_k : a.grad_q), d_first * scale, a.accumulate);
+        if constexpr (keys) write_gradient(element(a.grad_v), d_second, a.accumulate);
     }
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 // Tiles of the variant `tensor`, whose products are the tensor cores': bfloat16 operands in shared memory, float32 sums in
-// registers. A warp works on 16 rows. A tile's rows are `width` channels without padding, their 16-byte parts exchanged
+// registers. A warp works on 16 rows. A tile's rows are `width` channels without padding, their 16-byte parts swizzled
 // (attention_heads.cuh), so that ldmatrix reads 8 rows without a bank conflict, transposed or not.
 
 #include "kernels/attention/attention_heads.cuh"
@@ -17,16 +17,16 @@ __device__ inline int warp_index() {
     return static_cast<int>(threadIdx.x) / warp_size;
 }
 
-/// 16 bytes: part `part` of row `row`. Only its number within 8 is exchanged, which is written out so that the compiler sees
-/// that what is further apart is always equally far apart.
+/// 16 bytes: part `part` of row `row`. Only its number within 8 is swizzled. Written out, so that the compiler sees that parts
+/// a multiple of 8 apart are a constant distance apart.
 template <int width, class Part>
 __device__ Part* part_of(Part* tile, int row, int part) {
-    return tile + row * (width / 8) + part / 8 * 8 + (part % 8 ^ exchange<width / 8>(row));
+    return tile + row * (width / 8) + part / 8 * 8 + (part % 8 ^ swizzle<width / 8>(row));
 }
 
 /// Begins to copy `rows` rows from `first_row` on into a tile, with zeros for what does not exist.
 template <int rows, int width, int threads>
-__device__ void copy_tile(uint4* tile, const Rows<bfloat16>& from, int first_row) {
+__device__ void copy_tile(uint4* tile, const HeadRows<bfloat16>& from, int first_row) {
     constexpr int parts = width / 8;
     if (!from.aligned) {
         load_elements<rows, width, threads>(from, first_row, 0, [&](int row, int channel, bfloat16 value) {

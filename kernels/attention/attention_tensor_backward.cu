@@ -1,5 +1,5 @@
-// Attention backward on the tensor cores: attention_backward.cu's two launches. P and dS are exchanged between the warps
-// through shared memory, as bfloat16.
+// Attention backward on the tensor cores: attention_backward.cu's two launches. P and dS pass from warp to warp through
+// shared memory, as bfloat16.
 
 #include "kernels/attention/attention_gradient.cuh"
 #include "kernels/attention/attention_tensor.cuh"
@@ -153,9 +153,10 @@ __global__ void __launch_bounds__(P::threads)
         commit_copies();
     }
     float4* const tile = reinterpret_cast<float4*>(shared);
-    const auto store = [&](const float(&sums)[2 * P::channel_pairs][4], float factor, bfloat16* to) {
-        store_gradient<P>(sums, factor, tile, side.gradient(a, to), a.grad_qkv_stride,
-                          tokens - side.first_kept, channels, a.accumulate, aligned);
+    const auto store = [&](const float(&sums)[2 * P::channel_pairs][4], float factor,
+                           const View<bfloat16>& to) {
+        store_gradient<P>(sums, factor, tile, side.gradient(a.shape, to), to.stride, tokens - side.first_kept,
+                          channels, a.accumulate, aligned);
     };
     store(first_sum, scale, keys ? a.grad_k : a.grad_q);
     if constexpr (keys) {

@@ -38,11 +38,10 @@ __global__ void __launch_bounds__(tensor_threads)
     const unsigned tiles = static_cast<unsigned>((tokens + query_rows - 1) / query_rows);
     const std::int64_t head = blockIdx.x / tiles, n = head / s.heads, h = head % s.heads;
     const int first_query = static_cast<int>(blockIdx.x % tiles) * query_rows;
-    const auto rows_of = [&](const bfloat16* base) {
-        return Rows<bfloat16>{head_rows(base, s, a.qkv_stride, n, h), a.qkv_stride, tokens, channels,
-                              aligned};
+    const auto rows_of = [&](const View<const bfloat16>& of) {
+        return HeadRows<bfloat16>{head_begin(of, s, n, h), of.stride, tokens, channels, aligned};
     };
-    const Rows<bfloat16> k = rows_of(a.k), v = rows_of(a.v);
+    const HeadRows<bfloat16> k = rows_of(a.k), v = rows_of(a.v);
     const int lane = lane_index(), own_row = warp_index() * 16, steps = (channels + 15) / 16;
     const float scale = static_cast<float>(a.scale);
 
@@ -114,7 +113,7 @@ __global__ void __launch_bounds__(tensor_threads)
     for (int at = lane; at < 16 * parts; at += warp_size) {
         const int row = own_row + at / parts, part = at % parts, query = first_query + row;
         if (query < tokens && part * 8 < channels)
-            store_part(head_rows(a.o, s, a.o_stride, n, h) + query * a.o_stride, part * 8, channels, aligned,
+            store_part(head_begin(a.o, s, n, h) + query * a.o.stride, part * 8, channels, aligned,
                        *part_of<width>(queries, row, part));
     }
 }

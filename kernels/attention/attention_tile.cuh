@@ -5,7 +5,7 @@
 //   scores[row][column] = sum over channels of a[row][channel] * b[column][channel]     threads own columns x + 16 i
 //   sums[row][channel] += sum over columns of p[row][column] * b[column][channel]       threads own neighbouring channels
 //
-// Both need eight 16-byte reads for 64 multiplications, without bank conflicts (see exchange() in attention_heads.cuh).
+// Both need eight 16-byte reads for 64 multiplications, without bank conflicts (see swizzle() in attention_heads.cuh).
 
 #include "kernels/attention/attention_heads.cuh"
 #include "kernels/cuda/packed.cuh"
@@ -26,7 +26,7 @@ __device__ inline int thread_y() {
 /// Part `part` (four floats) of row `row` of a tile.
 template <int width>
 __device__ const float4& part_of(const float* tile, int row, int part) {
-    return reinterpret_cast<const float4*>(tile)[row * (width / 4) + (part ^ exchange<width / 4>(row))];
+    return reinterpret_cast<const float4*>(tile)[row * (width / 4) + (part ^ swizzle<width / 4>(row))];
 }
 
 /// A tile of `rows` rows of `width` channels on its way from global to shared memory: fetched into registers while the one
@@ -36,11 +36,11 @@ class Tile {
     static constexpr int lanes = vector_width<T>, parts = width / lanes, count = rows * parts;
     static constexpr int each = (count + tiled_threads - 1) / tiled_threads;
     uint4 packed_[each];
-    Rows<T> from_;
+    HeadRows<T> from_;
     int row_, channel_;
 
   public:
-    __device__ void fetch(const Rows<T>& from, int first_row, int first_channel) {
+    __device__ void fetch(const HeadRows<T>& from, int first_row, int first_channel) {
         from_ = from, row_ = first_row, channel_ = first_channel;
         if (!from.aligned) return;
 #pragma unroll
@@ -56,7 +56,7 @@ class Tile {
         if (!from_.aligned) {
             load_elements<rows, width, tiled_threads>(
                 from_, row_, channel_, [&](int row, int column, T value) {
-                    const int part = column / 4 ^ exchange<width / 4>(row);
+                    const int part = column / 4 ^ swizzle<width / 4>(row);
                     tile[row * width + part * 4 + column % 4] = to_float(value);
                 });
             return;
@@ -69,14 +69,14 @@ class Tile {
             float4* const to = reinterpret_cast<float4*>(tile) + row * (width / 4);
             const Vector<T> x = unpack<T>(packed_[i]);
             if constexpr (lanes == 4) {
-                to[part ^ exchange<width / 4>(row)] = make_float4(x.v[0], x.v[1], x.v[2], x.v[3]);
+                to[part ^ swizzle<width / 4>(row)] = make_float4(x.v[0], x.v[1], x.v[2], x.v[3]);
             } else {
                 // Of eight neighbours, four begin with their second half, so that they write to all banks.
                 const bool second = width >= 64 && (part & 4) != 0;
                 const float4 low = make_float4(x.v[0], x.v[1], x.v[2], x.v[3]);
                 const float4 high = make_float4(x.v[4], x.v[5], x.v[6], x.v[7]);
-                to[(2 * part + second) ^ exchange<width / 4>(row)] = second ? high : low;
-                to[(2 * part + !second) ^ exchange<width / 4>(row)] = second ? low : high;
+                to[(2 * part + second) ^ swizzle<width / 4>(row)] = second ? high : low;
+                to[(2 * part + !second) ^ swizzle<width / 4>(row)] = second ? low : high;
             }
         }
     }
@@ -168,8 +168,8 @@ __device__ void add_weighted(const float* p, const float* b, int columns, float 
 /// add_scores() over all channels of b's rows `first` on, which are staged in runs of `run` channels: the first run is on its way
 /// in `next`, as is afterwards that of the same rows of `then`. All threads of the block must call it.
 template <int rows, int width, class T, int run>
-__device__ void stream_scores(const float* a, const Rows<T>& b, int first, const Rows<T>& then, float* staged,
-                              Tile<T, streamed_rows, run>& next, float (&scores)[rows][4]) {
+__device__ void stream_scores(const float* a, const HeadRows<T>& b, int first, const HeadRows<T>& then,
+                              float* staged, Tile<T, streamed_rows, run>& next, float (&scores)[rows][4]) {
     constexpr int runs = width / run;
 #pragma unroll 1
     for (int c = 0; c < runs; ++c) {
@@ -184,9 +184,9 @@ __device__ void stream_scores(const float* a, const Rows<T>& b, int first, const
 
 /// The same for add_weighted(), with sums for each run, and then rows `then_first` on of `then`.
 template <int rows, int runs, class T, int run>
-__device__ void stream_weighted(const float* p, const Rows<T>& b, int first, int count, const Rows<T>& then,
-                                int then_first, float* staged, Tile<T, streamed_rows, run>& next,
-                                float (&sums)[runs][rows][run / across]) {
+__device__ void stream_weighted(const float* p, const HeadRows<T>& b, int first, int count,
+                                const HeadRows<T>& then, int then_first, float* staged,
+                                Tile<T, streamed_rows, run>& next, float (&sums)[runs][rows][run / across]) {
 #pragma unroll
     for (int c = 0; c < runs; ++c) {
         next.put(staged);

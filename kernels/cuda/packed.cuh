@@ -1,10 +1,11 @@
 #pragma once
-// Sixteen bytes of elements as one value, moved by accesses as wide as the tensor's alignment allows. A thread always
-// works on sixteen bytes; only the instructions that fetch them change with the width, so that one kernel serves
-// aligned tensors, slices of channels that start anywhere, and odd row strides.
+// Sixteen bytes of elements as one value. A thread always works on sixteen bytes; the accesses that move them are as wide as
+// the tensor's alignment allows. So one kernel serves aligned tensors, slices of channels that start anywhere, and odd row
+// strides.
 
 #include <cstdint>
 
+#include "kernels/common/view.h"
 #include "kernels/cuda/vector.cuh"
 
 namespace ito::kernels {
@@ -19,6 +20,11 @@ int access_width(const T* data, std::int64_t stride) {
            bits % static_cast<std::uintptr_t>(width) != 0)
         width /= 2;
     return width;
+}
+
+template <class T>
+int access_width(const View<T>& view) {
+    return access_width(view.data, view.stride);
 }
 
 /// Calls body.template operator()<width>() for a width of 16, 8, 4 or (bfloat16) 2.

@@ -10,14 +10,12 @@
 // mean and variance over the H*W pixels and C/G channels of a group; rstd = 1 / sqrt(variance + eps).
 // The variance is taken in two passes, or as merged (mean, M2): E[u^2] - E[u]^2 cancels.
 //
-// x, y [N, pixels, C] with a stride; gamma, beta [C]; shift [N, C] with a row stride; scale_shift
-// [N, 2C]: s, then b, with a row stride; mean, rstd [N, G] in the master type (common/dtype.h).
-// A row stride is the distance in elements from one pixel, or row, to the next: a slice of channels is a valid argument.
-// The mask is Philox word (sample n, element pixel*C + c) < keep_threshold(p): recomputed in backward.
+// x, y [N * pixels, C]; shift [N, C]; scale_shift [N, 2C]: s, then b; each is a view with a row stride of its own. gamma,
+// beta [C] and mean, rstd [N, G] are dense and of the accumulator type.
+// The mask keeps an element where Philox word (sample n, element pixel*C + c) < keep_threshold(p).
 //
-// The floor (the least that must be moved), s bytes an element: forward 2s (read x, write y), backward 3s (read x and
-// dy, write dx).
-// Backward recomputes z, the SiLU and the mask from x: nothing else is saved.
+// Minimum traffic, s bytes an element: forward 2s (read x, write y), backward 3s (read x and dy, write dx). Backward
+// computes z, the SiLU and the mask again from x, mean and rstd.
 
 #include <cstddef>
 #include <cstdint>
@@ -25,6 +23,7 @@
 #include "kernels/common/context.h"
 #include "kernels/common/dtype.h"
 #include "kernels/common/variant.h"
+#include "kernels/common/view.h"
 #include "kernels/philox/philox.h"
 
 namespace ito::kernels {
@@ -38,59 +37,46 @@ template <class T>
 struct GroupNormForward {
     GroupNormShape shape;
     double eps = 1e-6;
-    const T* x = nullptr;
-    std::int64_t x_stride = 0;
+    View<const T> x;
     const accum_t<T>* gamma = nullptr;
     const accum_t<T>* beta = nullptr;
-    const T* shift = nullptr;  ///< may be null
-    std::int64_t shift_stride = 0;
-    const T* scale_shift = nullptr;  ///< may be null
-    std::int64_t scale_shift_stride = 0;
+    View<const T> shift = {}, scale_shift = {};  ///< may be null
     bool silu = false;
     float dropout = 0;  ///< drop probability p; 0: no dropout
     PhiloxAddress mask;
-    T* y = nullptr;
-    std::int64_t y_stride = 0;
-    accum_t<T>* mean = nullptr;
+    View<T> y;
+    accum_t<T>* mean = nullptr;  ///< may be null, as rstd
     accum_t<T>* rstd = nullptr;
 };
 
 template <class T>
 struct GroupNormBackward {
     GroupNormShape shape;
-    const T* x = nullptr;
-    std::int64_t x_stride = 0;
+    View<const T> x;
     const accum_t<T>* gamma = nullptr;
     const accum_t<T>* beta = nullptr;
-    const T* shift = nullptr;
-    std::int64_t shift_stride = 0;
-    const T* scale_shift = nullptr;
-    std::int64_t scale_shift_stride = 0;
+    View<const T> shift = {}, scale_shift = {};
     bool silu = false;
     float dropout = 0;
     PhiloxAddress mask;
     const accum_t<T>* mean = nullptr;
     const accum_t<T>* rstd = nullptr;
-    const T* grad_y = nullptr;
-    std::int64_t grad_y_stride = 0;
+    View<const T> grad_y;
 
     // Outputs; each may be null, and each is overwritten unless its flag says "add".
-    T* grad_x = nullptr;
-    std::int64_t grad_x_stride = 0;
+    View<T> grad_x = {};
     bool accumulate_x = false;
     accum_t<T>* grad_gamma = nullptr;
     bool accumulate_gamma = false;
     accum_t<T>* grad_beta = nullptr;
     bool accumulate_beta = false;
-    T* grad_shift = nullptr;  ///< [N, C], with its own stride
-    std::int64_t grad_shift_stride = 0;
+    View<T> grad_shift = {};
     bool accumulate_shift = false;
-    T* grad_scale_shift = nullptr;  ///< [N, 2C], with its own stride
-    std::int64_t grad_scale_shift_stride = 0;
+    View<T> grad_scale_shift = {};
     bool accumulate_scale_shift = false;
 };
 
-/// Plain loops: the oracle. T = float or double.
+/// Plain loops: the oracle.
 namespace ref {
 template <CpuFloat T>
 void group_norm_forward(const Context&, const GroupNormForward<T>&);
@@ -98,17 +84,14 @@ template <CpuFloat T>
 void group_norm_backward(const Context&, const GroupNormBackward<T>&);
 }  // namespace ref
 
-/// float: Highway, one image per piece (an image stays in the second-level cache between the passes).
-/// double: the plain loops.
+/// An image, or some groups of a large one, is a unit of work: it stays in the second-level cache between the passes.
 namespace cpu {
 void group_norm_forward(const Context&, const GroupNormForward<float>&);
-void group_norm_forward(const Context&, const GroupNormForward<double>&);
 void group_norm_backward(const Context&, const GroupNormBackward<float>&);
-void group_norm_backward(const Context&, const GroupNormBackward<double>&);
 }  // namespace cpu
 
-/// float32 and bfloat16; computed in float32, means over a group in float64 (in float32 by the bfloat16 kernels of
-/// resident, for slabs of up to 32 KiB). Traffic, s bytes an element:
+/// Computed in float32, means over a group in float64 (in float32 by the bfloat16 kernels of resident, for slabs of up to
+/// 32 KiB). Traffic, s bytes an element:
 ///
 ///            forward  backward
 ///   naive      4s       5s      statistics of one group (backward: channel) a block, then one element a thread
@@ -121,10 +104,10 @@ void group_norm_backward(const Context&, const GroupNormBackward<double>&);
 /// An image's mask does not depend on its batch, its sums may (how images are cut depends on how many there are).
 namespace cuda {
 inline constexpr Variant group_norm_variants[] = {Variant::naive, Variant::resident, Variant::streamed};
-void group_norm_forward(const Context&, const GroupNormForward<float>&, Variant = Variant::best);
-void group_norm_forward(const Context&, const GroupNormForward<bfloat16>&, Variant = Variant::best);
-void group_norm_backward(const Context&, const GroupNormBackward<float>&, Variant = Variant::best);
-void group_norm_backward(const Context&, const GroupNormBackward<bfloat16>&, Variant = Variant::best);
+template <CudaFloat T>
+void group_norm_forward(const Context&, const GroupNormForward<T>&, Variant = Variant::best);
+template <CudaFloat T>
+void group_norm_backward(const Context&, const GroupNormBackward<T>&, Variant = Variant::best);
 }  // namespace cuda
 
 }  // namespace ito::kernels

@@ -16,7 +16,7 @@ namespace ito::kernels {
 namespace {
 
 namespace gn = cuda::group_norm_detail;
-using gn::Backward, gn::Channel, gn::Coefficients, gn::Slab, gn::Tiling;
+using gn::Backward, gn::Channel, gn::Coefficients, gn::Slab, gn::SlabLayout;
 
 /// Threads of blocks with slabs of up to 32 KiB: this pass needs more registers than forward, and two or three small
 /// blocks on a multiprocessor overlap one's loads with another's sums where one large block would wait.
@@ -29,13 +29,13 @@ constexpr int gradient_threads = 256;
 enum class Keep : std::uint8_t { nothing, grad_y, both };
 
 /// Shared memory of a block. After finish_groups `dz` holds t_scale and `dz_t` the constant of grad_x.
-struct Memory {
+struct SharedMemory {
     static constexpr int arrays = 6;
     uint4 *grad_y, *x;
     float *scratch, *dz, *dz_t, *t;
     Coefficients k;
 
-    __device__ Memory(uint4* shared, const Tiling& t, const Slab& s, int width, int slabs) {
+    __device__ SharedMemory(uint4* shared, const SlabLayout& t, const Slab& s, int width, int slabs) {
         const int padded = gn::array_size(s.vectors, width), vectors = t.piece_pixels * s.vectors;
         const int parts = s.columns < warp_size ? static_cast<int>(blockDim.x) / warp_size : s.rows;
         grad_y = shared, x = shared + vectors;
@@ -58,10 +58,10 @@ struct Source {
     int offset, count;
 
     __device__ Source(const GroupNormBackward<T>& a, const Slab& s, int v)
-        : x(a.x + s.first_row * a.x_stride + s.first_channel),
-          grad_y(a.grad_y + s.first_row * a.grad_y_stride + s.first_channel),
-          x_stride(a.x_stride),
-          grad_y_stride(a.grad_y_stride),
+        : x(&a.x(s.first_row, s.first_channel)),
+          grad_y(&a.grad_y(s.first_row, s.first_channel)),
+          x_stride(a.x.stride),
+          grad_y_stride(a.grad_y.stride),
           offset(v * vector_width<T>),
           count(s.count(v, vector_width<T>)) {}
     __device__ uint4 load_x(int p) const { return load_packed<T, width>(x + p * x_stride + offset, count); }
@@ -75,7 +75,7 @@ template <class T>
 __device__ uint4 apply_mask(const Backward<T>& f, const PhiloxSample& sample, const Slab& s, int p, int v,
                             const uint4& packed) {
     constexpr int lanes = vector_width<T>;
-    const std::int64_t element = (s.first_pixel + p) * f.tiling.channels + s.first_channel + v * lanes;
+    const std::int64_t element = (s.first_pixel + p) * f.layout.channels + s.first_channel + v * lanes;
     const std::uint32_t kept = kept_bits<lanes>(sample, f.mask.threshold, element);
     std::uint32_t word[4] = {packed.x, packed.y, packed.z, packed.w};
 #pragma unroll
@@ -87,7 +87,7 @@ __device__ uint4 apply_mask(const Backward<T>& f, const PhiloxSample& sample, co
 /// First pass: reads x and grad_y, keeps what `keep` says, and leaves each channel's sums of dz, dz * t and (where
 /// grad_shift is wanted) t.
 template <class T, int width, Keep keep>
-__device__ void gradient_sums(const Backward<T>& f, const Slab& s, const Memory& m) {
+__device__ void gradient_sums(const Backward<T>& f, const Slab& s, const SharedMemory& m) {
     constexpr int lanes = vector_width<T>;
     const PhiloxSample sample(f.mask.active ? f.mask.address : PhiloxAddress{}, s.image);
     gn::set_coefficients(f, s, m.k);
@@ -121,7 +121,7 @@ __device__ void gradient_sums(const Backward<T>& f, const Slab& s, const Memory&
         }
         gn::column_sums(s, tile, sum_dz, m.scratch, m.dz);
         gn::column_sums(s, tile, sum_dz_t, m.scratch, m.dz_t);
-        if (f.a.grad_shift != nullptr) gn::column_sums(s, tile, sum_t, m.scratch, m.t);
+        if (f.a.grad_shift) gn::column_sums(s, tile, sum_t, m.scratch, m.t);
     }
     __syncthreads();
 }
@@ -129,10 +129,10 @@ __device__ void gradient_sums(const Backward<T>& f, const Slab& s, const Memory&
 /// Between the passes, a warp a group: from the channels' sums over all pixels to everything of one value a channel, and
 /// to the coefficients of grad_x.
 template <class T>
-__device__ void finish_groups(const Backward<T>& f, const Slab& s, const Memory& m) {
+__device__ void finish_groups(const Backward<T>& f, const Slab& s, const SharedMemory& m) {
     constexpr int lanes = vector_width<T>;
     const int lane = static_cast<int>(threadIdx.x) % warp_size;
-    const double pixels = static_cast<double>(f.tiling.pixels), count = pixels * s.group_channels;
+    const double pixels = static_cast<double>(f.layout.pixels), count = pixels * s.group_channels;
     for (int g = static_cast<int>(threadIdx.x) / warp_size; g < s.groups;
          g += static_cast<int>(blockDim.x) / warp_size) {
         const int begin = g * s.group_channels, end = begin + s.group_channels;
@@ -156,7 +156,7 @@ __device__ void finish_groups(const Backward<T>& f, const Slab& s, const Memory&
             const double scale = channel.rstd * channel.gamma * channel.factor;
             const double t_scale = -channel.rstd * channel.rstd * dxhat_xhat;
             const double constant = residue * t_scale - channel.rstd * dxhat;
-            if (f.a.grad_shift != nullptr)
+            if (f.a.grad_shift)
                 gn::write_shift(f.a, s.image, s.first_channel + i,
                                 scale * m.dz[at] + t_scale * m.t[at] + constant * pixels);
             m.dz[at] = static_cast<float>(t_scale);
@@ -168,9 +168,9 @@ __device__ void finish_groups(const Backward<T>& f, const Slab& s, const Memory&
 
 /// Second pass: writes grad_x from `load(source, pixel, vector)`, in which dropped elements of grad_y are zero already.
 template <class T, int width, class Load>
-__device__ void write_gradient(const Backward<T>& f, const Slab& s, const Memory& m, Load&& load) {
+__device__ void write_gradient(const Backward<T>& f, const Slab& s, const SharedMemory& m, Load&& load) {
     constexpr int lanes = vector_width<T>;
-    T* const grad_x = f.a.grad_x + s.first_row * f.a.grad_x_stride + s.first_channel;
+    T* const grad_x = &f.a.grad_x(s.first_row, s.first_channel);
     const float keep_scale = f.mask.active ? f.mask.keep_scale : 1.0f;
     for (int tile = 0; tile < s.tiles; ++tile) {
         const int v = s.vector(tile);
@@ -185,7 +185,7 @@ __device__ void write_gradient(const Backward<T>& f, const Slab& s, const Memory
             s, v, [&](int p) { return load(source, p, v); },
             [&](int p, const Pair& pair) {
                 const Vector<T> x = unpack<T>(pair.x), dy = unpack<T>(pair.grad_y);
-                T* const to = grad_x + p * f.a.grad_x_stride + v * lanes;
+                T* const to = grad_x + p * f.a.grad_x.stride + v * lanes;
                 Vector<T> dx{};
                 if (f.a.accumulate_x) dx = unpack<T>(load_packed<T, width>(to, source.count));
 #pragma unroll
@@ -205,11 +205,11 @@ __device__ void write_gradient(const Backward<T>& f, const Slab& s, const Memory
 template <class T, int width, Keep keep>
 __global__ void __launch_bounds__(gn::max_threads) group_norm_resident_gradient(Backward<T> f) {
     extern __shared__ uint4 shared[];
-    const Slab s(f.tiling);
-    const Memory m(shared, f.tiling, s, vector_width<T>, keep == Keep::both ? 2 : 1);
+    const Slab s(f.layout);
+    const SharedMemory m(shared, f.layout, s, vector_width<T>, keep == Keep::both ? 2 : 1);
     gradient_sums<T, width, keep>(f, s, m);
     finish_groups(f, s, m);
-    if (f.a.grad_x == nullptr) return;
+    if (!f.a.grad_x) return;
     write_gradient<T, width>(f, s, m, [&](const Source<T, width>& source, int p, int v) {
         const int i = p * s.vectors + v;
         if constexpr (keep == Keep::both)
@@ -226,33 +226,33 @@ template <class T, int width>
 __global__ void __launch_bounds__(gn::streamed_threads)
     group_norm_piece_gradients(Backward<T> f, float* pieces) {
     extern __shared__ uint4 shared[];
-    const Slab s(f.tiling);
-    const Memory m(shared, f.tiling, s, vector_width<T>, 0);
+    const Slab s(f.layout);
+    const SharedMemory m(shared, f.layout, s, vector_width<T>, 0);
     gradient_sums<T, width, Keep::nothing>(f, s, m);
     float* const to =
-        pieces + (s.image * f.tiling.pieces + s.piece) * 3 * f.tiling.channels + s.first_channel;
+        pieces + (s.image * f.layout.pieces + s.piece) * 3 * f.layout.channels + s.first_channel;
     for (int i = static_cast<int>(threadIdx.x); i < s.channels; i += static_cast<int>(blockDim.x)) {
         const int at = s.place<vector_width<T>>(i);
         to[i] = m.dz[at];
-        to[f.tiling.channels + i] = m.dz_t[at];
-        if (f.a.grad_shift != nullptr) to[2 * f.tiling.channels + i] = m.t[at];
+        to[f.layout.channels + i] = m.dz_t[at];
+        if (f.a.grad_shift) to[2 * f.layout.channels + i] = m.t[at];
     }
 }
 
 /// Second: a block for each slice of an image merges its pieces and leaves the five coefficients of grad_x, [batch, 5,
-/// channels]. f.tiling has a single piece here.
+/// channels]. f.layout has a single piece here.
 template <class T>
 __global__ void __launch_bounds__(gn::streamed_threads)
     group_norm_merge_gradients(Backward<T> f, const float* pieces, int piece_count, float* coefficients) {
     extern __shared__ uint4 shared[];
     constexpr int lanes = vector_width<T>;
-    const std::int64_t channels = f.tiling.channels;
-    const Slab s(f.tiling);
-    const Memory m(shared, f.tiling, s, lanes, 0);
+    const std::int64_t channels = f.layout.channels;
+    const Slab s(f.layout);
+    const SharedMemory m(shared, f.layout, s, lanes, 0);
     gn::set_coefficients(f, s, m.k);
     const float* const from = pieces + s.image * piece_count * 3 * channels + s.first_channel;
     float* const sums[3] = {m.dz, m.dz_t, m.t};
-    for (int k = 0; k < (f.a.grad_shift != nullptr ? 3 : 2); ++k)
+    for (int k = 0; k < (f.a.grad_shift ? 3 : 2); ++k)
         for (int i = static_cast<int>(threadIdx.x); i < s.channels; i += static_cast<int>(blockDim.x)) {
             double sum = 0;
             for (int piece = 0; piece < piece_count; ++piece) sum += from[(piece * 3 + k) * channels + i];
@@ -272,13 +272,13 @@ __global__ void __launch_bounds__(gn::streamed_threads)
     group_norm_gradient(Backward<T> f, const float* coefficients) {
     extern __shared__ uint4 shared[];
     constexpr int lanes = vector_width<T>;
-    const Slab s(f.tiling);
-    const Memory m(shared, f.tiling, s, lanes, 0);
+    const Slab s(f.layout);
+    const SharedMemory m(shared, f.layout, s, lanes, 0);
     float* const arrays[5] = {m.k.pivot, m.k.scale, m.k.offset, m.dz, m.dz_t};
-    const float* const from = coefficients + s.image * 5 * f.tiling.channels + s.first_channel;
+    const float* const from = coefficients + s.image * 5 * f.layout.channels + s.first_channel;
     for (int i = static_cast<int>(threadIdx.x); i < s.vectors * lanes; i += static_cast<int>(blockDim.x))
         for (int k = 0; k < 5; ++k)
-            arrays[k][s.place<lanes>(i)] = i < s.channels ? from[k * f.tiling.channels + i] : 0.0f;
+            arrays[k][s.place<lanes>(i)] = i < s.channels ? from[k * f.layout.channels + i] : 0.0f;
     __syncthreads();
     const PhiloxSample sample(f.mask.active ? f.mask.address : PhiloxAddress{}, s.image);
     write_gradient<T, width>(f, s, m, [&](const Source<T, width>& source, int p, int v) {
@@ -292,15 +292,14 @@ __global__ void __launch_bounds__(gn::streamed_threads)
 
 template <class T>
 int width_of(const GroupNormBackward<T>& a) {
-    return std::min({access_width(a.x, a.x_stride), access_width(a.grad_y, a.grad_y_stride),
-                     access_width<T>(a.grad_x, a.grad_x_stride)});
+    return std::min({access_width(a.x), access_width(a.grad_y), access_width(a.grad_x)});
 }
 
 template <class T>
-void launch_resident(const Context& context, const GroupNormBackward<T>& a, const Tiling& t, Keep keep) {
+void launch_resident(const Context& context, const GroupNormBackward<T>& a, const SlabLayout& t, Keep keep) {
     const Scratch<float> image_sums(context, a.shape.batch * 2 * a.shape.channels);
     const Backward<T> f{a, t, DropoutMask(a.dropout, a.mask), image_sums};
-    const std::int64_t shared = t.shared_bytes(keep == Keep::both ? 2 : 1, Memory::arrays, sizeof(T));
+    const std::int64_t shared = t.shared_bytes(keep == Keep::both ? 2 : 1, SharedMemory::arrays, sizeof(T));
     if constexpr (sizeof(T) == 2) {
         if (gn::fits_fast(t, width_of(a))) {
             gn::launch_fast(context, f);
@@ -318,23 +317,23 @@ void launch_resident(const Context& context, const GroupNormBackward<T>& a, cons
 }
 
 template <class T>
-void launch_streamed(const Context& context, const GroupNormBackward<T>& a, const Tiling& t) {
+void launch_streamed(const Context& context, const GroupNormBackward<T>& a, const SlabLayout& t) {
     const std::int64_t batch = a.shape.batch, channels = a.shape.channels;
     const Scratch<float> image_sums(context, batch * 2 * channels);
     const Scratch<float> pieces(context, batch * t.pieces * 3 * channels);
     const Scratch<float> coefficients(context, batch * 5 * channels);
     const Backward<T> f{a, t, DropoutMask(a.dropout, a.mask), image_sums};
     Backward<T> whole = f;
-    whole.tiling.pieces = 1, whole.tiling.piece_pixels = static_cast<int>(t.pixels);
+    whole.layout.pieces = 1, whole.layout.piece_pixels = static_cast<int>(t.pixels);
     const dim3 grid(static_cast<unsigned>(t.blocks(a.shape.batch))), block(static_cast<unsigned>(t.threads));
-    const std::size_t shared = static_cast<std::size_t>(t.shared_bytes(0, Memory::arrays, sizeof(T)));
+    const std::size_t shared = static_cast<std::size_t>(t.shared_bytes(0, SharedMemory::arrays, sizeof(T)));
     with_access_width<T>(width_of(a), [&]<int width>() {
         launch(context, "group_norm_piece_gradients", group_norm_piece_gradients<T, width>, grid, block,
                shared, f, pieces);
         launch(context, "group_norm_merge_gradients", group_norm_merge_gradients<T>,
-               dim3(static_cast<unsigned>(whole.tiling.blocks(a.shape.batch))), block, shared, whole, pieces,
+               dim3(static_cast<unsigned>(whole.layout.blocks(a.shape.batch))), block, shared, whole, pieces,
                t.pieces, coefficients);
-        if (a.grad_x != nullptr)
+        if (a.grad_x)
             launch(context, "group_norm_gradient", group_norm_gradient<T, width>, grid, block, shared, f,
                    coefficients);
     });
@@ -343,50 +342,41 @@ void launch_streamed(const Context& context, const GroupNormBackward<T>& a, cons
 
 /// An empty image leaves zeros: the sums over its pixels.
 template <class T>
-void clear_sums(const Context& context, T* sums, std::int64_t stride, std::int64_t columns,
-                std::int64_t images) {
-    if (sums == nullptr || images == 0) return;
-    check_cuda(cudaMemset2DAsync(sums, static_cast<std::size_t>(stride) * sizeof(T), 0,
-                                 static_cast<std::size_t>(columns) * sizeof(T),
-                                 static_cast<std::size_t>(images), stream_of(context)),
+void clear(const Context& context, const View<T>& sums) {
+    if (!sums || sums.rows == 0) return;
+    check_cuda(cudaMemset2DAsync(sums.data, static_cast<std::size_t>(sums.stride) * sizeof(T), 0,
+                                 static_cast<std::size_t>(sums.columns) * sizeof(T),
+                                 static_cast<std::size_t>(sums.rows), stream_of(context)),
                "cudaMemset2DAsync of group_norm_backward");
-}
-
-template <class T>
-void backward(const Context& context, const GroupNormBackward<T>& a, Variant variant) {
-    constexpr const char* name = "group_norm_backward";
-    const GroupNormShape& s = a.shape;
-    if (s.channels == 0) return;
-    if (s.batch == 0 || s.pixels == 0) {
-        if (!a.accumulate_shift) clear_sums(context, a.grad_shift, a.grad_shift_stride, s.channels, s.batch);
-        if (!a.accumulate_scale_shift)
-            clear_sums(context, a.grad_scale_shift, a.grad_scale_shift_stride, 2 * s.channels, s.batch);
-        return gn::launch_parameters(context, a, static_cast<const float*>(nullptr), 0);
-    }
-    const gn::DeviceLimits limits;
-    if (gn::picks_naive(name, s, sizeof(T), variant)) return gn::launch_naive(context, a);
-    const Tiling resident = gn::resident_tiling(s, sizeof(T), limits, gradient_threads);
-    const auto fits = [&](int slabs) {
-        return resident.shared_bytes(slabs, Memory::arrays, sizeof(T)) <= limits.shared_bytes;
-    };
-    if (variant == Variant::resident && !fits(1))
-        gn::refuse_slab(name, resident.shared_bytes(1, Memory::arrays, sizeof(T)), limits);
-    if (variant == Variant::resident ||
-        (variant == Variant::best && fits(1) && !gn::streams(s, resident, limits)))
-        return launch_resident(context, a, resident, fits(2) ? Keep::both : Keep::grad_y);
-    launch_streamed(context, a, gn::streamed_tiling(s, sizeof(T), gn::wanted_blocks(limits)));
 }
 
 }  // namespace
 
 namespace cuda {
 
-void group_norm_backward(const Context& context, const GroupNormBackward<float>& a, Variant variant) {
-    backward(context, a, variant);
+template <CudaFloat T>
+void group_norm_backward(const Context& context, const GroupNormBackward<T>& a, Variant variant) {
+    const GroupNormShape& s = a.shape;
+    if (s.channels == 0) return;
+    if (s.batch == 0 || s.pixels == 0) {
+        if (!a.accumulate_shift) clear(context, a.grad_shift);
+        if (!a.accumulate_scale_shift) clear(context, a.grad_scale_shift);
+        return gn::launch_parameters(context, a, static_cast<const float*>(nullptr), 0);
+    }
+    const gn::DeviceLimits limits;
+    const SlabLayout resident = gn::resident_layout(s, sizeof(T), limits, gradient_threads);
+    const auto bytes = [&](int slabs) {
+        return resident.shared_bytes(slabs, SharedMemory::arrays, sizeof(T));
+    };
+    variant = gn::choose("group_norm_backward", variant, s, sizeof(T), resident, bytes(1), limits);
+    if (variant == Variant::naive) return gn::launch_naive(context, a);
+    if (variant == Variant::resident)
+        return launch_resident(context, a, resident,
+                               bytes(2) <= limits.shared_bytes ? Keep::both : Keep::grad_y);
+    launch_streamed(context, a, gn::streamed_layout(s, sizeof(T), gn::wanted_blocks(limits)));
 }
-void group_norm_backward(const Context& context, const GroupNormBackward<bfloat16>& a, Variant variant) {
-    backward(context, a, variant);
-}
+
+ITO_FOR_CUDA_TYPES(group_norm_backward, GroupNormBackward);
 
 }  // namespace cuda
 }  // namespace ito::kernels

@@ -29,20 +29,20 @@ template <bool shift>
 inline constexpr int sums_of = shift ? 3 : 2;
 
 /// Shared memory of a block: the slabs, the warps' sums [warps][sums * 8][columns], arrays of one value a channel.
-struct Memory {
+struct SharedMemory {
     static constexpr int arrays = 8;
     uint4 *x, *grad_y;
     float *warp_sums, *sums, *t_scale, *constant;
     int padded;  ///< floats from one of the sums to the next
     Coefficients k;
 
-    static std::size_t bytes(const Tiling& t, int sums) {
+    static std::size_t bytes(const SlabLayout& t, int sums) {
         const int floats =
             t.threads / warp_size * sums * lanes * t.columns + arrays * array_size(t.vectors, lanes);
         return static_cast<std::size_t>(2 * t.slab_bytes()) +
                static_cast<std::size_t>(floats) * sizeof(float);
     }
-    __device__ Memory(uint4* shared, const Slab& s, int sum_count) {
+    __device__ SharedMemory(uint4* shared, const Slab& s, int sum_count) {
         const int warps = static_cast<int>(blockDim.x) / warp_size;
         padded = array_size(s.vectors, lanes);
         x = shared, grad_y = shared + s.pixels * s.vectors;
@@ -90,7 +90,8 @@ __device__ void halving_sums(float (&v)[count], int columns, int first, Use&& us
 
 /// First pass over the slabs: the block's sums of each channel in m.sums. Ends without a barrier.
 template <bool shift>
-__device__ void gradient_sums(const Backward<T>& f, const Slab& s, const Memory& m, const OwnPixels& own) {
+__device__ void gradient_sums(const Backward<T>& f, const Slab& s, const SharedMemory& m,
+                              const OwnPixels& own) {
     constexpr int count = sums_of<shift> * lanes;
     float sum[count] = {};
     {
@@ -134,14 +135,14 @@ __device__ void gradient_sums(const Backward<T>& f, const Slab& s, const Memory&
 }
 
 /// The coefficients of grad_x, a warp a group: grad_x = dz * scale + t * t_scale + constant.
-__device__ void set_gradient_coefficients(const Backward<T>& f, const Slab& s, const Memory& m) {
+__device__ void set_gradient_coefficients(const Backward<T>& f, const Slab& s, const SharedMemory& m) {
     const int lane = static_cast<int>(threadIdx.x) % warp_size,
               warps = static_cast<int>(blockDim.x) / warp_size;
     const float inverse =
         __fdividef(1.0f, static_cast<float>(s.pixels) * static_cast<float>(s.group_channels));
     for (int g = static_cast<int>(threadIdx.x) / warp_size; g < s.groups; g += warps) {
         const int begin = g * s.group_channels, end = begin + s.group_channels;
-        const float rstd = f.a.rstd[s.image * f.tiling.groups + s.first_group + g];
+        const float rstd = f.a.rstd[s.image * f.layout.groups + s.first_group + g];
         float dxhat = 0, dxhat_xhat = 0;  // both times rstd, which is in scale
 #pragma unroll 1
         for (int i = begin + lane; i < end; i += warp_size) {
@@ -159,7 +160,8 @@ __device__ void set_gradient_coefficients(const Backward<T>& f, const Slab& s, c
 }
 
 /// Second pass: grad_x.
-__device__ void write_gradient(const Backward<T>& f, const Slab& s, const Memory& m, const OwnPixels& own) {
+__device__ void write_gradient(const Backward<T>& f, const Slab& s, const SharedMemory& m,
+                               const OwnPixels& own) {
     float scale[lanes], offset[lanes], t_scale[lanes], constant[lanes];
     {
         float pivot[lanes];
@@ -175,8 +177,8 @@ __device__ void write_gradient(const Backward<T>& f, const Slab& s, const Memory
         }
     }
     const float keep_scale = f.mask.active ? f.mask.keep_scale : 1.0f;
-    const std::int64_t step = own.step * f.a.grad_x_stride;
-    T* to = f.a.grad_x + (s.first_row + own.first) * f.a.grad_x_stride + s.first_channel + s.column * lanes;
+    const std::int64_t step = own.step * f.a.grad_x.stride;
+    T* to = &f.a.grad_x(s.first_row + own.first, s.first_channel + s.column * lanes);
     int at = own.first * s.vectors + s.column;
     uint4 before{};  // one vector ahead
     if (f.a.accumulate_x && own.count > 0) before = *reinterpret_cast<const uint4*>(to);
@@ -201,21 +203,21 @@ template <bool shift>
 __global__ void __launch_bounds__(fast_threads, shift ? 2 : 3)
     group_norm_resident_gradient_bfloat16(Backward<T> f) {
     extern __shared__ uint4 shared[];
-    const Slab s(f.tiling);
-    const Memory m(shared, s, sums_of<shift>);
+    const Slab s(f.layout);
+    const SharedMemory m(shared, s, sums_of<shift>);
     const OwnPixels own(s);
     const std::int64_t first = s.first_row + own.first, column = s.first_channel + s.column * lanes;
-    const T* x = f.a.x + first * f.a.x_stride + column;
-    const T* grad_y = f.a.grad_y + first * f.a.grad_y_stride + column;
+    const T* x = &f.a.x(first, column);
+    const T* grad_y = &f.a.grad_y(first, column);
 #pragma unroll 1
     for (int i = 0, at = own.first * s.vectors + s.column; i < own.count; ++i, at += own.step * s.vectors) {
         copy_async_or_zero(&m.x[at], x, true);
         copy_async_or_zero(&m.grad_y[at], grad_y, true);
-        x += own.step * f.a.x_stride, grad_y += own.step * f.a.grad_y_stride;
+        x += own.step * f.a.x.stride, grad_y += own.step * f.a.grad_y.stride;
     }
     commit_copies();
     set_coefficients(f, s, m.k);
-    const std::uint64_t kept = own_kept_bits(f.mask, s, own, f.tiling.channels);
+    const std::uint64_t kept = own_kept_bits(f.mask, s, own, f.layout.channels);
     wait_for_copies<0>();  // a thread reads what it has copied itself
     if (f.mask.active)
         for (int i = 0, at = own.first * s.vectors + s.column; i < own.count; ++i, at += own.step * s.vectors)
@@ -225,7 +227,7 @@ __global__ void __launch_bounds__(fast_threads, shift ? 2 : 3)
     __syncthreads();
     set_gradient_coefficients(f, s, m);
     __syncthreads();
-    if (f.a.grad_x != nullptr) write_gradient(f, s, m, own);
+    if (f.a.grad_x) write_gradient(f, s, m, own);
 #pragma unroll 1
     for (int i = static_cast<int>(threadIdx.x); i < s.channels; i += static_cast<int>(blockDim.x)) {
         const int at = s.place<lanes>(i);
@@ -244,12 +246,12 @@ __global__ void __launch_bounds__(fast_threads, shift ? 2 : 3)
 }  // namespace
 
 void launch_fast(const Context& context, const Backward<bfloat16>& f) {
-    const bool shift = f.a.grad_shift != nullptr;
+    const bool shift = static_cast<bool>(f.a.grad_shift);
     launch(context, "group_norm_resident_gradient",
            shift ? group_norm_resident_gradient_bfloat16<true> : group_norm_resident_gradient_bfloat16<false>,
-           dim3(static_cast<unsigned>(f.tiling.blocks(f.a.shape.batch))),
-           dim3(static_cast<unsigned>(f.tiling.threads)),
-           Memory::bytes(f.tiling, shift ? sums_of<true> : sums_of<false>), f);
+           dim3(static_cast<unsigned>(f.layout.blocks(f.a.shape.batch))),
+           dim3(static_cast<unsigned>(f.layout.threads)),
+           SharedMemory::bytes(f.layout, shift ? sums_of<true> : sums_of<false>), f);
 }
 
 }  // namespace ito::kernels::cuda::group_norm_detail

@@ -1,4 +1,4 @@
-// GroupNorm backward in CUDA as one writes it first (group_norm_backward.cu has the formulas and the fast variants), and
+// GroupNorm backward in CUDA the straightforward version (group_norm_backward.cu has the formulas and the fast variants), and
 // the last launch of every variant, the sum over the images.
 
 #include "kernels/common/scratch.h"
@@ -49,17 +49,16 @@ __device__ float2 element_gradient(const Backward<T>& f, const Channel<T>& chann
                                    std::int64_t p, std::int64_t c) {
     const GroupNormBackward<T>& a = f.a;
     const std::int64_t row = n * a.shape.pixels + p;
-    const double u = static_cast<double>(to_float(a.x[row * a.x_stride + c])) + channel.shift;
+    const double u = static_cast<double>(to_float(a.x(row, c))) + channel.shift;
     const float xhat = static_cast<float>((u - channel.mean) * channel.rstd);
-    float dz = to_float(a.grad_y[row * a.grad_y_stride + c]);
+    float dz = to_float(a.grad_y(row, c));
     if (f.mask.active) {
         const std::uint32_t word = PhiloxSample(f.mask.address, n).word(p * a.shape.channels + c);
         dz = word < f.mask.threshold ? dz * f.mask.keep_scale : 0.0f;
     }
     if (a.silu) {
         float z = xhat * channel.gamma + channel.beta;
-        if (a.scale_shift != nullptr)
-            z = z * channel.factor + to_float(a.scale_shift[n * a.scale_shift_stride + a.shape.channels + c]);
+        if (a.scale_shift) z = z * channel.factor + to_float(a.scale_shift(n, a.shape.channels + c));
         dz *= silu_gradient<float>(z);
     }
     return {xhat, dz};
@@ -103,7 +102,7 @@ __global__ void __launch_bounds__(naive_threads)
         mean.dxhat_xhat += sum.dz_xhat * factor;
     }
     means[i] = mean;
-    if (f.a.grad_shift == nullptr) return;
+    if (!f.a.grad_shift) return;
     for (std::int64_t c = begin; c < begin + s.group_channels(); ++c) {
         const Channel<T> channel(f.a, n, c);
         const ChannelSums sum = sums[n * s.channels + c];
@@ -127,7 +126,7 @@ __global__ void __launch_bounds__(naive_threads)
     const float2 e = element_gradient(f, channel, n, p, c);
     const double dxhat = static_cast<double>(e.y) * channel.factor * channel.gamma;
     const float du = static_cast<float>(channel.rstd * (dxhat - mean.dxhat - e.x * mean.dxhat_xhat));
-    T& out = f.a.grad_x[(n * s.pixels + p) * f.a.grad_x_stride + c];
+    T& out = f.a.grad_x(n * s.pixels + p, c);
     out = from_float<T>(f.a.accumulate_x ? to_float(out) + du : du);
 }
 
@@ -155,7 +154,7 @@ void launch_naive(const Context& context, const GroupNormBackward<T>& a) {
     launch(context, "group_norm_group_gradients", group_norm_group_gradients<T>,
            dim3(static_cast<unsigned>(blocks_for(s.batch * s.groups, naive_threads))), block, 0, f, channels,
            means);
-    if (a.grad_x != nullptr)
+    if (a.grad_x)
         launch(context, "group_norm_element_gradients", group_norm_element_gradients<T>,
                dim3(static_cast<unsigned>(blocks_for(s.batch * s.pixels * s.channels, naive_threads))), block,
                0, f, means);

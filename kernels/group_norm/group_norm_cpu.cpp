@@ -119,22 +119,22 @@ HWY_INLINE void moments(const T tile, const float* x, std::int64_t row_stride, s
 
 /// Mean and sum of squared deviations of every channel: two passes over a block of pixels in the first-level
 /// cache, blocks merged in double (Chan et al. 1979). The image is read once.
-void channel_statistics(const float* x, std::int64_t row_stride, std::int64_t pixels, std::int64_t channels,
-                        const gn::ChannelStatistics& out) {
+void channel_statistics(const View<const float>& x, const gn::ChannelStatistics& out) {
+    const std::int64_t pixels = x.rows, channels = x.columns;
     float *sum = out.block, *squares = sum + gn::padded(channels), *pivot = squares + gn::padded(channels);
     std::fill(out.mean, out.mean + channels, 0.0);
     std::fill(out.m2, out.m2 + channels, 0.0);
     const std::int64_t block = std::clamp<std::int64_t>(8192 / channels, 8, 64);
     for (std::int64_t begin = 0; begin < pixels; begin += block) {
         const std::int64_t count = std::min(block, pixels - begin);
-        const float* rows = x + begin * row_stride;
+        const float* rows = x.row(begin);
         const double n = static_cast<double>(count), before = static_cast<double>(begin);
         for_each_tile<4>(channels, [&](const auto tile) HWY_ATTR {
-            moments<false>(tile, rows, row_stride, count, nullptr, sum, squares);
+            moments<false>(tile, rows, x.stride, count, nullptr, sum, squares);
             const D d;
             const V inverse = hn::Set(d, static_cast<float>(1 / n));
             for (int v = 0; v < tile.vectors; ++v) tile.put(hn::Mul(tile.get(sum, v), inverse), pivot, v);
-            moments<true>(tile, rows, row_stride, count, pivot, sum, squares);
+            moments<true>(tile, rows, x.stride, count, pivot, sum, squares);
         });
         const double weight = n / (before + n), inverse = 1 / n;
         for (std::int64_t c = 0; c < channels; ++c) {
@@ -191,8 +191,8 @@ void forward_pixels(const gn::ForwardPass& pass, const gn::Coefficients& coeffic
         const std::int64_t count = std::min(a.block, a.pixels - begin);
         if constexpr (with_mask) draw_mask(mask, begin, count, a.channels, words);
         for (std::int64_t i = 0; i < count; ++i) {
-            const float* x = a.x + (begin + i) * a.x_stride;
-            float* y = a.y + (begin + i) * a.y_stride;
+            const float* x = a.x.row(begin + i);
+            float* y = a.y.row(begin + i);
             std::int64_t c = 0;
             for (; c + lanes <= a.channels; c += lanes)
                 hn::StoreU(element(hn::LoadU(d, x + c), c, words[i]), d, y + c);
@@ -221,8 +221,8 @@ HWY_INLINE void backward_tile(const T tile, const gn::BackwardPass& a, const gn:
         sum_dz[v] = sum_dz_t[v] = sum_t[v] = hn::Zero(d);
     }
     for (std::int64_t i = 0; i < count; ++i) {
-        const float* x = a.x + (begin + i) * a.x_stride;
-        const float* grad_y = a.grad_y + (begin + i) * a.grad_y_stride;
+        const float* x = a.x.row(begin + i);
+        const float* grad_y = a.grad_y.row(begin + i);
         for (int v = 0; v < vectors; ++v) {
             const V t = hn::Sub(tile.load(x, v), pivot[v]);
             V dz = tile.load(grad_y, v);
@@ -232,7 +232,7 @@ HWY_INLINE void backward_tile(const T tile, const gn::BackwardPass& a, const gn:
             sum_dz[v] = hn::Add(sum_dz[v], dz);
             sum_dz_t[v] = hn::MulAdd(dz, t, sum_dz_t[v]);
             sum_t[v] = hn::Add(sum_t[v], t);
-            if (with_silu || with_mask) tile.store(dz, a.dz + (begin + i) * a.dz_stride, v);
+            if (with_silu || with_mask) tile.store(dz, a.dz.row(begin + i), v);
         }
     }
     for (int v = 0; v < vectors; ++v) {
@@ -262,8 +262,8 @@ void backward_sums(const gn::BackwardPass& pass, const gn::Coefficients& k, cons
     }
 }
 
-void backward_pixels(const gn::BackwardPass& pass, const float* dz, std::int64_t dz_stride,
-                     const gn::Coefficients& first, const gn::BackwardCoefficients& second) {
+void backward_pixels(const gn::BackwardPass& pass, const View<const float>& dz, const gn::Coefficients& first,
+                     const gn::BackwardCoefficients& second) {
     const gn::BackwardPass a = pass;
     const gn::Coefficients k = first;
     const gn::BackwardCoefficients b = second;
@@ -275,8 +275,8 @@ void backward_pixels(const gn::BackwardPass& pass, const float* dz, std::int64_t
         return hn::MulAdd(dz, hn::Load(d, b.dz_scale + c), du);
     };
     for (std::int64_t p = 0; p < a.pixels; ++p) {
-        const float *x = a.x + p * a.x_stride, *from = dz + p * dz_stride;
-        float* to = a.grad_x + p * a.grad_x_stride;
+        const float *x = a.x.row(p), *from = dz.row(p);
+        float* to = a.grad_x.row(p);
         std::int64_t c = 0;
         for (; c + lanes <= a.channels; c += lanes) {
             const V du = element(hn::LoadU(d, x + c), hn::LoadU(d, from + c), c);
@@ -323,20 +323,24 @@ HWY_EXPORT(forward);
 HWY_EXPORT(backward_first);
 HWY_EXPORT(backward_pixels);
 
+/// The piece's part of a tensor of all images.
+template <class T>
+View<T> part_of(const View<T>& all, const GroupNormShape& s, const Extent& e) {
+    return {&all(e.image * s.pixels, e.first), s.pixels, e.channels, all.stride};
+}
+
 bool empty(const GroupNormShape& s) {
     return s.batch == 0 || s.pixels == 0 || s.channels == 0;
 }
 
 void forward_piece(const GroupNormForward<float>& a, const Extent& e, const ForwardScratch& scratch) {
     const GroupNormShape& s = a.shape;
-    const std::int64_t first_row = e.image * s.pixels;
     gn::ForwardPass pass{};
     pass.pixels = s.pixels, pass.channels = e.channels, pass.silu = a.silu;
     pass.block = gn::block_pixels(gn::piece_channels(s));
-    pass.x = a.x + first_row * a.x_stride + e.first, pass.x_stride = a.x_stride;
-    pass.y = a.y + first_row * a.y_stride + e.first, pass.y_stride = a.y_stride;
+    pass.x = part_of(a.x, s, e), pass.y = part_of(a.y, s, e);
     const gn::ChannelStatistics& statistics = scratch.statistics;
-    HWY_DYNAMIC_DISPATCH(channel_statistics)(pass.x, pass.x_stride, s.pixels, e.channels, statistics);
+    HWY_DYNAMIC_DISPATCH(channel_statistics)(pass.x, statistics);
 
     const std::int64_t group_channels = s.group_channels();
     const double pixels = static_cast<double>(s.pixels);
@@ -364,19 +368,17 @@ void forward_piece(const GroupNormForward<float>& a, const Extent& e, const Forw
 void backward_piece(const GroupNormBackward<float>& a, const Extent& e, const BackwardScratch& scratch,
                     double* image_sums) {
     const GroupNormShape& s = a.shape;
-    const std::int64_t group_channels = s.group_channels(), first_row = e.image * s.pixels;
+    const std::int64_t group_channels = s.group_channels();
     const gn::Mask mask(a.dropout, a.mask, e.image, s.channels, e.first, scratch.words);
     gn::BackwardPass pass{};
     pass.pixels = s.pixels, pass.channels = e.channels, pass.silu = a.silu;
     pass.block = gn::block_pixels(gn::piece_channels(s));
-    pass.x = a.x + first_row * a.x_stride + e.first, pass.x_stride = a.x_stride;
-    pass.grad_y = a.grad_y + first_row * a.grad_y_stride + e.first, pass.grad_y_stride = a.grad_y_stride;
+    pass.x = part_of(a.x, s, e), pass.grad_y = part_of(a.grad_y, s, e);
+    if (a.grad_x) pass.grad_x = part_of(a.grad_x, s, e);
+    pass.accumulate = a.accumulate_x;
     // dz waits where grad_x will be, unless that holds something to add to.
-    const bool in_place = a.grad_x && !a.accumulate_x;
-    if (a.grad_x) pass.grad_x = a.grad_x + first_row * a.grad_x_stride + e.first;
-    pass.grad_x_stride = a.grad_x_stride, pass.accumulate = a.accumulate_x;
-    pass.dz = in_place ? pass.grad_x : scratch.dz;
-    pass.dz_stride = in_place ? a.grad_x_stride : e.channels;
+    pass.dz =
+        a.grad_x && !a.accumulate_x ? pass.grad_x : View<float>{scratch.dz, s.pixels, e.channels, e.channels};
     const auto group_of = [&](std::int64_t c) { return e.image * s.groups + c / group_channels; };
     for (std::int64_t c = e.first; c < e.first + e.channels; ++c)
         gn::set_coefficients(scratch.coefficients, c - e.first, gn::Channel(a, e.image, c),
@@ -391,8 +393,7 @@ void backward_piece(const GroupNormBackward<float>& a, const Extent& e, const Ba
     if (!a.grad_x) return;
     const bool dz_is_grad_y = !a.silu && !mask.active;
     HWY_DYNAMIC_DISPATCH(backward_pixels)
-    (pass, dz_is_grad_y ? pass.grad_y : pass.dz, dz_is_grad_y ? pass.grad_y_stride : pass.dz_stride,
-     scratch.coefficients, scratch.backward);
+    (pass, dz_is_grad_y ? pass.grad_y : View<const float>(pass.dz), scratch.coefficients, scratch.backward);
 }
 
 }  // namespace
@@ -431,13 +432,6 @@ void group_norm_backward(const Context& context, const GroupNormBackward<float>&
     };
     if (a.grad_gamma) reduce(a.grad_gamma, 0, a.accumulate_gamma);
     if (a.grad_beta) reduce(a.grad_beta, s.channels, a.accumulate_beta);
-}
-
-void group_norm_forward(const Context& context, const GroupNormForward<double>& a) {
-    ref::group_norm_forward(context, a);
-}
-void group_norm_backward(const Context& context, const GroupNormBackward<double>& a) {
-    ref::group_norm_backward(context, a);
 }
 
 }  // namespace cpu

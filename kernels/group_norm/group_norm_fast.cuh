@@ -11,7 +11,7 @@ inline constexpr int fast_threads = 256, fast_vectors = 8;
 
 /// True if the slabs of `t` fit the bfloat16 kernels: whole vectors alone, read by accesses of `width` = 16 bytes, at most one
 /// a thread in every row of threads and at most `fast_vectors` rows.
-inline bool fits_fast(const Tiling& t, int width) {
+inline bool fits_fast(const SlabLayout& t, int width) {
     return width == 16 && t.channels % 8 == 0 && t.slice_channels() % 8 == 0 && t.pieces == 1 &&
            t.threads <= fast_threads && t.vectors <= warp_size &&
            blocks_for(t.pixels, t.threads / t.columns) <= fast_vectors;
@@ -46,7 +46,7 @@ __device__ inline std::uint64_t own_kept_bits(const DropoutMask& mask, const Sla
     return bits;
 }
 
-/// In group_norm_forward_bfloat16.cu and group_norm_backward_bfloat16.cu. The tiling fits_fast.
+/// In group_norm_forward_bfloat16.cu and group_norm_backward_bfloat16.cu. The layout fits_fast.
 void launch_fast(const Context&, const Forward<bfloat16>&);
 void launch_fast(const Context&, const Backward<bfloat16>&);
 

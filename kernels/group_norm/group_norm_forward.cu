@@ -8,7 +8,7 @@ namespace ito::kernels {
 namespace {
 
 namespace gn = cuda::group_norm_detail;
-using gn::Coefficients, gn::Forward, gn::Slab, gn::Tiling;
+using gn::Coefficients, gn::Forward, gn::Slab, gn::SlabLayout;
 
 /// Mean and M2 (sum of squared deviations), or mean and rstd, of a group.
 using Moments = double2;
@@ -21,8 +21,8 @@ constexpr int naive_threads = 256;
 
 template <class T>
 __device__ double shifted(const GroupNormForward<T>& a, std::int64_t n, std::int64_t p, std::int64_t c) {
-    const double x = to_float(a.x[(n * a.shape.pixels + p) * a.x_stride + c]);
-    return a.shift != nullptr ? x + to_float(a.shift[n * a.shift_stride + c]) : x;
+    const double x = to_float(a.x(n * a.shape.pixels + p, c));
+    return a.shift ? x + to_float(a.shift(n, c)) : x;
 }
 
 /// One block a group: the mean of u, or with it the mean of its squared deviations.
@@ -59,8 +59,8 @@ __global__ void __launch_bounds__(naive_threads)
     const std::int64_t c = i % s.channels, p = i / s.channels % s.pixels, n = i / s.channels / s.pixels;
     const Moments m = moments[n * s.groups + c / s.group_channels()];
     float z = static_cast<float>((shifted(a, n, p, c) - m.x) * m.y) * a.gamma[c] + a.beta[c];
-    if (a.scale_shift != nullptr) {
-        const T* row = a.scale_shift + n * a.scale_shift_stride;
+    if (a.scale_shift) {
+        const T* row = a.scale_shift.row(n);
         z = z * (1.0f + to_float(row[c])) + to_float(row[s.channels + c]);
     }
     if (a.silu) z *= sigmoid(z);
@@ -68,20 +68,20 @@ __global__ void __launch_bounds__(naive_threads)
         const bool kept = PhiloxSample(mask.address, n).word(p * s.channels + c) < mask.threshold;
         z = kept ? z * mask.keep_scale : 0.0f;
     }
-    a.y[(n * s.pixels + p) * a.y_stride + c] = from_float<T>(z);
+    a.y(n * s.pixels + p, c) = from_float<T>(z);
 }
 
 // --------------------------------------------------------------------------------------- a block on its slab
 // Parts of the fast kernels.
 
 /// Shared memory of a block: the slab, scratch for sums, and arrays of one value a channel.
-struct Memory {
+struct SharedMemory {
     static constexpr int arrays = 6;
     uint4* slab;
     float *scratch, *sum, *deviations, *squares;
     Coefficients k;
 
-    __device__ Memory(uint4* shared, const Tiling& t, const Slab& s, int width) {
+    __device__ SharedMemory(uint4* shared, const SlabLayout& t, const Slab& s, int width) {
         const int padded = gn::array_size(s.vectors, width);
         const int parts =
             s.columns < warp_size ? static_cast<int>(blockDim.x) / warp_size : static_cast<int>(s.rows);
@@ -97,15 +97,15 @@ struct Memory {
 /// sums of the deviations and of their squares. The squares cannot cancel, and the deviations' own sum, which would be
 /// zero but for rounding, corrects the mean. Two passes cost nothing here: the second is over shared memory.
 template <class T, int width, bool affine>
-__device__ void channel_statistics(const Forward<T>& f, const Slab& s, const Memory& m) {
+__device__ void channel_statistics(const Forward<T>& f, const Slab& s, const SharedMemory& m) {
     constexpr int lanes = vector_width<T>;
-    const T* const x = f.a.x + s.first_row * f.a.x_stride + s.first_channel;
+    const T* const x = &f.a.x(s.first_row, s.first_channel);
     gn::start_coefficients<lanes, affine>(f.a, s, m.k);
     for (int tile = 0; tile < s.tiles; ++tile) {
         const int v = s.vector(tile), count = s.count(v, lanes);
         float sum[lanes] = {};
         gn::for_each_pixel<4>(
-            s, v, [&](int p) { return load_packed<T, width>(x + p * f.a.x_stride + v * lanes, count); },
+            s, v, [&](int p) { return load_packed<T, width>(x + p * f.a.x.stride + v * lanes, count); },
             [&](int p, const uint4& packed) {
                 m.slab[p * s.vectors + v] = packed;
                 const Vector<T> element = unpack<T>(packed);
@@ -142,7 +142,7 @@ __device__ void channel_statistics(const Forward<T>& f, const Slab& s, const Mem
 /// Mean and M2 of the slab's group `g`, from its channels', in every lane of the warp that calls. Groups are merged by
 /// Chan, Golub & LeVeque's formula (1979): M2 of the whole = sum of the parts' M2 + count * (distance of means)^2.
 template <int width>
-__device__ Moments group_moments(const Slab& s, const Memory& m, int g) {
+__device__ Moments group_moments(const Slab& s, const SharedMemory& m, int g) {
     const int begin = g * s.group_channels, lane = static_cast<int>(threadIdx.x) % warp_size;
     const double pixels = s.pixels, inverse = 1 / pixels;
     const float rounded = 1.0f / static_cast<float>(s.pixels);  // channel_statistics's
@@ -167,7 +167,7 @@ __device__ Moments group_moments(const Slab& s, const Memory& m, int g) {
 template <class T, int width, class Load>
 __device__ void normalise(const Forward<T>& f, const Slab& s, const Coefficients& k, Load&& load) {
     constexpr int lanes = vector_width<T>;
-    T* const y = f.a.y + s.first_row * f.a.y_stride + s.first_channel;
+    T* const y = &f.a.y(s.first_row, s.first_channel);
     const PhiloxSample sample(f.mask.active ? f.mask.address : PhiloxAddress{}, s.image);
     for (int tile = 0; tile < s.tiles; ++tile) {
         const int v = s.vector(tile), count = s.count(v, lanes);
@@ -186,13 +186,13 @@ __device__ void normalise(const Forward<T>& f, const Slab& s, const Coefficients
                 }
                 if (f.mask.active) {
                     const std::int64_t element =
-                        (s.first_pixel + p) * f.tiling.channels + s.first_channel + v * lanes;
+                        (s.first_pixel + p) * f.layout.channels + s.first_channel + v * lanes;
                     const std::uint32_t kept = kept_bits<lanes>(sample, f.mask.threshold, element);
 #pragma unroll
                     for (int i = 0; i < lanes; ++i)
                         z.v[i] = kept >> i & 1 ? z.v[i] * f.mask.keep_scale : 0.0f;
                 }
-                store_packed<T, width>(y + p * f.a.y_stride + v * lanes, pack(z), count);
+                store_packed<T, width>(y + p * f.a.y.stride + v * lanes, pack(z), count);
             });
     }
 }
@@ -203,15 +203,15 @@ __device__ void normalise(const Forward<T>& f, const Slab& s, const Coefficients
 template <class T, int width>
 __global__ void __launch_bounds__(gn::max_threads, 2) group_norm_resident(Forward<T> f) {
     extern __shared__ uint4 shared[];
-    const Slab s(f.tiling);
-    const Memory m(shared, f.tiling, s, vector_width<T>);
+    const Slab s(f.layout);
+    const SharedMemory m(shared, f.layout, s, vector_width<T>);
     channel_statistics<T, width, true>(f, s, m);
     const int warps = static_cast<int>(blockDim.x) / warp_size;
     const int lane = static_cast<int>(threadIdx.x) % warp_size;
     for (int g = static_cast<int>(threadIdx.x) / warp_size; g < s.groups; g += warps) {
         const Moments of = group_moments<vector_width<T>>(s, m, g);
         const double rstd = 1 / sqrt(of.y / (static_cast<double>(s.pixels) * s.group_channels) + f.a.eps);
-        const std::int64_t at = s.image * f.tiling.groups + s.first_group + g;
+        const std::int64_t at = s.image * f.layout.groups + s.first_group + g;
         if (lane == 0 && f.a.mean != nullptr) f.a.mean[at] = static_cast<float>(of.x);
         if (lane == 0 && f.a.rstd != nullptr) f.a.rstd[at] = static_cast<float>(rstd);
         __syncwarp();  // group_moments has read the shifts, which become pivots
@@ -229,14 +229,14 @@ template <class T, int width>
 __global__ void __launch_bounds__(gn::streamed_threads, 3)
     group_norm_piece_moments(Forward<T> f, Moments* pieces) {
     extern __shared__ uint4 shared[];
-    const Slab s(f.tiling);
-    const Memory m(shared, f.tiling, s, vector_width<T>);
+    const Slab s(f.layout);
+    const SharedMemory m(shared, f.layout, s, vector_width<T>);
     channel_statistics<T, width, false>(f, s, m);
     const int warps = static_cast<int>(blockDim.x) / warp_size;
     for (int g = static_cast<int>(threadIdx.x) / warp_size; g < s.groups; g += warps) {
         const Moments of = group_moments<vector_width<T>>(s, m, g);
         if (threadIdx.x % warp_size == 0)
-            pieces[(s.image * f.tiling.pieces + s.piece) * f.tiling.groups + s.first_group + g] = of;
+            pieces[(s.image * f.layout.pieces + s.piece) * f.layout.groups + s.first_group + g] = of;
     }
 }
 
@@ -246,7 +246,7 @@ constexpr int merge_threads = 128;
 template <class T>
 __global__ void __launch_bounds__(merge_threads)
     group_norm_merge(Forward<T> f, const Moments* pieces, Moments* groups) {
-    const Tiling& t = f.tiling;
+    const SlabLayout& t = f.layout;
     const std::int64_t at = (blockIdx.x * static_cast<std::int64_t>(merge_threads) + threadIdx.x) / warp_size;
     if (at >= f.a.shape.batch * t.groups) return;
     const int lane = static_cast<int>(threadIdx.x) % warp_size;
@@ -276,19 +276,19 @@ __global__ void __launch_bounds__(gn::streamed_threads, 3)
     group_norm_normalise(Forward<T> f, const Moments* groups) {
     extern __shared__ uint4 shared[];
     constexpr int lanes = vector_width<T>;
-    const Slab s(f.tiling);
+    const Slab s(f.layout);
     const int padded = gn::array_size(s.vectors, lanes);
     float* const memory = reinterpret_cast<float*>(shared);
     const Coefficients k{memory, memory + padded, memory + 2 * padded};
     gn::start_coefficients<lanes>(f.a, s, k);
     for (int i = static_cast<int>(threadIdx.x); i < s.channels; i += static_cast<int>(blockDim.x)) {
-        const Moments of = groups[s.image * f.tiling.groups + s.first_group + i / s.group_channels];
+        const Moments of = groups[s.image * f.layout.groups + s.first_group + i / s.group_channels];
         gn::finish_coefficients(k, s.place<lanes>(i), of.x, of.y);  // this thread has started channel i, too
     }
     __syncthreads();
-    const T* const x = f.a.x + s.first_row * f.a.x_stride + s.first_channel;
+    const T* const x = &f.a.x(s.first_row, s.first_channel);
     normalise<T, width>(f, s, k, [&](int p, int v) {
-        return load_packed<T, width>(x + p * f.a.x_stride + v * lanes, s.count(v, lanes));
+        return load_packed<T, width>(x + p * f.a.x.stride + v * lanes, s.count(v, lanes));
     });
 }
 
@@ -308,10 +308,10 @@ void launch_naive(const Context& context, const GroupNormForward<T>& a) {
 }
 
 template <class T>
-void launch_resident(const Context& context, const GroupNormForward<T>& a, const Tiling& t) {
+void launch_resident(const Context& context, const GroupNormForward<T>& a, const SlabLayout& t) {
     const Forward<T> f{a, t, DropoutMask(a.dropout, a.mask)};
-    const std::int64_t shared = t.shared_bytes(1, Memory::arrays, sizeof(T));
-    const int widest = std::min(access_width(a.x, a.x_stride), access_width(a.y, a.y_stride));
+    const std::int64_t shared = t.shared_bytes(1, SharedMemory::arrays, sizeof(T));
+    const int widest = std::min(access_width(a.x), access_width(a.y));
     if constexpr (sizeof(T) == 2) {
         if (gn::fits_fast(t, widest)) return gn::launch_fast(context, f);
     }
@@ -323,55 +323,44 @@ void launch_resident(const Context& context, const GroupNormForward<T>& a, const
 }
 
 template <class T>
-void launch_streamed(const Context& context, const GroupNormForward<T>& a, const Tiling& t) {
+void launch_streamed(const Context& context, const GroupNormForward<T>& a, const SlabLayout& t) {
     const Forward<T> f{a, t, DropoutMask(a.dropout, a.mask)};
     const Scratch<Moments> pieces(context, a.shape.batch * t.pieces * t.groups);  // (mean, M2)
     const Scratch<Moments> groups(context, a.shape.batch * t.groups);             // (mean, rstd)
     const dim3 grid(static_cast<unsigned>(t.blocks(a.shape.batch))), block(static_cast<unsigned>(t.threads));
-    const std::size_t shared = static_cast<std::size_t>(t.shared_bytes(1, Memory::arrays, sizeof(T)));
+    const std::size_t shared = static_cast<std::size_t>(t.shared_bytes(1, SharedMemory::arrays, sizeof(T)));
     const std::size_t arrays =
         static_cast<std::size_t>(gn::array_size(t.vectors, vector_width<T>)) * 3 * sizeof(float);
-    with_access_width<T>(
-        std::min(access_width(a.x, a.x_stride), access_width(a.y, a.y_stride)), [&]<int width>() {
-            launch(context, "group_norm_piece_moments", group_norm_piece_moments<T, width>, grid, block,
-                   shared, f, pieces);
-            launch(
-                context, "group_norm_merge", group_norm_merge<T>,
-                dim3(static_cast<unsigned>(blocks_for(a.shape.batch * t.groups * warp_size, merge_threads))),
-                dim3(merge_threads), 0, f, pieces, groups);
-            launch(context, "group_norm_normalise", group_norm_normalise<T, width>, grid, block, arrays, f,
-                   groups);
-        });
-}
-
-template <class T>
-void forward(const Context& context, const GroupNormForward<T>& a, Variant variant) {
-    constexpr const char* name = "group_norm_forward";
-    const GroupNormShape& s = a.shape;
-    if (s.batch == 0 || s.pixels == 0 || s.channels == 0) return;
-    if (gn::picks_naive(name, s, sizeof(T), variant)) return launch_naive(context, a);
-    const gn::DeviceLimits limits;
-    const Tiling resident =
-        gn::resident_tiling(s, sizeof(T), limits, sizeof(T) == 2 ? gn::fast_threads : gn::max_threads);
-    const std::int64_t bytes = resident.shared_bytes(1, Memory::arrays, sizeof(T));
-    const bool fits = bytes <= limits.shared_bytes;
-    if (variant == Variant::resident && !fits) gn::refuse_slab(name, bytes, limits);
-    if (variant == Variant::resident ||
-        (variant == Variant::best && fits && !gn::streams(s, resident, limits)))
-        return launch_resident(context, a, resident);
-    launch_streamed(context, a, gn::streamed_tiling(s, sizeof(T), gn::wanted_blocks(limits)));
+    with_access_width<T>(std::min(access_width(a.x), access_width(a.y)), [&]<int width>() {
+        launch(context, "group_norm_piece_moments", group_norm_piece_moments<T, width>, grid, block, shared,
+               f, pieces);
+        launch(context, "group_norm_merge", group_norm_merge<T>,
+               dim3(static_cast<unsigned>(blocks_for(a.shape.batch * t.groups * warp_size, merge_threads))),
+               dim3(merge_threads), 0, f, pieces, groups);
+        launch(context, "group_norm_normalise", group_norm_normalise<T, width>, grid, block, arrays, f,
+               groups);
+    });
 }
 
 }  // namespace
 
 namespace cuda {
 
-void group_norm_forward(const Context& context, const GroupNormForward<float>& a, Variant variant) {
-    forward(context, a, variant);
+template <CudaFloat T>
+void group_norm_forward(const Context& context, const GroupNormForward<T>& a, Variant variant) {
+    const GroupNormShape& s = a.shape;
+    if (s.batch == 0 || s.pixels == 0 || s.channels == 0) return;
+    const gn::DeviceLimits limits;
+    const SlabLayout resident =
+        gn::resident_layout(s, sizeof(T), limits, sizeof(T) == 2 ? gn::fast_threads : gn::max_threads);
+    variant = gn::choose("group_norm_forward", variant, s, sizeof(T), resident,
+                         resident.shared_bytes(1, SharedMemory::arrays, sizeof(T)), limits);
+    if (variant == Variant::naive) return launch_naive(context, a);
+    if (variant == Variant::resident) return launch_resident(context, a, resident);
+    launch_streamed(context, a, gn::streamed_layout(s, sizeof(T), gn::wanted_blocks(limits)));
 }
-void group_norm_forward(const Context& context, const GroupNormForward<bfloat16>& a, Variant variant) {
-    forward(context, a, variant);
-}
+
+ITO_FOR_CUDA_TYPES(group_norm_forward, GroupNormForward);
 
 }  // namespace cuda
 }  // namespace ito::kernels

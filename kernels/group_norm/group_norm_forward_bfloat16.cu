@@ -29,18 +29,18 @@ struct Moments {
 
 /// Shared memory of a block: coefficients, and each warp's moments of each unit of the slice with their count of pixels. A
 /// unit is the part of a vector that lies in one group.
-struct Memory {
+struct SharedMemory {
     Coefficients k;
     Moments* part;  ///< [warps][units of the slice]
     float* pixels;  ///< [warps]
 
-    static std::size_t bytes(const Tiling& t, int units) {
+    static std::size_t bytes(const SlabLayout& t, int units) {
         const int warps = t.threads / warp_size;
         return static_cast<std::size_t>(3 * array_size(t.vectors, lanes) + 2 * warps * t.columns * units +
                                         warps) *
                sizeof(float);
     }
-    __device__ Memory(float* shared, const Slab& s, int units) {
+    __device__ SharedMemory(float* shared, const Slab& s, int units) {
         const int padded = array_size(s.vectors, lanes), warps = static_cast<int>(blockDim.x) / warp_size;
         k = {shared, shared + padded, shared + 2 * padded};
         part = reinterpret_cast<Moments*>(shared + 3 * padded);
@@ -110,7 +110,7 @@ __device__ float warp_moments(const uint4 (&x)[held], const Slab& s, const OwnPi
 
 /// Mean and rstd of the slab's group `g`, in every lane of the warp that calls: the merge of what the warps have left.
 template <int wide>
-__device__ float2 group_statistics(const Slab& s, const Memory& m, int g, float eps) {
+__device__ float2 group_statistics(const Slab& s, const SharedMemory& m, int g, float eps) {
     constexpr int units = lanes / wide;
     const int lane = static_cast<int>(threadIdx.x) % warp_size,
               warps = static_cast<int>(blockDim.x) / warp_size;
@@ -143,18 +143,18 @@ template <int held, int wide>
 __global__ void __launch_bounds__(fast_threads, held > 4 ? 3 : 4) group_norm_resident_bfloat16(Forward<T> f) {
     extern __shared__ float shared[];
     constexpr int units = lanes / wide;
-    const Slab s(f.tiling);
-    const Memory m(shared, s, units);
+    const Slab s(f.layout);
+    const SharedMemory m(shared, s, units);
     const OwnPixels own(s);
     const std::int64_t first = s.first_row + own.first, column = s.first_channel + s.column * lanes;
 
-    const std::uint64_t kept = own_kept_bits(f.mask, s, own, f.tiling.channels);
+    const std::uint64_t kept = own_kept_bits(f.mask, s, own, f.layout.channels);
     uint4 x[held];
-    const T* from = f.a.x + first * f.a.x_stride + column;
+    const T* from = &f.a.x(first, column);
 #pragma unroll
     for (int i = 0; i < held; ++i) {
         if (i < own.count) x[i] = *reinterpret_cast<const uint4*>(from);
-        from += own.step * f.a.x_stride;
+        from += own.step * f.a.x.stride;
     }
     start_coefficients<lanes>(f.a, s, m.k);
     __syncthreads();
@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(fast_threads, held > 4 ? 3 : 4) group_norm_res
     __syncthreads();
     for (int g = warp; g < s.groups; g += static_cast<int>(blockDim.x) / warp_size) {
         const float2 of = group_statistics<wide>(s, m, g, static_cast<float>(f.a.eps));
-        const std::int64_t at = s.image * f.tiling.groups + s.first_group + g;
+        const std::int64_t at = s.image * f.layout.groups + s.first_group + g;
         if (lane == 0 && f.a.mean != nullptr) f.a.mean[at] = of.x;
         if (lane == 0 && f.a.rstd != nullptr) f.a.rstd[at] = of.y;
             // z = x * scale + offset
@@ -188,7 +188,7 @@ __global__ void __launch_bounds__(fast_threads, held > 4 ? 3 : 4) group_norm_res
     float scale[lanes], offset[lanes];
     load_channels(s, s.column, m.k.scale, scale);
     load_channels(s, s.column, m.k.offset, offset);
-    T* to = f.a.y + first * f.a.y_stride + column;
+    T* to = &f.a.y(first, column);
 #pragma unroll
     for (int i = 0; i < held; ++i) {
         if (i < own.count) {
@@ -206,28 +206,28 @@ __global__ void __launch_bounds__(fast_threads, held > 4 ? 3 : 4) group_norm_res
             }
             *reinterpret_cast<uint4*>(to) = pack(z);
         }
-        to += own.step * f.a.y_stride;
+        to += own.step * f.a.y.stride;
     }
 }
 
 template <int held, int wide>
 void launch_one(const Context& context, const Forward<T>& f) {
     launch(context, "group_norm_resident", group_norm_resident_bfloat16<held, wide>,
-           dim3(static_cast<unsigned>(f.tiling.blocks(f.a.shape.batch))),
-           dim3(static_cast<unsigned>(f.tiling.threads)), Memory::bytes(f.tiling, lanes / wide), f);
+           dim3(static_cast<unsigned>(f.layout.blocks(f.a.shape.batch))),
+           dim3(static_cast<unsigned>(f.layout.threads)), SharedMemory::bytes(f.layout, lanes / wide), f);
 }
 
 template <int held>
 void launch_held(const Context& context, const Forward<T>& f) {
-    if (f.tiling.group_channels % 8 == 0) return launch_one<held, 8>(context, f);
-    if (f.tiling.group_channels % 4 == 0) return launch_one<held, 4>(context, f);
+    if (f.layout.group_channels % 8 == 0) return launch_one<held, 8>(context, f);
+    if (f.layout.group_channels % 4 == 0) return launch_one<held, 4>(context, f);
     launch_one<held, 1>(context, f);
 }
 
 }  // namespace
 
 void launch_fast(const Context& context, const Forward<bfloat16>& f) {
-    const Tiling& t = f.tiling;
+    const SlabLayout& t = f.layout;
     if (blocks_for(t.pixels, t.threads / t.columns) > fast_vectors / 2)
         launch_held<fast_vectors>(context, f);
     else

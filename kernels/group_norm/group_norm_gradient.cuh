@@ -22,7 +22,7 @@ __device__ float silu_gradient(float z) {
 template <class T>
 struct Backward {
     GroupNormBackward<T> a;
-    Tiling tiling;
+    SlabLayout layout;
     DropoutMask mask;
     float* image_sums;  ///< [batch, 2, channels]: the images' shares of grad_gamma and grad_beta
 };
@@ -35,8 +35,8 @@ struct Channel {
 
     __device__ Channel(const GroupNormBackward<T>& a, std::int64_t n, std::int64_t c)
         : gamma(a.gamma[c]), beta(a.beta[c]) {
-        if (a.shift != nullptr) shift = to_float(a.shift[n * a.shift_stride + c]);
-        if (a.scale_shift != nullptr) factor += to_float(a.scale_shift[n * a.scale_shift_stride + c]);
+        if (a.shift) shift = to_float(a.shift(n, c));
+        if (a.scale_shift) factor += to_float(a.scale_shift(n, c));
         // In 32 bits: a 64-bit division is a call, around which registers are spilled.
         const int width = static_cast<int>(a.shape.channels) / static_cast<int>(a.shape.groups);
         const std::int64_t group = n * a.shape.groups + static_cast<int>(c) / width;
@@ -51,8 +51,8 @@ __device__ void write_channel(const Backward<T>& f, const Channel<T>& channel, s
     const std::int64_t channels = f.a.shape.channels;
     f.image_sums[(2 * n) * channels + c] = static_cast<float>(dz_xhat * channel.factor);
     f.image_sums[(2 * n + 1) * channels + c] = static_cast<float>(dz * channel.factor);
-    if (f.a.grad_scale_shift == nullptr) return;
-    T* const row = f.a.grad_scale_shift + n * f.a.grad_scale_shift_stride;
+    if (!f.a.grad_scale_shift) return;
+    T* const row = f.a.grad_scale_shift.row(n);
     double scale = dz_xhat * channel.gamma + dz * channel.beta, bias = dz;
     if (f.a.accumulate_scale_shift) scale += to_float(row[c]), bias += to_float(row[channels + c]);
     row[c] = from_float<T>(static_cast<float>(scale));
@@ -61,7 +61,7 @@ __device__ void write_channel(const Backward<T>& f, const Channel<T>& channel, s
 
 template <class T>
 __device__ void write_shift(const GroupNormBackward<T>& a, std::int64_t n, std::int64_t c, double sum) {
-    T& out = a.grad_shift[n * a.grad_shift_stride + c];
+    T& out = a.grad_shift(n, c);
     out = from_float<T>(static_cast<float>(a.accumulate_shift ? sum + to_float(out) : sum));
 }
 
@@ -80,7 +80,7 @@ __device__ void set_coefficients(const Backward<T>& f, const Slab& s, const Coef
     start_coefficients<lanes>(f.a, s, k);
 #pragma unroll 1
     for (int i = static_cast<int>(threadIdx.x); i < s.channels; i += static_cast<int>(blockDim.x)) {
-        const std::int64_t group = s.image * f.tiling.groups + s.first_group + i / s.group_channels;
+        const std::int64_t group = s.image * f.layout.groups + s.first_group + i / s.group_channels;
         finish_coefficients(k, s.place<lanes>(i), f.a.mean[group], f.a.rstd[group]);
     }
 }

@@ -1,6 +1,6 @@
 #pragma once
-// How the CPU cuts a GroupNorm into pieces, the arguments of its vector passes, and the arithmetic per
-// channel between them. Private to kernels/group_norm.
+// How the CPU cuts a GroupNorm into units of work, the arguments of its vector passes, and the arithmetic per channel between
+// them. Private to kernels/group_norm.
 
 #include <algorithm>
 #include <cmath>
@@ -50,13 +50,13 @@ inline std::int64_t word_count(std::int64_t channels) {
     return block_pixels(channels) * word_row(channels);
 }
 
-/// Cuts a worker's scratch memory into arrays on 64 bytes. With a null base it only counts.
+/// Allocates a worker's arrays on 64 bytes, one after the other, in its scratch. With a null base it only counts.
 class WorkerArrays {
   public:
     explicit WorkerArrays(std::byte* base) : base_(base) {}
 
     template <class T>
-    T* take(std::int64_t count) {
+    T* allocate(std::int64_t count) {
         T* array = base_ ? reinterpret_cast<T*>(base_ + used_) : nullptr;
         used_ += (static_cast<std::size_t>(count) * sizeof(T) + 63) / 64 * 64;
         return array;
@@ -74,9 +74,9 @@ struct Coefficients {
     float *pivot, *scale, *offset;
 
     Coefficients(WorkerArrays& scratch, std::int64_t channels)
-        : pivot(scratch.take<float>(padded(channels))),
-          scale(scratch.take<float>(padded(channels))),
-          offset(scratch.take<float>(padded(channels))) {}
+        : pivot(scratch.allocate<float>(padded(channels))),
+          scale(scratch.allocate<float>(padded(channels))),
+          offset(scratch.allocate<float>(padded(channels))) {}
 
     void clear_padding(std::int64_t channels) const {
         for (float* array : {pivot, scale, offset})
@@ -114,18 +114,16 @@ struct ChannelStatistics {
     float* block;  ///< scratch
 
     ChannelStatistics(WorkerArrays& scratch, std::int64_t channels)
-        : mean(scratch.take<double>(padded(channels))),
-          m2(scratch.take<double>(padded(channels))),
-          block(scratch.take<float>(3 * padded(channels))) {}
+        : mean(scratch.allocate<double>(padded(channels))),
+          m2(scratch.allocate<double>(padded(channels))),
+          block(scratch.allocate<float>(3 * padded(channels))) {}
 };
 
 struct ForwardPass {
     std::int64_t pixels, channels;
     std::int64_t block;  ///< block_pixels of the widest piece, which the words have room for
-    const float* x;
-    std::int64_t x_stride;
-    float* y;
-    std::int64_t y_stride;
+    View<const float> x;
+    View<float> y;
     bool silu;
 };
 
@@ -135,10 +133,10 @@ struct BackwardSums {
     float* block;  ///< scratch
 
     BackwardSums(WorkerArrays& scratch, std::int64_t channels)
-        : dz(scratch.take<double>(padded(channels))),
-          dz_t(scratch.take<double>(padded(channels))),
-          t(scratch.take<double>(padded(channels))),
-          block(scratch.take<float>(3 * padded(channels))) {}
+        : dz(scratch.allocate<double>(padded(channels))),
+          dz_t(scratch.allocate<double>(padded(channels))),
+          t(scratch.allocate<double>(padded(channels))),
+          block(scratch.allocate<float>(3 * padded(channels))) {}
 };
 
 /// grad_x = dz * dz_scale + (x - pivot) * t_scale + constant.
@@ -146,22 +144,17 @@ struct BackwardCoefficients {
     float *dz_scale, *t_scale, *constant;
 
     BackwardCoefficients(WorkerArrays& scratch, std::int64_t channels)
-        : dz_scale(scratch.take<float>(padded(channels))),
-          t_scale(scratch.take<float>(padded(channels))),
-          constant(scratch.take<float>(padded(channels))) {}
+        : dz_scale(scratch.allocate<float>(padded(channels))),
+          t_scale(scratch.allocate<float>(padded(channels))),
+          constant(scratch.allocate<float>(padded(channels))) {}
 };
 
 struct BackwardPass {
     std::int64_t pixels, channels, block;
-    const float* x;
-    std::int64_t x_stride;
-    const float* grad_y;
-    std::int64_t grad_y_stride;
+    View<const float> x, grad_y;
     bool silu;
-    float* dz;  ///< where the first pass leaves dz
-    std::int64_t dz_stride;
-    float* grad_x;
-    std::int64_t grad_x_stride;
+    View<float> dz;  ///< what the first pass leaves
+    View<float> grad_x;
     bool accumulate;
 };
 
@@ -186,7 +179,7 @@ struct ForwardScratch {
     ForwardScratch(WorkerArrays& scratch, std::int64_t channels)
         : coefficients(scratch, channels),
           statistics(scratch, channels),
-          words(scratch.take<std::uint32_t>(word_count(channels))) {}
+          words(scratch.allocate<std::uint32_t>(word_count(channels))) {}
 };
 
 struct BackwardScratch {
@@ -200,8 +193,8 @@ struct BackwardScratch {
         : coefficients(scratch, channels),
           sums(scratch, channels),
           backward(scratch, channels),
-          words(scratch.take<std::uint32_t>(word_count(channels))),
-          dz(scratch.take<float>(pixels * channels)) {}
+          words(scratch.allocate<std::uint32_t>(word_count(channels))),
+          dz(scratch.allocate<float>(pixels * channels)) {}
 };
 
 inline std::int64_t piece_channels(const GroupNormShape& shape) {
@@ -227,11 +220,10 @@ struct Channel {
 
     Channel(const Args& a, std::int64_t n, std::int64_t c)
         : gamma(static_cast<double>(a.gamma[c])), beta(static_cast<double>(a.beta[c])) {
-        if (a.shift) shift = static_cast<double>(a.shift[n * a.shift_stride + c]);
+        if (a.shift) shift = static_cast<double>(a.shift(n, c));
         if (a.scale_shift) {
-            const auto* row = a.scale_shift + n * a.scale_shift_stride;
-            scale = 1 + static_cast<double>(row[c]);
-            bias = static_cast<double>(row[a.shape.channels + c]);
+            scale = 1 + static_cast<double>(a.scale_shift(n, c));
+            bias = static_cast<double>(a.scale_shift(n, a.shape.channels + c));
         }
     }
 };
@@ -273,7 +265,7 @@ inline void finish_group(const GroupNormBackward<float>& a, std::int64_t n, std:
         dxhat_mean += dz * channel.scale * channel.gamma / count;
         dxhat_xhat_mean += dz_xhat * channel.scale * channel.gamma / count;
         if (a.grad_scale_shift) {
-            float* row = a.grad_scale_shift + n * a.grad_scale_shift_stride;
+            float* row = a.grad_scale_shift.row(n);
             const double before = a.accumulate_scale_shift ? static_cast<double>(row[c]) : 0;
             const double before_bias =
                 a.accumulate_scale_shift ? static_cast<double>(row[s.channels + c]) : 0;
@@ -291,7 +283,7 @@ inline void finish_group(const GroupNormBackward<float>& a, std::int64_t n, std:
         to.t_scale[i] = static_cast<float>(t_scale);
         to.constant[i] = static_cast<float>(constant);
         if (a.grad_shift) {
-            float& out = a.grad_shift[n * a.grad_shift_stride + c];
+            float& out = a.grad_shift(n, c);
             const double sum = dz_scale * sums.dz[i] + t_scale * sums.t[i] + constant * pixels;
             out = static_cast<float>(a.accumulate_shift ? static_cast<double>(out) + sum : sum);
         }

@@ -1,5 +1,5 @@
-// GroupNorm as plain loops in float64: the formulas of group_norm.h one by one. The fast variants are tested against
-// these, so nothing here is clever.
+// GroupNorm as plain loops in float64: the formulas of group_norm.h one by one. The other implementations are tested
+// against these, so nothing here is clever.
 
 #include <cmath>
 #include <vector>
@@ -16,15 +16,14 @@ struct Element {
 
     Element(const Args& a, std::int64_t n, std::int64_t p, std::int64_t c, double mean, double rstd) {
         const std::int64_t channels = a.shape.channels;
-        double u = static_cast<double>(a.x[(n * a.shape.pixels + p) * a.x_stride + c]);
-        if (a.shift) u += static_cast<double>(a.shift[n * a.shift_stride + c]);
+        double u = static_cast<double>(a.x(n * a.shape.pixels + p, c));
+        if (a.shift) u += static_cast<double>(a.shift(n, c));
         xhat = (u - mean) * rstd;
         z = xhat * static_cast<double>(a.gamma[c]) + static_cast<double>(a.beta[c]);
         scale = 1;
         if (a.scale_shift) {
-            const auto* row = a.scale_shift + n * a.scale_shift_stride;
-            scale = 1 + static_cast<double>(row[c]);
-            z = z * scale + static_cast<double>(row[channels + c]);
+            scale = 1 + static_cast<double>(a.scale_shift(n, c));
+            z = z * scale + static_cast<double>(a.scale_shift(n, channels + c));
         }
         dropout = 1;
         if (a.dropout > 0) {
@@ -57,8 +56,8 @@ void group_norm_forward(const Context&, const GroupNormForward<T>& a) {
         for (std::int64_t g = 0; g < s.groups; ++g) {
             const std::int64_t begin = g * group_channels, end = begin + group_channels;
             const auto u = [&](std::int64_t p, std::int64_t c) {
-                const double x = static_cast<double>(a.x[(n * s.pixels + p) * a.x_stride + c]);
-                return a.shift ? x + static_cast<double>(a.shift[n * a.shift_stride + c]) : x;
+                const double x = static_cast<double>(a.x(n * s.pixels + p, c));
+                return a.shift ? x + static_cast<double>(a.shift(n, c)) : x;
             };
             double sum = 0, squares = 0;
             for (std::int64_t p = 0; p < s.pixels; ++p)
@@ -73,8 +72,7 @@ void group_norm_forward(const Context&, const GroupNormForward<T>& a) {
                 for (std::int64_t c = begin; c < end; ++c) {
                     const Element e(a, n, p, c, mean, rstd);
                     const double activated = a.silu ? e.z * sigmoid(e.z) : e.z;
-                    a.y[(n * s.pixels + p) * a.y_stride + c] =
-                        static_cast<T>(e.dropout == 0 ? 0 : activated * e.dropout);
+                    a.y(n * s.pixels + p, c) = static_cast<T>(e.dropout == 0 ? 0 : activated * e.dropout);
                 }
             }
         }
@@ -99,7 +97,7 @@ void group_norm_backward(const Context&, const GroupNormBackward<T>& a) {
                 double sum = 0, sum_xhat = 0, scale = 1;
                 for (std::int64_t p = 0; p < s.pixels; ++p) {
                     const Element e(a, n, p, c, mean, rstd);
-                    const double dy = static_cast<double>(a.grad_y[(n * s.pixels + p) * a.grad_y_stride + c]);
+                    const double dy = static_cast<double>(a.grad_y(n * s.pixels + p, c));
                     const double sig = sigmoid(e.z);
                     const double d = e.dropout == 0 ? 0 : dy * e.dropout;
                     const std::size_t i = static_cast<std::size_t>(p * group_channels + c - begin);
@@ -113,9 +111,8 @@ void group_norm_backward(const Context&, const GroupNormBackward<T>& a) {
                 grad_gamma[static_cast<std::size_t>(c)] += sum_xhat * scale;
                 grad_beta[static_cast<std::size_t>(c)] += sum * scale;
                 if (a.grad_scale_shift) {
-                    T* row = a.grad_scale_shift + n * a.grad_scale_shift_stride;
-                    write(row[c], sum_xhat * gamma + sum * beta, a.accumulate_scale_shift);
-                    write(row[s.channels + c], sum, a.accumulate_scale_shift);
+                    write(a.grad_scale_shift(n, c), sum_xhat * gamma + sum * beta, a.accumulate_scale_shift);
+                    write(a.grad_scale_shift(n, s.channels + c), sum, a.accumulate_scale_shift);
                 }
                 dxhat_mean += sum * scale * gamma / count;
                 dxhat_xhat_mean += sum_xhat * scale * gamma / count;
@@ -126,10 +123,9 @@ void group_norm_backward(const Context&, const GroupNormBackward<T>& a) {
                     const std::size_t i = static_cast<std::size_t>(p * group_channels + c - begin);
                     const double du = rstd * (dz[i] - dxhat_mean - xhat[i] * dxhat_xhat_mean);
                     sum += du;
-                    if (a.grad_x)
-                        write(a.grad_x[(n * s.pixels + p) * a.grad_x_stride + c], du, a.accumulate_x);
+                    if (a.grad_x) write(a.grad_x(n * s.pixels + p, c), du, a.accumulate_x);
                 }
-                if (a.grad_shift) write(a.grad_shift[n * a.grad_shift_stride + c], sum, a.accumulate_shift);
+                if (a.grad_shift) write(a.grad_shift(n, c), sum, a.accumulate_shift);
             }
         }
     }
@@ -139,9 +135,7 @@ void group_norm_backward(const Context&, const GroupNormBackward<T>& a) {
     }
 }
 
-template void group_norm_forward<float>(const Context&, const GroupNormForward<float>&);
-template void group_norm_forward<double>(const Context&, const GroupNormForward<double>&);
-template void group_norm_backward<float>(const Context&, const GroupNormBackward<float>&);
-template void group_norm_backward<double>(const Context&, const GroupNormBackward<double>&);
+ITO_FOR_CPU_TYPES(group_norm_forward, GroupNormForward);
+ITO_FOR_CPU_TYPES(group_norm_backward, GroupNormBackward);
 
 }  // namespace ito::kernels::ref

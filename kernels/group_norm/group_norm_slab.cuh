@@ -19,9 +19,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <numeric>
-#include <string>
 
-#include "kernels/common/error.h"
 #include "kernels/cuda/block_reduce.cuh"
 #include "kernels/cuda/dropout_mask.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -59,7 +57,7 @@ __host__ __device__ constexpr int array_size(int vectors, int width) {
 }
 
 /// How [batch, pixels, channels] is cut. Plain numbers, handed to the kernels as they are.
-struct Tiling {
+struct SlabLayout {
     std::int64_t pixels = 0, channels = 0;
     int groups = 0, group_channels = 0;
     int slice_groups = 0, slices = 0;
@@ -86,14 +84,14 @@ inline std::int64_t sector_groups(const GroupNormShape& shape, int element_bytes
 }
 
 /// False where only the naive variant can help.
-inline bool can_tile(const GroupNormShape& shape, int element_bytes) {
+inline bool can_cut(const GroupNormShape& shape, int element_bytes) {
     return sector_groups(shape, element_bytes) * shape.group_channels() <= max_slice_channels &&
            shape.pixels <= (std::int64_t{1} << 30) / shape.channels;
 }
 
-inline Tiling make_tiling(const GroupNormShape& shape, int element_bytes, std::int64_t slice_groups,
-                          std::int64_t pieces, int most_threads) {
-    Tiling t;
+inline SlabLayout make_layout(const GroupNormShape& shape, int element_bytes, std::int64_t slice_groups,
+                              std::int64_t pieces, int most_threads) {
+    SlabLayout t;
     t.pixels = shape.pixels, t.channels = shape.channels;
     t.groups = static_cast<int>(shape.groups), t.group_channels = static_cast<int>(shape.group_channels());
     t.slice_groups = static_cast<int>(slice_groups);
@@ -121,10 +119,10 @@ inline Tiling make_tiling(const GroupNormShape& shape, int element_bytes, std::i
 /// Slices that keep all pixels, with at most `most_threads` a block, where a slab is larger than 32 KiB all that
 /// a block can have. They grow beyond a sector's width (longer runs of memory, fewer tiny blocks) while
 /// enough blocks remain for every multiprocessor to have two.
-inline Tiling resident_tiling(const GroupNormShape& shape, int element_bytes, const DeviceLimits& limits,
-                              int most_threads = max_threads) {
-    const std::int64_t unit = sector_groups(shape, element_bytes);
-    std::int64_t groups = unit;
+inline SlabLayout resident_layout(const GroupNormShape& shape, int element_bytes, const DeviceLimits& limits,
+                                  int most_threads = max_threads) {
+    if (!can_cut(shape, element_bytes)) return {};
+    std::int64_t groups = sector_groups(shape, element_bytes);
     while (groups < shape.groups) {
         const std::int64_t wider = std::min(2 * groups, shape.groups);
         const std::int64_t bytes = shape.pixels * wider * shape.group_channels() * element_bytes;
@@ -134,12 +132,13 @@ inline Tiling resident_tiling(const GroupNormShape& shape, int element_bytes, co
         groups = wider;
     }
     const bool large = shape.pixels * groups * shape.group_channels() * element_bytes > 32768;
-    return make_tiling(shape, element_bytes, groups, 1, large ? max_threads : most_threads);
+    return make_layout(shape, element_bytes, groups, 1, large ? max_threads : most_threads);
 }
 
 /// Slabs of at most 32 KiB, which every device holds several of; smaller ones (down to 8 KiB) while there are fewer
 /// than `wanted_blocks`.
-inline Tiling streamed_tiling(const GroupNormShape& shape, int element_bytes, std::int64_t wanted_blocks) {
+inline SlabLayout streamed_layout(const GroupNormShape& shape, int element_bytes,
+                                  std::int64_t wanted_blocks) {
     const std::int64_t unit = sector_groups(shape, element_bytes);
     std::int64_t groups = unit;
     while (groups < shape.groups && 2 * groups * shape.group_channels() * element_bytes <= 256)
@@ -149,7 +148,7 @@ inline Tiling streamed_tiling(const GroupNormShape& shape, int element_bytes, st
     const std::int64_t pieces =
         std::max({blocks_for(bytes, 32768), std::min(blocks_for(wanted_blocks, blocks), bytes / 8192),
                   std::int64_t{1}});
-    return make_tiling(shape, element_bytes, groups, std::min(pieces, shape.pixels), streamed_threads);
+    return make_layout(shape, element_bytes, groups, std::min(pieces, shape.pixels), streamed_threads);
 }
 
 inline std::int64_t wanted_blocks(const DeviceLimits& limits) {
@@ -160,7 +159,7 @@ inline std::int64_t wanted_blocks(const DeviceLimits& limits) {
 /// Resident moves the least bytes in one launch, but a slab is as much work as one multiprocessor has to do: where there
 /// are few slabs and they are large, three launches with more blocks are sooner done. (Where the line lies is an
 /// estimate by instructions: about 40 an element, 128 a cycle, against 2 us a launch.)
-inline bool streams(const GroupNormShape& shape, const Tiling& resident, const DeviceLimits& limits) {
+inline bool streams(const GroupNormShape& shape, const SlabLayout& resident, const DeviceLimits& limits) {
     return 2 * resident.blocks(shape.batch) < limits.multiprocessors && resident.slab_bytes() > 65536;
 }
 
@@ -189,7 +188,7 @@ __device__ float silu_sigmoid(float z) {
 template <class T>
 struct Forward {
     GroupNormForward<T> a;
-    Tiling tiling;
+    SlabLayout layout;
     DropoutMask mask;
 };
 
@@ -199,7 +198,7 @@ struct Slab {
     int piece, slice, first_pixel, pixels, first_group, groups, group_channels, first_channel, channels;
     int vectors, columns, column, row, rows, tiles;
 
-    __device__ explicit Slab(const Tiling& t) {
+    __device__ explicit Slab(const SlabLayout& t) {
         const unsigned index = blockIdx.x / static_cast<unsigned>(t.slices);
         slice = static_cast<int>(blockIdx.x %
                                  static_cast<unsigned>(t.slices));  // neighbours share sectors' lines
@@ -307,9 +306,9 @@ __device__ void start_coefficients(const Args& a, const Slab& s, const Coefficie
         if (i < s.channels) {
             const std::int64_t c = s.first_channel + i;
             if (affine) scale = a.gamma[c], offset = a.beta[c];
-            if (a.shift != nullptr) pivot = to_float(a.shift[s.image * a.shift_stride + c]);
-            if (affine && a.scale_shift != nullptr) {
-                const auto* row = a.scale_shift + s.image * a.scale_shift_stride;
+            if (a.shift) pivot = to_float(a.shift(s.image, c));
+            if (affine && a.scale_shift) {
+                const auto* row = a.scale_shift.row(s.image);
                 const float factor = 1.0f + to_float(row[c]);
                 scale *= factor;
                 offset = offset * factor + to_float(row[a.shape.channels + c]);
@@ -332,25 +331,17 @@ __device__ inline double finish_coefficients(const Coefficients& k, int at, doub
     return residue;
 }
 
-/// True if the naive variant is to run: asked for, or the best there is. Throws for variants that GroupNorm does not have
-/// and for those that cannot do this shape.
-inline bool picks_naive(const char* kernel, const GroupNormShape& shape, int element_bytes, Variant variant) {
-    if (variant == Variant::naive) return true;
-    const std::string text = std::string(kernel) + ": no variant '" + name_of(variant) + "'";
-    if (variant != Variant::best && variant != Variant::resident && variant != Variant::streamed)
-        throw Error(text + "; expected naive, resident or streamed");
-    if (can_tile(shape, element_bytes)) return false;
-    if (variant != Variant::best)
-        throw Error(
-            text +
-            " for a group of more than 2048 channels or an image of more than 2^30 elements; use naive");
-    return true;
-}
-
-[[noreturn]] inline void refuse_slab(const char* kernel, std::int64_t bytes, const DeviceLimits& limits) {
-    throw Error(std::string(kernel) + ": variant 'resident' needs " + std::to_string(bytes) +
-                " bytes of shared memory for this shape, the device has " +
-                std::to_string(limits.shared_bytes) + " for a block; use streamed");
+/// The variant that runs, for slabs of variant `resident` that need `bytes` of shared memory.
+inline Variant choose(const char* kernel, Variant wanted, const GroupNormShape& shape, int element_bytes,
+                      const SlabLayout& resident, std::int64_t bytes, const DeviceLimits& limits) {
+    constexpr const char* narrow = "groups of at most 2048 channels and images of at most 2^30 elements";
+    const bool cuts = can_cut(shape, element_bytes), fits = cuts && bytes <= limits.shared_bytes;
+    const bool suits = wanted == Variant::resident || !streams(shape, resident, limits);
+    return choose_variant(kernel, wanted,
+                          {{Variant::resident, fits && suits,
+                            cuts ? "slabs that fit in a block's shared memory; use streamed" : narrow},
+                           {Variant::streamed, cuts, narrow},
+                           {Variant::naive}});
 }
 
 }  // namespace ito::kernels::cuda::group_norm_detail

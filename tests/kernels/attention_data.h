@@ -14,6 +14,14 @@ struct Case {
     std::int64_t batch, tokens, heads, head_dim, gap;
 };
 
+/// q, k or v (part 0, 1 or 2) of a projection.
+template <class T>
+View<T> part_of(View<T> projection, int part) {
+    projection.columns /= 3;
+    projection.data += part * projection.columns;
+    return projection;
+}
+
 /// q, k and v are slices of one [tokens, 3 C] projection, and so are their gradients.
 template <class T>
 struct Data {
@@ -33,27 +41,34 @@ struct Data {
           lse(a.batch * a.heads, a.tokens, a.tokens) {}
 
     void fill(double stddev = 1.3) { qkv.fill_normal(1, 0.3, stddev), grad_o.fill_normal(2, 0.4, 1); }
-    std::int64_t channels() const { return shape.heads * shape.head_dim; }
     double scale() const {
         return (negative_scale ? -1 : 1) / std::sqrt(static_cast<double>(shape.head_dim));
     }
 
-    AttentionForward<T> forward_args() {
-        AttentionForward<T> a;
-        a.shape = shape, a.scale = scale();
-        a.q = qkv.data(), a.k = a.q + channels(), a.v = a.k + channels(), a.qkv_stride = qkv.stride();
-        a.o = o.data(), a.o_stride = o.stride(), a.lse = lse.data();
-        return a;
-    }
+    AttentionForward<T> forward_args() { return forward_args(qkv.view(), o.view(), lse.data()); }
     AttentionBackward<T> backward_args(bool accumulate) {
-        AttentionBackward<T> a;
-        a.shape = shape, a.scale = scale(), a.accumulate = accumulate;
-        a.q = qkv.data(), a.k = a.q + channels(), a.v = a.k + channels(), a.qkv_stride = qkv.stride();
-        a.o = o.data(), a.o_stride = o.stride(), a.lse = lse.data();
-        a.grad_o = grad_o.data(), a.grad_o_stride = grad_o.stride();
-        a.grad_q = grad_qkv.data(), a.grad_k = a.grad_q + channels(), a.grad_v = a.grad_k + channels();
-        a.grad_qkv_stride = grad_qkv.stride();
-        return a;
+        return backward_args(accumulate, qkv.view(), o.view(), lse.data(), grad_o.view(), grad_qkv.view());
+    }
+    /// The same over tensors that lie elsewhere.
+    AttentionForward<T> forward_args(View<const T> projection, View<T> out, accum_t<T>* log_sums) const {
+        return {shape, scale(), part_of(projection, 0), part_of(projection, 1), part_of(projection, 2),
+                out,   log_sums};
+    }
+    AttentionBackward<T> backward_args(bool accumulate, View<const T> projection, View<const T> out,
+                                       const accum_t<T>* log_sums, View<const T> grad_out,
+                                       View<T> grad) const {
+        return {shape,
+                scale(),
+                part_of(projection, 0),
+                part_of(projection, 1),
+                part_of(projection, 2),
+                out,
+                log_sums,
+                grad_out,
+                part_of(grad, 0),
+                part_of(grad, 1),
+                part_of(grad, 2),
+                accumulate};
     }
 };
 

@@ -1,5 +1,5 @@
 #pragma once
-// Runs a case of attention_data.h on the device and compares it with the oracle: the fixture of all CUDA versions' tests.
+// Runs a case of attention_data.h on the device and compares it with the oracle: the fixture of the CUDA tests.
 
 #include <string>
 #include <type_traits>
@@ -33,28 +33,16 @@ class OnCuda {
           lse_(data.lse) {}
 
     AttentionForward<T> forward_args() const {
-        AttentionForward<T> a = data_.forward_args();
-        set(a);
-        return a;
+        return data_.forward_args(qkv_.view(), o_.view(), lse_.data());
     }
     AttentionBackward<T> backward_args(bool accumulate = false) const {
-        AttentionBackward<T> a = data_.backward_args(accumulate);
-        set(a);
-        a.grad_o = grad_o_.data();
-        a.grad_q = grad_qkv_.data(), a.grad_k = a.grad_q + data_.channels(),
-        a.grad_v = a.grad_k + data_.channels();
-        return a;
+        return data_.backward_args(accumulate, qkv_.view(), o_.view(), lse_.data(), grad_o_.view(),
+                                   grad_qkv_.view());
     }
     void forward_back() { data_.o = o_.back(), data_.lse = lse_.back(); }
     void backward_back() { data_.grad_qkv = grad_qkv_.back(); }
 
   private:
-    template <class Args>
-    void set(Args& a) const {
-        a.q = qkv_.data(), a.k = a.q + data_.channels(), a.v = a.k + data_.channels();
-        a.o = o_.data(), a.lse = lse_.data();
-    }
-
     Data<T>& data_;
     OnDevice<T> qkv_, o_, grad_o_, grad_qkv_;
     OnDevice<accum_t<T>> lse_;

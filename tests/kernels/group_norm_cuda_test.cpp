@@ -58,16 +58,16 @@ class OnCuda {
     GroupNormForward<T> forward_args() const {
         GroupNormForward<T> a = data_.forward_args();
         set_inputs(a);
-        a.y = y_.data();
+        a.y = y_.view();
         return a;
     }
     GroupNormBackward<T> backward_args(bool accumulate = false) const {
         GroupNormBackward<T> a = data_.backward_args(accumulate);
         set_inputs(a);
-        a.grad_y = grad_y_.data(), a.grad_x = grad_x_.data();
+        a.grad_y = grad_y_.view(), a.grad_x = grad_x_.view();
         a.grad_gamma = grad_gamma_.data(), a.grad_beta = grad_beta_.data();
-        if (a.grad_shift) a.grad_shift = grad_shift_.data();
-        if (a.grad_scale_shift) a.grad_scale_shift = grad_scale_shift_.data();
+        if (a.grad_shift) a.grad_shift = grad_shift_.view();
+        if (a.grad_scale_shift) a.grad_scale_shift = grad_scale_shift_.view();
         return a;
     }
     void forward_back() { data_.y = y_.back(), data_.mean = mean_.back(), data_.rstd = rstd_.back(); }
@@ -81,9 +81,9 @@ class OnCuda {
   private:
     template <class Args>
     void set_inputs(Args& a) const {
-        a.x = x_.data(), a.gamma = gamma_.data(), a.beta = beta_.data();
-        if (a.shift) a.shift = shift_.data();
-        if (a.scale_shift) a.scale_shift = scale_shift_.data();
+        a.x = x_.view(), a.gamma = gamma_.data(), a.beta = beta_.data();
+        if (a.shift) a.shift = shift_.view();
+        if (a.scale_shift) a.scale_shift = scale_shift_.view();
         a.mean = mean_.data(), a.rstd = rstd_.data();
         a.mask.step = device_value(step_.data());
     }
@@ -273,7 +273,7 @@ TYPED_TEST(GroupNormCuda, ForwardRepeatsToTheBit) {
         }
 }
 
-// Bytes and whole sectors against the floor, and no bank conflicts. The remainder is gamma and beta (8 bytes a channel and block) and streamed's moments of small pieces.
+// Bytes and whole sectors against the minimum traffic, and no bank conflicts. The remainder is gamma and beta (8 bytes a channel and block) and streamed's moments of small pieces.
 TYPED_TEST(GroupNormCuda, ForwardMovesTheLeastBytes) {
     using T = TypeParam;
     if (!testing::on_virtual_gpu()) GTEST_SKIP() << "only the virtual GPU counts bytes";
@@ -342,11 +342,11 @@ TYPED_TEST(GroupNormCuda, EveryGradientIsOptional) {
             OnCuda<T> device(data);
             for (int kept = 0; kept < 5; ++kept) {
                 auto a = device.backward_args();
-                if (kept != 0) a.grad_x = nullptr;
+                if (kept != 0) a.grad_x = {};
                 if (kept != 1) a.grad_gamma = nullptr;
                 if (kept != 2) a.grad_beta = nullptr;
-                if (kept != 3) a.grad_shift = nullptr;
-                if (kept != 4) a.grad_scale_shift = nullptr;
+                if (kept != 3) a.grad_shift = {};
+                if (kept != 4) a.grad_scale_shift = {};
                 cuda::group_norm_backward(this->context(), a, variant);
             }
             device.backward_back();

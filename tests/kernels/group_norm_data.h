@@ -65,17 +65,17 @@ struct Data {
     template <class Args>
     void set_inputs(Args& a) const {
         a.shape = shape;
-        a.x = x.data(), a.x_stride = x.stride();
+        a.x = x.view();
         a.gamma = gamma.data(), a.beta = beta.data();
-        if (c.shift) a.shift = shift.data(), a.shift_stride = shift.stride();
-        if (c.scale_shift) a.scale_shift = scale_shift.data(), a.scale_shift_stride = scale_shift.stride();
+        if (c.shift) a.shift = shift.view();
+        if (c.scale_shift) a.scale_shift = scale_shift.view();
         a.silu = c.silu, a.dropout = c.dropout;
         a.mask = {42, Purpose::dropout, 3, first_sample, host_value(&step)};
     }
     GroupNormForward<T> forward_args() {
         GroupNormForward<T> a;
         set_inputs(a);
-        a.y = y.data(), a.y_stride = y.stride();
+        a.y = y.view();
         a.mean = mean.data(), a.rstd = rstd.data();
         return a;
     }
@@ -83,13 +83,11 @@ struct Data {
         GroupNormBackward<T> a;
         set_inputs(a);
         a.mean = mean.data(), a.rstd = rstd.data();
-        a.grad_y = grad_y.data(), a.grad_y_stride = grad_y.stride();
-        a.grad_x = grad_x.data(), a.grad_x_stride = grad_x.stride();
+        a.grad_y = grad_y.view();
+        a.grad_x = grad_x.view();
         a.grad_gamma = grad_gamma.data(), a.grad_beta = grad_beta.data();
-        if (c.shift) a.grad_shift = grad_shift.data(), a.grad_shift_stride = grad_shift.stride();
-        if (c.scale_shift)
-            a.grad_scale_shift = grad_scale_shift.data(),
-            a.grad_scale_shift_stride = grad_scale_shift.stride();
+        if (c.shift) a.grad_shift = grad_shift.view();
+        if (c.scale_shift) a.grad_scale_shift = grad_scale_shift.view();
         a.accumulate_x = a.accumulate_gamma = a.accumulate_beta = accumulate;
         a.accumulate_shift = a.accumulate_scale_shift = accumulate;
         return a;

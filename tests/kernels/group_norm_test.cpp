@@ -112,11 +112,11 @@ TEST(GroupNorm, EveryOutputIsOptional) {
         run_forward(data);
         for (int kept = 0; kept < 5; ++kept) {
             auto a = data.backward_args();
-            if (kept != 0) a.grad_x = nullptr;
+            if (kept != 0) a.grad_x = {};
             if (kept != 1) a.grad_gamma = nullptr;
             if (kept != 2) a.grad_beta = nullptr;
-            if (kept != 3) a.grad_shift = nullptr;
-            if (kept != 4) a.grad_scale_shift = nullptr;
+            if (kept != 3) a.grad_shift = {};
+            if (kept != 4) a.grad_scale_shift = {};
             const ContextWithScratch backward;
             cpu::group_norm_backward(backward, a);
         }
