@@ -47,7 +47,6 @@ const std::map<std::string, Values>& known_values() {
         {"--weights", {.words = "ema raw"}},
         {"RUN", folders},
         {"SHELL", {.words = "bash"}},
-        {"bench kernels --device", {.words = "cuda"}},
         {"bench kernels --filter", {.words = "float32 bfloat16 mnist cifar10 silu"}},
         {"sample --out", files},
     };

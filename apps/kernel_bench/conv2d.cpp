@@ -11,7 +11,7 @@ namespace {
 
 using namespace kernels;
 
-/// The least bytes: images, weights and, forward, the bias, once each. The time's floor is the arithmetic.
+/// Minimum traffic: images, weights and, forward, the bias, once each. The minimum time is that of the arithmetic.
 template <class T>
 Case describe(const char* kernel, const Model& model, const Conv2dShape& s) {
     const std::int64_t in = s.batch * s.height * s.width * s.in_channels;
@@ -25,9 +25,11 @@ Case describe(const char* kernel, const Model& model, const Conv2dShape& s) {
         : weights                               ? s.weight_elements()
                                                 : in,
         1, cuda::conv2d_variants);
-    c.floor_bytes = static_cast<double>((in + out) * static_cast<std::int64_t>(sizeof(T)) +
-                                        s.weight_elements() *
-                                            static_cast<std::int64_t>(weights ? sizeof(float) : sizeof(T)));
+    c.minimum_bytes = static_cast<double>((in + out) * static_cast<std::int64_t>(sizeof(T)) +
+                                          s.weight_elements() *
+                                              static_cast<std::int64_t>(weights ? sizeof(float) : sizeof(T)));
+    c.operations =
+        2.0 * static_cast<double>(out) * static_cast<double>(s.kernel_h * s.kernel_w * s.in_channels);
     return c;
 }
 
@@ -43,7 +45,7 @@ void add(std::vector<Case>& cases, const Model& model, const Conv2dShape& s) {
         a.weight = memory.normal<T>(s.weight_elements());
         a.bias = memory.normal<float>(s.out_channels);
         a.y = memory.output<T>(out), a.y_stride = s.out_channels;
-        return [a](const Context& context, Variant v) { cuda::conv2d_forward(context, a, v); };
+        return ITO_BENCH(memory, conv2d_forward, a);
     };
     cases.push_back(c);
     c = describe<T>("conv2d_backward_data", model, s);
@@ -53,7 +55,7 @@ void add(std::vector<Case>& cases, const Model& model, const Conv2dShape& s) {
         a.grad_y = memory.normal<T>(out), a.grad_y_stride = s.out_channels;
         a.weight = memory.normal<T>(s.weight_elements());
         a.grad_x = memory.output<T>(in), a.grad_x_stride = s.in_channels;
-        return [a](const Context& context, Variant v) { cuda::conv2d_backward_data(context, a, v); };
+        return ITO_BENCH(memory, conv2d_backward_data, a);
     };
     cases.push_back(c);
     c = describe<T>("conv2d_backward_weights", model, s);
@@ -64,7 +66,7 @@ void add(std::vector<Case>& cases, const Model& model, const Conv2dShape& s) {
         a.grad_y = memory.normal<T>(out), a.grad_y_stride = s.out_channels;
         a.grad_weight = memory.output<float>(s.weight_elements());
         a.grad_bias = memory.output<float>(s.out_channels);
-        return [a](const Context& context, Variant v) { cuda::conv2d_backward_weights(context, a, v); };
+        return ITO_BENCH(memory, conv2d_backward_weights, a);
     };
     cases.push_back(c);
 }

@@ -14,7 +14,7 @@ void add(std::vector<Case>& cases, const Model& model, const Layer& layer) {
                      .model = model.name,
                      .shape = layer.shape(),
                      .elements = static_cast<double>(layer.elements()),
-                     .floor_bytes = static_cast<double>(layer.elements()) * 2 * sizeof(T),
+                     .minimum_bytes = static_cast<double>(layer.elements()) * 2 * sizeof(T),
                      .variants = cuda::dropout_variants,
                      .prepare = [=](Buffers& memory) -> Launch {
                          const Dropout<T> a{.batch = layer.batch,
@@ -26,7 +26,7 @@ void add(std::vector<Case>& cases, const Model& model, const Layer& layer) {
                                             .x_stride = layer.channels,
                                             .y = memory.output<T>(layer.elements()),
                                             .y_stride = layer.channels};
-                         return [a](const Context& c, Variant v) { cuda::dropout(c, a, v); };
+                         return ITO_BENCH(memory, dropout, a);
                      }});
 }
 

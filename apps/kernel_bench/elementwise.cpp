@@ -14,20 +14,20 @@ void arithmetic(std::vector<Case>& cases, const Model& model, const Layer& layer
     c.prepare = [=](Buffers& memory) -> Launch {
         const T *a = memory.normal<T>(count), *b = memory.normal<T>(count);
         const Axpby<T> args{1, count, 0.5, 2, nullptr, a, count, b, count, memory.output<T>(count), count};
-        return [args](const Context& context, Variant v) { cuda::axpby(context, args, v); };
+        return ITO_BENCH(memory, axpby, args);
     };
     cases.push_back(c);
     c = describe<T>("multiply", model, layer.shape(), count, 3 * sizeof(T), cuda::elementwise_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
         const T *a = memory.normal<T>(count), *b = memory.normal<T>(count);
         const Multiply<T> args{1, count, a, count, b, count, memory.output<T>(count), count};
-        return [args](const Context& context, Variant v) { cuda::multiply(context, args, v); };
+        return ITO_BENCH(memory, multiply, args);
     };
     cases.push_back(c);
     c = describe<T>("fill", model, layer.shape(), count, sizeof(T), cuda::elementwise_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
         const Fill args{1, count, dtype_of<T>, 0, memory.output<T>(count), count};
-        return [args](const Context& context, Variant v) { cuda::fill(context, args, v); };
+        return ITO_BENCH(memory, fill, args);
     };
     cases.push_back(c);
     // Into a slice of a concatenated activation.
@@ -37,7 +37,7 @@ void arithmetic(std::vector<Case>& cases, const Model& model, const Layer& layer
         const T* x = memory.normal<T>(count);
         const Copy args{
             rows, columns, dtype_of<T>, dtype_of<T>, x, columns, memory.output<T>(2 * count), 2 * columns};
-        return [args](const Context& context, Variant v) { cuda::copy(context, args, v); };
+        return ITO_BENCH(memory, copy, args);
     };
     cases.push_back(c);
 }
@@ -50,7 +50,7 @@ void conversion(std::vector<Case>& cases, const Model& model, const Layer& layer
         const float* x = memory.normal<float>(count);
         const Copy args{
             1, count, DType::float32, DType::bfloat16, x, count, memory.output<bfloat16>(count), count};
-        return [args](const Context& context, Variant v) { cuda::copy(context, args, v); };
+        return ITO_BENCH(memory, copy, args);
     };
     cases.push_back(c);
 }

@@ -17,14 +17,14 @@ void add(std::vector<Case>& cases, const Model& model) {
     c.prepare = [=](Buffers& memory) -> Launch {
         const T* x = memory.normal<T>(count);
         const SiluForward<T> a{rows, columns, x, columns, memory.output<T>(count), columns};
-        return [a](const Context& context, Variant v) { cuda::silu_forward(context, a, v); };
+        return ITO_BENCH(memory, silu_forward, a);
     };
     cases.push_back(c);
     c = describe<T>("silu_backward", model, shape, count, 3 * sizeof(T), cuda::silu_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
         const T *x = memory.normal<T>(count), *dy = memory.normal<T>(count);
         const SiluBackward<T> a{rows, columns, x, columns, dy, columns, memory.output<T>(count), columns};
-        return [a](const Context& context, Variant v) { cuda::silu_backward(context, a, v); };
+        return ITO_BENCH(memory, silu_backward, a);
     };
     cases.push_back(c);
 }

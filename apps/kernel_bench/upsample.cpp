@@ -20,7 +20,7 @@ void add(std::vector<Case>& cases, const Model& model, const Layer& x) {
                                    .x_stride = x.channels,
                                    .y = memory.output<T>(4 * x.elements()),
                                    .y_stride = x.channels};
-        return [a](const Context& context, Variant v) { cuda::upsample_forward(context, a, v); };
+        return ITO_BENCH(memory, upsample_forward, a);
     };
     cases.push_back(c);
     c = describe<T>("upsample_backward", model, x.shape(), 4 * x.elements(), 1.25 * sizeof(T),
@@ -34,7 +34,7 @@ void add(std::vector<Case>& cases, const Model& model, const Layer& x) {
                                     .grad_y_stride = x.channels,
                                     .grad_x = memory.output<T>(x.elements()),
                                     .grad_x_stride = x.channels};
-        return [a](const Context& context, Variant v) { cuda::upsample_backward(context, a, v); };
+        return ITO_BENCH(memory, upsample_backward, a);
     };
     cases.push_back(c);
 }
