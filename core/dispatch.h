@@ -1,8 +1,10 @@
 #pragma once
 // From a device and a dtype to a kernel. The only header that knows which back ends this build has.
 
+#include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "core/device.h"
 #include "core/error.h"
@@ -26,75 +28,74 @@ void traced(const char* launcher, Call call, Arguments&&... arguments) {
     call(std::forward<Arguments>(arguments)...);
 }
 
-/// Calls `cpu` or `cuda` with the arguments, whichever runs on the device. Not every type has a kernel on every device:
-/// the dispatch functions below refuse those before anything is launched.
-template <class Cpu, class Cuda, class... Arguments>
-void launch_on(const Device& device, const char* launcher, Cpu cpu, Cuda cuda, Arguments&&... arguments) {
-    constexpr bool on_cpu = std::is_invocable_v<Cpu, Arguments...>;
-    constexpr bool on_cuda = built_with_cuda && std::is_invocable_v<Cuda, Arguments...>;
-    if constexpr (on_cuda) {
+/// Calls `cuda`, `cpu` or `ref` with the arguments: what there is for their types on the device. Where the CPU has no kernel of
+/// its own (float64), the oracle is its kernel.
+template <class Cuda, class Cpu, class Ref, class... Arguments>
+void launch_on(const Device& device, const char* launcher, Cuda cuda, Cpu cpu, Ref ref,
+               Arguments&&... arguments) {
+    if constexpr (std::is_invocable_v<Cuda, Arguments...>) {
         if (device.is_cuda()) return traced(launcher, cuda, std::forward<Arguments>(arguments)...);
     }
-    if constexpr (on_cpu) {
+    if constexpr (std::is_invocable_v<Cpu, Arguments...>) {
         if (device.is_cpu()) return traced(launcher, cpu, std::forward<Arguments>(arguments)...);
+    } else if constexpr (std::is_invocable_v<Ref, Arguments...>) {
+        if (device.is_cpu()) return traced(launcher, ref, std::forward<Arguments>(arguments)...);
     }
     fail("{}: there is no kernel for these types on {}", launcher, to_string(device));
 }
 
 }  // namespace detail
 
-/// Calls kernels::<back end of `device`>::launcher(arguments...).
+#define ITO_OF(back_end, launcher)                                          \
+    [](auto&&... a) -> decltype(::ito::kernels::back_end::launcher(a...)) { \
+        return ::ito::kernels::back_end::launcher(a...);                    \
+    }
 #if ITO_CUDA
-#define ITO_LAUNCH(device, launcher, ...)                                                        \
-    ::ito::detail::launch_on((device), #launcher,                                                \
-                             [](auto&&... a) -> decltype(::ito::kernels::cpu::launcher(a...)) {  \
-                                 return ::ito::kernels::cpu::launcher(a...);                     \
-                             },                                                                  \
-                             [](auto&&... a) -> decltype(::ito::kernels::cuda::launcher(a...)) { \
-                                 return ::ito::kernels::cuda::launcher(a...);                    \
-                             },                                                                  \
-                             __VA_ARGS__)
+#define ITO_OF_CUDA(launcher) ITO_OF(cuda, launcher)
 #else
-#define ITO_LAUNCH(device, launcher, ...)                                                       \
-    ::ito::detail::launch_on((device), #launcher,                                               \
-                             [](auto&&... a) -> decltype(::ito::kernels::cpu::launcher(a...)) { \
-                                 return ::ito::kernels::cpu::launcher(a...);                    \
-                             },                                                                 \
-                             nullptr, __VA_ARGS__)
+#define ITO_OF_CUDA(launcher) nullptr
 #endif
 
+/// Calls kernels::<back end of `device`>::launcher(arguments...).
+#define ITO_LAUNCH(device, launcher, ...)                                                       \
+    ::ito::detail::launch_on((device), #launcher, ITO_OF_CUDA(launcher), ITO_OF(cpu, launcher), \
+                             ITO_OF(ref, launcher), __VA_ARGS__)
+
+/// The types that an op computes in on a device.
+template <class... T>
+struct OnCpu {};
+template <class... T>
+struct OnCuda {};
+
 namespace detail {
-[[noreturn]] inline void refuse_type(const char* op, const Device& device, DType type) {
-    fail("{}: computes in {} on {}, its input is {}; convert it with to()", op,
-         device.is_cpu() ? "float32 or float64" : "float32 or bfloat16", to_string(device), name_of(type));
+
+/// Calls the body with the first of the types that `type` names; false if there is none.
+template <class Body, class... T>
+bool call_with([[maybe_unused]] DType type, [[maybe_unused]] Body& body) {
+    return ((type == ito::dtype_of<T> && (body.template operator()<T>(), true)) || ...);
 }
+
+template <class... CpuTypes, class... CudaTypes, class Body>
+void dispatch(OnCpu<CpuTypes...>, OnCuda<CudaTypes...>, const char* op, const Device& device, DType type,
+              Body& body) {
+    if (device.is_cpu() && call_with<Body, CpuTypes...>(type, body)) return;
+    if constexpr (built_with_cuda)
+        if (device.is_cuda() && call_with<Body, CudaTypes...>(type, body)) return;
+    std::string names;
+    for (const DType t : device.is_cpu() ? std::vector<DType>{ito::dtype_of<CpuTypes>...}
+                                         : std::vector<DType>{ito::dtype_of<CudaTypes>...})
+        names += (names.empty() ? "" : " or ") + std::string(name_of(t));
+    fail("{}: computes in {} on {}, its input is {}; convert it with to()", op, names, to_string(device),
+         name_of(type));
+}
+
 }  // namespace detail
 
-/// Calls body.template operator()<T>() with T = float, double (CPU only) or bfloat16 (CUDA only), whichever `type` is:
-/// the types that the kernels of a network compute in.
-template <class Body>
-decltype(auto) dispatch_float(const char* op, const Device& device, DType type, Body&& body) {
-    if (type == DType::float32) return body.template operator()<float>();
-    if (type == DType::float64 && device.is_cpu()) return body.template operator()<double>();
-    if constexpr (built_with_cuda) {
-        if (type == DType::bfloat16 && device.is_cuda()) return body.template operator()<bfloat16>();
-    }
-    detail::refuse_type(op, device, type);
-}
-
-/// T = float or double: for ops that have no bfloat16 on any device, and those that run on the CPU alone.
-template <class Body>
-decltype(auto) dispatch_cpu_float(const char* op, DType type, Body&& body) {
-    if (type == DType::float32) return body.template operator()<float>();
-    if (type == DType::float64) return body.template operator()<double>();
-    detail::refuse_type(op, Device::cpu(), type);
-}
-
-/// T = float, double (CPU only) or bfloat16, for the ops that take bfloat16 on every device (see core/README.md).
-template <class Body>
-decltype(auto) dispatch_floating(const char* op, const Device& device, DType type, Body&& body) {
-    if (type == DType::bfloat16) return body.template operator()<bfloat16>();
-    return dispatch_float(op, device, type, std::forward<Body>(body));
+/// Calls body.template operator()<T>() for the type T that `type` names, if it is among those of the device:
+///     dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>("silu", x.device(), x.dtype(), [&]<class T>() { ... });
+template <class CpuTypes, class CudaTypes = OnCuda<>, class Body>
+void dispatch(const char* op, const Device& device, DType type, Body&& body) {
+    detail::dispatch(CpuTypes(), CudaTypes(), op, device, type, body);
 }
 
 }  // namespace ito

@@ -347,19 +347,20 @@ Tensor& Tensor::add_(const Tensor& other, double alpha) {
     require_same_device("add_", {*this, other});
     require_outside_graph("add_", *this);
     for_each_rows(*this, other, [&](const Tensor& y, const Tensor& x) {
-        dispatch_floating("add_", y.device(), y.dtype(), [&]<class T>() {
-            ITO_LAUNCH(y.device(), axpby, context_of(y.device()),
-                       kernels::Axpby<T>{.rows = y.rows().rows,
-                                         .columns = y.rows().columns,
-                                         .alpha = alpha,
-                                         .beta = 1,
-                                         .a = x.data<T>(),
-                                         .a_stride = x.rows().stride,
-                                         .b = y.data<T>(),
-                                         .b_stride = y.rows().stride,
-                                         .y = y.data<T>(),
-                                         .y_stride = y.rows().stride});
-        });
+        dispatch<OnCpu<float, double, bfloat16>, OnCuda<float, bfloat16>>(
+            "add_", y.device(), y.dtype(), [&]<class T>() {
+                ITO_LAUNCH(y.device(), axpby, context_of(y.device()),
+                           kernels::Axpby<T>{.rows = y.rows().rows,
+                                             .columns = y.rows().columns,
+                                             .alpha = alpha,
+                                             .beta = 1,
+                                             .a = x.data<T>(),
+                                             .a_stride = x.rows().stride,
+                                             .b = y.data<T>(),
+                                             .b_stride = y.rows().stride,
+                                             .y = y.data<T>(),
+                                             .y_stride = y.rows().stride});
+            });
     });
     bump_version();
     return *this;
@@ -368,16 +369,17 @@ Tensor& Tensor::add_(const Tensor& other, double alpha) {
 Tensor& Tensor::scale_(double factor) {
     require_outside_graph("scale_", *this);
     for_each_rows(*this, *this, [&](const Tensor& y, const Tensor&) {
-        dispatch_floating("scale_", y.device(), y.dtype(), [&]<class T>() {
-            ITO_LAUNCH(y.device(), axpby, context_of(y.device()),
-                       kernels::Axpby<T>{.rows = y.rows().rows,
-                                         .columns = y.rows().columns,
-                                         .alpha = factor,
-                                         .a = y.data<T>(),
-                                         .a_stride = y.rows().stride,
-                                         .y = y.data<T>(),
-                                         .y_stride = y.rows().stride});
-        });
+        dispatch<OnCpu<float, double, bfloat16>, OnCuda<float, bfloat16>>(
+            "scale_", y.device(), y.dtype(), [&]<class T>() {
+                ITO_LAUNCH(y.device(), axpby, context_of(y.device()),
+                           kernels::Axpby<T>{.rows = y.rows().rows,
+                                             .columns = y.rows().columns,
+                                             .alpha = factor,
+                                             .a = y.data<T>(),
+                                             .a_stride = y.rows().stride,
+                                             .y = y.data<T>(),
+                                             .y_stride = y.rows().stride});
+            });
     });
     bump_version();
     return *this;

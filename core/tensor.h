@@ -16,6 +16,7 @@
 #include "core/device.h"
 #include "core/error.h"
 #include "kernels/common/dtype.h"
+#include "kernels/common/view.h"
 
 namespace ito {
 
@@ -90,6 +91,9 @@ class Tensor {
     bool is_contiguous() const;  ///< dense, in row-major order
     /// See Rows. Throws Error if the leading dimensions do not collapse into evenly spaced rows.
     Rows rows() const;
+    /// The same as kernels take them; T, or T without const, must be the dtype's type. Empty for the undefined tensor.
+    template <class T>
+    kernels::View<T> rows() const;
     bool has_rows() const;  ///< whether rows() works
 
     // --- its elements ---
@@ -236,6 +240,13 @@ T* Tensor::data() const {
     require(dtype_of<T> == dtype(), "tensor: asked for {} elements of a {} tensor", name_of(dtype_of<T>),
             name_of(dtype()));
     return static_cast<T*>(raw());
+}
+
+template <class T>
+kernels::View<T> Tensor::rows() const {
+    if (!defined()) return {};
+    const Rows all = rows();
+    return {data<std::remove_const_t<T>>(), all.rows, all.columns, all.stride};
 }
 
 /// Throws Error naming the op unless all tensors that are defined are on one device.

@@ -75,24 +75,16 @@ Launch launch_on(const Device& device, Cpu cpu, Cuda cuda, const Arguments& a) {
     if constexpr (std::is_invocable_v<Cpu, const Context&, const Arguments&>) {
         if (device.is_cpu()) return [=](const Context& context, Variant) { cpu(context, a); };
     }
-    if constexpr (built_with_cuda && std::is_invocable_v<Cuda, const Context&, const Arguments&, Variant>) {
+    if constexpr (std::is_invocable_v<Cuda, const Context&, const Arguments&, Variant>) {
         if (device.is_cuda()) return [=](const Context& context, Variant v) { cuda(context, a, v); };
     }
     return nullptr;
 }
 
 /// kernels::cpu::launcher or kernels::cuda::launcher with the arguments `a`, which lie in `memory`.
-#define ITO_BENCH(memory, launcher, ...)                                                                \
-    ::ito::apps::kernel_bench::launch_on(                                                               \
-        (memory).device(),                                                                              \
-        [](const auto& context, const auto& a) -> decltype(::ito::kernels::cpu::launcher(context, a)) { \
-            ::ito::kernels::cpu::launcher(context, a);                                                  \
-        },                                                                                              \
-        [](const auto& context, const auto& a,                                                          \
-           auto v) -> decltype(::ito::kernels::cuda::launcher(context, a, v)) {                         \
-            ::ito::kernels::cuda::launcher(context, a, v);                                              \
-        },                                                                                              \
-        __VA_ARGS__)
+#define ITO_BENCH(memory, launcher, ...)                                                                  \
+    ::ito::apps::kernel_bench::launch_on((memory).device(), ITO_OF(cpu, launcher), ITO_OF_CUDA(launcher), \
+                                         __VA_ARGS__)
 
 struct Case {
     std::string kernel;  ///< "silu_forward"

@@ -16,14 +16,16 @@ void add(std::vector<Case>& cases, const Model& model) {
     Case c = describe<T>("silu_forward", model, shape, count, 2 * sizeof(T), cuda::silu_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
         const T* x = memory.normal<T>(count);
-        const SiluForward<T> a{rows, columns, x, columns, memory.output<T>(count), columns};
+        const SiluForward<T> a{{x, rows, columns, columns},
+                               {memory.output<T>(count), rows, columns, columns}};
         return ITO_BENCH(memory, silu_forward, a);
     };
     cases.push_back(c);
     c = describe<T>("silu_backward", model, shape, count, 3 * sizeof(T), cuda::silu_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
         const T *x = memory.normal<T>(count), *dy = memory.normal<T>(count);
-        const SiluBackward<T> a{rows, columns, x, columns, dy, columns, memory.output<T>(count), columns};
+        const auto view = [=](auto* data) { return View{data, rows, columns, columns}; };
+        const SiluBackward<T> a{view(x), view(dy), view(memory.output<T>(count))};
         return ITO_BENCH(memory, silu_backward, a);
     };
     cases.push_back(c);

@@ -20,7 +20,7 @@ void adam(AdamState& state, const AdamOptions& options, kernels::ValuePointer<co
     check("v", state.v, p.dtype());
     if (state.ema) check("ema", state.ema, p.dtype());
     if (state.copy) check("copy", state.copy, DType::bfloat16);
-    dispatch_cpu_float("adam", p.dtype(), [&]<class T>() {
+    dispatch<OnCpu<float, double>, OnCuda<float>>("adam", p.device(), p.dtype(), [&]<class T>() {
         ITO_LAUNCH(p.device(), adam, context_of(p.device()),
                    kernels::Adam<T>{.count = p.numel(),
                                     .beta1 = options.beta1,

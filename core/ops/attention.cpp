@@ -27,7 +27,7 @@ struct AttentionNode final : autograd::Node {
 
     void backward(Gradient gradient, std::span<GradientSlot> inputs) override {
         if (!inputs[0].wanted()) return;
-        dispatch_float(name(), device(), dtype(), [&]<class T>() {
+        dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(name(), device(), dtype(), [&]<class T>() {
             const Tensor dy = gradient.value.has_rows() ? gradient.value : gradient.value.contiguous();
             const Tensor &in = qkv.get(name()), &out = output.get(name());
             const std::int64_t channels = geometry.heads * geometry.head_dim;
@@ -70,7 +70,8 @@ Tensor attention(const Tensor& qkv, std::int64_t heads) {
         .batch = qkv.dim(0), .tokens = qkv.dim(1), .heads = heads, .head_dim = channels / heads};
     const Tensor input = qkv.has_rows() ? qkv : qkv.contiguous();
     Tensor y = Tensor::empty({shape.batch, shape.tokens, channels}, qkv.dtype(), qkv.device()), lse;
-    dispatch_float("attention", qkv.device(), qkv.dtype(), [&]<class T>() {
+    dispatch<OnCpu<float, double>,
+             OnCuda<float, bfloat16>>("attention", qkv.device(), qkv.dtype(), [&]<class T>() {
         lse = Tensor::empty({shape.batch, heads, shape.tokens}, dtype_of<kernels::accum_t<T>>, qkv.device());
         ITO_LAUNCH(y.device(), attention_forward, context_of(y.device()),
                    kernels::AttentionForward<T>{.shape = shape,

@@ -43,7 +43,8 @@ struct Conv2dNode final : autograd::Node {
     const char* name() const override { return "Conv2d"; }
 
     void backward(Gradient gradient, std::span<GradientSlot> inputs) override {
-        dispatch_float(name(), device(), dtype(), [&]<class T>() { backward_as<T>(gradient, inputs); });
+        dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(
+            name(), device(), dtype(), [&]<class T>() { backward_as<T>(gradient, inputs); });
         inputs[3].give(std::move(gradient));  // the residual's gradient is the output's
     }
 
@@ -133,7 +134,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
     const Tensor compute_weight = weight.as(x.dtype());
     const Tensor rounded_bias = bias && x.dtype() == DType::bfloat16 ? dense_bias.as(x.dtype()) : Tensor();
     Tensor y = Tensor::empty(out, x.dtype(), x.device());
-    dispatch_float("conv2d", x.device(), x.dtype(), [&]<class T>() {
+    dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>("conv2d", x.device(), x.dtype(), [&]<class T>() {
         const Tensor packed = packed_weight(weight, shape, Conv2dPass::forward);
         kernels::Conv2dForward<T> args{.shape = shape,
                                        .x = input.data<T>(),

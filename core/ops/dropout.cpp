@@ -11,7 +11,7 @@ namespace {
 void launch(const Tensor& x, const Tensor& y, float probability, const kernels::PhiloxAddress& mask,
             bool accumulate) {
     const std::int64_t batch = x.dim(0), channels = x.dim(-1);
-    dispatch_float("dropout", x.device(), x.dtype(), [&]<class T>() {
+    dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>("dropout", x.device(), x.dtype(), [&]<class T>() {
         ITO_LAUNCH(x.device(), dropout, context_of(x.device()),
                    kernels::Dropout<T>{.batch = batch,
                                        .pixels = x.numel() ? x.numel() / (batch * channels) : 0,

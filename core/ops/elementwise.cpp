@@ -18,36 +18,38 @@ Tensor as_rows(const Tensor& x) {
 
 /// y = alpha * a + beta * b; `b` may be undefined, and y may be a or b.
 void launch_axpby(double alpha, const Tensor& a, double beta, const Tensor& b, const Tensor& y) {
-    dispatch_floating("axpby", y.device(), y.dtype(), [&]<class T>() {
-        kernels::Axpby<T> args{.rows = y.rows().rows,
-                               .columns = y.rows().columns,
-                               .alpha = alpha,
-                               .beta = beta,
-                               .a = a.data<T>(),
-                               .a_stride = a.rows().stride,
-                               .y = y.data<T>(),
-                               .y_stride = y.rows().stride};
-        if (b) {
-            args.b = b.data<T>();
-            args.b_stride = b.rows().stride;
-        }
-        ITO_LAUNCH(y.device(), axpby, context_of(y.device()), args);
-    });
+    dispatch<OnCpu<float, double, bfloat16>, OnCuda<float, bfloat16>>(
+        "axpby", y.device(), y.dtype(), [&]<class T>() {
+            kernels::Axpby<T> args{.rows = y.rows().rows,
+                                   .columns = y.rows().columns,
+                                   .alpha = alpha,
+                                   .beta = beta,
+                                   .a = a.data<T>(),
+                                   .a_stride = a.rows().stride,
+                                   .y = y.data<T>(),
+                                   .y_stride = y.rows().stride};
+            if (b) {
+                args.b = b.data<T>();
+                args.b_stride = b.rows().stride;
+            }
+            ITO_LAUNCH(y.device(), axpby, context_of(y.device()), args);
+        });
 }
 
 void launch_multiply(const Tensor& a, const Tensor& b, const Tensor& y, bool accumulate) {
-    dispatch_floating("multiply", y.device(), y.dtype(), [&]<class T>() {
-        ITO_LAUNCH(y.device(), multiply, context_of(y.device()),
-                   kernels::Multiply<T>{.rows = y.rows().rows,
-                                        .columns = y.rows().columns,
-                                        .a = a.data<T>(),
-                                        .a_stride = a.rows().stride,
-                                        .b = b.data<T>(),
-                                        .b_stride = b.rows().stride,
-                                        .y = y.data<T>(),
-                                        .y_stride = y.rows().stride,
-                                        .accumulate = accumulate});
-    });
+    dispatch<OnCpu<float, double, bfloat16>, OnCuda<float, bfloat16>>(
+        "multiply", y.device(), y.dtype(), [&]<class T>() {
+            ITO_LAUNCH(y.device(), multiply, context_of(y.device()),
+                       kernels::Multiply<T>{.rows = y.rows().rows,
+                                            .columns = y.rows().columns,
+                                            .a = a.data<T>(),
+                                            .a_stride = a.rows().stride,
+                                            .b = b.data<T>(),
+                                            .b_stride = b.rows().stride,
+                                            .y = y.data<T>(),
+                                            .y_stride = y.rows().stride,
+                                            .accumulate = accumulate});
+        });
 }
 
 /// Hands `factor * gradient` to a slot. With factor 1 it is the same memory, which is then shared by all who

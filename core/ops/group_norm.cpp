@@ -21,7 +21,8 @@ struct GroupNormNode final : autograd::Node {
     const char* name() const override { return "GroupNorm"; }
 
     void backward(Gradient gradient, std::span<GradientSlot> inputs) override {
-        dispatch_float(name(), device(), dtype(), [&]<class T>() { backward_as<T>(gradient, inputs); });
+        dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(
+            name(), device(), dtype(), [&]<class T>() { backward_as<T>(gradient, inputs); });
     }
 
     template <class T>
@@ -118,33 +119,34 @@ Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, cons
                                .channels = channels,
                                .groups = options.groups};
     Tensor y = Tensor::like(x), mean, rstd;
-    dispatch_float("group_norm", x.device(), x.dtype(), [&]<class T>() {
-        using Master = kernels::accum_t<T>;
-        mean = Tensor::empty({batch, options.groups}, dtype_of<Master>, x.device());
-        rstd = Tensor::like(mean);
-        kernels::GroupNormForward<T> args{.shape = shape,
-                                          .eps = options.eps,
-                                          .x = input.data<T>(),
-                                          .x_stride = input.rows().stride,
-                                          .gamma = dense_gamma.data<Master>(),
-                                          .beta = dense_beta.data<Master>(),
-                                          .silu = options.silu,
-                                          .dropout = options.dropout,
-                                          .mask = options.mask,
-                                          .y = y.data<T>(),
-                                          .y_stride = y.rows().stride,
-                                          .mean = mean.data<Master>(),
-                                          .rstd = rstd.data<Master>()};
-        if (shift) {
-            args.shift = shift.data<T>();
-            args.shift_stride = shift.rows().stride;
-        }
-        if (scale_shift) {
-            args.scale_shift = scale_shift.data<T>();
-            args.scale_shift_stride = scale_shift.rows().stride;
-        }
-        ITO_LAUNCH(x.device(), group_norm_forward, context_of(x.device()), args);
-    });
+    dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(
+        "group_norm", x.device(), x.dtype(), [&]<class T>() {
+            using Master = kernels::accum_t<T>;
+            mean = Tensor::empty({batch, options.groups}, dtype_of<Master>, x.device());
+            rstd = Tensor::like(mean);
+            kernels::GroupNormForward<T> args{.shape = shape,
+                                              .eps = options.eps,
+                                              .x = input.data<T>(),
+                                              .x_stride = input.rows().stride,
+                                              .gamma = dense_gamma.data<Master>(),
+                                              .beta = dense_beta.data<Master>(),
+                                              .silu = options.silu,
+                                              .dropout = options.dropout,
+                                              .mask = options.mask,
+                                              .y = y.data<T>(),
+                                              .y_stride = y.rows().stride,
+                                              .mean = mean.data<Master>(),
+                                              .rstd = rstd.data<Master>()};
+            if (shift) {
+                args.shift = shift.data<T>();
+                args.shift_stride = shift.rows().stride;
+            }
+            if (scale_shift) {
+                args.scale_shift = scale_shift.data<T>();
+                args.scale_shift_stride = scale_shift.rows().stride;
+            }
+            ITO_LAUNCH(x.device(), group_norm_forward, context_of(x.device()), args);
+        });
     return autograd::record("group_norm", y, {x, gamma, beta, shift, scale_shift}, [&] {
         auto node = std::make_shared<GroupNormNode>();
         node->geometry = shape;

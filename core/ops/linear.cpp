@@ -20,7 +20,8 @@ struct LinearNode final : autograd::Node {
     const char* name() const override { return "Linear"; }
 
     void backward(Gradient gradient, std::span<GradientSlot> inputs) override {
-        dispatch_float(name(), device(), dtype(), [&]<class T>() { backward_as<T>(gradient, inputs); });
+        dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(
+            name(), device(), dtype(), [&]<class T>() { backward_as<T>(gradient, inputs); });
         inputs[3].give(std::move(gradient));  // the residual's gradient is the output's
     }
 
@@ -92,7 +93,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
     const Tensor compute_weight = weight.as(x.dtype());
     const Tensor rounded_bias = bias && x.dtype() == DType::bfloat16 ? dense_bias.as(x.dtype()) : Tensor();
     Tensor y = Tensor::empty(out, x.dtype(), x.device());
-    dispatch_float("linear", x.device(), x.dtype(), [&]<class T>() {
+    dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>("linear", x.device(), x.dtype(), [&]<class T>() {
         kernels::LinearForward<T> args{.shape = shape,
                                        .x = input.data<T>(),
                                        .x_stride = input.rows().stride,

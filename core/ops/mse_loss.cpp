@@ -20,17 +20,18 @@ struct MseLossNode final : autograd::Node {
     void backward(Gradient gradient, std::span<GradientSlot> inputs) override {
         if (!inputs[0].wanted()) return;
         Tensor dx = grad.get(name());
-        dispatch_float(name(), device(), dx.dtype(), [&]<class T>() {  // of the prediction, not of the loss
-            const Rows rows = dx.rows();
-            ITO_LAUNCH(device(), axpby, context_of(device()),
-                       kernels::Axpby<T>{.rows = rows.rows,
-                                         .columns = rows.columns,
-                                         .scale = gradient.value.data<kernels::accum_t<T>>(),
-                                         .a = dx.data<T>(),
-                                         .a_stride = rows.stride,
-                                         .y = dx.data<T>(),
-                                         .y_stride = rows.stride});
-        });
+        dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(
+            name(), device(), dx.dtype(), [&]<class T>() {  // of the prediction, not of the loss
+                const Rows rows = dx.rows();
+                ITO_LAUNCH(device(), axpby, context_of(device()),
+                           kernels::Axpby<T>{.rows = rows.rows,
+                                             .columns = rows.columns,
+                                             .scale = gradient.value.data<kernels::accum_t<T>>(),
+                                             .a = dx.data<T>(),
+                                             .a_stride = rows.stride,
+                                             .y = dx.data<T>(),
+                                             .y_stride = rows.stride});
+            });
         grad = {};  // the one owner is dx now
         inputs[0].give({std::move(dx), true});
     }
@@ -53,27 +54,28 @@ MseLoss launch(const Tensor& prediction, const Tensor& target, const kernels::Ph
     MseLoss result;
     Tensor grad;
     const Device device = prediction.device();
-    dispatch_float("mse_loss", device, prediction.dtype(), [&]<class T>() {
-        using Master = kernels::accum_t<T>;
-        result.loss = Tensor::empty({}, dtype_of<Master>, device);
-        result.per_sample = Tensor::empty({batch}, dtype_of<Master>, device);
-        kernels::MseLoss<T> args{.batch = batch,
-                                 .pixels = prediction.numel() / (batch * channels),
-                                 .channels = channels,
-                                 .prediction = input.data<T>(),
-                                 .prediction_stride = input.rows().stride,
-                                 .noise = noise,
-                                 .per_sample = result.per_sample.data<Master>(),
-                                 .loss = result.loss.data<Master>()};
-        if (target) args.target = target.data<T>();
-        if (weight) args.weight = dense_weight.data<Master>();
-        if (record) {
-            grad = Tensor::like(prediction);
-            args.grad = grad.data<T>();
-            args.grad_stride = grad.rows().stride;
-        }
-        ITO_LAUNCH(device, mse_loss, context_of(device), args);
-    });
+    dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(
+        "mse_loss", device, prediction.dtype(), [&]<class T>() {
+            using Master = kernels::accum_t<T>;
+            result.loss = Tensor::empty({}, dtype_of<Master>, device);
+            result.per_sample = Tensor::empty({batch}, dtype_of<Master>, device);
+            kernels::MseLoss<T> args{.batch = batch,
+                                     .pixels = prediction.numel() / (batch * channels),
+                                     .channels = channels,
+                                     .prediction = input.data<T>(),
+                                     .prediction_stride = input.rows().stride,
+                                     .noise = noise,
+                                     .per_sample = result.per_sample.data<Master>(),
+                                     .loss = result.loss.data<Master>()};
+            if (target) args.target = target.data<T>();
+            if (weight) args.weight = dense_weight.data<Master>();
+            if (record) {
+                grad = Tensor::like(prediction);
+                args.grad = grad.data<T>();
+                args.grad_stride = grad.rows().stride;
+            }
+            ITO_LAUNCH(device, mse_loss, context_of(device), args);
+        });
     result.loss = autograd::record("mse_loss", result.loss, {prediction}, [&] {
         auto node = std::make_shared<MseLossNode>();
         node->grad = autograd::Saved(grad);

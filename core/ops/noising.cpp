@@ -34,7 +34,7 @@ Tensor noising(const NoisingInput& in) {
     const Device device = in.images.device();
     Tensor x_t =
         Tensor::empty({batch, in.images.dim(1), in.images.dim(2), in.images.dim(3)}, in.type, device);
-    dispatch_float("noising", device, in.type, [&]<class T>() {
+    dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>("noising", device, in.type, [&]<class T>() {
         using Master = kernels::accum_t<T>;
         const auto launch = [&]<class Source>(const Source* images) {
             ITO_LAUNCH(device, noising, context_of(device),

@@ -18,29 +18,31 @@ std::int64_t samples_of(const char* op, const Tensor& x) {
 
 void fill_normal(Tensor& x, const kernels::PhiloxAddress& address, double mean, double stddev) {
     const auto samples = samples_of("fill_normal", x);
-    dispatch_float("fill_normal", x.device(), x.dtype(), [&]<class T>() {
-        ITO_LAUNCH(x.device(), random_normal, context_of(x.device()),
-                   kernels::RandomFill<T>{.samples = samples,
-                                          .elements = samples ? x.numel() / samples : 0,
-                                          .address = address,
-                                          .a = mean,
-                                          .b = stddev,
-                                          .y = x.data<T>()});
-    });
+    dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(
+        "fill_normal", x.device(), x.dtype(), [&]<class T>() {
+            ITO_LAUNCH(x.device(), random_normal, context_of(x.device()),
+                       kernels::RandomFill<T>{.samples = samples,
+                                              .elements = samples ? x.numel() / samples : 0,
+                                              .address = address,
+                                              .a = mean,
+                                              .b = stddev,
+                                              .y = x.data<T>()});
+        });
     x.bump_version();
 }
 
 void fill_uniform(Tensor& x, const kernels::PhiloxAddress& address, double low, double high) {
     const auto samples = samples_of("fill_uniform", x);
-    dispatch_float("fill_uniform", x.device(), x.dtype(), [&]<class T>() {
-        ITO_LAUNCH(x.device(), random_uniform, context_of(x.device()),
-                   kernels::RandomFill<T>{.samples = samples,
-                                          .elements = samples ? x.numel() / samples : 0,
-                                          .address = address,
-                                          .a = low,
-                                          .b = high,
-                                          .y = x.data<T>()});
-    });
+    dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(
+        "fill_uniform", x.device(), x.dtype(), [&]<class T>() {
+            ITO_LAUNCH(x.device(), random_uniform, context_of(x.device()),
+                       kernels::RandomFill<T>{.samples = samples,
+                                              .elements = samples ? x.numel() / samples : 0,
+                                              .address = address,
+                                              .a = low,
+                                              .b = high,
+                                              .y = x.data<T>()});
+        });
     x.bump_version();
 }
 

@@ -19,7 +19,7 @@ struct SumNode final : autograd::Node {
         if (!inputs[0].wanted()) return;
         // The gradient is read by the kernel: on CUDA the host does not wait for it.
         const Tensor all = Tensor::full(input, factor, input_type, device());
-        dispatch_float(name(), device(), input_type, [&]<class T>() {
+        dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(name(), device(), input_type, [&]<class T>() {
             ITO_LAUNCH(device(), axpby, context_of(device()),
                        kernels::Axpby<T>{.rows = 1,
                                          .columns = all.numel(),
@@ -42,7 +42,7 @@ Tensor reduce(const Tensor& x, Kind kind, double factor) {
     const Device device = x.device();
     const Tensor out = Tensor::empty({}, DType::float64, device);
     const auto& context = context_of(device);
-    dispatch_float("reduce", device, x.dtype(), [&]<class T>() {
+    dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>("reduce", device, x.dtype(), [&]<class T>() {
         const kernels::Reduce<T> args{.rows = input.rows().rows,
                                       .columns = input.rows().columns,
                                       .x = input.data<T>(),

@@ -18,20 +18,15 @@ struct SiluNode final : autograd::Node {
 
     void backward(autograd::Gradient gradient, std::span<autograd::GradientSlot> inputs) override {
         if (!inputs[0].wanted()) return;
-        dispatch_float(name(), device(), dtype(), [&]<class T>() {
+        dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(name(), device(), dtype(), [&]<class T>() {
             const Tensor dy = gradient.value.has_rows() ? gradient.value : gradient.value.contiguous();
             const Tensor& input = x.get(name());
             const bool accumulate = inputs[0].accumulates();
             const Tensor dx = inputs[0].buffer();
             ITO_LAUNCH(dy.device(), silu_backward, context_of(dy.device()),
-                       kernels::SiluBackward<T>{.rows = dy.rows().rows,
-                                                .columns = dy.rows().columns,
-                                                .x = input.data<T>(),
-                                                .x_stride = input.rows().stride,
-                                                .grad_y = dy.data<T>(),
-                                                .grad_y_stride = dy.rows().stride,
-                                                .grad_x = dx.data<T>(),
-                                                .grad_x_stride = dx.rows().stride,
+                       kernels::SiluBackward<T>{.x = input.rows<const T>(),
+                                                .grad_y = dy.rows<const T>(),
+                                                .grad_x = dx.rows<T>(),
                                                 .accumulate = accumulate});
         });
     }
@@ -45,14 +40,9 @@ Tensor silu(const Tensor& x) {
     const trace::Span span(trace::Kind::op, "silu");
     const Tensor input = x.has_rows() ? x : x.contiguous();
     Tensor y = Tensor::like(x);
-    dispatch_float("silu", x.device(), x.dtype(), [&]<class T>() {
+    dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>("silu", x.device(), x.dtype(), [&]<class T>() {
         ITO_LAUNCH(x.device(), silu_forward, context_of(x.device()),
-                   kernels::SiluForward<T>{.rows = y.rows().rows,
-                                           .columns = y.rows().columns,
-                                           .x = input.data<T>(),
-                                           .x_stride = input.rows().stride,
-                                           .y = y.data<T>(),
-                                           .y_stride = y.rows().stride});
+                   kernels::SiluForward<T>{.x = input.rows<const T>(), .y = y.rows<T>()});
     });
     return autograd::record("silu", y, {x}, [&] {
         auto node = std::make_shared<SiluNode>();

@@ -13,15 +13,16 @@ Tensor timestep_embedding(const Tensor& t, std::int64_t dim, const TimestepEmbed
     require(dim >= 4, "timestep_embedding: dim must be at least 4, it is {}", dim);
     Tensor y = Tensor::empty({t.dim(0), dim}, type, t.device());
     const Tensor input = t.contiguous();
-    dispatch_float("timestep_embedding", t.device(), type, [&]<class T>() {
-        ITO_LAUNCH(t.device(), timestep_embedding, context_of(t.device()),
-                   kernels::TimestepEmbedding<T>{.batch = t.dim(0),
-                                                 .dim = dim,
-                                                 .t = input.data<std::int64_t>(),
-                                                 .flip_sin_to_cos = options.flip_sin_to_cos,
-                                                 .freq_shift = options.freq_shift,
-                                                 .y = y.data<T>()});
-    });
+    dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(
+        "timestep_embedding", t.device(), type, [&]<class T>() {
+            ITO_LAUNCH(t.device(), timestep_embedding, context_of(t.device()),
+                       kernels::TimestepEmbedding<T>{.batch = t.dim(0),
+                                                     .dim = dim,
+                                                     .t = input.data<std::int64_t>(),
+                                                     .flip_sin_to_cos = options.flip_sin_to_cos,
+                                                     .freq_shift = options.freq_shift,
+                                                     .y = y.data<T>()});
+        });
     return y;
 }
 

@@ -15,7 +15,7 @@ struct UpsampleNode final : autograd::Node {
 
     void backward(autograd::Gradient gradient, std::span<autograd::GradientSlot> inputs) override {
         if (!inputs[0].wanted()) return;
-        dispatch_float(name(), device(), dtype(), [&]<class T>() {
+        dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(name(), device(), dtype(), [&]<class T>() {
             const Tensor dy = gradient.value.has_rows() ? gradient.value : gradient.value.contiguous();
             const bool accumulate = inputs[0].accumulates();
             const Tensor dx = inputs[0].buffer();
@@ -42,17 +42,18 @@ Tensor upsample_nearest(const Tensor& x) {
     require(x.rank() == 4, "upsample: input must be [N, H, W, C], its shape is {}", x.shape());
     const Tensor input = x.has_rows() ? x : x.contiguous();
     Tensor y = Tensor::empty({x.dim(0), 2 * x.dim(1), 2 * x.dim(2), x.dim(3)}, x.dtype(), x.device());
-    dispatch_float("upsample", x.device(), x.dtype(), [&]<class T>() {
-        ITO_LAUNCH(x.device(), upsample_forward, context_of(x.device()),
-                   kernels::UpsampleForward<T>{.batch = x.dim(0),
-                                               .height = x.dim(1),
-                                               .width = x.dim(2),
-                                               .channels = x.dim(3),
-                                               .x = input.data<T>(),
-                                               .x_stride = input.rows().stride,
-                                               .y = y.data<T>(),
-                                               .y_stride = y.rows().stride});
-    });
+    dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(
+        "upsample", x.device(), x.dtype(), [&]<class T>() {
+            ITO_LAUNCH(x.device(), upsample_forward, context_of(x.device()),
+                       kernels::UpsampleForward<T>{.batch = x.dim(0),
+                                                   .height = x.dim(1),
+                                                   .width = x.dim(2),
+                                                   .channels = x.dim(3),
+                                                   .x = input.data<T>(),
+                                                   .x_stride = input.rows().stride,
+                                                   .y = y.data<T>(),
+                                                   .y_stride = y.rows().stride});
+        });
     return autograd::record("upsample", y, {x}, [&] {
         auto node = std::make_shared<UpsampleNode>();
         node->input = x.shape();

@@ -81,6 +81,9 @@ void adam(const Context&, const Adam<double>&);
 void clip_by_norm(const Context&, const ClipByNorm&);
 }  // namespace cpu
 
+namespace ref {
+using cpu::clip_by_norm;  // a line of scalar arithmetic, the same everywhere
+}
 /// Float32 parameters. `naive` is a launch for each line of the formula; `fused` needs every array on 16 bytes (the copy
 /// on 8). Both give the same bits.
 namespace cuda {

@@ -59,9 +59,9 @@ struct AttentionBackward {
 
 /// Plain loops: the oracle. T = float or double.
 namespace ref {
-template <class T>
+template <CpuFloat T>
 void attention_forward(const Context&, const AttentionForward<T>&);
-template <class T>
+template <CpuFloat T>
 void attention_backward(const Context&, const AttentionBackward<T>&);
 }  // namespace ref
 

@@ -23,7 +23,7 @@ double dot(const T* a, const T* b, std::int64_t count) {
 
 }  // namespace
 
-template <class T>
+template <CpuFloat T>
 void attention_forward(const Context&, const AttentionForward<T>& a) {
     const AttentionShape& s = a.shape;
     std::vector<double> scores(static_cast<std::size_t>(s.tokens));
@@ -52,7 +52,7 @@ void attention_forward(const Context&, const AttentionForward<T>& a) {
     }
 }
 
-template <class T>
+template <CpuFloat T>
 void attention_backward(const Context&, const AttentionBackward<T>& a) {
     const AttentionShape& s = a.shape;
     const std::size_t size = static_cast<std::size_t>(s.tokens * s.head_dim);

@@ -2,8 +2,10 @@
 // Element types and their sizes.
 
 #include <bit>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 namespace ito {
 
@@ -29,77 +31,53 @@ struct bfloat16 {
 
 /// Bytes of one element.
 constexpr std::size_t size_of(DType type) {
-    switch (type) {
-        case DType::float32:
-            return 4;
-        case DType::float64:
-            return 8;
-        case DType::bfloat16:
-            return 2;
-        case DType::uint8:
-            return 1;
-        case DType::int64:
-            return 8;
-    }
-    return 0;
+    constexpr std::size_t sizes[] = {4, 8, 2, 1, 8};
+    return sizes[static_cast<int>(type)];
 }
 
 constexpr const char* name_of(DType type) {
-    switch (type) {
-        case DType::float32:
-            return "float32";
-        case DType::float64:
-            return "float64";
-        case DType::bfloat16:
-            return "bfloat16";
-        case DType::uint8:
-            return "uint8";
-        case DType::int64:
-            return "int64";
-    }
-    return "?";
+    constexpr const char* names[] = {"float32", "float64", "bfloat16", "uint8", "int64"};
+    return names[static_cast<int>(type)];
 }
 
-template <class T>
-struct DTypeOf;
-template <>
-struct DTypeOf<float> {
-    static constexpr DType value = DType::float32;
-};
-template <>
-struct DTypeOf<double> {
-    static constexpr DType value = DType::float64;
-};
-template <>
-struct DTypeOf<bfloat16> {
-    static constexpr DType value = DType::bfloat16;
-};
-template <>
-struct DTypeOf<std::uint8_t> {
-    static constexpr DType value = DType::uint8;
-};
-template <>
-struct DTypeOf<std::int64_t> {
-    static constexpr DType value = DType::int64;
-};
+namespace detail {
+constexpr DType dtype_of(float) {
+    return DType::float32;
+}
+constexpr DType dtype_of(double) {
+    return DType::float64;
+}
+constexpr DType dtype_of(bfloat16) {
+    return DType::bfloat16;
+}
+constexpr DType dtype_of(std::uint8_t) {
+    return DType::uint8;
+}
+constexpr DType dtype_of(std::int64_t) {
+    return DType::int64;
+}
+}  // namespace detail
 
 template <class T>
-inline constexpr DType dtype_of = DTypeOf<T>::value;
+inline constexpr DType dtype_of = detail::dtype_of(T());
 
 namespace kernels {
 
-/// The type that parameters, statistics and weight gradients have beside activations of type T:
-/// double beside double (oracles, gradient checks), float beside everything else.
+/// What the CPU's kernels compute in (float64: the oracles and gradient checks), and what CUDA's do.
 template <class T>
-struct AccumType {
-    using type = float;
-};
-template <>
-struct AccumType<double> {
-    using type = double;
-};
+concept CpuFloat = std::same_as<T, float> || std::same_as<T, double>;
 template <class T>
-using accum_t = typename AccumType<T>::type;
+concept CudaFloat = std::same_as<T, float> || std::same_as<T, bfloat16>;
+
+/// The accumulator type beside activations of type T, also that of parameters, statistics and gradients of weights: double
+/// beside double, float beside everything else.
+template <class T>
+using accum_t = std::conditional_t<std::is_same_v<T, double>, double, float>;
+
+/// Instantiates an oracle for the types of the CPU; `Arguments` is the template of its arguments.
+#define ITO_FOR_CPU_TYPES(launcher, Arguments)                       \
+    template void launcher(const Context&, const Arguments<float>&); \
+    template void launcher(const Context&, const Arguments<double>&)
 
 }  // namespace kernels
 }  // namespace ito

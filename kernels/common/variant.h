@@ -1,19 +1,23 @@
 #pragma once
-// Which of the hand-written CUDA versions of a kernel runs. Launchers take one as their last argument, `best` unless
-// told; tests and `ito bench kernels` go through the list <stem>_versions that stands beside the declarations.
+// The variants of a CUDA kernel. A launcher takes one as its last argument, `best` unless told; tests and `ito bench kernels`
+// go through <stem>_variants, the list beside the declarations.
 
 #include <cstdint>
+#include <initializer_list>
+#include <string>
+
+#include "kernels/common/error.h"
 
 namespace ito::kernels {
 
 enum class Variant : std::uint8_t {
-    best,           ///< what the launcher holds for the fastest at these sizes
-    naive,          ///< as one writes it first: one element a thread, one launch for each step of the formula
+    best,   ///< the fastest at these sizes, as far as the launcher knows
+    naive,  ///< the straightforward version: one element a thread, one launch for each step of the formula
     vectorized,     ///< 16 bytes a thread and access
     fused,          ///< everything in one launch, intermediate values in registers or shared memory
     resident,       ///< fused, the data read once and held in shared memory between the passes
     streamed,       ///< fused, the data read again in the second pass: for what does not fit on the chip
-    tiled,          ///< a matrix product in tiles held in shared memory and registers
+    tiled,          ///< a GEMM in tiles held in shared memory and registers
     tensor,         ///< such tiles multiplied on the tensor cores
     mma,            ///< on the tensor cores: halo patches in shared memory, fragments by ldmatrix, mma.sync
     cudnn,          ///< NVIDIA's cuDNN, in the context's math mode
@@ -22,33 +26,29 @@ enum class Variant : std::uint8_t {
 };
 
 constexpr const char* name_of(Variant variant) {
-    switch (variant) {
-        case Variant::best:
-            return "best";
-        case Variant::naive:
-            return "naive";
-        case Variant::vectorized:
-            return "vectorized";
-        case Variant::fused:
-            return "fused";
-        case Variant::resident:
-            return "resident";
-        case Variant::streamed:
-            return "streamed";
-        case Variant::tiled:
-            return "tiled";
-        case Variant::tensor:
-            return "tensor";
-        case Variant::mma:
-            return "mma";
-        case Variant::cudnn:
-            return "cudnn";
-        case Variant::cublaslt:
-            return "cublaslt";
-        case Variant::cublaslt_tf32:
-            return "cublaslt_tf32";
+    constexpr const char* names[] = {"best",  "naive",  "vectorized", "fused", "resident", "streamed",
+                                     "tiled", "tensor", "mma",        "cudnn", "cublaslt", "cublaslt_tf32"};
+    return names[static_cast<int>(variant)];
+}
+
+/// A variant that a launcher has; it does not run where `possible` is false, and says what it needs.
+struct Available {
+    Variant variant;
+    bool possible = true;
+    const char* needs = "";  ///< "rows that begin on 16 bytes"
+};
+
+/// `wanted`; for `best` the first that is possible. Throws Error where the launcher does not have `wanted`, or it does not run.
+inline Variant choose_variant(const char* kernel, Variant wanted,
+                              std::initializer_list<Available> available) {
+    std::string names;
+    for (const Available& a : available) {
+        if (a.possible && (wanted == Variant::best || wanted == a.variant)) return a.variant;
+        if (wanted == a.variant)
+            throw Error(std::string(kernel) + ": the variant '" + name_of(wanted) + "' needs " + a.needs);
+        names += (names.empty() ? "" : ", ") + std::string(name_of(a.variant));
     }
-    return "?";
+    throw Error(std::string(kernel) + ": there is no variant '" + name_of(wanted) + "'; there are: " + names);
 }
 
 }  // namespace ito::kernels

@@ -85,11 +85,11 @@ struct Conv2dBackwardWeights {
 
 /// Plain loops: the oracle. T = float or double.
 namespace ref {
-template <class T>
+template <CpuFloat T>
 void conv2d_forward(const Context&, const Conv2dForward<T>&);
-template <class T>
+template <CpuFloat T>
 void conv2d_backward_data(const Context&, const Conv2dBackwardData<T>&);
-template <class T>
+template <CpuFloat T>
 void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<T>&);
 }  // namespace ref
 

@@ -28,7 +28,7 @@ std::int64_t weight_offset(const Conv2dShape& shape, std::int64_t k, std::int64_
 
 }  // namespace
 
-template <class T>
+template <CpuFloat T>
 void conv2d_forward(const Context&, const Conv2dForward<T>& args) {
     const Conv2dShape& shape = args.shape;
     const std::int64_t pixels = shape.out_height() * shape.out_width();
@@ -53,7 +53,7 @@ void conv2d_forward(const Context&, const Conv2dForward<T>& args) {
         }
 }
 
-template <class T>
+template <CpuFloat T>
 void conv2d_backward_data(const Context&, const Conv2dBackwardData<T>& args) {
     const Conv2dShape& shape = args.shape;
     const std::int64_t out_pixels = shape.out_height() * shape.out_width();
@@ -79,7 +79,7 @@ void conv2d_backward_data(const Context&, const Conv2dBackwardData<T>& args) {
     }
 }
 
-template <class T>
+template <CpuFloat T>
 void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<T>& args) {
     const Conv2dShape& shape = args.shape;
     const std::int64_t out_pixels = shape.out_height() * shape.out_width();

@@ -10,6 +10,8 @@
 #include <string>
 
 #include "kernels/common/context.h"
+#include "kernels/common/dtype.h"
+#include "kernels/common/variant.h"
 #include "kernels/cuda/cuda_error.h"
 
 namespace ito::kernels {
@@ -66,3 +68,8 @@ void launch(const Context& context, const char* name, void (*kernel)(Parameters.
 }
 
 }  // namespace ito::kernels
+
+/// Instantiates a launcher for every type that CUDA's kernels compute in; `Arguments` is the template of its arguments.
+#define ITO_FOR_CUDA_TYPES(launcher, Arguments)                               \
+    template void launcher(const Context&, const Arguments<float>&, Variant); \
+    template void launcher(const Context&, const Arguments<bfloat16>&, Variant)

@@ -8,6 +8,7 @@
 
 #include "kernels/common/error.h"
 #include "kernels/common/variant.h"
+#include "kernels/common/view.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/vector.cuh"
 
@@ -17,11 +18,8 @@ namespace ito::kernels {
 /// scale) has __device__ Op prepared() const, called once a thread: the op without that reading.
 template <class T, int inputs, class Op>
 struct Pointwise {
-    std::int64_t rows = 0, columns = 0;
-    const T* in[inputs] = {};
-    std::int64_t in_stride[inputs] = {};
-    T* out = nullptr;  ///< may be one of the inputs
-    std::int64_t out_stride = 0;
+    View<const T> in[inputs];
+    View<T> out;  ///< may be one of the inputs
     bool accumulate = false;
     Op op{};
 };
@@ -60,18 +58,18 @@ __device__ void pointwise_element(const Pointwise<T, inputs, Op>& a, const Op& o
                                   std::int64_t column) {
     float x[inputs];
 #pragma unroll
-    for (int k = 0; k < inputs; ++k) x[k] = to_float(a.in[k][row * a.in_stride[k] + column]);
-    T& out = a.out[row * a.out_stride + column];
+    for (int k = 0; k < inputs; ++k) x[k] = to_float(a.in[k](row, column));
+    T& out = a.out(row, column);
     out = from_float<T>(a.accumulate ? to_float(out) + op(x) : op(x));
 }
 
 template <class T, int inputs, class Op>
 __global__ void __launch_bounds__(pointwise_threads) pointwise_naive(Pointwise<T, inputs, Op> a) {
     const std::int64_t column = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x;
-    if (column >= a.columns) return;
+    if (column >= a.out.columns) return;
     const Op op = prepared(a.op);
-    for (std::int64_t row = blockIdx.y * static_cast<std::int64_t>(blockDim.y) + threadIdx.y; row < a.rows;
-         row += static_cast<std::int64_t>(gridDim.y) * blockDim.y)
+    for (std::int64_t row = blockIdx.y * static_cast<std::int64_t>(blockDim.y) + threadIdx.y;
+         row < a.out.rows; row += static_cast<std::int64_t>(gridDim.y) * blockDim.y)
         pointwise_element(a, op, row, column);
 }
 
@@ -79,18 +77,18 @@ template <class T, int inputs, class Op>
 __global__ void __launch_bounds__(pointwise_threads) pointwise_vectorized(Pointwise<T, inputs, Op> a) {
     constexpr int width = vector_width<T>;
     const std::int64_t column = (blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x) * width;
-    if (column >= a.columns) return;
+    if (column >= a.out.columns) return;
     const Op op = prepared(a.op);
-    for (std::int64_t row = blockIdx.y * static_cast<std::int64_t>(blockDim.y) + threadIdx.y; row < a.rows;
-         row += static_cast<std::int64_t>(gridDim.y) * blockDim.y) {
-        if (column + width > a.columns) {  // the odd end of a row
-            for (std::int64_t c = column; c < a.columns; ++c) pointwise_element(a, op, row, c);
+    for (std::int64_t row = blockIdx.y * static_cast<std::int64_t>(blockDim.y) + threadIdx.y;
+         row < a.out.rows; row += static_cast<std::int64_t>(gridDim.y) * blockDim.y) {
+        if (column + width > a.out.columns) {  // the odd end of a row
+            for (std::int64_t c = column; c < a.out.columns; ++c) pointwise_element(a, op, row, c);
             continue;
         }
         Vector<T> in[inputs], y;
 #pragma unroll
-        for (int k = 0; k < inputs; ++k) in[k] = load_vector(a.in[k] + row * a.in_stride[k] + column);
-        T* const out = a.out + row * a.out_stride + column;
+        for (int k = 0; k < inputs; ++k) in[k] = load_vector(a.in[k].row(row) + column);
+        T* const out = a.out.row(row) + column;
         if (a.accumulate) y = load_vector(out);
 #pragma unroll
         for (int i = 0; i < width; ++i) {
@@ -108,26 +106,22 @@ __global__ void __launch_bounds__(pointwise_threads) pointwise_vectorized(Pointw
 /// Launches `name` in the variant asked for. `best` is 16 bytes a thread where every row starts on 16 bytes. Throws
 /// Error for `vectorized` where they do not, and for a variant that pointwise kernels do not have.
 template <class T, int inputs, class Op>
-void launch_pointwise(const Context& context, const char* name, Pointwise<T, inputs, Op> a, Variant variant) {
-    bool dense = a.out_stride == a.columns;
-    for (int k = 0; k < inputs; ++k) dense = dense && a.in_stride[k] == a.columns;
-    if (dense || a.rows <= 1) {  // one long row: only one odd end
-        a.columns *= a.rows;
-        a.rows = a.columns > 0 ? 1 : 0;
-    }
-    bool aligned = rows_aligned(a.out, a.rows > 1 ? a.out_stride : 0);
-    for (int k = 0; k < inputs; ++k)
-        aligned = aligned && rows_aligned(a.in[k], a.rows > 1 ? a.in_stride[k] : 0);
-    if (variant == Variant::best) variant = aligned ? Variant::vectorized : Variant::naive;
-    const bool vectorized = variant == Variant::vectorized;
-    if (!vectorized && variant != Variant::naive)
-        throw Error(std::string(name) + ": no variant '" + name_of(variant) +
-                    "'; expected naive or vectorized");
-    if (vectorized && !aligned)
-        throw Error(std::string(name) + ": the vectorized variant needs rows on 16 bytes");
-    const std::int64_t across = blocks_for(a.columns, vectorized ? vector_width<T> : 1);
-    if (across == 0 || a.rows == 0) return;
-    const RowLaunch rows(across, a.rows);
+void launch_pointwise(const Context& context, const char* name, Pointwise<T, inputs, Op> a, Variant wanted) {
+    bool dense = a.out.dense();
+    for (const View<const T>& in : a.in) dense = dense && in.dense();
+    if (dense)  // one long row: only one odd end
+        a.out = {a.out.data, a.out.rows * a.out.columns > 0 ? 1 : 0, a.out.rows * a.out.columns, 0};
+    const auto begins_aligned = [&](const T* data, std::int64_t stride) {
+        return rows_aligned(data, a.out.rows > 1 ? stride : 0);
+    };
+    bool aligned = begins_aligned(a.out.data, a.out.stride);
+    for (const View<const T>& in : a.in) aligned = aligned && begins_aligned(in.data, in.stride);
+    const bool vectorized = choose_variant(name, wanted,
+                                           {{Variant::vectorized, aligned, "rows that begin on 16 bytes"},
+                                            {Variant::naive}}) == Variant::vectorized;
+    const std::int64_t across = blocks_for(a.out.columns, vectorized ? vector_width<T> : 1);
+    if (across == 0 || a.out.rows == 0) return;
+    const RowLaunch rows(across, a.out.rows);
     launch(context, name,
            vectorized ? detail::pointwise_vectorized<T, inputs, Op> : detail::pointwise_naive<T, inputs, Op>,
            rows.grid, rows.block, 0, a);

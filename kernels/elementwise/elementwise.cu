@@ -42,23 +42,16 @@ template <class T>
 void launch_axpby(const Context& context, const Axpby<T>& a, Variant variant) {
     const float alpha = static_cast<float>(a.alpha), beta = static_cast<float>(a.beta);
     if (a.b != nullptr) {
-        launch_pointwise<T, 2, LinearCombination<2>>(context, "axpby",
-                                                     {.rows = a.rows,
-                                                      .columns = a.columns,
-                                                      .in = {a.a, a.b},
-                                                      .in_stride = {a.a_stride, a.b_stride},
-                                                      .out = a.y,
-                                                      .out_stride = a.y_stride,
-                                                      .op = {alpha, beta, a.scale}},
-                                                     variant);
+        launch_pointwise<T, 2, LinearCombination<2>>(
+            context, "axpby",
+            {.in = {{a.a, a.rows, a.columns, a.a_stride}, {a.b, a.rows, a.columns, a.b_stride}},
+             .out = {a.y, a.rows, a.columns, a.y_stride},
+             .op = {alpha, beta, a.scale}},
+            variant);
     } else {
         launch_pointwise<T, 1, LinearCombination<1>>(context, "axpby",
-                                                     {.rows = a.rows,
-                                                      .columns = a.columns,
-                                                      .in = {a.a},
-                                                      .in_stride = {a.a_stride},
-                                                      .out = a.y,
-                                                      .out_stride = a.y_stride,
+                                                     {.in = {{a.a, a.rows, a.columns, a.a_stride}},
+                                                      .out = {a.y, a.rows, a.columns, a.y_stride},
                                                       .op = {alpha, beta, a.scale}},
                                                      variant);
     }
@@ -66,15 +59,12 @@ void launch_axpby(const Context& context, const Axpby<T>& a, Variant variant) {
 
 template <class T>
 void launch_multiply(const Context& context, const Multiply<T>& a, Variant variant) {
-    launch_pointwise<T, 2, Product>(context, "multiply",
-                                    {.rows = a.rows,
-                                     .columns = a.columns,
-                                     .in = {a.a, a.b},
-                                     .in_stride = {a.a_stride, a.b_stride},
-                                     .out = a.y,
-                                     .out_stride = a.y_stride,
-                                     .accumulate = a.accumulate},
-                                    variant);
+    launch_pointwise<T, 2, Product>(
+        context, "multiply",
+        {.in = {{a.a, a.rows, a.columns, a.a_stride}, {a.b, a.rows, a.columns, a.b_stride}},
+         .out = {a.y, a.rows, a.columns, a.y_stride},
+         .accumulate = a.accumulate},
+        variant);
 }
 
 /// One access of `bytes` bytes.

@@ -92,9 +92,9 @@ struct GroupNormBackward {
 
 /// Plain loops: the oracle. T = float or double.
 namespace ref {
-template <class T>
+template <CpuFloat T>
 void group_norm_forward(const Context&, const GroupNormForward<T>&);
-template <class T>
+template <CpuFloat T>
 void group_norm_backward(const Context&, const GroupNormBackward<T>&);
 }  // namespace ref
 

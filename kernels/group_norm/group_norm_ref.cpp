@@ -48,7 +48,7 @@ void write(T& to, double value, bool accumulate) {
 
 }  // namespace
 
-template <class T>
+template <CpuFloat T>
 void group_norm_forward(const Context&, const GroupNormForward<T>& a) {
     const GroupNormShape& s = a.shape;
     const std::int64_t group_channels = s.group_channels();
@@ -81,7 +81,7 @@ void group_norm_forward(const Context&, const GroupNormForward<T>& a) {
     }
 }
 
-template <class T>
+template <CpuFloat T>
 void group_norm_backward(const Context&, const GroupNormBackward<T>& a) {
     const GroupNormShape& s = a.shape;
     const std::int64_t group_channels = s.group_channels();

@@ -63,11 +63,11 @@ struct LinearBackwardWeights {
 
 /// Plain loops: the oracle. T = float or double.
 namespace ref {
-template <class T>
+template <CpuFloat T>
 void linear_forward(const Context&, const LinearForward<T>&);
-template <class T>
+template <CpuFloat T>
 void linear_backward_data(const Context&, const LinearBackwardData<T>&);
-template <class T>
+template <CpuFloat T>
 void linear_backward_weights(const Context&, const LinearBackwardWeights<T>&);
 }  // namespace ref
 

@@ -2,7 +2,7 @@
 
 namespace ito::kernels::ref {
 
-template <class T>
+template <CpuFloat T>
 void linear_forward(const Context&, const LinearForward<T>& args) {
     const auto [rows, in, out] = args.shape;
     for (std::int64_t m = 0; m < rows; ++m)
@@ -17,7 +17,7 @@ void linear_forward(const Context&, const LinearForward<T>& args) {
         }
 }
 
-template <class T>
+template <CpuFloat T>
 void linear_backward_data(const Context&, const LinearBackwardData<T>& args) {
     const auto [rows, in, out] = args.shape;
     for (std::int64_t m = 0; m < rows; ++m)
@@ -31,7 +31,7 @@ void linear_backward_data(const Context&, const LinearBackwardData<T>& args) {
         }
 }
 
-template <class T>
+template <CpuFloat T>
 void linear_backward_weights(const Context&, const LinearBackwardWeights<T>& args) {
     const auto [rows, in, out] = args.shape;
     for (std::int64_t n = 0; n < out; ++n) {

@@ -8,7 +8,7 @@
 
 #include <vector>
 
-#include "kernels/common/blocks.h"
+#include "kernels/cpu/blocks.h"
 #include "kernels/mse_loss/mse_loss.h"
 #include "kernels/philox/philox-inl.h"
 

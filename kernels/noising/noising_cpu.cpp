@@ -6,7 +6,7 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 
-#include "kernels/common/blocks.h"
+#include "kernels/cpu/blocks.h"
 #include "kernels/noising/noising.h"
 #include "kernels/philox/philox-inl.h"
 

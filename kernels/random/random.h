@@ -34,9 +34,9 @@ struct RandomIntegers {
 
 /// Plain loops: the oracle. T = float or double.
 namespace ref {
-template <class T>
+template <CpuFloat T>
 void random_normal(const Context&, const RandomFill<T>&);
-template <class T>
+template <CpuFloat T>
 void random_uniform(const Context&, const RandomFill<T>&);
 void random_integers(const Context&, const RandomIntegers&);
 }  // namespace ref

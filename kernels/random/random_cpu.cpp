@@ -3,7 +3,7 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 
-#include "kernels/common/blocks.h"
+#include "kernels/cpu/blocks.h"
 #include "kernels/philox/philox-inl.h"
 #include "kernels/random/random.h"
 

@@ -11,7 +11,7 @@ std::array<std::uint32_t, 4> block_of(const PhiloxAddress& address, std::int64_t
 
 }  // namespace
 
-template <class T>
+template <CpuFloat T>
 void random_normal(const Context&, const RandomFill<T>& args) {
     for (std::int64_t n = 0; n < args.samples; ++n)
         for (std::int64_t e = 0; e < args.elements; ++e) {
@@ -21,7 +21,7 @@ void random_normal(const Context&, const RandomFill<T>& args) {
         }
 }
 
-template <class T>
+template <CpuFloat T>
 void random_uniform(const Context&, const RandomFill<T>& args) {
     for (std::int64_t n = 0; n < args.samples; ++n)
         for (std::int64_t e = 0; e < args.elements; ++e) {

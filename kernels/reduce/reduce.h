@@ -32,9 +32,9 @@ struct Reduce {
 
 /// Plain loops: the oracle. T = float or double.
 namespace ref {
-template <class T>
+template <CpuFloat T>
 void sum(const Context&, const Reduce<T>&);
-template <class T>
+template <CpuFloat T>
 void sum_squares(const Context&, const Reduce<T>&);
 }  // namespace ref
 

@@ -14,12 +14,12 @@ void add_up(const Reduce<T>& args, Term term) {
 
 }  // namespace
 
-template <class T>
+template <CpuFloat T>
 void sum(const Context&, const Reduce<T>& args) {
     add_up(args, [](double x) { return x; });
 }
 
-template <class T>
+template <CpuFloat T>
 void sum_squares(const Context&, const Reduce<T>& args) {
     add_up(args, [](double x) { return x * x; });
 }

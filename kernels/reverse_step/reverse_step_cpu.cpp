@@ -5,7 +5,7 @@
 
 #include <limits>
 
-#include "kernels/common/blocks.h"
+#include "kernels/cpu/blocks.h"
 #include "kernels/philox/philox-inl.h"
 #include "kernels/reverse_step/reverse_step.h"
 

@@ -5,7 +5,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/blocks.h"
 #include "kernels/cpu/simd_load-inl.h"
 #include "kernels/cpu/simd_math-inl.h"
 
@@ -52,22 +52,17 @@ namespace {
 HWY_EXPORT(silu_forward_row);
 HWY_EXPORT(silu_backward_row);
 
-/// Calls body(row, first column, columns) for pieces of about elementwise_piece elements. `dense`: the
-/// matrix has no gaps, so it is cut as one long row.
+/// Calls body(row, first column, columns) for runs of about elementwise_piece elements. `dense`: the matrix has no gaps, so it
+/// is cut as one long row.
 template <class Body>
 void for_each_run(const Context& context, std::int64_t rows, std::int64_t columns, bool dense, Body&& body) {
     if (dense) {
         columns *= rows;
         rows = 1;
     }
-    if (rows == 0 || columns == 0) return;
-    const std::int64_t row_block = std::max<std::int64_t>(1, elementwise_piece / columns);
-    const std::int64_t column_blocks = ceil_div(columns, elementwise_piece);
-    parallel_for(context, ceil_div(rows, row_block) * column_blocks, [&](std::int64_t piece, int) {
-        const Range row_range = piece_range(rows, row_block, piece / column_blocks);
-        const Range column_range = piece_range(columns, elementwise_piece, piece % column_blocks);
-        for (std::int64_t r = row_range.begin; r < row_range.end; ++r)
-            body(r, column_range.begin, column_range.end - column_range.begin);
+    for_each_block(context, rows, columns, [&](const Block& b) {
+        for (std::int64_t r = b.row_begin; r < b.row_end; ++r)
+            body(r, b.column_begin, b.column_end - b.column_begin);
     });
 }
 
@@ -77,27 +72,18 @@ namespace cpu {
 
 void silu_forward(const Context& context, const SiluForward<float>& a) {
     const auto run = HWY_DYNAMIC_DISPATCH(silu_forward_row);
-    const bool dense = a.x_stride == a.columns && a.y_stride == a.columns;
-    for_each_run(context, a.rows, a.columns, dense, [&](std::int64_t r, std::int64_t c, std::int64_t count) {
-        run(a.x + r * a.x_stride + c, a.y + r * a.y_stride + c, count);
-    });
+    for_each_run(
+        context, a.y.rows, a.y.columns, a.x.dense() && a.y.dense(),
+        [&](std::int64_t r, std::int64_t c, std::int64_t count) { run(&a.x(r, c), &a.y(r, c), count); });
 }
 
 void silu_backward(const Context& context, const SiluBackward<float>& a) {
     const auto run = HWY_DYNAMIC_DISPATCH(silu_backward_row);
-    const bool dense =
-        a.x_stride == a.columns && a.grad_y_stride == a.columns && a.grad_x_stride == a.columns;
-    for_each_run(context, a.rows, a.columns, dense, [&](std::int64_t r, std::int64_t c, std::int64_t count) {
-        run(a.x + r * a.x_stride + c, a.grad_y + r * a.grad_y_stride + c, a.grad_x + r * a.grad_x_stride + c,
-            count, a.accumulate);
-    });
-}
-
-void silu_forward(const Context& context, const SiluForward<double>& a) {
-    ref::silu_forward(context, a);
-}
-void silu_backward(const Context& context, const SiluBackward<double>& a) {
-    ref::silu_backward(context, a);
+    const bool dense = a.x.dense() && a.grad_y.dense() && a.grad_x.dense();
+    for_each_run(context, a.x.rows, a.x.columns, dense,
+                 [&](std::int64_t r, std::int64_t c, std::int64_t count) {
+                     run(&a.x(r, c), &a.grad_y(r, c), &a.grad_x(r, c), count, a.accumulate);
+                 });
 }
 
 }  // namespace cpu

@@ -12,32 +12,23 @@ T sigmoid(T x) {
 
 }  // namespace
 
-template <class T>
+template <CpuFloat T>
 void silu_forward(const Context&, const SiluForward<T>& a) {
-    for (std::int64_t r = 0; r < a.rows; ++r) {
-        for (std::int64_t c = 0; c < a.columns; ++c) {
-            const T x = a.x[r * a.x_stride + c];
-            a.y[r * a.y_stride + c] = x * sigmoid(x);
-        }
-    }
+    for (std::int64_t r = 0; r < a.y.rows; ++r)
+        for (std::int64_t c = 0; c < a.y.columns; ++c) a.y(r, c) = a.x(r, c) * sigmoid(a.x(r, c));
 }
 
-template <class T>
+template <CpuFloat T>
 void silu_backward(const Context&, const SiluBackward<T>& a) {
-    for (std::int64_t r = 0; r < a.rows; ++r) {
-        for (std::int64_t c = 0; c < a.columns; ++c) {
-            const T x = a.x[r * a.x_stride + c];
-            const T s = sigmoid(x);
-            const T dx = a.grad_y[r * a.grad_y_stride + c] * (s * (T(1) + x * (T(1) - s)));
-            T& out = a.grad_x[r * a.grad_x_stride + c];
-            out = a.accumulate ? out + dx : dx;
+    for (std::int64_t r = 0; r < a.grad_x.rows; ++r)
+        for (std::int64_t c = 0; c < a.grad_x.columns; ++c) {
+            const T x = a.x(r, c), s = sigmoid(x);
+            const T dx = a.grad_y(r, c) * (s * (T(1) + x * (T(1) - s)));
+            a.grad_x(r, c) = a.accumulate ? a.grad_x(r, c) + dx : dx;
         }
-    }
 }
 
-template void silu_forward<float>(const Context&, const SiluForward<float>&);
-template void silu_forward<double>(const Context&, const SiluForward<double>&);
-template void silu_backward<float>(const Context&, const SiluBackward<float>&);
-template void silu_backward<double>(const Context&, const SiluBackward<double>&);
+ITO_FOR_CPU_TYPES(silu_forward, SiluForward);
+ITO_FOR_CPU_TYPES(silu_backward, SiluBackward);
 
 }  // namespace ito::kernels::ref

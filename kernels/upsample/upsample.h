@@ -32,9 +32,9 @@ struct UpsampleBackward {
 
 /// Plain loops: the oracle. T = float or double.
 namespace ref {
-template <class T>
+template <CpuFloat T>
 void upsample_forward(const Context&, const UpsampleForward<T>&);
-template <class T>
+template <CpuFloat T>
 void upsample_backward(const Context&, const UpsampleBackward<T>&);
 }  // namespace ref
 

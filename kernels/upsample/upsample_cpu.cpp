@@ -5,7 +5,7 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 
-#include "kernels/common/blocks.h"
+#include "kernels/cpu/blocks.h"
 #include "kernels/upsample/upsample.h"
 
 HWY_BEFORE_NAMESPACE();

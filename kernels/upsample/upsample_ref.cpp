@@ -2,7 +2,7 @@
 
 namespace ito::kernels::ref {
 
-template <class T>
+template <CpuFloat T>
 void upsample_forward(const Context&, const UpsampleForward<T>& args) {
     for (std::int64_t n = 0; n < args.batch; ++n)
         for (std::int64_t p = 0; p < 2 * args.height; ++p)
@@ -14,7 +14,7 @@ void upsample_forward(const Context&, const UpsampleForward<T>& args) {
                 }
 }
 
-template <class T>
+template <CpuFloat T>
 void upsample_backward(const Context&, const UpsampleBackward<T>& args) {
     for (std::int64_t n = 0; n < args.batch; ++n)
         for (std::int64_t h = 0; h < args.height; ++h)

@@ -19,7 +19,7 @@ struct SoftplusNode final : autograd::Node {
     void backward(autograd::Gradient gradient, std::span<autograd::GradientSlot> inputs) override {
         autograd::GradientSlot& slot = inputs[0];
         if (!slot.wanted()) return;  // nobody asked for dx
-        dispatch_cpu_float(name(), dtype(), [&]<class T>() {
+        dispatch<OnCpu<float, double>>(name(), device(), dtype(), [&]<class T>() {
             const Tensor dy = gradient.value.contiguous();
             const Tensor input = x.get(name());          // an error if x has changed since
             const bool accumulate = slot.accumulates();  // ask before buffer(), which counts as writing
@@ -39,7 +39,7 @@ Tensor softplus(const Tensor& x) {
     // 2. Compute. Tensors have strides; contiguous() copies only what is not dense.
     const Tensor input = x.contiguous();
     Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
-    dispatch_cpu_float("softplus", x.dtype(), [&]<class T>() {
+    dispatch<OnCpu<float, double>>("softplus", x.device(), x.dtype(), [&]<class T>() {
         const T* in = input.data<T>();
         T* out = y.data<T>();
         for (std::int64_t i = 0; i < y.numel(); ++i)

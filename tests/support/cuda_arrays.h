@@ -4,6 +4,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <functional>
+#include <memory>
 #include <vector>
 
 #include "kernels/cuda/cuda_error.h"
@@ -73,6 +75,7 @@ class OnDevice {
     std::int64_t stride() const { return stride_; }
     std::int64_t rows() const { return rows_; }
     std::int64_t columns() const { return columns_; }
+    kernels::View<T> view() const { return {data(), rows_, columns_, stride_}; }
 
     Strided<T> back() const {
         Strided<T> host(rows_, columns_, stride_);
@@ -88,6 +91,38 @@ class OnDevice {
 
     DeviceArray<T> array_;
     std::int64_t rows_, columns_, stride_;
+};
+
+/// Views of copies of host matrices on the device, for the arguments of one launch.
+class DeviceArguments {
+  public:
+    /// A matrix that the kernel reads.
+    template <class T>
+    kernels::View<const T> in(const Strided<T>& host) {
+        return copy(host)->view();
+    }
+    /// One that it writes, or reads and writes.
+    template <class T>
+    kernels::View<T> out(Strided<T>& host) {
+        const auto device = copy(host);
+        back_.push_back([device, &host] { host = device->back(); });
+        return device->view();
+    }
+    /// Waits for the device; what the kernel wrote is in the host matrices afterwards.
+    void copy_back() const {
+        for (const auto& one : back_) one();
+    }
+
+  private:
+    template <class T>
+    std::shared_ptr<OnDevice<T>> copy(const Strided<T>& host) {
+        auto device = std::make_shared<OnDevice<T>>(host);
+        kept_.push_back(device);
+        return device;
+    }
+
+    std::vector<std::shared_ptr<void>> kept_;
+    std::vector<std::function<void()>> back_;
 };
 
 }  // namespace ito::testing

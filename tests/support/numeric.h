@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels/common/dtype.h"
+#include "kernels/common/view.h"
 
 namespace ito::testing {
 
@@ -67,6 +68,8 @@ class Strided {
     std::int64_t rows() const { return rows_; }
     std::int64_t columns() const { return columns_; }
     std::int64_t stride() const { return stride_; }
+    kernels::View<T> view() { return {data(), rows_, columns_, stride_}; }
+    kernels::View<const T> view() const { return {data(), rows_, columns_, stride_}; }
 
     /// True if nothing outside the matrix (gaps between rows, guards) was written.
     bool gaps_untouched() const {
