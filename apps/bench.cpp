@@ -271,14 +271,15 @@ Action add_bench(CLI::App& app) {
     add_train_option(app, "--weight-gradients", c.execution.weight_gradients);
 
     CLI::App* const kernels =
-        app.add_subcommand("kernels", "Time the CUDA kernels, each in all its variants");
+        app.add_subcommand("kernels", "Time the kernels of a device, on CUDA each in all its variants");
     for (CLI::Option* option : app.get_options())
         if (option != app.get_help_ptr()) kernels->excludes(option);
     auto options = std::make_shared<kernel_bench::Options>();
     kernels->add_option("--filter", options->filter,
                         "Only names that contain this: float32, bfloat16, mnist, cifar10, silu");
-    kernels->add_option("--device", options->device, "cuda or cuda:N")->capture_default_str();
-    kernels->add_option("--repeats", options->repeats, "Measurements, of 20 launches or more each")
+    kernels->add_option("--device", options->device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+    kernels->add_option("--threads", options->threads, "CPU threads, 0 for all")->capture_default_str();
+    kernels->add_option("--repeats", options->repeats, "Measurements, each of enough launches for its clock")
         ->capture_default_str();
     kernels->add_flag("--json", options->json, "Print one JSON object");
     return [command, kernels, options] {

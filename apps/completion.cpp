@@ -38,7 +38,6 @@ const std::map<std::string, Values>& known_values() {
         {"--variance", {.words = "posterior beta"}},
         {"RUN", folders},
         {"SHELL", {.words = "bash"}},
-        {"bench kernels --device", {.words = "cuda"}},
         {"bench kernels --filter", {.words = "float32 bfloat16 mnist cifar10 silu"}},
         {"sample --out", files},
     };

@@ -17,20 +17,19 @@ void add(std::vector<Case>& cases, const Model& model, bool everything) {
                      .model = model.name,
                      .shape = fmt::format("{}{}", count, everything ? "+ema+copy" : ""),
                      .elements = static_cast<double>(count),
-                     .floor_bytes = static_cast<double>(count) * (everything ? 38 : 28),
+                     .minimum_bytes = static_cast<double>(count) * (everything ? 38 : 28),
                      .variants = cuda::adam_variants,
                      .prepare = [=](Buffers& memory) -> Launch {
-                         const std::vector<AdamStep> step{{1e-4, 0.1, 0.001, 1, 0.999}};
                          Adam<float> a;
                          a.count = count;
-                         a.step = device_value(memory.upload(step));
+                         a.step = memory.value(AdamStep{1e-4, 0.1, 0.001, 1, 0.999});
                          a.param = memory.normal<float>(count);
                          a.grad = memory.normal<float>(count);
                          a.m = memory.normal<float>(count);
                          a.v = memory.positive<float>(count);
                          if (everything) a.ema = memory.normal<float>(count);
                          if (everything) a.copy = memory.output<bfloat16>(count);
-                         return [a](const Context& c, Variant v) { cuda::adam(c, a, v); };
+                         return ITO_BENCH(memory, adam, a);
                      }});
 }
 

@@ -1,13 +1,13 @@
 #include "apps/kernel_bench/cases.h"
 
-#include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <random>
 
-#include "kernels/cuda/cuda_error.h"
+#include "core/cuda/cuda.h"
 #include "kernels/elementwise/convert.h"
 
 namespace ito::apps::kernel_bench {
@@ -30,6 +30,22 @@ const std::vector<float>& normal_numbers() {
     return numbers;
 }
 
+std::vector<Model> models(const Device& device, bool reduced) {
+    const std::int64_t a = reduced ? 2 : 64, b = reduced ? 2 : device.is_cpu() ? 8 : 128;
+    std::vector<Model> all{
+        {"mnist", {a, 28, 1}, {{a, 28, 32}, {a, 14, 64}, {a, 7, 128}}, 128, 1'623'169, reduced},
+        {"cifar10",
+         {b, 32, 3},
+         {{b, 32, 128}, {b, 32, 256}, {b, 16, 256}, {b, 4, 256}},
+         512,
+         35'746'307,
+         reduced},
+    };
+    for (Model& model : all)
+        if (reduced) model.parameters = model.parameters / 1000 * 5;
+    return all;
+}
+
 }  // namespace
 
 Registration::Registration(const char* stem, Add add) {
@@ -42,15 +58,17 @@ std::byte* Buffers::take(std::size_t bytes) {
     return begin;
 }
 
-void Buffers::fill(void* to, const void* pattern, std::size_t pattern_bytes, std::size_t bytes) {
+void Buffers::fill(void* to, const void* pattern, std::size_t pattern_bytes, std::size_t bytes) const {
     if (to == nullptr) return;
-    std::size_t done = std::min(bytes, pattern_bytes);
-    kernels::check_cuda(cudaMemcpy(to, pattern, done, cudaMemcpyHostToDevice), "cudaMemcpy");
-    while (done < bytes) {
-        const std::size_t next = std::min(done, bytes - done);
-        kernels::check_cuda(
-            cudaMemcpy(static_cast<std::byte*>(to) + done, to, next, cudaMemcpyDeviceToDevice), "cudaMemcpy");
-        done += next;
+    const int index = device_.index;
+    const std::size_t first = std::min(bytes, pattern_bytes);
+    device_.is_cpu() ? static_cast<void>(std::memcpy(to, pattern, first))
+                     : cuda::copy_to_device(index, to, pattern, first);
+    for (std::size_t done = first; done < bytes; done *= 2) {
+        void* const next = static_cast<std::byte*>(to) + done;
+        const std::size_t length = std::min(done, bytes - done);
+        device_.is_cpu() ? static_cast<void>(std::memcpy(next, to, length))
+                         : cuda::copy_between(index, next, index, to, length);
     }
 }
 
@@ -92,30 +110,14 @@ std::string Layer::shape() const {
     return fmt::format("{}x{}x{}x{}", batch, side, side, channels);
 }
 
-std::vector<Model> models(bool reduced) {
-    std::vector<Model> all{
-        {"mnist", {64, 28, 1}, {{64, 28, 32}, {64, 14, 64}, {64, 7, 128}}, 128, 1'623'169, false},
-        {"cifar10",
-         {128, 32, 3},
-         {{128, 32, 128}, {128, 32, 256}, {128, 16, 256}, {128, 4, 256}},
-         512,
-         35'746'307,
-         false},
-    };
-    if (!reduced) return all;
-    for (Model& model : all) {
-        model.reduced = true;
-        model.image.batch = 2;
-        for (Layer& layer : model.layers) layer.batch = 2;
-        model.parameters = model.parameters / 1000 * 5;
-    }
-    return all;
-}
-
-std::vector<Case> all_cases(const std::vector<Model>& models) {
+std::vector<Case> all_cases(const Device& device, bool reduced) {
     std::vector<Case> cases;
     for (const auto& [stem, add] : registrations())
-        for (const Model& model : models) add(cases, model);
+        for (const Model& model : models(device, reduced)) add(cases, model);
+    std::erase_if(cases, [&](const Case& c) {
+        Buffers none(device);
+        return !c.prepare(none);
+    });
     return cases;
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// What `ito bench kernels` measures: the CUDA kernels at the layers' sizes of the two models of `ito bench`. One stem
-// leads to its cases: kernel_bench/<stem>.cpp.
+// What `ito bench kernels` measures: every kernel at the layers' sizes of the two models of `ito bench`. The cases of
+// kernels/<stem> are in kernel_bench/<stem>.cpp.
 
 #include <cstddef>
 #include <cstdint>
@@ -10,20 +10,20 @@
 #include <utility>
 #include <vector>
 
+#include "core/dispatch.h"
 #include "kernels/common/context.h"
-#include "kernels/common/dtype.h"
+#include "kernels/common/value_pointer.h"
 #include "kernels/common/variant.h"
 
 namespace ito::apps::kernel_bench {
 
-/// Device memory for the arguments of one launch, handed out in order.
+/// Memory of a device for the arguments of one launch, handed out in order.
 class Buffers {
   public:
-    /// Measures only: hands out null.
-    Buffers() = default;
-    /// Hands out `slab`, which has the bytes that a measuring pass found.
-    explicit Buffers(std::byte* slab) : slab_(slab) {}
+    /// Without `slab` it hands out null and only counts the bytes, so that a second pass can have a slab of that size.
+    explicit Buffers(const Device& device, std::byte* slab = nullptr) : device_(device), slab_(slab) {}
 
+    const Device& device() const { return device_; }
     /// About N(0, 1).
     template <class T>
     T* normal(std::int64_t count);
@@ -34,9 +34,12 @@ class Buffers {
     std::uint8_t* pixels(std::int64_t count);
     template <class T>
     T* upload(const std::vector<T>& values) {
-        T* const to = output<T>(static_cast<std::int64_t>(values.size()));
-        fill(to, values.data(), values.size() * sizeof(T), values.size() * sizeof(T));
-        return to;
+        return repeated(values, static_cast<std::int64_t>(values.size()));
+    }
+    template <class T>
+    kernels::ValuePointer<T> value(const T& value) {
+        return {upload(std::vector<T>{value}),
+                device_.is_cpu() ? kernels::Memory::host : kernels::Memory::device};
     }
     /// Never written.
     template <class T>
@@ -49,7 +52,7 @@ class Buffers {
   private:
     std::byte* take(std::size_t bytes);
     /// `pattern` again and again, up to `bytes`; nothing if `to` is null.
-    static void fill(void* to, const void* pattern, std::size_t pattern_bytes, std::size_t bytes);
+    void fill(void* to, const void* pattern, std::size_t pattern_bytes, std::size_t bytes) const;
     template <class T>
     T* repeated(const std::vector<T>& pattern, std::int64_t count) {
         T* const to = output<T>(count);
@@ -57,21 +60,42 @@ class Buffers {
         return to;
     }
 
-    std::byte* slab_ = nullptr;
+    Device device_;
+    std::byte* slab_;
     std::size_t used_ = 0;
 };
 
+/// Runs the kernel; the CPU has one variant and ignores which is asked for.
 using Launch = std::function<void(const kernels::Context&, kernels::Variant)>;
+
+/// The launch of `a` by whichever of the two launchers runs on the device; empty if that one does not take `a`'s type.
+template <class Cpu, class Cuda, class Arguments>
+Launch launch_on(const Device& device, Cpu cpu, Cuda cuda, const Arguments& a) {
+    using kernels::Context, kernels::Variant;
+    if constexpr (std::is_invocable_v<Cpu, const Context&, const Arguments&>) {
+        if (device.is_cpu()) return [=](const Context& context, Variant) { cpu(context, a); };
+    }
+    if constexpr (std::is_invocable_v<Cuda, const Context&, const Arguments&, Variant>) {
+        if (device.is_cuda()) return [=](const Context& context, Variant v) { cuda(context, a, v); };
+    }
+    return nullptr;
+}
+
+/// kernels::cpu::launcher or kernels::cuda::launcher with the arguments `a`, which lie in `memory`.
+#define ITO_BENCH(memory, launcher, ...)                                                                  \
+    ::ito::apps::kernel_bench::launch_on((memory).device(), ITO_OF(cpu, launcher), ITO_OF_CUDA(launcher), \
+                                         __VA_ARGS__)
 
 struct Case {
     std::string kernel;  ///< "silu_forward"
     DType type = DType::float32;
-    std::string model;       ///< whose sizes these are
-    std::string shape;       ///< "64x128"
-    double elements = 0;     ///< by which instructions are divided
-    double floor_bytes = 0;  ///< the least, as the kernel's header says
-    std::span<const kernels::Variant> variants;
-    /// Lays out the arguments; the launch that it returns only runs the kernel.
+    std::string model;         ///< whose sizes these are
+    std::string shape;         ///< "64x128"
+    double elements = 0;       ///< by which instructions are divided
+    double minimum_bytes = 0;  ///< the minimum traffic, as the kernel's header says
+    double operations = 0;     ///< floating-point, of a matrix product, a convolution or attention
+    std::span<const kernels::Variant> variants;  ///< on CUDA
+    /// Lays out the arguments; the launch that it returns only runs the kernel, and is empty if the device has none.
     std::function<Launch(Buffers&)> prepare;
 
     std::string name() const;
@@ -103,17 +127,15 @@ Case describe(const char* kernel, const Model& model, std::string shape, std::in
             .model = model.name,
             .shape = std::move(shape),
             .elements = static_cast<double>(elements),
-            .floor_bytes = static_cast<double>(elements) * bytes_per_element,
+            .minimum_bytes = static_cast<double>(elements) * bytes_per_element,
+            .operations = 0,
             .variants = variants,
             .prepare = {}};
 }
 
-/// The models that `ito bench` times, at a GPU's batch; `reduced`: two images and fewer parameters, for the virtual
-/// GPU.
-std::vector<Model> models(bool reduced);
-
-/// All cases of all kernels for those models.
-std::vector<Case> all_cases(const std::vector<Model>& models);
+/// All cases of all kernels for the models that `ito bench` times, with the batch and the types that suit the device.
+/// `reduced`: two images and fewer parameters, for the virtual GPU.
+std::vector<Case> all_cases(const Device& device, bool reduced);
 
 /// Every <stem>.cpp holds one at namespace scope.
 struct Registration {

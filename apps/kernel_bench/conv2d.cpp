@@ -21,7 +21,7 @@ View<T> results(const Conv2dShape& s, T* data) {
     return {data, s.batch * s.out_height() * s.out_width(), s.out_channels, s.out_channels};
 }
 
-/// The least bytes: images, weights and, forward, the bias, once each. The time's floor is the arithmetic.
+/// Minimum traffic: images, weights and, forward, the bias, once each. The minimum time is that of the arithmetic.
 template <class T>
 Case describe(const char* kernel, const Model& model, const Conv2dShape& s) {
     const std::int64_t in = s.batch * s.height * s.width * s.in_channels;
@@ -35,9 +35,11 @@ Case describe(const char* kernel, const Model& model, const Conv2dShape& s) {
         : weights                               ? s.weight_elements()
                                                 : in,
         1, cuda::conv2d_variants);
-    c.floor_bytes = static_cast<double>((in + out) * static_cast<std::int64_t>(sizeof(T)) +
-                                        s.weight_elements() *
-                                            static_cast<std::int64_t>(weights ? sizeof(float) : sizeof(T)));
+    c.minimum_bytes = static_cast<double>((in + out) * static_cast<std::int64_t>(sizeof(T)) +
+                                          s.weight_elements() *
+                                              static_cast<std::int64_t>(weights ? sizeof(float) : sizeof(T)));
+    c.operations =
+        2.0 * static_cast<double>(out) * static_cast<double>(s.kernel_h * s.kernel_w * s.in_channels);
     return c;
 }
 
@@ -53,7 +55,7 @@ void add(std::vector<Case>& cases, const Model& model, const Conv2dShape& s) {
         a.weight = memory.normal<T>(s.weight_elements());
         a.bias = memory.normal<float>(s.out_channels);
         a.y = results(s, memory.output<T>(out));
-        return [a](const Context& context, Variant v) { cuda::conv2d_forward(context, a, v); };
+        return ITO_BENCH(memory, conv2d_forward, a);
     };
     cases.push_back(c);
     c = describe<T>("conv2d_backward_data", model, s);
@@ -63,7 +65,7 @@ void add(std::vector<Case>& cases, const Model& model, const Conv2dShape& s) {
         a.grad_y = results(s, memory.normal<T>(out));
         a.weight = memory.normal<T>(s.weight_elements());
         a.grad_x = images(s, memory.output<T>(in));
-        return [a](const Context& context, Variant v) { cuda::conv2d_backward_data(context, a, v); };
+        return ITO_BENCH(memory, conv2d_backward_data, a);
     };
     cases.push_back(c);
     c = describe<T>("conv2d_backward_weights", model, s);
@@ -74,7 +76,7 @@ void add(std::vector<Case>& cases, const Model& model, const Conv2dShape& s) {
         a.grad_y = results(s, memory.normal<T>(out));
         a.grad_weight = memory.output<float>(s.weight_elements());
         a.grad_bias = memory.output<float>(s.out_channels);
-        return [a](const Context& context, Variant v) { cuda::conv2d_backward_weights(context, a, v); };
+        return ITO_BENCH(memory, conv2d_backward_weights, a);
     };
     cases.push_back(c);
 }

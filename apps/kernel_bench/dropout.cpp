@@ -14,7 +14,7 @@ void add(std::vector<Case>& cases, const Model& model, const Layer& layer) {
                      .model = model.name,
                      .shape = layer.shape(),
                      .elements = static_cast<double>(layer.elements()),
-                     .floor_bytes = static_cast<double>(layer.elements()) * 2 * sizeof(T),
+                     .minimum_bytes = static_cast<double>(layer.elements()) * 2 * sizeof(T),
                      .variants = cuda::dropout_variants,
                      .prepare = [=](Buffers& memory) -> Launch {
                          const std::int64_t rows = layer.batch * layer.pixels(), c = layer.channels;
@@ -23,7 +23,7 @@ void add(std::vector<Case>& cases, const Model& model, const Layer& layer) {
                                             .mask = {.seed = 1, .purpose = Purpose::dropout},
                                             .x = {memory.normal<T>(rows * c), rows, c, c},
                                             .y = {memory.output<T>(rows * c), rows, c, c}};
-                         return [a](const Context& c, Variant v) { cuda::dropout(c, a, v); };
+                         return ITO_BENCH(memory, dropout, a);
                      }});
 }
 

@@ -20,20 +20,20 @@ void arithmetic(std::vector<Case>& cases, const Model& model, const Layer& layer
         const T *a = memory.normal<T>(count), *b = memory.normal<T>(count);
         const Axpby<T> args{
             0.5, 2, nullptr, row(a, count), row(b, count), row(memory.output<T>(count), count)};
-        return [args](const Context& context, Variant v) { cuda::axpby(context, args, v); };
+        return ITO_BENCH(memory, axpby, args);
     };
     cases.push_back(c);
     c = describe<T>("multiply", model, layer.shape(), count, 3 * sizeof(T), cuda::elementwise_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
         const T *a = memory.normal<T>(count), *b = memory.normal<T>(count);
         const Multiply<T> args{row(a, count), row(b, count), row(memory.output<T>(count), count)};
-        return [args](const Context& context, Variant v) { cuda::multiply(context, args, v); };
+        return ITO_BENCH(memory, multiply, args);
     };
     cases.push_back(c);
     c = describe<T>("fill", model, layer.shape(), count, sizeof(T), cuda::elementwise_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
         const Fill args{{memory.output<T>(count), dtype_of<T>, 1, count, count}};
-        return [args](const Context& context, Variant v) { cuda::fill(context, args, v); };
+        return ITO_BENCH(memory, fill, args);
     };
     cases.push_back(c);
     // Into a slice of a concatenated activation.
@@ -43,7 +43,7 @@ void arithmetic(std::vector<Case>& cases, const Model& model, const Layer& layer
         const T* x = memory.normal<T>(count);
         const Copy args{{x, dtype_of<T>, rows, columns, columns},
                         {memory.output<T>(2 * count), dtype_of<T>, rows, columns, 2 * columns}};
-        return [args](const Context& context, Variant v) { cuda::copy(context, args, v); };
+        return ITO_BENCH(memory, copy, args);
     };
     cases.push_back(c);
 }
@@ -55,7 +55,7 @@ void conversion(std::vector<Case>& cases, const Model& model, const Layer& layer
     c.prepare = [=](Buffers& memory) -> Launch {
         const float* x = memory.normal<float>(count);
         const Copy args = copy_of(x, count, memory.output<bfloat16>(count));
-        return [args](const Context& context, Variant v) { cuda::copy(context, args, v); };
+        return ITO_BENCH(memory, copy, args);
     };
     cases.push_back(c);
 }

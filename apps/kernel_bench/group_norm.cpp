@@ -37,7 +37,7 @@ void add(std::vector<Case>& cases, const Model& model, const Layer& layer, bool 
                          cuda::group_norm_variants);
     c.prepare = [=](Buffers& memory) -> Launch {
         const GroupNormForward<T> a = forward_args<T>(memory, layer, second);
-        return [a](const Context& context, Variant v) { cuda::group_norm_forward(context, a, v); };
+        return ITO_BENCH(memory, group_norm_forward, a);
     };
     cases.push_back(c);
     c = describe<T>("group_norm_backward", model, shape, layer.elements(), 3 * sizeof(T),
@@ -57,7 +57,7 @@ void add(std::vector<Case>& cases, const Model& model, const Layer& layer, bool 
         if (second)
             a.grad_shift = {memory.output<T>(layer.batch * layer.channels), layer.batch, layer.channels,
                             layer.channels};
-        return [a](const Context& context, Variant v) { cuda::group_norm_backward(context, a, v); };
+        return ITO_BENCH(memory, group_norm_backward, a);
     };
     cases.push_back(c);
 }

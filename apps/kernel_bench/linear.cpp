@@ -11,13 +11,14 @@ namespace {
 
 using namespace kernels;
 
-/// The least that a layer of this shape reads and writes: x, w and y or their gradients, each once.
+/// Minimum traffic: x, w and y or their gradients, once each.
 template <class T>
 Case layer_case(const char* kernel, const Model& model, const LinearShape& s, std::size_t weight_bytes) {
     Case c = describe<T>(kernel, model, fmt::format("{}x{}->{}", s.rows, s.in_features, s.out_features),
                          s.rows * s.out_features, 0, cuda::linear_variants);
-    c.floor_bytes = static_cast<double>(s.rows * (s.in_features + s.out_features)) * sizeof(T) +
-                    static_cast<double>(s.in_features * s.out_features) * static_cast<double>(weight_bytes);
+    c.minimum_bytes = static_cast<double>(s.rows * (s.in_features + s.out_features)) * sizeof(T) +
+                      static_cast<double>(s.in_features * s.out_features) * static_cast<double>(weight_bytes);
+    c.operations = 2.0 * static_cast<double>(s.rows * s.in_features * s.out_features);
     return c;
 }
 
@@ -29,7 +30,7 @@ void add(std::vector<Case>& cases, const Model& model, const LinearShape& s) {
         return View{data, s.rows, columns, columns};
     };
     Case c = layer_case<T>("linear_forward", model, s, sizeof(T));
-    c.floor_bytes += static_cast<double>(s.out_features) * sizeof(float);  // the bias
+    c.minimum_bytes += static_cast<double>(s.out_features) * sizeof(float);  // the bias
     c.prepare = [=](Buffers& memory) -> Launch {
         const T *x = memory.normal<T>(in), *weight = memory.normal<T>(weights);
         const float* bias = memory.normal<float>(s.out_features);
@@ -38,7 +39,7 @@ void add(std::vector<Case>& cases, const Model& model, const LinearShape& s) {
                                  .weight = weight,
                                  .bias = bias,
                                  .y = matrix(memory.output<T>(out), s.out_features)};
-        return [a](const Context& context, Variant v) { cuda::linear_forward(context, a, v); };
+        return ITO_BENCH(memory, linear_forward, a);
     };
     cases.push_back(c);
     c = layer_case<T>("linear_backward_data", model, s, sizeof(T));
@@ -46,16 +47,16 @@ void add(std::vector<Case>& cases, const Model& model, const LinearShape& s) {
         const T *dy = memory.normal<T>(out), *weight = memory.normal<T>(weights);
         const LinearBackwardData<T> a{s, matrix(dy, s.out_features), weight,
                                       matrix(memory.output<T>(in), s.in_features), false};
-        return [a](const Context& context, Variant v) { cuda::linear_backward_data(context, a, v); };
+        return ITO_BENCH(memory, linear_backward_data, a);
     };
     cases.push_back(c);
     c = layer_case<T>("linear_backward_weights", model, s, sizeof(float));
-    c.floor_bytes += static_cast<double>(s.out_features) * sizeof(float);
+    c.minimum_bytes += static_cast<double>(s.out_features) * sizeof(float);
     c.prepare = [=](Buffers& memory) -> Launch {
         const T *x = memory.normal<T>(in), *dy = memory.normal<T>(out);
         float *dw = memory.output<float>(weights), *db = memory.output<float>(s.out_features);
         const LinearBackwardWeights<T> a{s, matrix(x, s.in_features), matrix(dy, s.out_features), dw, db};
-        return [a](const Context& context, Variant v) { cuda::linear_backward_weights(context, a, v); };
+        return ITO_BENCH(memory, linear_backward_weights, a);
     };
     cases.push_back(c);
 }

@@ -1,15 +1,15 @@
 #pragma once
-// The GPU that kernels are measured on: times by CUDA events, or, linked with the virtual GPU (tools/vgpu), its counters.
+// What `ito bench kernels` measures on: the CPU (machine_cpu.cpp) or a GPU (machine_cuda.cpp). Linked with the virtual GPU
+// (tools/vgpu), the latter counts instead of measuring times.
 
-#include <cuda_runtime_api.h>
-
+#include <cstddef>
+#include <cstdint>
 #include <memory>
-#include <span>
 #include <string>
 #include <vector>
 
 #include "apps/kernel_bench/cases.h"
-#include "core/cuda/handles.h"
+#include "core/tensor.h"
 #include "kernels/common/plan_cache.h"
 
 namespace ito::apps::kernel_bench {
@@ -17,66 +17,66 @@ namespace ito::apps::kernel_bench {
 struct Timing {
     double best_us = 0, median_us = 0;  ///< of one launch
 };
+Timing timing_of(std::vector<double> microseconds);
 
 /// What the virtual GPU counts in one launch; a launch of several kernels counts as their sum.
 struct Work {
     double unique_bytes = 0;  ///< of global memory, each once per kernel, read and written
     double load_requests = 0, load_sectors = 0, store_requests = 0, store_sectors = 0;
-    double bank_conflicts = 0;  ///< passes beyond the least
+    double bank_conflicts = 0;  ///< passes beyond the first
     double instructions = 0;    ///< of threads
     double kernels = 0;
 };
 
-struct FreeMemory {
-    void operator()(std::byte* memory) const { cudaFree(memory); }
-};
-using DeviceMemory = std::unique_ptr<std::byte, FreeMemory>;
-
-/// A case's arguments so many times that going through them leaves nothing of the first in the L2 cache.
+/// Several sets of a case's arguments: after a launch with each of them the cache holds nothing of the first set.
 class Prepared {
   public:
-    /// `machine`: the context to run in, but for the plans.
-    Prepared(const Case& measured, std::size_t cache_bytes, const kernels::Context& machine);
+    Prepared(const Case& measured, const Device& device, std::size_t cache_bytes);
 
     std::size_t size() const { return launches_.size(); }
     void launch(std::size_t i, kernels::Variant variant) const { launches_[i % size()](context_, variant); }
 
   private:
-    DeviceMemory memory_;
-    std::unique_ptr<kernels::PlanCache> plans_;
+    Tensor memory_;
+    std::unique_ptr<kernels::PlanCache> plans_;  ///< the case's own
     kernels::Context context_;
     std::vector<Launch> launches_;
 };
 
 class Machine {
   public:
-    /// "cuda" or "cuda:N"; throws Error if no such device answers.
-    explicit Machine(const std::string& device);
+    virtual ~Machine() = default;
 
-    /// Linked with the virtual GPU: count(), else time().
-    bool counts() const;
+    const Device& device() const { return device_; }
     const std::string& name() const { return name_; }
-    std::size_t l2_bytes() const { return l2_bytes_; }
+    /// Of the cache that all cores share: L2 of a GPU, the last level of a CPU.
+    std::size_t cache_bytes() const { return cache_bytes_; }
 
-    /// So many arguments that they fill `cache_bytes` twice; 0: one.
-    Prepared prepare(const Case& measured, std::size_t cache_bytes) const;
-    /// Device time from launch to launch in a CUDA graph that goes through all of the arguments, after two such graphs.
-    Timing time(const Prepared& prepared, kernels::Variant variant, std::int64_t repeats) const;
-    Work count(const Prepared& prepared, kernels::Variant variant) const;
-    /// Waits for a first launch; throws what the launcher throws.
-    void try_once(const Prepared& prepared, kernels::Variant variant) const;
-    /// Bytes read and written a second by device-to-device copies of `bytes`.
-    double copy_bytes_per_second(std::size_t bytes, std::int64_t repeats) const;
+    /// Argument sets of twice `cache_bytes`; 0: one set.
+    Prepared prepare(const Case& measured, std::size_t cache_bytes) const {
+        return Prepared(measured, device_, cache_bytes);
+    }
+    /// Waits for a first launch. Not every variant takes every shape: empty, or the launcher's reason.
+    virtual std::string try_once(const Prepared& prepared, kernels::Variant variant) const = 0;
+    /// True on the virtual GPU, which has count(); the others have time().
+    virtual bool counts() const { return false; }
+    virtual Timing time(const Prepared& prepared, kernels::Variant variant, std::int64_t repeats) const = 0;
+    virtual Work count(const Prepared&, kernels::Variant) const { return {}; }
+    /// Bytes read and written per second by a copy of `bytes` within the device's memory.
+    virtual double copy_bytes_per_second(std::size_t bytes, std::int64_t repeats) const = 0;
+
+  protected:
+    Machine(const Device& device, std::string name, std::size_t cache_bytes)
+        : device_(device), name_(std::move(name)), cache_bytes_(cache_bytes) {}
 
   private:
-    Timing time_graph(const std::function<void(std::size_t)>& enqueue, std::size_t nodes,
-                      std::int64_t repeats) const;
-
-    cudaStream_t stream() const { return static_cast<cudaStream_t>(context_.stream.handle); }
-
-    kernels::Context context_;
+    Device device_;
     std::string name_;
-    std::size_t l2_bytes_ = 0;
+    std::size_t cache_bytes_;
 };
+
+std::unique_ptr<Machine> make_cpu_machine();
+std::unique_ptr<Machine> make_cuda_machine(int index);  ///< in builds with CUDA
+std::unique_ptr<Machine> make_machine(const Device& device);
 
 }  // namespace ito::apps::kernel_bench

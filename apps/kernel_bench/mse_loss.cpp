@@ -8,14 +8,14 @@ namespace {
 using namespace kernels;
 
 template <class T>
-void add(std::vector<Case>& cases, const Model& model) {
+void add(std::vector<Case>& cases, const Model& model, bool stored) {
     const Layer image = model.image;
     cases.push_back({.kernel = "mse_loss",
                      .type = dtype_of<T>,
                      .model = model.name,
-                     .shape = image.shape(),
+                     .shape = image.shape() + (stored ? "+target" : ""),
                      .elements = static_cast<double>(image.elements()),
-                     .floor_bytes = static_cast<double>(image.elements()) * 2 * sizeof(T),
+                     .minimum_bytes = static_cast<double>(image.elements()) * (stored ? 3 : 2) * sizeof(T),
                      .variants = cuda::mse_loss_variants,
                      .prepare = [=](Buffers& memory) -> Launch {
                          MseLoss<T> a;
@@ -24,17 +24,19 @@ void add(std::vector<Case>& cases, const Model& model) {
                          };
                          a.batch = image.batch, a.pixels = image.pixels();
                          a.prediction = view(memory.normal<T>(image.elements()));
+                         if (stored) a.target = memory.normal<T>(image.elements());
                          a.noise = {.seed = 1, .purpose = Purpose::noise};
                          a.per_sample = memory.output<float>(image.batch);
                          a.loss = memory.output<float>(1);
                          a.grad = view(memory.output<T>(image.elements()));
-                         return [a](const Context& c, Variant v) { cuda::mse_loss(c, a, v); };
+                         return ITO_BENCH(memory, mse_loss, a);
                      }});
 }
 
-// The noise that is the target is drawn again.
+// The noise that is the target is drawn again, or read.
 const Registration registration("mse_loss", [](std::vector<Case>& cases, const Model& model) {
-    add<float>(cases, model), add<bfloat16>(cases, model);
+    for (const bool stored : {false, true})
+        add<float>(cases, model, stored), add<bfloat16>(cases, model, stored);
 });
 
 }  // namespace

@@ -15,7 +15,7 @@ void add(std::vector<Case>& cases, const Model& model) {
                      .model = model.name,
                      .shape = image.shape(),
                      .elements = static_cast<double>(image.elements()),
-                     .floor_bytes = static_cast<double>(image.elements()) * (1 + sizeof(T)),
+                     .minimum_bytes = static_cast<double>(image.elements()) * (1 + sizeof(T)),
                      .variants = cuda::noising_variants,
                      .prepare = [=](Buffers& memory) -> Launch {
                          std::vector<std::int64_t> t;
@@ -29,7 +29,7 @@ void add(std::vector<Case>& cases, const Model& model) {
                          a.noise = {.seed = 1, .purpose = Purpose::noise};
                          a.x_t = {memory.output<T>(image.elements()), image.batch * image.pixels(),
                                   image.channels, image.channels};
-                         return [a](const Context& c, Variant v) { cuda::noising(c, a, v); };
+                         return ITO_BENCH(memory, noising, a);
                      }});
 }
 

@@ -8,12 +8,13 @@ namespace ito::apps::kernel_bench {
 
 struct Options {
     std::string filter;           ///< measured are the cases with this in their name; empty: all
-    std::string device = "cuda";  ///< cuda or cuda:N
-    std::int64_t repeats = 20;
+    std::string device = "auto";  ///< auto, cpu, cuda or cuda:N
+    int threads = 0;              ///< of the CPU, 0: all
+    std::int64_t repeats = 10;
     bool json = false;
 };
 
-/// Returns the exit status. A build without CUDA has stub.cpp's, which throws.
+/// Returns the exit status.
 int run(const Options&);
 
 }  // namespace ito::apps::kernel_bench

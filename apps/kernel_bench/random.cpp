@@ -15,20 +15,20 @@ void add(std::vector<Case>& cases, const Model& model, const char* kernel, Draw 
                      .model = model.name,
                      .shape = image.shape(),
                      .elements = static_cast<double>(image.elements()),
-                     .floor_bytes = static_cast<double>(image.elements()) * sizeof(T),
+                     .minimum_bytes = static_cast<double>(image.elements()) * sizeof(T),
                      .variants = cuda::random_variants,
                      .prepare = [=](Buffers& memory) -> Launch {
                          const std::int64_t elements = image.pixels() * image.channels;
                          RandomFill<T> a;
                          a.address = {.seed = 1, .purpose = Purpose::start};
                          a.y = {memory.output<T>(image.elements()), image.batch, elements, elements};
-                         return [=](const Context& c, Variant v) { draw(c, a, v); };
+                         return draw(memory, a);
                      }});
 }
 
 const Registration registration("random", [](std::vector<Case>& cases, const Model& model) {
-    const auto normal = [](const Context& c, const auto& a, Variant v) { cuda::random_normal(c, a, v); };
-    const auto uniform = [](const Context& c, const auto& a, Variant v) { cuda::random_uniform(c, a, v); };
+    const auto normal = [](Buffers& memory, auto a) { return ITO_BENCH(memory, random_normal, a); };
+    const auto uniform = [](Buffers& memory, auto a) { return ITO_BENCH(memory, random_uniform, a); };
     add<float>(cases, model, "random_normal", normal), add<bfloat16>(cases, model, "random_normal", normal);
     add<float>(cases, model, "random_uniform", uniform),
         add<bfloat16>(cases, model, "random_uniform", uniform);

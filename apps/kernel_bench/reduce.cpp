@@ -17,12 +17,12 @@ void add(std::vector<Case>& cases, const Model& model) {
                      .model = model.name,
                      .shape = std::to_string(count),
                      .elements = static_cast<double>(count),
-                     .floor_bytes = static_cast<double>(count) * sizeof(T),
+                     .minimum_bytes = static_cast<double>(count) * sizeof(T),
                      .variants = cuda::reduce_variants,
                      .prepare = [=](Buffers& memory) -> Launch {
                          const T* x = memory.normal<T>(count);
                          const Reduce<T> a{{x, 1, count, count}, memory.output<double>(1)};
-                         return [a](const Context& c, Variant v) { cuda::sum_squares(c, a, v); };
+                         return ITO_BENCH(memory, sum_squares, a);
                      }});
 }
 

@@ -8,7 +8,7 @@ namespace {
 using namespace kernels;
 
 template <class T>
-void add(std::vector<Case>& cases, const Model& model) {
+void add(std::vector<Case>& cases, const Model& model, double sigma) {
     const Layer image = model.image;
     cases.push_back({.kernel = "reverse_step",
                      .type = dtype_of<T>,
@@ -26,12 +26,13 @@ void add(std::vector<Case>& cases, const Model& model) {
                          a.eps = {memory.normal<T>(image.elements()), image.batch * image.pixels(),
                                   image.channels, image.channels};
                          a.x = memory.normal<float>(image.elements());
-                         return [a](const Context& c, Variant v) { cuda::reverse_step(c, a, v); };
                      }});
+    return ITO_BENCH(memory, reverse_step, a);
 }
 
+// With noise, as DDPM, and without, as DDIM.
 const Registration registration("reverse_step", [](std::vector<Case>& cases, const Model& model) {
-    add<float>(cases, model), add<bfloat16>(cases, model);
+    for (const double sigma : {0.1, 0.0}) add<float>(cases, model, sigma), add<bfloat16>(cases, model, sigma);
 });
 
 }  // namespace

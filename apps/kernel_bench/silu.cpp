@@ -18,7 +18,7 @@ void add(std::vector<Case>& cases, const Model& model) {
         const T* x = memory.normal<T>(count);
         const SiluForward<T> a{{x, rows, columns, columns},
                                {memory.output<T>(count), rows, columns, columns}};
-        return [a](const Context& context, Variant v) { cuda::silu_forward(context, a, v); };
+        return ITO_BENCH(memory, silu_forward, a);
     };
     cases.push_back(c);
     c = describe<T>("silu_backward", model, shape, count, 3 * sizeof(T), cuda::silu_variants);
@@ -26,7 +26,7 @@ void add(std::vector<Case>& cases, const Model& model) {
         const T *x = memory.normal<T>(count), *dy = memory.normal<T>(count);
         const auto view = [=](auto* data) { return View{data, rows, columns, columns}; };
         const SiluBackward<T> a{view(x), view(dy), view(memory.output<T>(count))};
-        return [a](const Context& context, Variant v) { cuda::silu_backward(context, a, v); };
+        return ITO_BENCH(memory, silu_backward, a);
     };
     cases.push_back(c);
 }

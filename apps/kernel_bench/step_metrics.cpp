@@ -16,7 +16,7 @@ void add(std::vector<Case>& cases, const Model& model) {
                      .model = model.name,
                      .shape = fmt::format("{}", batch),
                      .elements = static_cast<double>(batch),
-                     .floor_bytes = static_cast<double>(batch) * 12,
+                     .minimum_bytes = static_cast<double>(batch) * 12,
                      .variants = cuda::step_metrics_variants,
                      .prepare = [=](Buffers& memory) -> Launch {
                          std::vector<std::int64_t> t;
@@ -26,8 +26,8 @@ void add(std::vector<Case>& cases, const Model& model) {
                          a.t = memory.upload(t);
                          a.per_sample = memory.positive<float>(batch);
                          a.loss = memory.positive<float>(1);
-                         a.sums = device_value(memory.upload(std::vector<StepSums>(1)));
-                         return [a](const Context& c, Variant v) { cuda::step_losses(c, a, v); };
+                         a.sums = memory.value(StepSums{});
+                         return ITO_BENCH(memory, step_losses, a);
                      }});
 }
 

@@ -17,7 +17,7 @@ void add(std::vector<Case>& cases, const Model& model) {
                      .model = model.name,
                      .shape = fmt::format("{}x{}", batch, dim),
                      .elements = static_cast<double>(batch * dim),
-                     .floor_bytes = static_cast<double>(batch * dim) * sizeof(T),
+                     .minimum_bytes = static_cast<double>(batch * dim) * sizeof(T),
                      .variants = cuda::timestep_embedding_variants,
                      .prepare = [=](Buffers& memory) -> Launch {
                          std::vector<std::int64_t> t;
@@ -25,7 +25,7 @@ void add(std::vector<Case>& cases, const Model& model) {
                          TimestepEmbedding<T> a;
                          a.t = memory.upload(t);
                          a.y = {memory.output<T>(batch * dim), batch, dim, dim};
-                         return [a](const Context& c, Variant v) { cuda::timestep_embedding(c, a, v); };
+                         return ITO_BENCH(memory, timestep_embedding, a);
                      }});
 }
 

@@ -20,7 +20,7 @@ void add(std::vector<Case>& cases, const Model& model, const Layer& x) {
     c.prepare = [=](Buffers& memory) -> Launch {
         const UpsampleForward<T> a{x.side, matrix(memory.normal<T>(x.elements()), x, 1),
                                    matrix(memory.output<T>(4 * x.elements()), x, 4)};
-        return [a](const Context& context, Variant v) { cuda::upsample_forward(context, a, v); };
+        return ITO_BENCH(memory, upsample_forward, a);
     };
     cases.push_back(c);
     c = describe<T>("upsample_backward", model, x.shape(), 4 * x.elements(), 1.25 * sizeof(T),
@@ -28,7 +28,7 @@ void add(std::vector<Case>& cases, const Model& model, const Layer& x) {
     c.prepare = [=](Buffers& memory) -> Launch {
         const UpsampleBackward<T> a{x.side, matrix(memory.normal<T>(4 * x.elements()), x, 4),
                                     matrix(memory.output<T>(x.elements()), x, 1)};
-        return [a](const Context& context, Variant v) { cuda::upsample_backward(context, a, v); };
+        return ITO_BENCH(memory, upsample_backward, a);
     };
     cases.push_back(c);
 }

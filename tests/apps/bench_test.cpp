@@ -52,10 +52,42 @@ TEST(Bench, Text) {
     EXPECT_EQ(result.out.find("train"), std::string::npos) << result.out;
 }
 
+TEST(Bench, KernelsOnTheCpu) {
+    const auto result = ito({"bench", "kernels", "--device", "cpu", "--threads", "1", "--repeats", "2",
+                             "--filter", "silu", "--json"});
+    expect_success(result);
+    const auto report = nlohmann::json::parse(result.out);
+    EXPECT_EQ(report.at("threads"), 1);
+    EXPECT_GT(report.at("copy_gb_per_second"), 0.0);
+    std::map<std::string, std::int64_t> minimum;
+    for (const auto& row : report.at("results")) {
+        SCOPED_TRACE(row.dump());
+        EXPECT_EQ(row.at("variant"), "cpu");
+        EXPECT_EQ(row.at("type"), "float32") << "the CPU has no SiLU in bfloat16";
+        EXPECT_GT(row.at("best_us"), 0.0);
+        EXPECT_GE(row.at("median_us"), row.at("best_us"));
+        minimum[std::string(row.at("kernel")) + std::string(row.at("shape"))] = row.at("minimum_bytes");
+    }
+    EXPECT_EQ(minimum, (std::map<std::string, std::int64_t>{{"silu_forward64x128", 8 * 64 * 128},
+                                                            {"silu_forward8x512", 8 * 8 * 512},
+                                                            {"silu_backward64x128", 12 * 64 * 128},
+                                                            {"silu_backward8x512", 12 * 8 * 512}}));
+}
+
+TEST(Bench, KernelsAsText) {
+    const auto result = ito({"bench", "kernels", "--device", "cpu", "--threads", "2", "--repeats", "1",
+                             "--filter", "attention_forward/float32/cifar10/8x16x256"});
+    expect_success(result);
+    EXPECT_NE(result.out.find(", 2 threads: a copy within its memory moves "), std::string::npos)
+        << result.out;
+    EXPECT_NE(result.out.find("GFLOP/s"), std::string::npos) << result.out;
+    EXPECT_EQ(std::count(result.out.begin(), result.out.end(), '\n'), 3) << result.out;
+}
+
 // In a build without CUDA, and in one with it on a machine without a GPU.
 TEST(Bench, KernelsWithoutADevice) {
     setenv("CUDA_VISIBLE_DEVICES", "", 1);
-    expect_refused(ito({"bench", "kernels"}), {"bench kernels: ", "CUDA"});
+    expect_refused(ito({"bench", "kernels", "--device", "cuda"}), {"device 'cuda'", "--device cpu"});
     unsetenv("CUDA_VISIBLE_DEVICES");
 }
 

@@ -176,7 +176,7 @@ TEST(Completion, KnowsFilesFromFolders) {
     EXPECT_EQ(bash.ask("ito train --device ="), (Words{"auto", "cpu", "cuda"})) << "--device=";
     EXPECT_EQ(bash.ask("ito completion "), Words{"bash"});
     EXPECT_EQ(bash.ask("ito bench --size mnist k"), Words{"kernels"});
-    EXPECT_EQ(bash.ask("ito bench kernels --device "), Words{"cuda"});
+    EXPECT_EQ(bash.ask("ito bench kernels --device "), (Words{"auto", "cpu", "cuda"}));
     EXPECT_EQ(bash.ask("ito train kernels --out "), Words{"a folder"});
 }
 

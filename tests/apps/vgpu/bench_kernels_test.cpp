@@ -24,9 +24,9 @@ TEST(BenchKernels, CountsSilu) {
         const bool forward = row.at("kernel") == "silu_forward", wide = row.at("type") == "float32";
         const std::int64_t elements = row.at("model") == "mnist" ? 2 * 128 : 2 * 512;
         EXPECT_EQ(row.at("elements"), elements);
-        EXPECT_EQ(row.at("floor_bytes"), elements * (forward ? 2 : 3) * (wide ? 4 : 2));
-        EXPECT_EQ(row.at("unique_bytes"), row.at("floor_bytes"));
-        EXPECT_EQ(row.at("sector_bytes_per_floor"), 1.0);
+        EXPECT_EQ(row.at("minimum_bytes"), elements * (forward ? 2 : 3) * (wide ? 4 : 2));
+        EXPECT_EQ(row.at("unique_bytes"), row.at("minimum_bytes"));
+        EXPECT_EQ(row.at("sector_bytes_per_minimum"), 1.0);
         // 32 lanes of 16, 4 or 2 bytes in sectors of 32.
         const double sectors = row.at("variant") == "naive" ? (wide ? 4 : 2) : 16;
         EXPECT_EQ(row.at("sectors_per_load"), sectors);
@@ -50,8 +50,8 @@ TEST(BenchKernels, EveryKernelRunsInEveryVariant) {
             EXPECT_NE(row.at("variant"), "best");
             continue;
         }
-        EXPECT_GT(row.at("unique_bytes_per_floor"),
-                  0.94);  // the least, but that of a dropped element x is not read
+        EXPECT_GT(row.at("unique_bytes_per_minimum"),
+                  0.94);  // the minimum, but that of a dropped element x is not read
     }
     EXPECT_TRUE(kernels.contains("silu_forward"));
 }
@@ -66,9 +66,8 @@ TEST(BenchKernels, Text) {
 
 TEST(BenchKernels, RefusesWhatItCannotDo) {
     expect_refused(ito({"bench", "kernels", "--filter", "relu"}), {"--filter relu", "silu_forward"});
-    expect_refused(ito({"bench", "kernels", "--device", "cpu"}), {"--device cpu", "cuda:N"});
-    expect_refused(ito({"bench", "kernels", "--device", "cuda:x"}), {"--device cuda:x", "cuda:N"});
-    expect_refused(ito({"bench", "kernels", "--device", "cuda:1"}), {"--device cuda:1", "1 CUDA device"});
+    expect_refused(ito({"bench", "kernels", "--device", "cuda:x"}), {"device 'cuda:x'", "cuda:N"});
+    expect_refused(ito({"bench", "kernels", "--device", "cuda:1"}), {"device 'cuda:1'", "one CUDA device"});
     expect_refused(ito({"bench", "kernels", "--repeats", "0"}), {"--repeats 0", "1 to 10000"});
     expect_refused(ito({"bench", "--json", "kernels"}), {"--json"});
 }
@@ -76,8 +75,8 @@ TEST(BenchKernels, RefusesWhatItCannotDo) {
 // The virtual GPU's clock says nothing, but its graph runs every captured launch and its checks see every access.
 TEST(BenchKernels, TimingRunsThroughEnoughMemory) {
     using namespace kernel_bench;
-    const Machine machine("cuda:0");
-    const auto all = all_cases(models(true));
+    const auto machine = make_machine(Device::cuda());
+    const auto all = all_cases(Device::cuda(), true);
     ASSERT_FALSE(all.empty());
     const auto silu =
         std::find_if(all.begin(), all.end(), [](const Case& c) { return c.kernel == "silu_forward"; });
@@ -92,15 +91,15 @@ TEST(BenchKernels, TimingRunsThroughEnoughMemory) {
             };
     };
     const std::size_t footprint = 2048;  // 256 floats in, 256 out
-    const Prepared prepared = machine.prepare(counted, 50 * footprint);
+    const Prepared prepared = machine->prepare(counted, 50 * footprint);
     EXPECT_EQ(prepared.size(), 102u);
     vgpu::clear_reports();
-    const Timing timing = machine.time(prepared, kernels::Variant::best, 3);
+    const Timing timing = machine->time(prepared, kernels::Variant::best, 3);
     EXPECT_EQ(launches, 102);
     EXPECT_GT(timing.best_us, 0);
     EXPECT_LE(timing.best_us, timing.median_us);
-    EXPECT_EQ(machine.prepare(counted, 0).size(), 1u);
-    EXPECT_GT(machine.copy_bytes_per_second(1 << 20, 1), 0);
+    EXPECT_EQ(machine->prepare(counted, 0).size(), 1u);
+    EXPECT_GT(machine->copy_bytes_per_second(1 << 20, 1), 0);
     EXPECT_EQ(vgpu::report_count(), 0u);
 }
 
