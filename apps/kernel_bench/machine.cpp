@@ -14,7 +14,7 @@ namespace {
 constexpr std::size_t most_sets = 4096;
 
 std::size_t free_bytes(const Device& device) {
-    const AllocatorStats kept = Allocator::of(device)->stats();
+    const AllocatorStats kept = allocator_of(device)->stats();
     const std::size_t free =
         device.is_cuda() ? cuda::device_info(device.index).free : system::memory().available;
     return free + kept.slab_bytes - kept.in_use;

@@ -33,14 +33,13 @@ GradientCheck check_gradients(const std::function<Tensor(const std::vector<Tenso
     }
     const Tensor output = fn(inputs);
     const std::int64_t batch = output.shape().empty() ? 1 : output.dim(0);
+    const std::int64_t elements = batch ? output.numel() / batch : 0;
     std::vector<double> w(static_cast<std::size_t>(output.numel()));
     ITO_LAUNCH(Device::cpu(), random_uniform, context_of(Device::cpu()),
-               kernels::RandomFill<double>{.samples = batch,
-                                           .elements = batch ? output.numel() / batch : 0,
-                                           .address = {.seed = 7, .purpose = kernels::Purpose::test},
+               kernels::RandomFill<double>{.address = {.seed = 7, .purpose = kernels::Purpose::test},
                                            .a = -1,
                                            .b = 1,
-                                           .y = w.data()});
+                                           .y = {w.data(), batch, elements, elements}});
     backward(output, Tensor::from(w, output.shape()));
 
     GradientCheck result;
