@@ -9,16 +9,16 @@ namespace ito::testing {
 
 inline diffusion::TrainConfig tiny_config() {
     diffusion::TrainConfig config;
-    config.steps = 20;
-    config.batch = 4;
-    config.base_channels = 8;
-    config.channel_mults = {1, 2};
-    config.layers_per_block = 1;
-    config.attention_resolutions = {4};
-    config.dropout = 0.1;
-    config.flip = true;
-    config.timesteps = 50;
-    config.seed = 11;
+    config.run.steps = 20;
+    config.optimizer.batch = 4;
+    config.model.base_channels = 8;
+    config.model.channel_mults = {1, 2};
+    config.model.layers_per_block = 1;
+    config.model.attention_resolutions = {4};
+    config.model.dropout = 0.1;
+    config.data.flip = true;
+    config.diffusion.timesteps = 50;
+    config.run.seed = 11;
     return config;
 }
 
