@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(tile::threads, tile::resident)
                         .first_h = down.origin,
                         .first_w = right.origin};
     const int chunks = down.taps * right.taps * f.grad_y.chunks();
-    Product::run(shared, (chunks + tile::step_chunks - 1) / tile::step_chunks,
+    Product::run(shared, (chunks + tile::stage_chunks - 1) / tile::stage_chunks,
                  PixelsUnderTaps<T, typename Product::ATile>(f.grad_y, window, first_row, rows),
                  Filters(f.filter, {down.tap, right.tap, f.stride, down.taps, right.taps}, f.grad_y.chunks(),
                          first_column),

@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(tile::threads, tile::resident)
     const int first_column = blockIdx.x % f.column_tiles * Product::Shape::columns;
     const int begin = blockIdx.y * f.part, end = f.part < f.pixels - begin ? begin + f.part : f.pixels;
     float* const partial = f.partial + static_cast<std::int64_t>(blockIdx.y) * f.grad_y.channels * f.columns;
-    Product::run(shared, (end - begin + tile::step<T> - 1) / tile::step<T>,
+    Product::run(shared, (end - begin + tile::stage_k<T> - 1) / tile::stage_k<T>,
                  PixelColumns<T, typename Product::ATile>(f.grad_y, first_row, begin, end),
                  TapColumns<T, typename Product::BTile>(f.x, f.window, first_column, begin, end),
                  [&](int row, int column, const tile::Four& v) {

@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(tile::threads, tile::resident)
     const int first_row = blockIdx.x / f.column_tiles * Product::Shape::rows;
     const int first_column = blockIdx.x % f.column_tiles * Product::Shape::columns;
     const int chunks = f.window.taps_h * f.window.taps_w * f.x.chunks();
-    Product::run(shared, (chunks + tile::step_chunks - 1) / tile::step_chunks,
+    Product::run(shared, (chunks + tile::stage_chunks - 1) / tile::stage_chunks,
                  PixelsUnderTaps<T, typename Product::ATile>(f.x, f.window, first_row, f.rows),
                  FilterRows<T, typename Product::BTile>(f.filter, f.x.chunks(), first_column),
                  [&](int row, int column, tile::Four v) {

@@ -1,8 +1,8 @@
 #pragma once
-// A convolution is a matrix product whose factors are never built: each chunk of a factor is found in the image when its step
+// A convolution is an implicit GEMM, whose factors are never built: each chunk of one is found in the image when its stage
 // is copied to shared memory (cuda/tile_product.cuh does the rest).
 //
-//                  rows i     columns j   k   factor a                           factor b
+//                  rows i     columns j   index of k      factor a                           factor b
 //   forward        (n, p, q)  k           (r, s, c)       x under tap (r, s)                 w[k, r, s, c]
 //   backward data  (n, h, w)  c           (r, s, k)       grad_y that tap (r, s) comes from  w[k, r, s, c]
 //   weights        k          (r, s, c)   (n, p, q)       grad_y[n, p, q, k]                 x under tap (r, s)
@@ -11,7 +11,7 @@
 // chunk of the pixel, whose last one may be cut. So a chunk never straddles two taps, C = 1 and 3 cost what a whole chunk
 // costs, and what lies outside the image, or behind the last tap, channel or pixel, is a chunk of zeros.
 //
-// Sources for TileProduct, one for each kind of factor: a thread keeps what its rows have in common, and moves on a step by
+// Sources for TileProduct, one for each kind of factor: a thread keeps what its rows have in common, and moves on by a stage by
 // adding digits, without a division.
 
 #include <algorithm>
@@ -102,7 +102,7 @@ struct Filter {
     }
 };
 
-/// Factor a of forward and backward data: a row is a pixel of the grid, a k a channel of the image under a tap.
+/// Factor a of forward and backward data: a row is a pixel of the grid, an index of k a channel of the image under a tap.
 template <class T, class Tile>
 class PixelsUnderTaps {
   public:
@@ -110,7 +110,7 @@ class PixelsUnderTaps {
         : image_(image),
           window_(window),
           radix_{window.taps_w > 0 ? window.taps_w : 1, image.chunks()},
-          step_(radix_.split(tile::step_chunks)),
+          step_(radix_.split(tile::stage_chunks)),
           tap_(radix_.split(Tile::at())) {
 #pragma unroll
         for (int k = 0; k < Tile::copies; ++k) {
@@ -143,14 +143,14 @@ class PixelsUnderTaps {
     int image_pixel_[Tile::copies], h_[Tile::copies], w_[Tile::copies];
 };
 
-/// Factor b of forward: a column is a filter, a k one of its weights, (r, s, c).
+/// Factor b of forward: a column is a filter, an index of k one of its weights, (r, s, c).
 template <class T, class Tile>
 class FilterRows {
   public:
     __device__ FilterRows(const Filter<T>& filter, int chunks, int first_column)
         : filter_(filter),
           radix_{filter.kernel_w, chunks},
-          step_(radix_.split(tile::step_chunks)),
+          step_(radix_.split(tile::stage_chunks)),
           tap_(radix_.split(Tile::at())),
           first_(first_column) {}
 
@@ -172,7 +172,7 @@ class FilterRows {
     int first_;
 };
 
-/// Factor b of backward data: a column is an input channel, a k an output channel under a tap.
+/// Factor b of backward data: a column is an input channel, an index of k an output channel under a tap.
 template <class T, class Tile>
 class FilterColumns {
   public:
@@ -185,7 +185,7 @@ class FilterColumns {
         : filter_(filter),
           taps_(taps),
           radix_{taps.taps_w > 0 ? taps.taps_w : 1, chunks},
-          step_(radix_.split(tile::step_chunks)),
+          step_(radix_.split(tile::stage_chunks)),
           column_(first_column + Tile::at() * tile::chunk<T>) {
 #pragma unroll
         for (int k = 0; k < Tile::copies; ++k) tap_[k] = radix_.split(Tile::row(k) / tile::chunk<T>);
@@ -217,7 +217,7 @@ class FilterColumns {
     Digits tap_[Tile::copies];
 };
 
-/// Factor a of the weights' gradient: a row is a channel of grad_y, a k a pixel of it.
+/// Factor a of the weights' gradient: a row is a channel of grad_y, an index of k a pixel of it.
 template <class T, class Tile>
 class PixelColumns {
   public:
@@ -229,14 +229,14 @@ class PixelColumns {
         const int pixel = pixel_ + Tile::row(k);
         return image_.span(pixel, chunk_, pixel < end_);
     }
-    __device__ void advance() { pixel_ += tile::step<T>; }
+    __device__ void advance() { pixel_ += tile::stage_k<T>; }
 
   private:
     const Image<T>& image_;
     int chunk_, pixel_, end_;
 };
 
-/// Factor b of the weights' gradient: a column is a chunk's channel under a tap, a k a pixel of the grid.
+/// Factor b of the weights' gradient: a column is a chunk's channel under a tap, an index of k a pixel of the grid.
 template <class T, class Tile>
 class TapColumns {
   public:
@@ -244,7 +244,7 @@ class TapColumns {
         : image_(image),
           window_(window),
           radix_{window.grid_h, window.grid_w},
-          step_(radix_.split(tile::step<T>)),
+          step_(radix_.split(tile::stage_k<T>)),
           tap_(Radix{window.taps_w, image.chunks()}.split(first_column / tile::chunk<T> + Tile::at())),
           left_(end - begin) {
 #pragma unroll
@@ -263,7 +263,7 @@ class TapColumns {
     __device__ void advance() {
 #pragma unroll
         for (int k = 0; k < Tile::copies; ++k) pixel_[k] = radix_.add(pixel_[k], step_);
-        left_ -= tile::step<T>;
+        left_ -= tile::stage_k<T>;
     }
 
   private:

@@ -1,10 +1,10 @@
 #pragma once
 // A tile of a GEMM out[i, j] = sum over k of a(i, k) * b(j, k), computed by one block of 128 threads, whatever the factors are and
-// wherever they lie. The block goes through k in steps of 64 bytes: cp.async brings both factors' part of a step into a stage of
-// shared memory, of which there are three, while the threads multiply what has arrived.
+// wherever they lie. The block goes through k in stages of 64 bytes: cp.async brings both factors' part of a stage into shared
+// memory, which holds three, while the threads multiply what has arrived.
 //
 // Where the factors come from is the business of two sources (linear_tiled.cu has that of a plain matrix, conv2d_sources.cuh
-// those of images): a source says for each chunk of 16 bytes of a step where it lies and how many of its elements there are;
+// those of images): a source says for each chunk of 16 bytes of a stage where it lies and how many of its elements there are;
 // zeros stand for the others.
 //
 // Read in this order: Tiling, OperandTile (how shared memory is laid out), Accumulator (float32, then the tensor cores),
@@ -23,16 +23,16 @@ namespace ito::kernels::tile {
 inline constexpr int threads = 128;
 inline constexpr int resident =
     3;  ///< blocks that a multiprocessor should hold: at most 168 registers a thread
-inline constexpr int stages = 3;       ///< in shared memory: one is multiplied, two are on their way
-inline constexpr int step_bytes = 64;  ///< of k: two whole sectors of a row
+inline constexpr int stages = 3;          ///< in shared memory: one is multiplied, two are on their way
+inline constexpr int stage_k_bytes = 64;  ///< of a stage's k: two whole sectors of a row
 inline constexpr int chunk_bytes = 16;
-inline constexpr int step_chunks = step_bytes / chunk_bytes;
+inline constexpr int stage_chunks = stage_k_bytes / chunk_bytes;
 
-/// Elements of one chunk, and of a step's part of a row.
+/// Elements of one chunk, and of a stage's part of k.
 template <class T>
 inline constexpr int chunk = chunk_bytes / static_cast<int>(sizeof(T));
 template <class T>
-inline constexpr int step = step_bytes / static_cast<int>(sizeof(T));
+inline constexpr int stage_k = stage_k_bytes / static_cast<int>(sizeof(T));
 
 /// A thread computes size * size elements: 128x64 a block where the result is large, since each element then is loaded for 64
 /// or 128 products; 64x32 where too few blocks would be left.
@@ -58,16 +58,16 @@ struct Span {
     int count;
 };
 
-/// What a step needs of one factor, in shared memory as it lies in global memory: `outer` rows of a step's elements if the
-/// k is innermost there (by_rows), else a step's rows of `outer` elements. The chunks of 16 bytes are permuted
+/// What a stage needs of one factor, in shared memory as it lies in global memory: `outer` rows of stage_k elements if k is
+/// innermost there (by_rows), else stage_k rows of `outer` elements. The chunks of 16 bytes are permuted
 /// within each row, so that the eight threads of one pass, which read one chunk of eight rows or eight chunks of one, find
 /// them in different banks.
 template <class T, bool by_rows, int outer>
 struct OperandTile {
-    static constexpr int rows = by_rows ? outer : step<T>;
-    static constexpr int chunks = (by_rows ? step<T> : outer) / chunk<T>;
+    static constexpr int rows = by_rows ? outer : stage_k<T>;
+    static constexpr int chunks = (by_rows ? stage_k<T> : outer) / chunk<T>;
     static constexpr int bytes = rows * chunks * chunk_bytes;
-    static constexpr int copies = rows * chunks / threads;  ///< chunks of a step that a thread brings
+    static constexpr int copies = rows * chunks / threads;  ///< chunks of a stage that a thread brings
     static_assert(rows * chunks % threads == 0 && threads % chunks == 0);
 
     /// Which row, and which chunk of it, this thread's copy k is: always the same chunk.
@@ -80,7 +80,7 @@ struct OperandTile {
         return (row * chunks + (at ^ (row / rows_of_banks & mask))) * chunk_bytes;
     }
 
-    /// Begins to copy the step that `source` stands at.
+    /// Begins to copy the stage that `source` stands at.
     template <class Source>
     static __device__ void fill(std::byte* tile, const Source& source) {
 #pragma unroll
@@ -110,7 +110,7 @@ __device__ constexpr int position(int lane, int q) {
     return by_rows ? lane + lanes * q : (lane + lanes * (q / 4)) * 4 + q % 4;
 }
 
-/// k from 4 * quarter to 4 * quarter + 3 of a step, of the thread's `size` rows or columns.
+/// k from 4 * quarter to 4 * quarter + 3 of a stage, of the thread's `size` rows or columns.
 template <bool by_rows, int lanes, int size>
 __device__ void load_fragment(float (&fragment)[size][4], const std::byte* tile, int lane, int quarter) {
     using Operand = OperandTile<float, by_rows, lanes * size>;
@@ -139,7 +139,7 @@ struct Accumulator<float, a_rows, b_rows, size> {
     __device__ void multiply(const std::byte* a_tile, const std::byte* b_tile) {
         const int y = threadIdx.x / Shape::column_threads, x = threadIdx.x % Shape::column_threads;
 #pragma unroll
-        for (int quarter = 0; quarter < step<float> / 4; ++quarter) {
+        for (int quarter = 0; quarter < stage_k<float> / 4; ++quarter) {
             float a[size][4], b[size][4];
             load_fragment<a_rows, Shape::row_threads>(a, a_tile, y, quarter);
             load_fragment<b_rows, Shape::column_threads>(b, b_tile, x, quarter);
@@ -190,7 +190,7 @@ struct Accumulator<bfloat16, a_rows, b_rows, size> {
     __device__ void multiply(const std::byte* a_tile, const std::byte* b_tile) {
         const int row = threadIdx.x % 8, block = threadIdx.x / 8 % 4;  // whose address this lane gives
 #pragma unroll
-        for (int r = 0; r < step<bfloat16>; r += 16) {
+        for (int r = 0; r < stage_k<bfloat16>; r += 16) {
             std::uint32_t b[column_blocks / 2][4];
 #pragma unroll
             for (int n = 0; n < column_blocks / 2; ++n) {
@@ -305,26 +305,26 @@ struct TileProduct {
     static constexpr int sum_stride = Shape::columns + 8;
     static_assert(shared_bytes >= Shape::rows * sum_stride * static_cast<int>(sizeof(float)));
 
-    /// Multiplies `steps` steps of the two sources, which advance, and calls store(row, column, Four) for the tile's elements,
+    /// Multiplies `count` stages of the two sources, which advance, and calls store(row, column, Four) for the tile's elements,
     /// neighbouring threads with neighbouring fours. All threads of the block must call it. `shared`: 128-byte aligned.
     template <class A, class B, class Store>
-    static __device__ void run(std::byte* shared, int steps, A a, B b, const Store& store) {
-        const auto fill = [&](int k) {
-            std::byte* const stage = shared + k % stages * stage_bytes;
+    static __device__ void run(std::byte* shared, int count, A a, B b, const Store& store) {
+        const auto fill = [&](int i) {
+            std::byte* const stage = shared + i % stages * stage_bytes;
             ATile::fill(stage, a), BTile::fill(stage + ATile::bytes, b);
             a.advance(), b.advance();
         };
-        for (int k = 0; k < stages - 1; ++k) {
-            if (k < steps) fill(k);
+        for (int i = 0; i < stages - 1; ++i) {
+            if (i < count) fill(i);
             commit_copies();
         }
         Accumulator<T, a_rows, b_rows, size> accumulator;
-        for (int k = 0; k < steps; ++k) {
+        for (int i = 0; i < count; ++i) {
             wait_for_copies<stages - 2>();
-            __syncthreads();  // everybody's copies of step k have arrived, and step k - 1 may be overwritten
-            if (k + stages - 1 < steps) fill(k + stages - 1);
+            __syncthreads();  // everybody's copies of stage i have arrived, and stage i - 1 may be overwritten
+            if (i + stages - 1 < count) fill(i + stages - 1);
             commit_copies();
-            const std::byte* const stage = shared + k % stages * stage_bytes;
+            const std::byte* const stage = shared + i % stages * stage_bytes;
             accumulator.multiply(stage, stage + ATile::bytes);
         }
         __syncthreads();

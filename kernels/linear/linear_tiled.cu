@@ -34,7 +34,7 @@ class MatrixSource {
         return {data_ + line * stride_ + begin,
                 left < tile::chunk<T> ? static_cast<int>(left) : tile::chunk<T>};
     }
-    __device__ void advance() { k_.begin += tile::step<T>; }
+    __device__ void advance() { k_.begin += tile::stage_k<T>; }
 
   private:
     const T* data_;
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(tile::threads, tile::resident)
     const std::int64_t begin = blockIdx.y * cut.part;
     const Range k{begin, begin + cut.part < p.k ? begin + cut.part : p.k};
     result_t<T, op>* const out = p.out.data + blockIdx.y * p.rows * p.out.stride;
-    Tiles::run(shared, static_cast<int>((k.end - begin + tile::step<T> - 1) / tile::step<T>),
+    Tiles::run(shared, static_cast<int>((k.end - begin + tile::stage_k<T> - 1) / tile::stage_k<T>),
                MatrixSource<T, a_by_rows(op), typename Tiles::ATile>(p.a.data, p.a.stride, cut.a_aligned,
                                                                      {first_row, p.rows}, k),
                MatrixSource<T, b_by_rows(op), typename Tiles::BTile>(p.b.data, p.b.stride, cut.b_aligned,
