@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/common/value_pointer.h"
 #include "kernels/common/variant.h"
 #include "tests/support/numeric.h"
 #if ITO_TEST_CUDA
@@ -17,6 +18,30 @@
 #endif
 
 namespace ito::testing {
+
+/// Host matrices as the arguments of a launch on the CPU; DeviceArguments (cuda_arrays.h) is CUDA's.
+struct HostArguments {
+    template <class U>
+    kernels::View<const U> in(const Strided<U>& matrix) {
+        return matrix.view();
+    }
+    template <class U>
+    kernels::View<U> out(Strided<U>& matrix) {
+        return matrix.view();
+    }
+    template <class U>
+    const U* in(const std::vector<U>& array) {
+        return array.data();
+    }
+    template <class U>
+    U* out(std::vector<U>& array) {
+        return array.data();
+    }
+    template <class U>
+    kernels::ValuePointer<const U> value(const U& host) {
+        return kernels::host_value(&host);
+    }
+};
 
 #if ITO_TEST_CUDA
 
@@ -39,7 +64,8 @@ class BackEnd : public CudaTest {
         return result;
     }
 
-    /// Calls launch(context, on): on.in(matrix) and on.out(matrix) are the views of host matrices that the kernel is to take.
+    /// Calls launch(context, on): on.in() and on.out() of host matrices and arrays are the views and pointers that
+    /// the kernel is to take.
     template <class Launch>
     void run(Launch&& launch) {
         DeviceArguments on;
@@ -71,16 +97,6 @@ class BackEnd : public ::testing::Test {
         return {kernels::Variant::best};
     }
 
-    struct HostArguments {
-        template <class U>
-        kernels::View<const U> in(const Strided<U>& matrix) {
-            return matrix.view();
-        }
-        template <class U>
-        kernels::View<U> out(Strided<U>& matrix) {
-            return matrix.view();
-        }
-    };
     template <class Launch>
     void run(Launch&& launch) {
         HostArguments on;

@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/common/value_pointer.h"
 #include "kernels/cuda/cuda_error.h"
 #include "tests/support/numeric.h"
 
@@ -108,6 +109,22 @@ class DeviceArguments {
         back_.push_back([device, &host] { host = device->back(); });
         return device->view();
     }
+    /// Arrays likewise.
+    template <class T>
+    const T* in(const std::vector<T>& host) {
+        return keep(std::make_shared<DeviceArray<T>>(host))->data();
+    }
+    template <class T>
+    T* out(std::vector<T>& host) {
+        const auto device = keep(std::make_shared<DeviceArray<T>>(host));
+        back_.push_back([device, &host] { host = device->to_vector(); });
+        return device->data();
+    }
+    /// A value that it reads through a pointer.
+    template <class T>
+    kernels::ValuePointer<const T> value(const T& host) {
+        return kernels::device_value(in(std::vector<T>{host}));
+    }
     /// Waits for the device; what the kernel wrote is in the host matrices afterwards.
     void copy_back() const {
         for (const auto& one : back_) one();
@@ -116,9 +133,12 @@ class DeviceArguments {
   private:
     template <class T>
     std::shared_ptr<OnDevice<T>> copy(const Strided<T>& host) {
-        auto device = std::make_shared<OnDevice<T>>(host);
-        kept_.push_back(device);
-        return device;
+        return keep(std::make_shared<OnDevice<T>>(host));
+    }
+    template <class Memory>
+    std::shared_ptr<Memory> keep(std::shared_ptr<Memory> memory) {
+        kept_.push_back(memory);
+        return memory;
     }
 
     std::vector<std::shared_ptr<void>> kept_;
