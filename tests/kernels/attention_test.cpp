@@ -1,5 +1,6 @@
 #include "kernels/common/error.h"
 #include "tests/kernels/attention_data.h"
+#include "tests/support/back_end.h"
 
 namespace ito::kernels {
 namespace {

@@ -2,6 +2,7 @@
 
 #include "kernels/common/error.h"
 #include "tests/kernels/group_norm_data.h"
+#include "tests/support/back_end.h"
 
 namespace ito::kernels {
 namespace {
