@@ -77,8 +77,8 @@ void attention_backward(const Context&, const AttentionBackward<float>&);
 /// mma (backward, bfloat16) takes up to 256 tokens, padded to 64 or 256, heads of 40 to 256 channels, padded to 64, 128 or 256,
 /// and rows on 16 bytes; it overwrites the gradients and does not add to them. More than 64 tokens take 227 KiB of shared memory
 /// a block, which an H100 has and an A100 has not, fewer up to 105 KiB, which an RTX 4090 has not.
-/// `best` is, for bfloat16, mma where it takes the call and the device and is expected to be faster (attention_heads.cuh), else
-/// tensor; for float32 tiled; for wider heads naive.
+/// `best` is mma where it can run and should be faster (attention_heads.cuh), else tensor for bfloat16 and tiled for float32; for
+/// wider heads it is naive.
 ///
 /// exp(x) is exp2f(x log2(e)): off by 2 units in the last place, and by |x| / 2 more for weights far below the row's greatest.
 /// Scores are subtracted before anything rounds them, so that those of a thousand cost no more than their products' own sums.

@@ -77,11 +77,11 @@ constexpr bool spreads() {
 }
 static_assert(spreads<2>() && spreads<4>() && spreads<8>() && spreads<16>() && spreads<32>());
 
-/// exp(x), off by 2 units in the last place, and by x / 2 more.
+/// exp(x), off by up to 2 + |x| / 2 units in the last place.
 __device__ inline float exponential(float x) {
     return exp2f(x * 1.4426950408889634f);
 }
-/// exp(product * scale - subtrahend), the difference rounded once: what a large score loses is what its product lost.
+/// exp(product * scale - subtrahend), the difference rounded once: a large score is as exact as its product.
 __device__ inline float weight_of(float product, float scale, float subtrahend) {
     return exponential(__fmaf_rn(product, scale, -subtrahend));
 }
@@ -114,11 +114,11 @@ void launch_naive(const Context& context, const AttentionBackward<T>& a, const f
 /// attention_tensor_forward.cu and attention_tensor_backward.cu
 void launch_tensor(const Context& context, const AttentionForward<bfloat16>& a);
 void launch_tensor(const Context& context, const AttentionBackward<bfloat16>& a, const float* row_sums);
-/// attention_mma_backward.cu. Null if `mma` takes this call on this device, or what it needs.
+/// attention_mma_backward.cu. What `mma` needs to take this call on this device; null: nothing.
 const char* mma_needs(const AttentionBackward<bfloat16>& a);
-/// Whether that variant is expected to be faster than `tensor` where both can run. It has one block for each head of an image, and
-/// with more than 64 tokens no two on a multiprocessor: few heads leave most of the GPU idle (64 images of 196 tokens, one head of
-/// 64, on an H100: 47.4 us against 41.5).
+/// Whether `mma` should be faster than `tensor` where both can run. It has one block for each head of an image, and with more than
+/// 64 tokens a multiprocessor holds only one: few heads leave most of the GPU idle (64 images of 196 tokens, one head of 64, on an
+/// H100: 47.4 us against 41.5).
 inline bool mma_pays(const AttentionShape& s) {
     return s.tokens <= 64 || s.batch * s.heads >= 100;
 }

@@ -1,9 +1,9 @@
 #pragma once
-// Building blocks of the variant `mma`: one block has all tokens of an (image, head), whose products are GEMMs of up to [128, 256]
-// with operands that pass through a ring of stages in shared memory. A stage has a chunk of 32 of what the product sums over:
+// Building blocks of the variant `mma`: one block has all tokens of an (image, head). Its GEMMs make up to [128, 256] at a time;
+// their operands pass through a ring of stages in shared memory, a stage with a chunk of 32 of k. Where k is
 //
-//   channels  a row tile [rows, 32 channels] of each operand: 64 bytes a row, 16-byte parts swizzled over two rows
-//   tokens    panels [rows, 64 channels], one beside the other: 128 bytes a row, parts swizzled by the row
+//   channels  the stage has a row tile [rows, 32 channels] of each operand: 64 bytes a row, 16-byte parts swizzled over two rows
+//   tokens    it has panels [rows, 64 channels], one beside the other: 128 bytes a row, parts swizzled by the row
 //
 // Both swizzles let ldmatrix read the same part of 8 successive rows, and whole rows be written, without a bank conflict.
 
@@ -63,7 +63,7 @@ __device__ void copy_panels(std::byte* to, AlignedRows from, int token) {
             from.copy(to + panel_offset<rows>(first + row, part), token + first + row, part * 8);
 }
 
-/// How the warps of a block share a product [rows, columns]: each has m tiles of 16 rows by n tiles of 8 columns.
+/// How the warps of a block share a GEMM of [rows, columns]: each has m tiles of 16 rows by n tiles of 8 columns.
 template <int rows, int columns, int warps>
 struct Split {
     static constexpr int across = columns >= 256 ? 4 : 2, down = warps / across;
@@ -107,7 +107,7 @@ __device__ __forceinline__ void clear(float (&sums)[m][n][4]) {
             for (int k = 0; k < 4; ++k) sums[i][j][k] = 0;
 }
 
-/// A ring of `stages` stages of which all but one are on their way. `fill(stage)` begins the copies of the next chunk, if any.
+/// A ring of `stages` stages; the copies of all but one are on their way. `fill(stage)` begins the copies of the next chunk, if any.
 template <int stages, int stage_bytes, class Fill>
 class Ring {
   public:

@@ -1,14 +1,14 @@
-// Attention backward on the tensor cores for up to 256 tokens, whose weights [tokens, tokens] stay in shared memory as bfloat16:
-// five products instead of seven, one launch instead of three. A block does one (image, head):
+// Attention backward on the tensor cores for up to 256 tokens. The weights [tokens, tokens] stay in shared memory as bfloat16:
+// five GEMMs instead of seven, one launch instead of three. A block does one (image, head):
 //
 //   1. P = exp(scale Q K^T - lse)                    2. dV = P^T dO, and rowsum(dO * O) while dO passes by
 //   3. dS = P * (dO V^T - rowsum), in P's place      4. dK = scale dS^T Q
 //                                                    5. dQ = scale dS K
 //
-// Each product is computed in parts of up to 128 rows, whose sums fill the registers. Its operands pass through a ring of stages
-// that runs on from one product to the next: the tensor cores never wait for a first chunk. No atomics, and one order of sums.
+// Each GEMM is computed in parts of up to 128 rows, whose sums fill the registers. Its operands pass through a ring of stages that
+// runs on from one GEMM to the next: the tensor cores never wait for a first chunk. No atomics, and one order of sums.
 //
-// Minimum at 128 images of 256 tokens, one head of 256: 8 u = 134 MB (45 us at the 2985 GB/s that a copy reaches on an H100) and
+// Minimum time at 128 images of 256 tokens, one head of 256: 8 u = 134 MB (45 us at the 2985 GB/s that a copy reaches on an H100) and
 // 10 * 128 * 256^3 = 21.5 GFLOP (51 us at the 420 TFLOP/s where mma.sync ends there). `tensor` needs 355 us there; a prototype of
 // this kernel needed 108.1 us. Each operand is read up to twice more from the L2 cache.
 

@@ -1,5 +1,5 @@
 #pragma once
-// cp.async: copies from global to shared memory that pass by the registers and are waited for later, in groups.
+// cp.async: copies from global to shared memory that bypass the registers. A thread waits for them later, in groups.
 
 #include <cstdint>
 

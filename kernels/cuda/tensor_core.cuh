@@ -1,6 +1,6 @@
 #pragma once
-// Products of bfloat16 tiles on the tensor cores, summed in float32, as the PTX instructions mma and ldmatrix. A warp holds a
-// tile in the registers of its 32 lanes: lane l has row l / 4, columns l % 4 * 2 and the next, of every 8x8 block.
+// GEMMs of bfloat16 tiles on the tensor cores, summed in float32: the PTX instructions mma and ldmatrix. A warp holds a tile
+// in the registers of its 32 lanes: lane l has row l / 4, columns l % 4 * 2 and the next, of every 8x8 block.
 
 #include <cstdint>
 

@@ -34,7 +34,7 @@ __device__ inline bfloat16 from_float<bfloat16>(float v) {
 template <class T>
 inline constexpr int vector_width = static_cast<int>(16 / sizeof(T));
 
-/// One 16-byte access worth of elements, as float32 in registers.
+/// The elements of a 16-byte access, as float32 in registers.
 template <class T>
 struct Vector {
     static constexpr int width = vector_width<T>;

@@ -2,13 +2,12 @@
 #include <cuda_runtime_api.h>
 
 #include "kernels/common/error.h"
-#include "tests/kernels/attention_on_cuda.h"
+#include "tests/kernels/attention_scores.h"
 
 namespace ito::kernels {
 namespace {
 
 using namespace attention_test;
-using testing::bitwise_equal;
 using testing::for_each_profile;
 using testing::for_each_schedule;
 
@@ -27,7 +26,7 @@ bool holds_mma(const Case& c) {
     return most >= (c.tokens > 64 ? 227 : 9 + 3 * stage) * 1024;
 }
 
-class AttentionCudaMma : public AttentionCuda<bfloat16> {};
+class AttentionCudaMma : public AttentionTest<bfloat16> {};
 
 TEST_F(AttentionCudaMma, BackwardMatchesFloat64AndRepeatsToTheBit) {
     for (const Case& c : mma_cases) {
@@ -119,9 +118,9 @@ TEST_F(AttentionCudaMma, ToleranceSeesAPlantedError) {
     if (!holds_mma(data.c)) GTEST_SKIP() << "too little shared memory";
     data.fill();
     set_saved(data);
-    Data<double> wrong = in_float64(data);
-    wrong.grad_o.at(3, 2) = 0;  // as if one channel of one query had been missed
-    ref::attention_backward(Context{}, wrong.backward_args(false));
+    Data<bfloat16> missed = data;
+    missed.grad_o.at(3, 2) = {};  // as if one channel of one query had been missed
+    const Data<double> wrong = exact_backward(missed);
     backward(data, false, Variant::mma);
     EXPECT_GT(testing::worst_error(data.grad_qkv, wrong.grad_qkv), 4e-5 + 20 * rounding<bfloat16>);
 }

@@ -1,11 +1,15 @@
 #pragma once
-// Inputs and outputs of a GroupNorm, forward and backward, for the tests of the CPU and of CUDA.
+// Inputs and outputs of a GroupNorm, forward and backward, and the fixture of its tests on the CPU and on CUDA.
+
+#include <string>
+#include <vector>
 
 #include "kernels/group_norm/group_norm.h"
-#include "tests/support/numeric.h"
+#include "tests/support/back_end.h"
 
 namespace ito::kernels::group_norm_test {
 
+using testing::bitwise_equal;
 using testing::Strided;
 
 struct Case {
@@ -15,6 +19,19 @@ struct Case {
     std::int64_t gap;
 };
 
+#if ITO_TEST_CUDA
+// Every access width (gaps of 0, 16, 4, 2 and 1), slices that end oddly, groups narrower and wider than a vector, than a
+// sector and than a block is wide, images of one pixel and of several pieces.
+inline const Case cases[] = {
+    {2, 49, 32, 32, false, false, true, 0.1f, 0}, {3, 25, 32, 8, true, false, true, 0, 3},
+    {2, 9, 5, 1, false, true, true, 0.3f, 1},     {1, 1, 3, 1, true, true, false, 0, 0},
+    {2, 33, 96, 1, true, true, true, 0.1f, 4},    {2, 70, 48, 16, false, false, false, 0.5f, 0},
+    {1, 200, 64, 16, true, false, true, 0.2f, 8}, {1, 130, 130, 10, true, true, true, 0.1f, 2},
+    {5, 16, 1, 1, false, false, true, 0.1f, 1},   {2, 37, 17, 17, true, true, true, 0.25f, 0},
+    {1, 3, 1100, 1, true, true, true, 0.1f, 1},   {1, 70, 200, 2, true, false, true, 0.1f, 16},
+    {1, 3, 1104, 1, true, true, true, 0.1f, 0},
+};
+#else
 // Channels per group from 1 to 96, cut vectors, images of one pixel, an image that is cut into pieces.
 inline const Case cases[] = {
     {2, 49, 32, 32, false, false, true, 0.1f, 0},   {3, 25, 32, 8, true, false, true, 0, 3},
@@ -24,6 +41,12 @@ inline const Case cases[] = {
     {1, 1100, 256, 32, true, false, true, 0.1f, 0}, {1, 1030, 270, 90, false, true, true, 0.2f, 7},
     {5, 16, 1, 1, false, false, true, 0.1f, 1},     {2, 37, 17, 17, true, true, true, 0.25f, 0},
 };
+#endif
+
+inline std::string text(const Case& c, Variant variant) {
+    return std::string(name_of(variant)) + ": " + std::to_string(c.batch) + "x" + std::to_string(c.pixels) +
+           "x" + std::to_string(c.channels) + ", " + std::to_string(c.groups) + " groups";
+}
 
 /// Every tensor of a forward and a backward call, in type T.
 template <class T>
@@ -62,35 +85,37 @@ struct Data {
         grad_shift.fill_normal(10), grad_scale_shift.fill_normal(11);
     }
 
-    template <class Args>
-    void set_inputs(Args& a) const {
-        a.shape = shape;
-        a.x = x.view();
-        a.gamma = gamma.data(), a.beta = beta.data();
-        if (c.shift) a.shift = shift.view();
-        if (c.scale_shift) a.scale_shift = scale_shift.view();
-        a.silu = c.silu, a.dropout = c.dropout;
-        a.mask = {42, Purpose::dropout, 3, first_sample, host_value(&step)};
-    }
-    GroupNormForward<T> forward_args() {
+    /// Arguments of a launch: `on` says where their tensors are (support/back_end.h).
+    template <class On>
+    GroupNormForward<T> forward_args(On&& on) {
         GroupNormForward<T> a;
-        set_inputs(a);
-        a.y = y.view();
-        a.mean = mean.data(), a.rstd = rstd.data();
+        set_inputs(on, a);
+        a.y = on.out(y), a.mean = on.out(mean).data, a.rstd = on.out(rstd).data;
         return a;
     }
-    GroupNormBackward<T> backward_args(bool accumulate = false) {
+    template <class On>
+    GroupNormBackward<T> backward_args(On&& on, bool accumulate = false) {
         GroupNormBackward<T> a;
-        set_inputs(a);
-        a.mean = mean.data(), a.rstd = rstd.data();
-        a.grad_y = grad_y.view();
-        a.grad_x = grad_x.view();
-        a.grad_gamma = grad_gamma.data(), a.grad_beta = grad_beta.data();
-        if (c.shift) a.grad_shift = grad_shift.view();
-        if (c.scale_shift) a.grad_scale_shift = grad_scale_shift.view();
+        set_inputs(on, a);
+        a.mean = on.in(mean).data, a.rstd = on.in(rstd).data, a.grad_y = on.in(grad_y);
+        a.grad_x = on.out(grad_x), a.grad_gamma = on.out(grad_gamma).data;
+        a.grad_beta = on.out(grad_beta).data;
+        if (c.shift) a.grad_shift = on.out(grad_shift);
+        if (c.scale_shift) a.grad_scale_shift = on.out(grad_scale_shift);
         a.accumulate_x = a.accumulate_gamma = a.accumulate_beta = accumulate;
         a.accumulate_shift = a.accumulate_scale_shift = accumulate;
         return a;
+    }
+
+  private:
+    template <class On, class Args>
+    void set_inputs(On& on, Args& a) const {
+        a.shape = shape;
+        a.x = on.in(x), a.gamma = on.in(gamma).data, a.beta = on.in(beta).data;
+        if (c.shift) a.shift = on.in(shift);
+        if (c.scale_shift) a.scale_shift = on.in(scale_shift);
+        a.silu = c.silu, a.dropout = c.dropout;
+        a.mask = {42, Purpose::dropout, 3, first_sample, on.value(step)};
     }
 };
 
@@ -109,12 +134,64 @@ Data<double> in_float64(const Data<T>& from) {
     return to;
 }
 
-template <class T>
-Strided<T> rows_of(const Strided<T>& from, std::int64_t first, std::int64_t count) {
-    Strided<T> rows(count, from.columns(), from.stride());
-    for (std::int64_t r = 0; r < count; ++r)
-        for (std::int64_t c = 0; c < from.columns(); ++c) rows.at(r, c) = from.at(first + r, c);
-    return rows;
+inline Data<double>& with_exact_forward(Data<double>& exact) {
+    ref::group_norm_forward(Context{}, exact.forward_args(testing::HostArguments{}));
+    return exact;
 }
+inline Data<double>& with_exact_backward(Data<double>& exact, bool accumulate = false) {
+    ref::group_norm_backward(Context{}, exact.backward_args(testing::HostArguments{}, accumulate));
+    return exact;
+}
+template <class T>
+Data<double> exact_forward(const Data<T>& data) {
+    Data<double> exact = in_float64(data);
+    return with_exact_forward(exact);
+}
+template <class T>
+Data<double> exact_backward(const Data<T>& data, bool accumulate = false) {
+    Data<double> exact = in_float64(data);
+    return with_exact_backward(exact, accumulate);
+}
+
+template <class T>
+class GroupNormTest : public testing::BackEnd<T> {
+  protected:
+    /// Half a unit in the last place, relative: what rounding the result once costs.
+    static constexpr double rounding = std::is_same_v<T, float> ? 6e-8 : 4e-3;
+
+    static std::vector<Variant> variants() {
+        return testing::BackEnd<T>::variants(cuda::group_norm_variants);
+    }
+    /// For each instruction set on the CPU; once on CUDA, where other tests try the schedules.
+    template <class Body>
+    static void for_each_target_or_once(Body&& body) {
+        testing::on_cuda ? body() : testing::BackEnd<T>::for_each_way(body);
+    }
+    void forward(Data<T>& data, Variant variant = Variant::best) {
+        this->run([&](const Context& context, auto& on) {
+            ITO_TEST_LAUNCH(group_norm_forward, context, data.forward_args(on), variant);
+        });
+    }
+    void backward(Data<T>& data, bool accumulate = false, Variant variant = Variant::best) {
+        this->run([&](const Context& context, auto& on) {
+            ITO_TEST_LAUNCH(group_norm_backward, context, data.backward_args(on, accumulate), variant);
+        });
+    }
+    /// Inputs, with mean and rstd as forward saves them.
+    static Data<T> filled(const Case& c) {
+        Data<T> data(c);
+        data.fill();
+        const Data<double> exact = exact_forward(data);
+        data.mean = exact.mean.template as<accum_t<T>>(), data.rstd = exact.rstd.template as<accum_t<T>>();
+        return data;
+    }
+    static void expect_same_gradients(const Data<T>& a, const Data<T>& b) {
+        EXPECT_TRUE(bitwise_equal(a.grad_x, b.grad_x));
+        EXPECT_TRUE(bitwise_equal(a.grad_gamma, b.grad_gamma));
+        EXPECT_TRUE(bitwise_equal(a.grad_beta, b.grad_beta));
+        EXPECT_TRUE(!a.c.shift || bitwise_equal(a.grad_shift, b.grad_shift));
+        EXPECT_TRUE(!a.c.scale_shift || bitwise_equal(a.grad_scale_shift, b.grad_scale_shift));
+    }
+};
 
 }  // namespace ito::kernels::group_norm_test
