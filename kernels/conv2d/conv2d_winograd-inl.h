@@ -84,12 +84,34 @@ HWY_INLINE void weight_gradient_transform(const Vec* u, Vec* out) {
     out[2] = hn::Add(hn::MulAdd(set(4), c, a), u[5]);
 }
 
+/// Transforms the columns, then the rows of one tile of size x size pixels, vector by vector of channels, into
+/// to[e][channels / block][capacity][block] at `slot`.
+template <int size, class Transform>
+HWY_INLINE void transform_tile(const float* const (&pixel)[size][size], std::int64_t channels,
+                               std::int64_t block, std::int64_t capacity, std::int64_t slot, float* to,
+                               const Transform& transform) {
+    for (std::int64_t c = 0; c < channels; c += lanes) {
+        Vec half[6][size];
+        for (int j = 0; j < size; ++j) {
+            Vec d[size], out[6];
+            for (int i = 0; i < size; ++i) d[i] = hn::LoadU(Tag(), pixel[i][j] + c);
+            transform(d, out);
+            for (int i = 0; i < 6; ++i) half[i][j] = out[i];
+        }
+        float* slot_to = to + (c / block * capacity + slot) * block + c % block;
+        for (int i = 0; i < 6; ++i) {
+            Vec out[6];
+            transform(half[i], out);
+            for (int j = 0; j < 6; ++j) hn::Store(out[j], Tag(), slot_to + (i * 6 + j) * channels * capacity);
+        }
+    }
+}
+
 /// B^T d B of tiles [first, first + count) into to[e][channels / block][capacity][block], tile `first` at
 /// slot `slot`. Pixels outside the image are read from `zeros`.
 void transform_inputs(const Tiles& tiles, const View<const float>& x, const float* zeros, std::int64_t first,
                       std::int64_t count, std::int64_t block, std::int64_t capacity, std::int64_t slot,
                       float* to) {
-    const std::int64_t channels = x.columns, position_stride = channels * capacity;
     for (std::int64_t t = 0; t < count; ++t) {
         const TilePlace place = tiles.place(first + t);
         const float* pixel[6][6];
@@ -100,21 +122,8 @@ void transform_inputs(const Tiles& tiles, const View<const float>& x, const floa
                 pixel[i][j] =
                     inside ? x.row((place.image * tiles.in_height + h) * tiles.in_width + w) : zeros;
             }
-        for (std::int64_t c = 0; c < channels; c += lanes) {
-            Vec half[6][6];
-            for (int j = 0; j < 6; ++j) {
-                Vec d[6], out[6];
-                for (int i = 0; i < 6; ++i) d[i] = hn::LoadU(Tag(), pixel[i][j] + c);
-                input_transform(d, out);
-                for (int i = 0; i < 6; ++i) half[i][j] = out[i];
-            }
-            float* slot_to = to + (c / block * capacity + slot + t) * block + c % block;
-            for (int i = 0; i < 6; ++i) {
-                Vec out[6];
-                input_transform(half[i], out);
-                for (int j = 0; j < 6; ++j) hn::Store(out[j], Tag(), slot_to + (i * 6 + j) * position_stride);
-            }
-        }
+        transform_tile(pixel, x.columns, block, capacity, slot + t, to,
+                       [](const Vec* d, Vec* out) HWY_ATTR { input_transform(d, out); });
     }
 }
 
@@ -122,8 +131,6 @@ void transform_inputs(const Tiles& tiles, const View<const float>& x, const floa
 void transform_output_gradients(const Tiles& tiles, const View<const float>& grad_y, const float* zeros,
                                 std::int64_t first, std::int64_t count, std::int64_t capacity,
                                 std::int64_t slot, float* to) {
-    constexpr std::int64_t block = 16;
-    const std::int64_t channels = grad_y.columns, position_stride = channels * capacity;
     for (std::int64_t t = 0; t < count; ++t) {
         const TilePlace place = tiles.place(first + t);
         const float* pixel[4][4];
@@ -134,21 +141,8 @@ void transform_output_gradients(const Tiles& tiles, const View<const float>& gra
                 pixel[i][j] =
                     inside ? grad_y.row((place.image * tiles.out_height + p) * tiles.out_width + q) : zeros;
             }
-        for (std::int64_t k = 0; k < channels; k += lanes) {
-            Vec half[6][4];
-            for (int j = 0; j < 4; ++j) {
-                Vec d[4], out[6];
-                for (int i = 0; i < 4; ++i) d[i] = hn::LoadU(Tag(), pixel[i][j] + k);
-                output_gradient_transform(d, out);
-                for (int i = 0; i < 6; ++i) half[i][j] = out[i];
-            }
-            float* slot_to = to + (k / block * capacity + slot + t) * block + k % block;
-            for (int i = 0; i < 6; ++i) {
-                Vec out[6];
-                output_gradient_transform(half[i], out);
-                for (int j = 0; j < 6; ++j) hn::Store(out[j], Tag(), slot_to + (i * 6 + j) * position_stride);
-            }
-        }
+        transform_tile(pixel, grad_y.columns, 16, capacity, slot + t, to,
+                       [](const Vec* d, Vec* out) HWY_ATTR { output_gradient_transform(d, out); });
     }
 }
 
