@@ -29,7 +29,7 @@ struct Dropout {
 
 /// Plain loops: the oracle. T = float or double.
 namespace ref {
-template <class T>
+template <CpuFloat T>
 void dropout(const Context&, const Dropout<T>&);
 }
 

@@ -2,7 +2,7 @@
 
 namespace ito::kernels::ref {
 
-template <class T>
+template <CpuFloat T>
 void dropout(const Context&, const Dropout<T>& a) {
     const std::uint64_t threshold = keep_threshold(a.probability);
     const double scale = 1 / (1 - static_cast<double>(a.probability));
