@@ -19,13 +19,15 @@ void add(std::vector<Case>& cases, const Model& model) {
                      .variants = cuda::mse_loss_variants,
                      .prepare = [=](Buffers& memory) -> Launch {
                          MseLoss<T> a;
-                         a.batch = image.batch, a.pixels = image.pixels(), a.channels = image.channels;
-                         a.prediction = memory.normal<T>(image.elements());
-                         a.prediction_stride = a.grad_stride = image.channels;
+                         const auto view = [&](T* data) {
+                             return View{data, image.batch * image.pixels(), image.channels, image.channels};
+                         };
+                         a.batch = image.batch, a.pixels = image.pixels();
+                         a.prediction = view(memory.normal<T>(image.elements()));
                          a.noise = {.seed = 1, .purpose = Purpose::noise};
                          a.per_sample = memory.output<float>(image.batch);
                          a.loss = memory.output<float>(1);
-                         a.grad = memory.output<T>(image.elements());
+                         a.grad = view(memory.output<T>(image.elements()));
                          return [a](const Context& c, Variant v) { cuda::mse_loss(c, a, v); };
                      }});
 }

@@ -21,15 +21,14 @@ void add(std::vector<Case>& cases, const Model& model) {
                          std::vector<std::int64_t> t;
                          for (std::int64_t n = 0; n < image.batch; ++n) t.push_back(n % 2);
                          Noising<T, std::uint8_t> a;
-                         a.batch = image.batch, a.channels = image.channels;
-                         a.height = a.width = image.side;
+                         a.batch = image.batch, a.height = a.width = image.side;
                          a.images = memory.pixels(image.elements());
                          a.t = memory.upload(t);
                          a.signal = memory.upload(std::vector<float>{0.8f, 0.6f});
                          a.sigma = memory.upload(std::vector<float>{0.6f, 0.8f});
                          a.noise = {.seed = 1, .purpose = Purpose::noise};
-                         a.x_t = memory.output<T>(image.elements());
-                         a.x_t_stride = image.channels;
+                         a.x_t = {memory.output<T>(image.elements()), image.batch * image.pixels(),
+                                  image.channels, image.channels};
                          return [a](const Context& c, Variant v) { cuda::noising(c, a, v); };
                      }});
 }

@@ -20,11 +20,11 @@ void add(std::vector<Case>& cases, const Model& model) {
                      .prepare = [=](Buffers& memory) -> Launch {
                          const std::vector<ReverseStepCoefficients> step{{1.01, -0.1, 0.02, 0.97, 0.1, 1}};
                          ReverseStep<T> a;
-                         a.batch = image.batch, a.pixels = image.pixels(), a.channels = image.channels;
+                         a.batch = image.batch, a.pixels = image.pixels();
                          a.coefficients = device_value(memory.upload(step));
                          a.noise = {.seed = 1, .purpose = Purpose::reverse};
-                         a.eps = memory.normal<T>(image.elements());
-                         a.eps_stride = image.channels;
+                         a.eps = {memory.normal<T>(image.elements()), image.batch * image.pixels(),
+                                  image.channels, image.channels};
                          a.x = memory.normal<float>(image.elements());
                          return [a](const Context& c, Variant v) { cuda::reverse_step(c, a, v); };
                      }});

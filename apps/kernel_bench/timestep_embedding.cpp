@@ -23,9 +23,8 @@ void add(std::vector<Case>& cases, const Model& model) {
                          std::vector<std::int64_t> t;
                          for (std::int64_t n = 0; n < batch; ++n) t.push_back(n * 619 % 1000);
                          TimestepEmbedding<T> a;
-                         a.batch = batch, a.dim = dim;
                          a.t = memory.upload(t);
-                         a.y = memory.output<T>(batch * dim);
+                         a.y = {memory.output<T>(batch * dim), batch, dim, dim};
                          return [a](const Context& c, Variant v) { cuda::timestep_embedding(c, a, v); };
                      }});
 }

@@ -23,9 +23,8 @@ struct AdamOptions {
 /// Updates param, m, v, ema and copy in place, or nothing if step's grad_scale is NaN. `step` is on their device.
 void adam(AdamState& state, const AdamOptions& options, kernels::ValuePointer<const kernels::AdamStep> step);
 
-/// Sets step's grad_scale so that a gradient of this norm comes down to `max_norm` (0: not clipped), NaN for a norm that is
-/// not finite. Where the norm lives is where it is read: on CUDA the host does not wait. Returns the norm, float64 [] on the
-/// device.
+/// Sets step's grad_scale to scale a gradient of this norm down to `max_norm` (0: not clipped), NaN for a norm that is not
+/// finite. The norm is read on its device: on CUDA the host does not wait. Returns the norm, float64 [] on the device.
 Tensor clip_by_norm(const Tensor& sum_squares, double max_norm,
                     kernels::ValuePointer<kernels::AdamStep> step);
 

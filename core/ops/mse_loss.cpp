@@ -51,25 +51,20 @@ MseLoss launch(const Tensor& prediction, const Tensor& target, const kernels::Ph
     const Device device = prediction.device();
     dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(
         "mse_loss", device, prediction.dtype(), [&]<class T>() {
-            using Master = kernels::accum_t<T>;
-            result.loss = Tensor::empty({}, dtype_of<Master>, device);
-            result.per_sample = Tensor::empty({batch}, dtype_of<Master>, device);
-            kernels::MseLoss<T> args{.batch = batch,
-                                     .pixels = prediction.numel() / (batch * channels),
-                                     .channels = channels,
-                                     .prediction = input.data<T>(),
-                                     .prediction_stride = input.rows().stride,
-                                     .noise = noise,
-                                     .per_sample = result.per_sample.data<Master>(),
-                                     .loss = result.loss.data<Master>()};
-            if (target) args.target = target.data<T>();
-            if (weight) args.weight = dense_weight.data<Master>();
-            if (record) {
-                grad = Tensor::like(prediction);
-                args.grad = grad.data<T>();
-                args.grad_stride = grad.rows().stride;
-            }
-            ITO_LAUNCH(device, mse_loss, context_of(device), args);
+            using Accum = kernels::accum_t<T>;
+            result.loss = Tensor::empty({}, dtype_of<Accum>, device);
+            result.per_sample = Tensor::empty({batch}, dtype_of<Accum>, device);
+            if (record) grad = Tensor::like(prediction);
+            ITO_LAUNCH(device, mse_loss, context_of(device),
+                       kernels::MseLoss<T>{.batch = batch,
+                                           .pixels = prediction.numel() / (batch * channels),
+                                           .prediction = input.rows<const T>(),
+                                           .target = target ? target.data<T>() : nullptr,
+                                           .noise = noise,
+                                           .weight = weight ? dense_weight.data<Accum>() : nullptr,
+                                           .per_sample = result.per_sample.data<Accum>(),
+                                           .loss = result.loss.data<Accum>(),
+                                           .grad = grad.rows<T>()});
         });
     result.loss = autograd::record("mse_loss", result.loss, {prediction}, [&] {
         auto node = std::make_shared<MseLossNode>();

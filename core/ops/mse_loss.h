@@ -12,12 +12,11 @@ struct MseLoss {
     Tensor per_sample;  ///< [N]: each sample's own loss
 };
 
-/// mean over samples of weight[n] * mean((prediction[n] - target[n])^2). prediction [N, ..., C]; target of
-/// the same shape; weight [N] or undefined.
+/// Mean over samples of weight[n] * mean((prediction[n] - target[n])^2). prediction [N, ..., C]; target of the same shape;
+/// weight [N] or undefined.
 MseLoss mse_loss(const Tensor& prediction, const Tensor& target, const Tensor& weight = {});
 
-/// The same against the noise drawn at `noise`, which is drawn again instead of being read (L_simple, Ho et
-/// al. 2020, eq. 14).
+/// The same with the noise at `noise` as the target. It is drawn again, not read (L_simple, Ho et al. 2020, eq. 14).
 MseLoss mse_loss(const Tensor& prediction, const kernels::PhiloxAddress& noise, const Tensor& weight = {});
 
 }  // namespace ito::ops

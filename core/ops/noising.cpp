@@ -35,22 +35,20 @@ Tensor noising(const NoisingInput& in) {
     Tensor x_t =
         Tensor::empty({batch, in.images.dim(1), in.images.dim(2), in.images.dim(3)}, in.type, device);
     dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>("noising", device, in.type, [&]<class T>() {
-        using Master = kernels::accum_t<T>;
+        using Accum = kernels::accum_t<T>;
         const auto launch = [&]<class Source>(const Source* images) {
             ITO_LAUNCH(device, noising, context_of(device),
                        kernels::Noising<T, Source>{.batch = batch,
                                                    .height = in.images.dim(1),
                                                    .width = in.images.dim(2),
-                                                   .channels = in.images.dim(3),
                                                    .images = images,
                                                    .index = index ? index.data<std::int64_t>() : nullptr,
                                                    .flip = in.flip,
                                                    .t = all_t.data<std::int64_t>(),
-                                                   .signal = signal.data<Master>(),
-                                                   .sigma = sigma.data<Master>(),
+                                                   .signal = signal.data<Accum>(),
+                                                   .sigma = sigma.data<Accum>(),
                                                    .noise = in.noise,
-                                                   .x_t = x_t.data<T>(),
-                                                   .x_t_stride = x_t.rows().stride});
+                                                   .x_t = x_t.rows<T>()});
         };
         if (in.images.dtype() == DType::uint8)
             launch(in.images.data<std::uint8_t>());

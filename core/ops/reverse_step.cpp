@@ -19,17 +19,15 @@ void reverse_step(Tensor& x, const Tensor& eps,
     const std::int64_t batch = x.dim(0), channels = x.dim(-1);
     dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(
         "reverse_step", x.device(), eps.dtype(), [&]<class T>() {
-            using Master = kernels::accum_t<T>;
+            using Accum = kernels::accum_t<T>;
             ITO_LAUNCH(x.device(), reverse_step, context_of(x.device()),
                        kernels::ReverseStep<T>{.batch = batch,
                                                .pixels = x.numel() ? x.numel() / (batch * channels) : 0,
-                                               .channels = channels,
                                                .coefficients = coefficients,
                                                .noise = noise,
-                                               .eps = input.data<T>(),
-                                               .eps_stride = input.rows().stride,
-                                               .x = x.data<Master>(),
-                                               .x0 = x0 ? x0.data<Master>() : nullptr});
+                                               .eps = input.rows<const T>(),
+                                               .x = x.data<Accum>(),
+                                               .x0 = x0 ? x0.data<Accum>() : nullptr});
         });
     x.bump_version();
     if (x0) Tensor(x0).bump_version();

@@ -16,12 +16,10 @@ Tensor timestep_embedding(const Tensor& t, std::int64_t dim, const TimestepEmbed
     dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(
         "timestep_embedding", t.device(), type, [&]<class T>() {
             ITO_LAUNCH(t.device(), timestep_embedding, context_of(t.device()),
-                       kernels::TimestepEmbedding<T>{.batch = t.dim(0),
-                                                     .dim = dim,
-                                                     .t = input.data<std::int64_t>(),
+                       kernels::TimestepEmbedding<T>{.t = input.data<std::int64_t>(),
                                                      .flip_sin_to_cos = options.flip_sin_to_cos,
                                                      .freq_shift = options.freq_shift,
-                                                     .y = y.data<T>()});
+                                                     .y = y.rows<T>()});
         });
     return y;
 }

@@ -5,7 +5,7 @@
 
 namespace ito::ops {
 
-/// Where implementations differ.
+/// What differs between implementations.
 struct TimestepEmbeddingOptions {
     bool flip_sin_to_cos = false;  ///< cosines first (diffusers' default) instead of sines (Ho et al.)
     double freq_shift = 1;

@@ -1,11 +1,8 @@
-// Adam and AdamW in CUDA. The factors of a step are computed from float64 once (a thread's float64 arithmetic is up to
-// 64 times as slow as its float32's) and folded as in adam_cpu.cpp, which leaves one root and one division for each
-// parameter. Roundings are spelled out, so that the variants agree bit for bit.
-
-#include <string>
+// Adam and AdamW in CUDA. The factors of a step are computed once, in float64 (which is up to 64 times as slow as float32),
+// and folded as in adam_cpu.cpp, which leaves one root and one division for each parameter. Roundings are spelled out, so
+// that the variants agree bit for bit.
 
 #include "kernels/adam/adam.h"
-#include "kernels/common/error.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/vector.cuh"
 
@@ -111,7 +108,7 @@ __global__ void __launch_bounds__(adam_threads) adam_fused(Adam<float> a) {
     __shared__ Factors shared;
     const std::int64_t begin = (blockIdx.x * static_cast<std::int64_t>(adam_threads) + threadIdx.x) * width;
     const bool whole = begin + width <= a.count;
-    // On their way while the block's first thread divides.
+    // These loads are under way while the block's first thread divides.
     Vector<float> p{}, grad{}, m{}, v{};
     if (whole) {
         p = load_vector(a.param + begin);
@@ -171,12 +168,14 @@ void launch_line(const Context& context, const Adam<float>& a) {
 
 namespace cuda {
 
-void adam(const Context& context, const Adam<float>& a, Variant variant) {
+void adam(const Context& context, const Adam<float>& a, Variant wanted) {
     require_memory("adam", a.step, Memory::device);
     const bool aligned = rows_aligned(a.param, 0) && rows_aligned(a.grad, 0) && rows_aligned(a.m, 0) &&
                          rows_aligned(a.v, 0) && rows_aligned(a.ema, 0) &&
                          reinterpret_cast<std::uintptr_t>(a.copy) % 8 == 0;
-    if (variant == Variant::best) variant = aligned ? Variant::fused : Variant::naive;
+    const Variant variant = choose_variant(
+        "adam", wanted,
+        {{Variant::fused, aligned, "every array on 16 bytes, the copy on 8"}, {Variant::naive}});
     if (variant == Variant::naive) {
         launch_line<FirstMoment>(context, a);
         launch_line<SecondMoment>(context, a);
@@ -185,9 +184,6 @@ void adam(const Context& context, const Adam<float>& a, Variant variant) {
         if (a.copy != nullptr) launch_line<Rounded>(context, a);
         return;
     }
-    if (variant != Variant::fused)
-        throw Error(std::string("adam: no variant '") + name_of(variant) + "'; expected naive or fused");
-    if (!aligned) throw Error("adam: the fused variant needs every array on 16 bytes, the copy on 8");
     const auto kernel = a.ema != nullptr
                             ? (a.copy != nullptr ? adam_fused<true, true> : adam_fused<true, false>)
                             : (a.copy != nullptr ? adam_fused<false, true> : adam_fused<false, false>);

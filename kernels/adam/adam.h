@@ -1,6 +1,6 @@
 #pragma once
-// Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019) with the moving average of the weights, one
-// launch over the flat parameter buffer:
+// Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019) with the moving average of the weights, in one launch over the
+// flat parameter buffer:
 //
 //   g    = grad_scale * grad                 (+ weight_decay * p unless decoupled)
 //   m    = beta1 * m + (1 - beta1) * g
@@ -10,17 +10,17 @@
 //   ema += (1 - ema_decay) * (p - ema)       (optional)
 //   copy = bfloat16(p)                       (optional)
 //
-// correction_i = 1 - beta_i^step. The floor: 28 bytes a parameter for p, grad, m, v; 36 with the EMA, 38 with
-// the bfloat16 copy. CUDA's fused variant moves just these and 40 bytes of AdamStep for each 1024 parameters, 16 bytes a
-// thread and access (8 of the copy).
+// correction_i = 1 - beta_i^step. Minimum traffic: 28 bytes a parameter for p, grad, m, v; 36 with the EMA, 38 with the
+// bfloat16 copy. CUDA's fused variant moves no more than these and 40 bytes of AdamStep for each 1024 parameters, 16 bytes
+// a thread and access (8 of the copy).
 //
-// clip_by_norm puts the clip factor of a gradient into AdamStep from the sum of its squares, where that was computed:
+// clip_by_norm writes the clip factor of a gradient into AdamStep. It reads the sum of squares on the device that computed it:
 //
 //   norm             = sqrt(sum_squares)
 //   step->grad_scale = max_norm / norm if max_norm > 0 and norm > max_norm, else 1
 //
-// A norm that is not finite makes the factor NaN, and a step whose grad_scale is NaN changes nothing: parameters,
-// moments and average keep their values, on the device and without asking the host.
+// A norm that is not finite makes the factor NaN. A step whose grad_scale is NaN changes nothing: parameters, moments and
+// average keep their values, and the device need not ask the host.
 
 #include <cstdint>
 #include <limits>
@@ -69,23 +69,23 @@ struct ClipByNorm {
     double* norm = nullptr;  ///< may be null
 };
 
-/// Plain loops: the oracle. T = float or double.
+/// Plain loops: the oracle.
 namespace ref {
-template <class T>
+template <CpuFloat T>
 void adam(const Context&, const Adam<T>&);
 }
 
 namespace cpu {
 void adam(const Context&, const Adam<float>&);
-void adam(const Context&, const Adam<double>&);
 void clip_by_norm(const Context&, const ClipByNorm&);
 }  // namespace cpu
 
 namespace ref {
 using cpu::clip_by_norm;  // a line of scalar arithmetic, the same everywhere
 }
-/// Float32 parameters. `naive` is a launch for each line of the formula; `fused` needs every array on 16 bytes (the copy
-/// on 8). Both give the same bits.
+
+/// Float32 parameters. Naive: a launch for each line of the formula. Fused: one launch; needs every array on 16 bytes (the
+/// copy on 8). Both give the same bits.
 namespace cuda {
 inline constexpr Variant adam_variants[] = {Variant::naive, Variant::fused};
 void adam(const Context&, const Adam<float>&, Variant = Variant::best);

@@ -1,6 +1,5 @@
-// One pass over up to six arrays. The step's corrections are folded into three factors once, in float64,
-// which leaves one square root and one division for each parameter: less than the time its bytes take to
-// arrive.
+// One pass over up to six arrays. The step's corrections are folded into three factors once, in float64. That leaves one
+// square root and one division for each parameter, which take less time than its bytes take to arrive.
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/adam/adam_cpu.cpp"
@@ -56,8 +55,7 @@ HWY_INLINE hn::Vec<hn::RebindToUnsigned<Floats>> bfloat16_bits(Vector x) {
     return hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(x)), quiet, rounded);
 }
 
-/// One vector of parameters, at the pointers plus i. `ema` and `copy` are compile-time: no branch in the
-/// loop.
+/// Updates the vector of parameters at i. `ema` and `copy` are known at compile time: no branch in the loop.
 template <bool ema, bool copy>
 HWY_INLINE void update(const Adam<float>& args, const Factors& f, std::int64_t i) {
     const Floats d;
@@ -83,7 +81,7 @@ HWY_INLINE void update(const Adam<float>& args, const Factors& f, std::int64_t i
     }
 }
 
-/// Several streams at once are too many for the hardware's prefetchers: asking 2 KiB ahead gains a tenth.
+/// Four or five arrays at once are too many for the hardware's prefetchers: prefetching 2 KiB ahead gains a tenth.
 template <bool ema>
 HWY_INLINE void prefetch(const Adam<float>& args, std::int64_t i) {
     const std::int64_t ahead = std::min(i + 512, args.count - 1);
@@ -94,8 +92,8 @@ HWY_INLINE void prefetch(const Adam<float>& args, std::int64_t i) {
     if constexpr (ema) hwy::Prefetch(args.ema + ahead);
 }
 
-/// Elements [begin, end). The last ones go through the same vector code by way of small arrays, so that a
-/// parameter's bits do not depend on where a piece ends.
+/// Elements of the range. The last ones are copied into small arrays for the same vector code, so that a parameter's bits do
+/// not depend on where a piece ends.
 template <bool ema, bool copy>
 void update_range(const Adam<float>& args, const Range& range) {
     const Factors factors(args);
@@ -156,9 +154,6 @@ void adam(const Context& context, const Adam<float>& args) {
     parallel_for(context, ceil_div(args.count, elementwise_piece), [&](std::int64_t piece, int) {
         range(args, piece_range(args.count, elementwise_piece, piece));
     });
-}
-void adam(const Context& context, const Adam<double>& args) {
-    ref::adam(context, args);
 }
 
 void clip_by_norm(const Context&, const ClipByNorm& args) {

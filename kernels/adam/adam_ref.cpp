@@ -4,7 +4,7 @@
 
 namespace ito::kernels::ref {
 
-template <class T>
+template <CpuFloat T>
 void adam(const Context&, const Adam<T>& args) {
     const AdamStep& step = *args.step;
     if (std::isnan(step.grad_scale)) return;  // the gradient is not finite
@@ -32,7 +32,6 @@ void adam(const Context&, const Adam<T>& args) {
     }
 }
 
-template void adam(const Context&, const Adam<float>&);
-template void adam(const Context&, const Adam<double>&);
+ITO_FOR_CPU_TYPES(adam, Adam);
 
 }  // namespace ito::kernels::ref

@@ -1,7 +1,7 @@
 #pragma once
-// Which of several variants of a kernel runs for which sizes. The first call of a size finds the fastest by timing, and the
-// choice is written down here. Choices given from outside win over timing, so that a training that is resumed repeats the
-// bits of the one that was interrupted: two variants may round differently.
+// Which of several variants of a kernel runs for which sizes. The first call with a size times the variants and records the
+// fastest here. Choices that replace() brings win over timing: two variants may round differently, and a training that is
+// resumed is to repeat the bits of the one that was interrupted.
 
 #include <cstdint>
 #include <map>
@@ -11,7 +11,7 @@
 
 namespace ito::kernels {
 
-/// What was chosen for one device. Not thread-safe, like the launchers that ask it.
+/// What was chosen for one device. Not thread-safe, like the launchers that use it.
 class VariantChoices {
   public:
     /// Kernel, type and sizes -> variant: "conv2d_forward bfloat16 128x32x32x128 -> 128 3x3 s1 p1111 bias" ->
@@ -23,12 +23,12 @@ class VariantChoices {
     bool autotune() const { return autotune_; }
 
     const Map& all() const { return choices_; }
-    /// Replaces all choices. Launchers look again at what they have kept.
+    /// Replaces all choices. Launchers then look theirs up again.
     void replace(Map choices) {
         choices_ = std::move(choices);
         ++generation_;
     }
-    /// How often replace() was called: what launchers keep is kept beside this.
+    /// How often replace() was called. Launchers keep it beside their plans, to see that those are old.
     std::int64_t generation() const { return generation_; }
 
     /// Null where nothing was chosen yet.
@@ -38,7 +38,7 @@ class VariantChoices {
     }
     void record(const std::string& key, std::string variant) { choices_[key] = std::move(variant); }
 
-    /// A line for the user: a choice that cannot be kept to.
+    /// A line for the user about a choice that this machine cannot follow.
     void notice(std::string line) { notices_.push_back(std::move(line)); }
     std::vector<std::string> take_notices() { return std::exchange(notices_, {}); }
 

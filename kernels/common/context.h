@@ -1,6 +1,6 @@
 #pragma once
-// What a kernel needs to run besides its arguments. Passed by reference to every launcher; there are
-// no globals and no default stream.
+// What a kernel needs to run besides its arguments. Every launcher takes it by reference: there are no globals and no default
+// stream.
 
 #include <cstddef>
 #include <cstdint>
@@ -11,41 +11,41 @@ namespace ito::kernels {
 class PlanCache;
 class VariantChoices;
 
-/// Non-owning view of a device's command queue: a cudaStream_t on CUDA, unused on the CPU, where
-/// every kernel has finished when its launcher returns.
+/// A device's command queue, not owned: a cudaStream_t on CUDA. Unused on the CPU, where every kernel has finished when its
+/// launcher returns.
 struct Stream {
     void* handle = nullptr;
 };
 
-/// Where a launcher gets memory that it needs only while its kernels run (see scratch.h). Not asked inside parallel_for.
+/// Allocates the memory that a launcher needs only while its kernels run (see scratch.h). Not to be called inside parallel_for.
 class ScratchSource {
   public:
     virtual ~ScratchSource() = default;
 
-    /// At least `bytes` (more than 0) bytes, on 64 bytes (CUDA: 256), with undefined contents. Throws ito::Error when there is no more
-    /// memory.
+    /// `bytes` (more than 0) bytes or more, aligned to 64 bytes (CUDA: 256), with undefined contents. Throws ito::Error when
+    /// there is no more memory.
     virtual std::byte* allocate(std::size_t bytes) = 0;
-    /// On CUDA the launcher's kernels may still be queued or running: the next user of the block has to be ordered behind
-    /// them on the context's stream.
+    /// On CUDA the launcher's kernels may still be queued or running: who uses the block next has to run after them, on the
+    /// context's stream.
     virtual void free(std::byte* data) noexcept = 0;
 };
 
-/// Handles of NVIDIA's libraries, made when a launcher first asks: they are hundreds of megabytes, and a process may never
-/// need them. To be asked while the context's device is the thread's current one.
+/// Handles of NVIDIA's libraries, created at a launcher's first call: they take hundreds of megabytes, and a process may
+/// never need them. The context's device must be the thread's current one.
 class LibraryHandles {
   public:
     virtual ~LibraryHandles() = default;
 
     /// cublasLtHandle_t and cudnnHandle_t, whose calls run on the context's stream. Null where the library cannot be loaded or
-    /// started, which is tried once.
+    /// started; it is tried once.
     virtual void* cublaslt() = 0;
     virtual void* cudnn() = 0;
-    /// One line that says why the handle is null; empty while it was not asked for, and where there is one.
+    /// One line that says why the handle is null; empty if it is not, or was not asked for yet.
     virtual std::string why_not_cublaslt() const = 0;
     virtual std::string why_not_cudnn() const = 0;
 };
 
-/// What float32 matrix products and convolutions on CUDA may round their factors to: nothing, or the ten bits of TF32.
+/// How float32 matrix products and convolutions on CUDA may round their factors: not at all, or to the ten bits of TF32.
 enum class MathMode : std::uint8_t { float32, tf32 };
 
 /// One device's queue, library handles, plans, scratch memory and threads.
@@ -56,16 +56,16 @@ struct Context {
     MathMode math = MathMode::float32;
     /// Libraries' plans by shape: oneDNN primitives on the CPU, cuDNN and cuBLASLt plans on CUDA.
     PlanCache* plans = nullptr;
-    /// Which variant runs for which sizes, on CUDA; null: the first guess, without timing.
+    /// On CUDA, which variant runs for which sizes; null: the first guess, without timing.
     VariantChoices* choices = nullptr;
-    /// On CUDA: gradients of a convolution's bfloat16 weights may be rounded to bfloat16 before they are added to the float32
-    /// gradient, where a library computes them so faster.
+    /// On CUDA, gradients of a convolution's bfloat16 weights may be rounded to bfloat16 before they are added to the float32
+    /// gradient, where a library is faster that way.
     bool bfloat16_weight_gradients = false;
     /// Scratch memory. Kernels that need some throw without it.
     ScratchSource* scratch = nullptr;
-    /// CPU worker threads. Never changes a result: work is split by shape alone.
+    /// CPU worker threads. Their number never changes a result: work is split by shape alone.
     int threads = 1;
-    /// Convolutions sum in the plain way even where Winograd's is faster: ten times smaller rounding errors.
+    /// Convolutions do not use Winograd's algorithm, even where it is faster: rounding errors are ten times smaller.
     bool direct_convolution = false;
 
     /// The libraries' handles, or null.

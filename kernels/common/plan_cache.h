@@ -1,6 +1,6 @@
 #pragma once
-// Libraries' plans (oneDNN primitives, cuDNN plans) kept by the bytes of a key struct. Creating one costs
-// 0.1 to 0.8 ms, finding it again about a microsecond.
+// Libraries' plans (oneDNN primitives, cuDNN plans) by the bytes of a key struct. Creating one takes 0.1 to 0.8 ms, finding
+// it again about a microsecond.
 
 #include <cstring>
 #include <memory>
@@ -11,13 +11,12 @@
 
 namespace ito::kernels {
 
-/// What is prepared once for a shape (a oneDNN primitive, say), kept for the next call.
+/// Keeps what was prepared for a shape (a oneDNN primitive, say) for the next call.
 class PlanCache {
   public:
-    /// The plan stored under (kind, key), made by `make()` (which returns a std::shared_ptr<Plan>) at the
-    /// first call. `kind` names the kernel and direction, so that equal shapes of two kernels differ.
-    /// Key must have no padding bytes: its object representation is what is compared.
-    /// Not thread-safe: called by launchers before they go parallel.
+    /// The plan of (kind, key); the first call creates it with `make()`, which returns a std::shared_ptr<Plan>. `kind` names
+    /// kernel and direction, so that equal shapes of two kernels differ. Key must have no padding bytes: its bytes are
+    /// compared. Not thread-safe: launchers call it before they go parallel.
     template <class Plan, class Key, class Make>
     Plan& get(const char* kind, const Key& key, Make&& make) {
         static_assert(std::has_unique_object_representations_v<Key>, "a plan key must have no padding");
@@ -32,7 +31,7 @@ class PlanCache {
         return *static_cast<Plan*>(found->second.get());
     }
 
-    /// How many plans there are, which tells whether one was used again.
+    /// The number of plans, which tells whether one was used again.
     std::size_t size() const { return plans_.size(); }
 
   private:

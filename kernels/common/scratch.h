@@ -1,6 +1,6 @@
 #pragma once
 // Scratch memory of a launcher: allocated where it is needed, freed at the end of the scope. On CUDA that is before the
-// kernels have run; the context's source sees to it that what uses the memory next runs after them.
+// kernels have run; the context's source makes sure that the memory's next user runs after them.
 
 #include <cstddef>
 #include <cstdint>
@@ -11,8 +11,8 @@
 
 namespace ito::kernels {
 
-/// `count` elements of T from context.scratch, on 64 bytes (CUDA: 256), with undefined contents. Null for a count of 0, which
-/// asks for nothing.
+/// `count` elements of T from context.scratch, aligned to 64 bytes (CUDA: 256), with undefined contents. Null for a count of 0,
+/// which allocates nothing.
 template <class T>
 class Scratch {
   public:

@@ -1,8 +1,8 @@
 #pragma once
-// The address of a value that a kernel reads when it runs, not when it is launched: the step counter behind a random
-// draw, the learning rate, the coefficients of a solver's step. So the same launch, recorded into a CUDA graph, can be
-// replayed for the next step. The pointer knows which memory it points into: a CUDA kernel that followed a host address
-// would fault, or read a stack that is gone, and launchers refuse it.
+// The address of a value that a kernel reads when it runs, not when it is launched: the step counter of a random draw, the
+// learning rate, the coefficients of a solver's step. So a launch that was recorded into a CUDA graph can be replayed for
+// the next step. The pointer knows which memory it points into, and launchers refuse the wrong one: a CUDA kernel that
+// followed a host address would fault, or read a stack that is gone.
 
 #include <cstdint>
 #include <string>
@@ -12,11 +12,11 @@
 
 namespace ito::kernels {
 
-/// Whose processor may follow a pointer.
+/// Whose memory a pointer points into.
 enum class Memory : std::uint8_t { host, device };
 
-/// Null, or the address of a T together with the memory that it lies in. Made by host_value() and device_value();
-/// core's DeviceValue has the right one for its device.
+/// Null, or the address of a T and the memory that it lies in. host_value() and device_value() make one; core's DeviceValue
+/// has the right one for its device.
 template <class T>
 class ValuePointer {
   public:
@@ -29,7 +29,7 @@ class ValuePointer {
 
     constexpr explicit operator bool() const { return address_ != nullptr; }
     constexpr Memory memory() const { return memory_; }
-    /// For the code that runs where the memory is; see require_memory().
+    /// For code that runs on the processor that the memory belongs to; see require_memory().
     constexpr T* get() const { return address_; }
     constexpr T& operator*() const { return *address_; }
     constexpr T* operator->() const { return address_; }

@@ -1,6 +1,6 @@
 #pragma once
-// The variants of a CUDA kernel. A launcher takes one as its last argument, `best` unless told; tests and `ito bench kernels`
-// go through <stem>_variants, the list beside the declarations.
+// The variants of a CUDA kernel. A launcher takes one as its last argument, `best` unless told. Tests and `ito bench kernels`
+// run all of <stem>_variants, which stands beside the launcher's declaration.
 
 #include <cstdint>
 #include <initializer_list>

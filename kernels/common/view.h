@@ -7,8 +7,8 @@
 namespace ito::kernels {
 
 /// `rows` rows of `columns` adjacent elements: element (r, c) is data[r * stride + c], the row stride counted in elements. An
-/// image [N, H, W, C] is a matrix of N * H * W rows and C columns; some of its channels are one with the same stride and fewer
-/// columns. Null where an optional argument is not given.
+/// image [N, H, W, C] is a matrix of N * H * W rows and C columns; some of its channels are a matrix with the same stride and
+/// fewer columns. Null where an optional argument is not given.
 template <class T>
 struct View {
     T* data = nullptr;

@@ -1,5 +1,5 @@
 #pragma once
-// Who hears what the helper threads of parallel_for do: traces.
+// Tells traces what the worker threads of parallel_for do.
 
 #include <chrono>
 #include <cstdint>
@@ -16,12 +16,12 @@ class WorkListener {
     WorkListener(const WorkListener&) = delete;
     WorkListener& operator=(const WorkListener&) = delete;
 
-    /// Thread `worker` (1 and up) has done its share of a parallel_for: `pieces` of them, at least one. Called on that
-    /// thread, while the one that called parallel_for is still in it.
+    /// Thread `worker` (1 and up) has done `pieces` (1 or more) pieces of a parallel_for. Called on that thread, while the
+    /// caller of parallel_for is still in it.
     virtual void worked(int /*worker*/, std::int64_t /*pieces*/, Time /*begin*/, Time /*end*/) noexcept {}
 };
 
-/// Hears of each parallel_for that this thread calls; null where nobody listens.
+/// Hears of each parallel_for that this thread calls; null where there is no listener.
 inline constinit thread_local WorkListener* work_listener = nullptr;
 
 }  // namespace ito::kernels

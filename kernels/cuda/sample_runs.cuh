@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/common/view.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/vector.cuh"
 #include "kernels/philox/philox.cuh"
@@ -73,15 +74,20 @@ struct Samples {
     bool wide = false;  ///< whole runs in one access, or in 16-byte ones
 };
 
-/// Runs of `width` elements of [batch, pixels, channels] with a stride from pixel to pixel.
+/// Runs of `width` elements of a batch of samples, each `pixels` rows of `all`.
 template <int width, class T>
-Samples<T> samples_of(T* data, std::int64_t batch, std::int64_t pixels, std::int64_t channels,
-                      std::int64_t stride) {
+Samples<T> samples_of(View<T> all, std::int64_t batch, std::int64_t pixels) {
     const std::size_t access = std::min<std::size_t>(16, width * sizeof(T));
-    const std::size_t sample = static_cast<std::size_t>(pixels * channels) * sizeof(T);
+    const std::size_t sample = static_cast<std::size_t>(pixels * all.columns) * sizeof(T);
     const bool aligned =
-        reinterpret_cast<std::uintptr_t>(data) % access == 0 && (batch <= 1 || sample % access == 0);
-    return {data, pixels, stride, static_cast<std::uint32_t>(channels), stride == channels && aligned};
+        reinterpret_cast<std::uintptr_t>(all.data) % access == 0 && (batch <= 1 || sample % access == 0);
+    return {all.data, pixels, all.stride, static_cast<std::uint32_t>(all.columns),
+            all.stride == all.columns && aligned};
+}
+/// The same where the pixels lie without gaps.
+template <int width, class T>
+Samples<T> dense_samples_of(T* data, std::int64_t batch, std::int64_t pixels, std::int64_t channels) {
+    return samples_of<width>(View<T>{data, batch * pixels, channels, channels}, batch, pixels);
 }
 
 /// Elements [e, e + count) of sample n, count at most `width`; the rest of v is zero.

@@ -2,9 +2,6 @@
 
 #include "kernels/mse_loss/mse_loss.h"
 
-#include <string>
-
-#include "kernels/common/error.h"
 #include "kernels/common/scratch.h"
 #include "kernels/cuda/block_reduce.cuh"
 #include "kernels/cuda/sample_runs.cuh"
@@ -25,20 +22,20 @@ __device__ float slope_of(const MseLoss<T>& a, std::int64_t n, float scale) {
 /// Prediction - target at element e of sample n.
 template <class T>
 __device__ float difference(const MseLoss<T>& a, std::int64_t n, std::int64_t e) {
-    const std::int64_t pixel = e / a.channels, channel = e - pixel * a.channels;
-    const float prediction = to_float(a.prediction[(n * a.pixels + pixel) * a.prediction_stride + channel]);
-    return prediction - (a.target != nullptr ? to_float(a.target[n * a.pixels * a.channels + e])
+    const std::int64_t pixel = e / a.prediction.columns, channel = e - pixel * a.prediction.columns;
+    const float prediction = to_float(a.prediction(n * a.pixels + pixel, channel));
+    return prediction - (a.target != nullptr ? to_float(a.target[n * a.pixels * a.prediction.columns + e])
                                              : PhiloxSample(a.noise, n).normal(e));
 }
 
 /// A thread for each element.
 template <class T>
 __global__ void __launch_bounds__(threads) gradient_naive(MseLoss<T> a, float scale) {
-    const std::int64_t elements = a.pixels * a.channels;
+    const std::int64_t elements = a.pixels * a.prediction.columns;
     const std::int64_t i = blockIdx.x * static_cast<std::int64_t>(threads) + threadIdx.x;
     if (i >= a.batch * elements) return;
-    const std::int64_t n = i / elements, pixel = i / a.channels;
-    a.grad[pixel * a.grad_stride + i - pixel * a.channels] =
+    const std::int64_t n = i / elements, pixel = i / a.prediction.columns;
+    a.grad(pixel, i - pixel * a.prediction.columns) =
         from_float<T>(slope_of(a, n, scale) * difference(a, n, i - n * elements));
 }
 
@@ -46,7 +43,7 @@ __global__ void __launch_bounds__(threads) gradient_naive(MseLoss<T> a, float sc
 template <class T>
 __global__ void __launch_bounds__(threads) sums_naive(MseLoss<T> a, double* sums) {
     __shared__ double scratch[threads / warp_size];
-    const std::int64_t n = blockIdx.x, elements = a.pixels * a.channels;
+    const std::int64_t n = blockIdx.x, elements = a.pixels * a.prediction.columns;
     double sum = 0;
     for (std::int64_t e = threadIdx.x; e < elements; e += threads) {
         const double d = difference(a, n, e);
@@ -67,13 +64,13 @@ struct Fused {
     double* partials = nullptr;  ///< [N, blocks across a sample]
 };
 
-/// A block holds whole warps of up to eight samples, and of each leaves the sum over the part that it goes through.
+/// A block has whole warps for up to eight samples, and writes for each the sum over the elements that it goes through.
 template <class T>
 __global__ void __launch_bounds__(threads) mse_loss_fused(Fused<T> k) {
     constexpr int width = vector_width<T>;
     __shared__ float sums[threads / warp_size];
     const MseLoss<T>& a = k.a;
-    const std::uint32_t elements = static_cast<std::uint32_t>(a.pixels * a.channels);
+    const std::uint32_t elements = static_cast<std::uint32_t>(a.pixels * a.prediction.columns);
     const std::uint64_t begin = (blockIdx.x * std::uint64_t{blockDim.x} + threadIdx.x) * width;
     const std::uint32_t e = static_cast<std::uint32_t>(begin), left = elements - e,
                         count = left < width ? left : width;
@@ -94,7 +91,7 @@ __global__ void __launch_bounds__(threads) mse_loss_fused(Fused<T> k) {
                 p[i] = i < count ? p[i] - target[i] : 0.0f;
                 sum += p[i] * p[i];
             }
-            if (a.grad != nullptr) {
+            if (a.grad) {
                 const float slope = slope_of(a, n, k.scale);
 #pragma unroll
                 for (int i = 0; i < width; ++i) p[i] *= slope;
@@ -116,11 +113,11 @@ __global__ void __launch_bounds__(threads) mse_loss_fused(Fused<T> k) {
 
 // --- both --------------------------------------------------------------------------------------------------------------
 
-/// One block: `lanes` threads (a power of 2 up to a warp) add a sample's partial sums, then all take the mean over
-/// samples.
+/// One block: `lanes` threads (a power of 2 up to a warp) add a sample's partial sums, one of each of the `blocks` before,
+/// then all threads take the mean over samples.
 template <class T, int finish_threads>
 __global__ void __launch_bounds__(finish_threads)
-    finish(MseLoss<T> a, const double* partials, std::int64_t pieces, unsigned lanes, double per_element) {
+    finish(MseLoss<T> a, const double* partials, std::int64_t blocks, unsigned lanes, double per_element) {
     __shared__ double scratch[finish_threads / warp_size];
     const unsigned lane = threadIdx.x % lanes;
     double total = 0;
@@ -128,7 +125,7 @@ __global__ void __launch_bounds__(finish_threads)
         const std::int64_t n = first + threadIdx.x / lanes;
         double sum = 0;
         if (n < a.batch)
-            for (std::int64_t i = lane; i < pieces; i += lanes) sum += partials[n * pieces + i];
+            for (std::int64_t i = lane; i < blocks; i += lanes) sum += partials[n * blocks + i];
         for (unsigned distance = lanes / 2; distance > 0; distance /= 2)
             sum += __shfl_xor_sync(0xffffffffu, sum, static_cast<int>(distance));
         if (lane != 0 || n >= a.batch) continue;
@@ -143,13 +140,13 @@ __global__ void __launch_bounds__(finish_threads)
 }
 
 template <class T>
-void launch_finish(const Context& context, const MseLoss<T>& a, const double* partials, std::int64_t pieces,
+void launch_finish(const Context& context, const MseLoss<T>& a, const double* partials, std::int64_t blocks,
                    double per_element) {
     unsigned lanes = 1;
-    while (lanes < pieces && lanes < warp_size) lanes *= 2;
+    while (lanes < blocks && lanes < warp_size) lanes *= 2;
     const bool few = a.batch * lanes <= 256;
     launch(context, "mse_loss_finish", few ? finish<T, 256> : finish<T, 1024>, dim3(1),
-           dim3(few ? 256 : 1024), 0, a, partials, pieces, lanes, per_element);
+           dim3(few ? 256 : 1024), 0, a, partials, blocks, lanes, per_element);
 }
 
 /// Blocks across a sample.
@@ -158,49 +155,42 @@ RunGrid grid_of(std::int64_t batch, std::int64_t elements) {
     return {batch, blocks_for(elements, vector_width<T>), threads, warp_size};
 }
 
-template <class T>
-void run(const Context& context, const MseLoss<T>& a, Variant variant) {
+}  // namespace
+
+namespace cuda {
+
+template <CudaFloat T>
+void mse_loss(const Context& context, const MseLoss<T>& a, Variant wanted) {
     require_memory("mse_loss", a.noise.step, Memory::device);
-    if (variant == Variant::best) variant = Variant::fused;
-    if (variant != Variant::naive && variant != Variant::fused)
-        throw Error(std::string("mse_loss: no variant '") + name_of(variant) + "'; expected naive or fused");
-    const std::int64_t elements = a.pixels * a.channels;
+    const Variant variant = choose_variant("mse_loss", wanted, {{Variant::fused}, {Variant::naive}});
+    const std::int64_t channels = a.prediction.columns, elements = a.pixels * channels;
     const bool empty = a.batch <= 0 || elements <= 0;
     const double per_element = empty ? 0 : 1 / static_cast<double>(elements);
     const float scale = empty ? 0 : static_cast<float>(2 * per_element / static_cast<double>(a.batch));
     const RunGrid grid = grid_of<T>(a.batch, elements);
-    const std::int64_t pieces = empty ? 0 : variant == Variant::naive ? 1 : grid.blocks.x;
-    const Scratch<double> partials(context, a.batch * pieces);
+    const std::int64_t blocks = empty ? 0 : variant == Variant::naive ? 1 : grid.blocks.x;
+    const Scratch<double> partials(context, a.batch * blocks);
     if (!empty && variant == Variant::naive) {
-        const dim3 blocks(static_cast<unsigned>(blocks_for(a.batch * elements, threads)));
-        if (a.grad != nullptr)
-            launch(context, "mse_loss_gradient", gradient_naive<T>, blocks, dim3(threads), 0, a, scale);
+        if (a.grad)
+            launch(context, "mse_loss_gradient", gradient_naive<T>,
+                   dim3(static_cast<unsigned>(blocks_for(a.batch * elements, threads))), dim3(threads), 0, a,
+                   scale);
         launch(context, "mse_loss_sums", sums_naive<T>, dim3(static_cast<unsigned>(a.batch)), dim3(threads),
                0, a, partials);
     } else if (!empty) {
         constexpr int width = vector_width<T>;
         const Fused<T> k{a,
-                         samples_of<width>(a.prediction, a.batch, a.pixels, a.channels, a.prediction_stride),
-                         samples_of<width>(a.target, a.batch, a.pixels, a.channels, a.channels),
-                         samples_of<width>(a.grad, a.batch, a.pixels, a.channels, a.grad_stride),
+                         samples_of<width>(a.prediction, a.batch, a.pixels),
+                         dense_samples_of<width>(a.target, a.batch, a.pixels, channels),
+                         samples_of<width>(a.grad, a.batch, a.pixels),
                          scale,
                          partials};
         launch(context, "mse_loss", mse_loss_fused<T>, grid.blocks, grid.threads, 0, k);
     }
-    launch_finish(context, a, partials, pieces, per_element);
+    launch_finish(context, a, partials, blocks, per_element);
 }
 
-}  // namespace
-
-namespace cuda {
-
-void mse_loss(const Context& context, const MseLoss<float>& a, Variant variant) {
-    run(context, a, variant);
-}
-void mse_loss(const Context& context, const MseLoss<bfloat16>& a, Variant variant) {
-    run(context, a, variant);
-}
+ITO_FOR_CUDA_TYPES(mse_loss, MseLoss);
 
 }  // namespace cuda
-
 }  // namespace ito::kernels

@@ -1,5 +1,5 @@
-// A sample is cut into pieces of elementwise_piece elements, each of which leaves one float64 sum; a sample's
-// sums are added in order. Within a piece, runs of run_elements elements stay in the L1 cache.
+// A sample is cut into pieces of elementwise_piece elements. Each gives one float64 sum; a sample's sums are added in order.
+// Within a piece, runs of run_elements elements stay in the L1 cache.
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/mse_loss/mse_loss_cpu.cpp"
@@ -17,14 +17,13 @@ namespace ito::kernels::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-/// Sum of squared differences over elements [begin, end) of sample n; writes their gradient, slope *
-/// difference.
+/// Sum of squared differences over the range of sample n's elements; writes their gradient, slope * difference.
 double squared_error(const MseLoss<float>& args, std::int64_t n, const Range& range, float slope) {
     const hn::ScalableTag<double> dd;
     const hn::Rebind<float, decltype(dd)> df;
     const auto lanes = static_cast<std::int64_t>(hn::Lanes(dd));
-    const std::int64_t elements = args.pixels * args.channels;
-    const float* prediction = args.prediction + n * args.pixels * args.prediction_stride;
+    const std::int64_t channels = args.prediction.columns, elements = args.pixels * channels;
+    const float* prediction = args.prediction.row(n * args.pixels);
     const std::uint64_t subsequence = philox_subsequence(args.noise, static_cast<std::uint64_t>(n));
     const std::uint64_t step = philox_step(args.noise);
     HWY_ALIGN float gathered[run_elements], draws[philox_buffer_size(run_elements)];
@@ -32,8 +31,7 @@ double squared_error(const MseLoss<float>& args, std::int64_t n, const Range& ra
     auto even = hn::Zero(dd), odd = hn::Zero(dd);
     for (std::int64_t e = range.begin; e < range.end; e += run_elements) {
         const std::int64_t count = std::min(run_elements, range.end - e);
-        const float* p =
-            gather_elements(prediction, args.channels, args.prediction_stride, e, count, gathered);
+        const float* p = gather_elements(prediction, channels, args.prediction.stride, e, count, gathered);
         const float* t =
             args.target ? args.target + n * elements + e
                         : philox_normals(args.noise.seed, subsequence,
@@ -49,12 +47,12 @@ double squared_error(const MseLoss<float>& args, std::int64_t n, const Range& ra
             odd = hn::MulAdd(b, b, odd);
         }
         if (args.grad) {
-            float* grad = args.grad + n * args.pixels * args.grad_stride;
-            const bool dense = args.grad_stride == args.channels;
+            float* grad = args.grad.row(n * args.pixels);
+            const bool dense = args.grad.stride == channels;
             float* out = dense ? grad + e : gradient;
 #pragma GCC ivdep
             for (std::int64_t i = 0; i < count; ++i) out[i] = slope * differences[i];
-            if (!dense) scatter_elements(gradient, args.channels, args.grad_stride, e, count, grad);
+            if (!dense) scatter_elements(gradient, channels, args.grad.stride, e, count, grad);
         }
     }
     return hn::GetLane(hn::SumOfLanes(dd, hn::Add(even, odd)));
@@ -70,7 +68,8 @@ HWY_EXPORT(squared_error);
 namespace cpu {
 
 void mse_loss(const Context& context, const MseLoss<float>& args) {
-    const std::int64_t elements = args.pixels * args.channels, pieces = ceil_div(elements, elementwise_piece);
+    const std::int64_t elements = args.pixels * args.prediction.columns,
+                       pieces = ceil_div(elements, elementwise_piece);
     const auto weight = [&](std::int64_t n) {
         return args.weight ? static_cast<double>(args.weight[n]) : 1.0;
     };
@@ -92,9 +91,6 @@ void mse_loss(const Context& context, const MseLoss<float>& args) {
         total += mean;
     }
     *args.loss = static_cast<float>(args.batch ? total / batch : 0);
-}
-void mse_loss(const Context& context, const MseLoss<double>& args) {
-    ref::mse_loss(context, args);
 }
 
 }  // namespace cpu

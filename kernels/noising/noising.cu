@@ -2,10 +2,8 @@
 
 #include "kernels/noising/noising.h"
 
-#include <string>
 #include <type_traits>
 
-#include "kernels/common/error.h"
 #include "kernels/cuda/block_reduce.cuh"
 #include "kernels/cuda/sample_runs.cuh"
 
@@ -47,11 +45,11 @@ template <class T, class Source>
 __device__ bool take(const Noising<T, Source>& a, Element& at) {
     const std::int64_t pixels = a.height * a.width;
     const std::int64_t i = blockIdx.x * static_cast<std::int64_t>(threads) + threadIdx.x;
-    if (i >= a.batch * pixels * a.channels) return false;
-    at.pixel = i / a.channels;
-    at.channel = i - at.pixel * a.channels;
+    if (i >= a.batch * pixels * a.x_t.columns) return false;
+    at.pixel = i / a.x_t.columns;
+    at.channel = i - at.pixel * a.x_t.columns;
     at.n = at.pixel / pixels;
-    at.e = static_cast<std::uint32_t>(i - at.n * pixels * a.channels);
+    at.e = static_cast<std::uint32_t>(i - at.n * pixels * a.x_t.columns);
     return true;
 }
 
@@ -60,8 +58,8 @@ __global__ void __launch_bounds__(threads) noise_naive(Noising<T, Source> a) {
     Element at;
     if (!take(a, at)) return;
     const T eps = from_float<T>(PhiloxSample(a.noise, at.n).normal(at.e));
-    a.x_t[at.pixel * a.x_t_stride + at.channel] = eps;
-    if (a.eps != nullptr) a.eps[at.pixel * a.channels + at.channel] = eps;
+    a.x_t(at.pixel, at.channel) = eps;
+    if (a.eps != nullptr) a.eps[at.pixel * a.x_t.columns + at.channel] = eps;
 }
 
 template <class T, class Source>
@@ -75,11 +73,11 @@ __global__ void __launch_bounds__(threads) mix_naive(Noising<T, Source> a) {
     }
     const std::int64_t image = a.index != nullptr ? a.index[at.n] : at.n;
     const float x_0 =
-        clean<Source>(to_float(a.images[(image * a.height * a.width + from) * a.channels + at.channel]));
-    T& x_t = a.x_t[at.pixel * a.x_t_stride + at.channel];
+        clean<Source>(to_float(a.images[(image * a.height * a.width + from) * a.x_t.columns + at.channel]));
+    T& x_t = a.x_t(at.pixel, at.channel);
     const std::int64_t t = a.t[at.n];
     x_t = from_float<T>(a.signal[t] * x_0 + a.sigma[t] * to_float(x_t));
-    if (a.x_0 != nullptr) a.x_0[at.pixel * a.channels + at.channel] = from_float<T>(x_0);
+    if (a.x_0 != nullptr) a.x_0[at.pixel * a.x_t.columns + at.channel] = from_float<T>(x_0);
 }
 
 // --- fused -----------------------------------------------------------------------------------------------------------
@@ -124,7 +122,7 @@ __global__ void __launch_bounds__(threads) noising_fused(Fused<T, Source> k) {
     constexpr int width = vector_width<T>;
     __shared__ Mix mixes[threads / 32];
     const Noising<T, Source>& a = k.a;
-    const std::uint32_t elements = static_cast<std::uint32_t>(a.height * a.width * a.channels);
+    const std::uint32_t elements = static_cast<std::uint32_t>(a.height * a.width * a.x_t.columns);
     const std::uint64_t begin = (blockIdx.x * std::uint64_t{blockDim.x} + threadIdx.x) * width;
     const std::uint32_t e = static_cast<std::uint32_t>(begin);
     for (std::int64_t first = blockIdx.y * static_cast<std::int64_t>(blockDim.y); first < a.batch;
@@ -146,7 +144,7 @@ __global__ void __launch_bounds__(threads) noising_fused(Fused<T, Source> k) {
         float x[width];
         if (mix.mirrored)
             load_mirrored(a.images + mix.image * elements, static_cast<std::uint32_t>(a.width),
-                          static_cast<std::uint32_t>(a.channels), e, count, x);
+                          static_cast<std::uint32_t>(a.x_t.columns), e, count, x);
         else
             load_run(k.images, mix.image, e, count, x);
 #pragma unroll
@@ -159,13 +157,15 @@ __global__ void __launch_bounds__(threads) noising_fused(Fused<T, Source> k) {
     }
 }
 
-template <class T, class Source>
-void run(const Context& context, const Noising<T, Source>& a, Variant variant) {
+}  // namespace
+
+namespace cuda {
+
+template <CudaFloat T, class Source>
+void noising(const Context& context, const Noising<T, Source>& a, Variant wanted) {
     require_memory("noising", a.noise.step, Memory::device);
-    if (variant == Variant::best) variant = Variant::fused;
-    if (variant != Variant::naive && variant != Variant::fused)
-        throw Error(std::string("noising: no variant '") + name_of(variant) + "'; expected naive or fused");
-    const std::int64_t pixels = a.height * a.width, elements = pixels * a.channels;
+    const Variant variant = choose_variant("noising", wanted, {{Variant::fused}, {Variant::naive}});
+    const std::int64_t pixels = a.height * a.width, channels = a.x_t.columns, elements = pixels * channels;
     if (a.batch <= 0 || elements <= 0) return;
     if (variant == Variant::naive) {
         const dim3 blocks(static_cast<unsigned>(blocks_for(a.batch * elements, threads)));
@@ -175,29 +175,18 @@ void run(const Context& context, const Noising<T, Source>& a, Variant variant) {
     }
     constexpr int width = vector_width<T>;
     // An image of any index must lie as the first does: a batch of two stands for all.
-    const Fused<T, Source> k{a, samples_of<width>(a.images, 2, pixels, a.channels, a.channels),
-                             samples_of<width>(a.x_t, a.batch, pixels, a.channels, a.x_t_stride),
-                             samples_of<width>(a.x_0, a.batch, pixels, a.channels, a.channels),
-                             samples_of<width>(a.eps, a.batch, pixels, a.channels, a.channels)};
+    const Fused<T, Source> k{a, dense_samples_of<width>(a.images, 2, pixels, channels),
+                             samples_of<width>(a.x_t, a.batch, pixels),
+                             dense_samples_of<width>(a.x_0, a.batch, pixels, channels),
+                             dense_samples_of<width>(a.eps, a.batch, pixels, channels)};
     const RunGrid grid(a.batch, blocks_for(elements, width), threads, warp_size);
     launch(context, "noising", noising_fused<T, Source>, grid.blocks, grid.threads, 0, k);
 }
 
-}  // namespace
+template void noising(const Context&, const Noising<float, std::uint8_t>&, Variant);
+template void noising(const Context&, const Noising<float, float>&, Variant);
+template void noising(const Context&, const Noising<bfloat16, std::uint8_t>&, Variant);
+template void noising(const Context&, const Noising<bfloat16, bfloat16>&, Variant);
 
-namespace cuda {
-void noising(const Context& context, const Noising<float, std::uint8_t>& a, Variant variant) {
-    run(context, a, variant);
-}
-void noising(const Context& context, const Noising<float, float>& a, Variant variant) {
-    run(context, a, variant);
-}
-void noising(const Context& context, const Noising<bfloat16, std::uint8_t>& a, Variant variant) {
-    run(context, a, variant);
-}
-void noising(const Context& context, const Noising<bfloat16, bfloat16>& a, Variant variant) {
-    run(context, a, variant);
-}
 }  // namespace cuda
-
 }  // namespace ito::kernels

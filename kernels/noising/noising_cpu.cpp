@@ -1,5 +1,5 @@
-// A sample is worked through in runs of run_elements elements: the image's run is normalised into one buffer,
-// the noise drawn into another, and both are mixed where they lie in the L1 cache.
+// A sample is processed in runs of run_elements elements: the image's run is normalised into one buffer, the noise is drawn
+// into another, and both are mixed while they lie in the L1 cache.
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/noising/noising_cpu.cpp"
@@ -39,7 +39,8 @@ void mirror_run(const Source* image, std::int64_t width, std::int64_t channels, 
 
 template <class Source>
 void noise_block(const Noising<float, Source>& args, const Block& block) {
-    const std::int64_t pixels = args.height * args.width, elements = pixels * args.channels;
+    const std::int64_t pixels = args.height * args.width, channels = args.x_t.columns,
+                       elements = pixels * channels;
     const std::uint64_t step = philox_step(args.noise);
     PhiloxAddress flips = args.noise;
     flips.purpose = Purpose::flip;
@@ -53,13 +54,13 @@ void noise_block(const Noising<float, Source>& args, const Block& block) {
             args.flip &&
             (philox_word(flips.seed, philox_subsequence(flips, sample), philox_offset(step, 0)) & 1u) != 0;
         const float signal = args.signal[args.t[n]], sigma = args.sigma[args.t[n]];
-        float* x_t = args.x_t + n * pixels * args.x_t_stride;
-        const bool dense = args.x_t_stride == args.channels;
+        float* x_t = args.x_t.row(n * pixels);
+        const bool dense = args.x_t.stride == channels;
         for (std::int64_t e = block.column_begin; e < block.column_end; e += run_elements) {
             const std::int64_t count = std::min(run_elements, block.column_end - e);
             const Source* source = image + e;
             if (flip) {
-                mirror_run(image, args.width, args.channels, e, count, mirrored);
+                mirror_run(image, args.width, channels, e, count, mirrored);
                 source = mirrored;
             }
             float* x_0 = args.x_0 ? args.x_0 + n * elements + e : clean;
@@ -73,7 +74,7 @@ void noise_block(const Noising<float, Source>& args, const Block& block) {
                 x_0[i] = value;
                 out[i] = signal * value + sigma * eps[i];
             }
-            if (!dense) scatter_elements(mixed, args.channels, args.x_t_stride, e, count, x_t);
+            if (!dense) scatter_elements(mixed, channels, args.x_t.stride, e, count, x_t);
             if (args.eps) std::copy_n(eps, count, args.eps + n * elements + e);
         }
     }
@@ -98,7 +99,7 @@ HWY_EXPORT(noise_floats);
 
 template <class Args>
 void run(const Context& context, const Args& args, void (*function)(const Args&, const Block&)) {
-    for_each_block(context, args.batch, args.height * args.width * args.channels,
+    for_each_block(context, args.batch, args.height * args.width * args.x_t.columns,
                    [&](const Block& block) { function(args, block); });
 }
 
@@ -111,12 +112,6 @@ void noising(const Context& context, const Noising<float, std::uint8_t>& args) {
 }
 void noising(const Context& context, const Noising<float, float>& args) {
     run(context, args, HWY_DYNAMIC_DISPATCH(noise_floats));
-}
-void noising(const Context& context, const Noising<double, std::uint8_t>& args) {
-    ref::noising(context, args);
-}
-void noising(const Context& context, const Noising<double, double>& args) {
-    ref::noising(context, args);
 }
 
 }  // namespace cpu

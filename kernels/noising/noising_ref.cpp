@@ -4,9 +4,10 @@
 
 namespace ito::kernels::ref {
 
-template <class T, class Source>
+template <CpuFloat T, class Source>
 void noising(const Context&, const Noising<T, Source>& args) {
-    const std::int64_t elements = args.height * args.width * args.channels;
+    const std::int64_t pixels = args.height * args.width, channels = args.x_t.columns,
+                       elements = pixels * channels;
     const std::uint64_t step = philox_step(args.noise);
     for (std::int64_t n = 0; n < args.batch; ++n) {
         const Source* image = args.images + (args.index ? args.index[n] : n) * elements;
@@ -19,17 +20,16 @@ void noising(const Context&, const Noising<T, Source>& args) {
         const T signal = args.signal[args.t[n]], sigma = args.sigma[args.t[n]];
         for (std::int64_t h = 0; h < args.height; ++h)
             for (std::int64_t w = 0; w < args.width; ++w)
-                for (std::int64_t c = 0; c < args.channels; ++c) {
-                    const std::int64_t pixel = h * args.width + w, element = pixel * args.channels + c;
+                for (std::int64_t c = 0; c < channels; ++c) {
+                    const std::int64_t pixel = h * args.width + w, element = pixel * channels + c;
                     const std::int64_t from = mirrored ? args.width - 1 - w : w;
-                    T x_0 = static_cast<T>(image[(h * args.width + from) * args.channels + c]);
+                    T x_0 = static_cast<T>(image[(h * args.width + from) * channels + c]);
                     if constexpr (std::same_as<Source, std::uint8_t>) x_0 = x_0 / T(127.5) - T(1);
                     const std::uint64_t offset = philox_offset(step, static_cast<std::uint64_t>(element));
                     const auto draws = normals_of(
                         philox_block(args.noise.seed, philox_subsequence(args.noise, sample), offset / 4));
                     const T eps = static_cast<T>(draws[offset % 4]);
-                    args.x_t[(n * args.height * args.width + pixel) * args.x_t_stride + c] =
-                        signal * x_0 + sigma * eps;
+                    args.x_t(n * pixels + pixel, c) = signal * x_0 + sigma * eps;
                     if (args.x_0) args.x_0[n * elements + element] = x_0;
                     if (args.eps) args.eps[n * elements + element] = eps;
                 }

@@ -2,9 +2,6 @@
 
 #include "kernels/reverse_step/reverse_step.h"
 
-#include <string>
-
-#include "kernels/common/error.h"
 #include "kernels/cuda/sample_runs.cuh"
 
 namespace ito::kernels {
@@ -40,11 +37,10 @@ struct Step {
 template <class T>
 __global__ void __launch_bounds__(threads) mean_naive(ReverseStep<T> a) {
     const std::int64_t i = blockIdx.x * static_cast<std::int64_t>(threads) + threadIdx.x;
-    if (i >= a.batch * a.pixels * a.channels) return;
+    if (i >= a.batch * a.pixels * a.eps.columns) return;
     const Step step(*a.coefficients);
-    const std::int64_t pixel = i / a.channels;
-    const float x = a.x[i],
-                x0 = step.estimate(x, to_float(a.eps[pixel * a.eps_stride + i - pixel * a.channels]));
+    const std::int64_t pixel = i / a.eps.columns;
+    const float x = a.x[i], x0 = step.estimate(x, to_float(a.eps(pixel, i - pixel * a.eps.columns)));
     a.x[i] = step.mean(x0, x);
     if (a.x0 != nullptr) a.x0[i] = x0;
 }
@@ -52,7 +48,7 @@ __global__ void __launch_bounds__(threads) mean_naive(ReverseStep<T> a) {
 template <class T>
 __global__ void __launch_bounds__(threads) noise_naive(ReverseStep<T> a) {
     const std::int64_t i = blockIdx.x * static_cast<std::int64_t>(threads) + threadIdx.x;
-    const std::int64_t elements = a.pixels * a.channels;
+    const std::int64_t elements = a.pixels * a.eps.columns;
     if (i >= a.batch * elements) return;
     const float sigma = static_cast<float>(a.coefficients->sigma);
     if (sigma == 0) return;
@@ -80,7 +76,7 @@ __global__ void __launch_bounds__(threads) reverse_step_fused(Fused<T> k) {
     if (threadIdx.x == 0 && threadIdx.y == 0) shared = Step(*a.coefficients);
     __syncthreads();
     const Step step = shared;
-    const std::uint32_t elements = static_cast<std::uint32_t>(a.pixels * a.channels);
+    const std::uint32_t elements = static_cast<std::uint32_t>(a.pixels * a.eps.columns);
     const std::uint64_t begin = (blockIdx.x * std::uint64_t{blockDim.x} + threadIdx.x) * width;
     if (begin >= elements) return;
     const std::uint32_t e = static_cast<std::uint32_t>(begin), left = elements - e,
@@ -105,15 +101,16 @@ __global__ void __launch_bounds__(threads) reverse_step_fused(Fused<T> k) {
     }
 }
 
-template <class T>
-void run(const Context& context, const ReverseStep<T>& a, Variant variant) {
+}  // namespace
+
+namespace cuda {
+
+template <CudaFloat T>
+void reverse_step(const Context& context, const ReverseStep<T>& a, Variant wanted) {
     require_memory("reverse_step", a.coefficients, Memory::device);
     require_memory("reverse_step", a.noise.step, Memory::device);
-    if (variant == Variant::best) variant = Variant::fused;
-    if (variant != Variant::naive && variant != Variant::fused)
-        throw Error(std::string("reverse_step: no variant '") + name_of(variant) +
-                    "'; expected naive or fused");
-    const std::int64_t elements = a.pixels * a.channels;
+    const Variant variant = choose_variant("reverse_step", wanted, {{Variant::fused}, {Variant::naive}});
+    const std::int64_t channels = a.eps.columns, elements = a.pixels * channels;
     if (a.batch <= 0 || elements <= 0) return;
     if (variant == Variant::naive) {
         const dim3 blocks(static_cast<unsigned>(blocks_for(a.batch * elements, threads)));
@@ -121,22 +118,14 @@ void run(const Context& context, const ReverseStep<T>& a, Variant variant) {
         launch(context, "reverse_step_noise", noise_naive<T>, blocks, dim3(threads), 0, a);
         return;
     }
-    const Fused<T> k{a, samples_of<width>(a.eps, a.batch, a.pixels, a.channels, a.eps_stride),
-                     samples_of<width>(a.x, a.batch, a.pixels, a.channels, a.channels),
-                     samples_of<width>(a.x0, a.batch, a.pixels, a.channels, a.channels)};
+    const Fused<T> k{a, samples_of<width>(a.eps, a.batch, a.pixels),
+                     dense_samples_of<width>(a.x, a.batch, a.pixels, channels),
+                     dense_samples_of<width>(a.x0, a.batch, a.pixels, channels)};
     const RunGrid grid(a.batch, blocks_for(elements, width), threads);
     launch(context, "reverse_step", reverse_step_fused<T>, grid.blocks, grid.threads, 0, k);
 }
 
-}  // namespace
+ITO_FOR_CUDA_TYPES(reverse_step, ReverseStep);
 
-namespace cuda {
-void reverse_step(const Context& context, const ReverseStep<float>& a, Variant variant) {
-    run(context, a, variant);
-}
-void reverse_step(const Context& context, const ReverseStep<bfloat16>& a, Variant variant) {
-    run(context, a, variant);
-}
 }  // namespace cuda
-
 }  // namespace ito::kernels

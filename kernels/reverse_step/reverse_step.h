@@ -5,15 +5,16 @@
 //   x0   = clip(x0, -clip, clip)                        if clip > 0
 //   x   <- mean_x0 * x0 + mean_x * x + sigma * z
 //
-// z is the normal at Philox (noise; sample n, step, element); not drawn where sigma = 0.
-// x [N, pixels, C] dense, updated in place, always in float32 (float64 for the oracle): the state of a chain
-// of hundreds of steps; eps with a row stride. The floor: read and write x, read eps: 8 + s bytes an element.
+// z is the normal at Philox (noise; sample n, step, element); not drawn where sigma = 0. x [N, pixels, C] dense, updated in
+// place, always in float32 (float64 for the oracle): the state of a chain of hundreds of steps; eps with a row stride.
+// Minimum traffic: read and write x, read eps: 8 + s bytes an element.
 
 #include <cstdint>
 
 #include "kernels/common/context.h"
 #include "kernels/common/dtype.h"
 #include "kernels/common/variant.h"
+#include "kernels/common/view.h"
 #include "kernels/philox/philox.h"
 
 namespace ito::kernels {
@@ -28,32 +29,30 @@ struct ReverseStepCoefficients {
 
 template <class T>
 struct ReverseStep {
-    std::int64_t batch = 0, pixels = 0, channels = 0;
+    std::int64_t batch = 0, pixels = 0;
     ValuePointer<const ReverseStepCoefficients> coefficients{};
     PhiloxAddress noise{};
-    const T* eps = nullptr;
-    std::int64_t eps_stride = 0;
+    View<const T> eps;
     accum_t<T>* x = nullptr;
-    accum_t<T>* x0 = nullptr;  ///< may be null: also write the (clipped) estimate of x_0, dense
+    accum_t<T>* x0 = nullptr;  ///< dense: the (clipped) estimate of x_0; may be null
 };
 
-/// Plain loops: the oracle. T = float or double.
+/// Plain loops: the oracle.
 namespace ref {
-template <class T>
+template <CpuFloat T>
 void reverse_step(const Context&, const ReverseStep<T>&);
 }
 
 namespace cpu {
 void reverse_step(const Context&, const ReverseStep<float>&);
-void reverse_step(const Context&, const ReverseStep<double>&);
-}  // namespace cpu
+}
 
-/// eps in float32 or bfloat16, everything else in float32. Naive: two launches, the mean, then its noise. Fused: one
-/// launch, 16 bytes of x and one Philox block a thread.
+/// Everything but eps in float32. Naive: two launches, the mean, then its noise. Fused: one launch, 16 bytes of x and one
+/// Philox block a thread.
 namespace cuda {
 inline constexpr Variant reverse_step_variants[] = {Variant::naive, Variant::fused};
-void reverse_step(const Context&, const ReverseStep<float>&, Variant = Variant::best);
-void reverse_step(const Context&, const ReverseStep<bfloat16>&, Variant = Variant::best);
+template <CudaFloat T>
+void reverse_step(const Context&, const ReverseStep<T>&, Variant = Variant::best);
 }  // namespace cuda
 
 }  // namespace ito::kernels

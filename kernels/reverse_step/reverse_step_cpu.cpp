@@ -18,15 +18,15 @@ void step_block(const ReverseStep<float>& args, const Block& block) {
     const float mean_x0 = static_cast<float>(k.mean_x0), mean_x = static_cast<float>(k.mean_x);
     const float sigma = static_cast<float>(k.sigma);
     const float clip = k.clip > 0 ? static_cast<float>(k.clip) : std::numeric_limits<float>::infinity();
-    const std::int64_t elements = args.pixels * args.channels;
+    const std::int64_t channels = args.eps.columns, elements = args.pixels * channels;
     const std::uint64_t step = philox_step(args.noise);
     HWY_ALIGN float gathered[run_elements], estimate[run_elements], draws[philox_buffer_size(run_elements)];
     for (std::int64_t n = block.row_begin; n < block.row_end; ++n) {
         const std::uint64_t subsequence = philox_subsequence(args.noise, static_cast<std::uint64_t>(n));
-        const float* sample = args.eps + n * args.pixels * args.eps_stride;
+        const float* sample = args.eps.row(n * args.pixels);
         for (std::int64_t e = block.column_begin; e < block.column_end; e += run_elements) {
             const std::int64_t count = std::min(run_elements, block.column_end - e);
-            const float* eps = gather_elements(sample, args.channels, args.eps_stride, e, count, gathered);
+            const float* eps = gather_elements(sample, channels, args.eps.stride, e, count, gathered);
             float* x = args.x + n * elements + e;
             float* x0 = args.x0 ? args.x0 + n * elements + e : estimate;
 #pragma GCC ivdep
@@ -59,11 +59,8 @@ namespace cpu {
 void reverse_step(const Context& context, const ReverseStep<float>& args) {
     require_memory("reverse_step", args.coefficients, Memory::host);
     const auto function = HWY_DYNAMIC_DISPATCH(step_block);
-    for_each_block(context, args.batch, args.pixels * args.channels,
+    for_each_block(context, args.batch, args.pixels * args.eps.columns,
                    [&](const Block& block) { function(args, block); });
-}
-void reverse_step(const Context& context, const ReverseStep<double>& args) {
-    ref::reverse_step(context, args);
 }
 
 }  // namespace cpu

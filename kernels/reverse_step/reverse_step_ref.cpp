@@ -4,19 +4,18 @@
 
 namespace ito::kernels::ref {
 
-template <class T>
+template <CpuFloat T>
 void reverse_step(const Context&, const ReverseStep<T>& args) {
     using M = accum_t<T>;
     const ReverseStepCoefficients& k = *args.coefficients;
-    const std::int64_t elements = args.pixels * args.channels;
+    const std::int64_t channels = args.eps.columns, elements = args.pixels * channels;
     const std::uint64_t step = philox_step(args.noise);
     const M clip = static_cast<M>(k.clip);
     for (std::int64_t n = 0; n < args.batch; ++n) {
         const std::uint64_t subsequence = philox_subsequence(args.noise, static_cast<std::uint64_t>(n));
         for (std::int64_t e = 0; e < elements; ++e) {
             M& x = args.x[n * elements + e];
-            const std::int64_t pixel = n * args.pixels + e / args.channels;
-            const M eps = static_cast<M>(args.eps[pixel * args.eps_stride + e % args.channels]);
+            const M eps = static_cast<M>(args.eps(n * args.pixels + e / channels, e % channels));
             M x0 = static_cast<M>(k.predict_x) * x + static_cast<M>(k.predict_eps) * eps;
             if (k.clip > 0) x0 = std::clamp(x0, -clip, clip);
             M next = static_cast<M>(k.mean_x0) * x0 + static_cast<M>(k.mean_x) * x;
@@ -31,7 +30,6 @@ void reverse_step(const Context&, const ReverseStep<T>& args) {
     }
 }
 
-template void reverse_step(const Context&, const ReverseStep<float>&);
-template void reverse_step(const Context&, const ReverseStep<double>&);
+ITO_FOR_CPU_TYPES(reverse_step, ReverseStep);
 
 }  // namespace ito::kernels::ref

@@ -1,7 +1,5 @@
-// The sums that a training logs, in CUDA. A block of one warp for each quartile: the losses come in by whole blocks, and
-// each warp's first thread adds those of its quartile in the order of the samples.
-
-#include <string>
+// The sums that a training logs, in CUDA. One block, with a warp for each quartile: all threads load losses, and each warp's
+// first thread adds those of its quartile in the order of the samples.
 
 #include "kernels/cuda/launch.cuh"
 #include "kernels/step_metrics/step_metrics.h"
@@ -77,13 +75,10 @@ __global__ void __launch_bounds__(1) end(StepEnd a) {
 
 namespace cuda {
 
-void step_losses(const Context& context, const StepLosses& a, Variant variant) {
+void step_losses(const Context& context, const StepLosses& a, Variant wanted) {
     require_memory("step_losses", a.sums, Memory::device);
-    if (variant == Variant::best) variant = Variant::fused;
-    if (variant != Variant::naive && variant != Variant::fused)
-        throw Error(std::string("step_losses: no variant '") + name_of(variant) +
-                    "'; expected naive or fused");
-    const bool naive = variant == Variant::naive;
+    const bool naive =
+        choose_variant("step_losses", wanted, {{Variant::fused}, {Variant::naive}}) == Variant::naive;
     launch(context, "step_losses", naive ? losses_naive : losses_fused, 1, naive ? 1 : threads, 0, a);
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// What a training logs, added up where the steps run, so that no step waits for the host to read its loss.
+// What a training logs, added up on the device that runs the steps, so that no step waits for the host to read its loss.
 //
 //   step_losses   once for every micro-batch:
 //                   pending_loss += share * loss
@@ -9,7 +9,7 @@
 //                   and, for the first step whose loss or norm is not finite, bad_step and both values
 //
 // All sums are float64, in the order of the samples, on the CPU and on CUDA: the same bits for the same losses. Minimum
-// traffic: 12 bytes a sample; a few microseconds of latency are what it costs.
+// traffic: 12 bytes a sample; the cost is a few microseconds of latency.
 
 #include <cstdint>
 
@@ -29,8 +29,8 @@ struct StepSums {
     double loss_of[timestep_quartiles] = {};
     std::int64_t samples_of[timestep_quartiles] = {};
     double pending_loss = 0;  ///< of the step under way
-    std::int64_t bad_step =
-        0;  ///< the first whose loss or gradient norm is not finite, counted from 1; 0: none
+    /// The first step whose loss or gradient norm is not finite, counted from 1; 0: none.
+    std::int64_t bad_step = 0;
     double bad_loss = 0, bad_norm = 0;
 };
 
@@ -60,8 +60,8 @@ void step_losses(const Context&, const StepLosses&);
 void step_end(const Context&, const StepEnd&);
 }  // namespace cpu
 
-/// naive: one thread reads and adds. fused: the losses are fetched by a whole block at a time, one thread for each quartile
-/// adds. Both give the same bits.
+/// Naive: one thread reads and adds. Fused: all threads of a block load losses, one thread for each quartile adds them. Both
+/// give the same bits.
 namespace cuda {
 inline constexpr Variant step_metrics_variants[] = {Variant::naive, Variant::fused};
 void step_losses(const Context&, const StepLosses&, Variant = Variant::best);

@@ -5,44 +5,44 @@
 //   y[n] = [sin(angle), cos(angle)], or [cos, sin] if flip_sin_to_cos; a last zero if dim is odd
 //
 // freq_shift 1 and sin first is Ho et al.; freq_shift 0 and cos first is diffusers' default.
-// t [N]; y [N, dim] dense. Angles are taken in float64: t * 1 reaches 999, where float32 sine loses digits.
+// t [N]; y [N, dim]. Angles are computed in float64: they reach 999, where float32's sine loses digits. Minimum traffic: s
+// bytes an element.
 
 #include <cstdint>
 
 #include "kernels/common/context.h"
 #include "kernels/common/dtype.h"
 #include "kernels/common/variant.h"
+#include "kernels/common/view.h"
 
 namespace ito::kernels {
 
 template <class T>
 struct TimestepEmbedding {
-    std::int64_t batch = 0, dim = 0;
     const std::int64_t* t = nullptr;
     bool flip_sin_to_cos = false;
     double freq_shift = 1;
     double max_period = 10000;
-    T* y = nullptr;
+    View<T> y;
 };
 
-/// Plain loops: the oracle. T = float or double.
+/// Plain loops: the oracle.
 namespace ref {
-template <class T>
+template <CpuFloat T>
 void timestep_embedding(const Context&, const TimestepEmbedding<T>&);
 }
 
 namespace cpu {
 void timestep_embedding(const Context&, const TimestepEmbedding<float>&);
-void timestep_embedding(const Context&, const TimestepEmbedding<double>&);
-}  // namespace cpu
+}
 
-/// float32 and bfloat16. Naive: the formula in float64, once for each sine and once for each cosine; fused: a thread
-/// computes its column's frequency once, reduces each angle in float64 to an eighth of a turn either side of zero, and
-/// takes both functions in float32.
+/// Naive: the formula in float64, once for each sine and once for each cosine. Fused: a thread computes its column's
+/// frequency once, reduces each angle in float64 to an eighth of a turn either side of zero, and computes both functions
+/// in float32.
 namespace cuda {
 inline constexpr Variant timestep_embedding_variants[] = {Variant::naive, Variant::fused};
-void timestep_embedding(const Context&, const TimestepEmbedding<float>&, Variant = Variant::best);
-void timestep_embedding(const Context&, const TimestepEmbedding<bfloat16>&, Variant = Variant::best);
+template <CudaFloat T>
+void timestep_embedding(const Context&, const TimestepEmbedding<T>&, Variant = Variant::best);
 }  // namespace cuda
 
 }  // namespace ito::kernels

@@ -4,11 +4,11 @@
 
 namespace ito::kernels::ref {
 
-template <class T>
+template <CpuFloat T>
 void timestep_embedding(const Context&, const TimestepEmbedding<T>& args) {
-    const std::int64_t half = args.dim / 2;
-    for (std::int64_t n = 0; n < args.batch; ++n) {
-        T* y = args.y + n * args.dim;
+    const std::int64_t half = args.y.columns / 2;
+    for (std::int64_t n = 0; n < args.y.rows; ++n) {
+        T* y = args.y.row(n);
         for (std::int64_t i = 0; i < half; ++i) {
             // i = 0 apart: half = freq_shift = 1 would divide zero by zero.
             const double exponent =
@@ -18,11 +18,10 @@ void timestep_embedding(const Context&, const TimestepEmbedding<T>& args) {
             y[i] = static_cast<T>(args.flip_sin_to_cos ? std::cos(angle) : std::sin(angle));
             y[half + i] = static_cast<T>(args.flip_sin_to_cos ? std::sin(angle) : std::cos(angle));
         }
-        if (args.dim % 2 != 0) y[args.dim - 1] = T(0);
+        if (args.y.columns % 2 != 0) y[2 * half] = T(0);
     }
 }
 
-template void timestep_embedding(const Context&, const TimestepEmbedding<float>&);
-template void timestep_embedding(const Context&, const TimestepEmbedding<double>&);
+ITO_FOR_CPU_TYPES(timestep_embedding, TimestepEmbedding);
 
 }  // namespace ito::kernels::ref

@@ -4,133 +4,242 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 #include <vector>
 
+#include "kernels/common/error.h"
 #include "kernels/random/random.h"
-#include "tests/support/numeric.h"
+#include "tests/support/back_end.h"
 
 namespace ito::kernels {
 namespace {
 
 using testing::bitwise_equal;
 using testing::expect_close;
+using testing::on_cuda;
 using testing::Strided;
 
 const std::uint64_t step = 311;
-const PhiloxAddress address{7, Purpose::noise, 0, 40, host_value(&step)};
+const PhiloxAddress address{7, Purpose::reverse, 0, 40, host_value(&step)};
 const ReverseStepCoefficients coefficients{1.25, -0.75, 0.3, 0.65, 0.2, 1.0};
 
-template <class T>
-ReverseStep<T> args_of(std::int64_t batch, std::int64_t channels, const ReverseStepCoefficients& k,
-                       const Strided<T>& eps, Strided<T>& x, Strided<T>* x0) {
-    ReverseStep<T> args{batch, batch ? eps.rows() / batch : 5, channels, host_value(&k)};
-    args.noise = address;
-    args.eps = eps.data();
-    args.eps_stride = eps.stride();
-    args.x = x.data();
-    args.x0 = x0 ? x0->data() : nullptr;
-    return args;
+struct Shape {
+    std::int64_t batch, pixels, channels, stride;
+    std::int64_t elements() const { return pixels * channels; }
+};
+
+std::vector<Shape> shapes() {
+    std::vector<Shape> all{{0, 5, 3, 3},   {2, 0, 3, 3},   {1, 1, 1, 1},   {3, 49, 3, 3}, {5, 77, 3, 8},
+                           {2, 9, 60, 64}, {1, 401, 3, 3}, {3, 256, 3, 3}, {3, 16, 4, 5}};
+    const std::vector<Shape> several_pieces{{2, 9, 600, 640}, {3, 7001, 3, 4}};
+    if (!on_cuda) all.insert(all.end(), several_pieces.begin(), several_pieces.end());
+    return all;
 }
 
-TEST(ReverseStep, AgainstTheOracle) {
-    struct Shape {
-        std::int64_t batch, pixels, channels, stride;
-    };
-    for (const Shape s : {Shape{0, 5, 3, 3},
-                          {2, 0, 3, 3},
-                          {1, 1, 1, 1},
-                          {3, 49, 3, 3},
-                          {5, 77, 3, 8},
-                          {2, 9, 600, 640},
-                          {3, 7001, 3, 4}})
-        for (const double sigma : {0.0, 0.2})
-            for (const double clip : {0.0, 1.0})
-                for (const bool want_x0 : {false, true}) {
+/// A chain's state and the estimate of x_0.
+template <class T>
+struct State {
+    Strided<T> x, x0;
+    explicit State(const Shape& s)
+        : x(s.batch, s.elements(), s.elements()), x0(s.batch, s.elements(), s.elements()) {
+        x.fill_normal(2);
+    }
+};
+
+/// What plain loops in U compute.
+template <class U, class T>
+State<U> oracle(const Shape& s, const ReverseStepCoefficients& k, const Strided<T>& eps,
+                const State<float>& start) {
+    const auto as_u = eps.template as<U>();
+    State<U> result(s);
+    result.x = start.x.as<U>();
+    ref::reverse_step({}, kernels::ReverseStep<U>{.batch = s.batch,
+                                                  .pixels = s.pixels,
+                                                  .coefficients = host_value(&k),
+                                                  .noise = address,
+                                                  .eps = as_u.view(),
+                                                  .x = result.x.data(),
+                                                  .x0 = result.x0.data()});
+    return result;
+}
+
+struct Options {
+    bool x0 = true;
+    std::uint64_t first_sample = address.first_sample;
+    int threads = 1;
+};
+
+template <class T>
+class ReverseStep : public testing::BackEnd<T> {
+  protected:
+    State<float> advance(const Shape& s, const ReverseStepCoefficients& k, const Strided<T>& eps,
+                         const State<float>& start, const Options& options, Variant variant = Variant::best) {
+        State<float> result = start;
+        this->run([&](Context context, auto& on) {
+            context.threads = options.threads;
+            PhiloxAddress noise = address;
+            noise.step = on.value(step);
+            noise.first_sample = options.first_sample;
+            ITO_TEST_LAUNCH(reverse_step, context,
+                            (kernels::ReverseStep<T>{.batch = s.batch,
+                                                     .pixels = s.pixels,
+                                                     .coefficients = on.value(k),
+                                                     .noise = noise,
+                                                     .eps = on.in(eps),
+                                                     .x = on.out(result.x).data,
+                                                     .x0 = options.x0 ? on.out(result.x0).data : nullptr}),
+                            variant);
+        });
+        return result;
+    }
+    static Strided<T> predictions(const Shape& s) {
+        Strided<T> eps(s.batch * s.pixels, s.channels, s.stride);
+        return eps.fill_normal(1);
+    }
+};
+TYPED_TEST_SUITE(ReverseStep, testing::BackEndTypes);
+
+// The state is float32 whatever eps is, so that both types are held to it. The noise of a GPU errs by up to 2^-20.5
+// of its radius, times sigma, which a single small element shows most.
+TYPED_TEST(ReverseStep, MatchesFloat64) {
+    this->for_each_way([&] {
+        for (const Shape& s : shapes())
+            for (const double sigma : {0.0, 0.2})
+                for (const double clip : {0.0, 1.0}) {
                     ReverseStepCoefficients k = coefficients;
-                    k.sigma = sigma;
-                    k.clip = clip;
-                    const std::int64_t elements = s.pixels * s.channels;
-                    Strided<float> eps(s.batch * s.pixels, s.channels, s.stride),
-                        start(s.batch, elements, elements);
-                    eps.fill_normal(1);
-                    start.fill_normal(2);
-                    const auto eps64 = eps.as<double>();
-                    auto expected = start.as<double>();
-                    Strided<double> expected_x0(s.batch, elements, elements);
-                    cpu::reverse_step({}, args_of(s.batch, s.channels, k, eps64, expected, &expected_x0));
-                    Strided<float> first(start);
-                    for (const int threads : {1, 2, 4}) {
-                        Context context;
-                        context.threads = threads;
-                        auto x = start, narrow = start;
-                        Strided<float> x0(s.batch, elements, elements);
-                        cpu::reverse_step(context,
-                                          args_of(s.batch, s.channels, k, eps, x, want_x0 ? &x0 : nullptr));
-                        expect_close(x, expected, 3e-7, 2e-6);
-                        if (want_x0) expect_close(x0, expected_x0, 3e-7, 2e-6);
-                        ref::reverse_step({}, args_of<float>(s.batch, s.channels, k, eps, narrow, nullptr));
-                        expect_close(narrow, expected, 3e-7, 2e-6);
+                    k.sigma = sigma, k.clip = clip;
+                    const auto eps = this->predictions(s);
+                    const State<float> start(s);
+                    const auto expected = oracle<double>(s, k, eps, start);
+                    const double l2 = on_cuda ? 5e-7 : 3e-7, worst = on_cuda ? 5e-6 : 2e-6;
+                    for (const Variant variant : this->variants(cuda::reverse_step_variants)) {
+                        SCOPED_TRACE(std::string(name_of(variant)) + " " + std::to_string(s.pixels) + "x" +
+                                     std::to_string(s.channels));
+                        const auto got = this->advance(s, k, eps, start, {}, variant);
+                        expect_close(got.x, expected.x, on_cuda && sigma > 0 ? 2e-6 : l2, worst);
+                        expect_close(got.x0, expected.x0, l2, worst);
+                        const auto without = this->advance(s, k, eps, start, {.x0 = false}, variant);
+                        EXPECT_TRUE(bitwise_equal(without.x, got.x));
+                        if (on_cuda) continue;
+                        const auto narrow = oracle<float>(s, k, eps, start);
+                        expect_close(narrow.x, expected.x, l2, worst);
                         if (sigma == 0) {
-                            EXPECT_TRUE(bitwise_equal(x, narrow));
+                            EXPECT_TRUE(bitwise_equal(got.x, narrow.x));
                         }
-                        if (threads == 1) first = x;
-                        EXPECT_TRUE(bitwise_equal(x, first));
                     }
                     k.mean_x += 1e-5;  // a wrong coefficient must not pass
-                    auto wrong = start;
-                    cpu::reverse_step({}, args_of<float>(s.batch, s.channels, k, eps, wrong, nullptr));
-                    if (s.batch * elements > 10) {
-                        EXPECT_GT(testing::relative_l2(wrong, expected), 2e-6);
+                    if (s.batch * s.elements() > 10) {
+                        EXPECT_GT(testing::relative_l2(this->advance(s, k, eps, start, {}).x, expected.x),
+                                  2e-6);
                     }
                 }
+    });
 }
 
-TEST(ReverseStep, IsTheFormulaWithTheNoiseOfRandomNormal) {
-    const std::int64_t batch = 3, pixels = 50, channels = 3, elements = 150;
-    Strided<float> eps(batch * pixels, channels, channels), start(batch, elements, elements);
-    eps.fill_normal(1);
-    start.fill_normal(2);
-    auto x = start;
-    cpu::reverse_step({}, args_of<float>(batch, channels, coefficients, eps, x, nullptr));
-    std::vector<float> z(static_cast<std::size_t>(batch * elements));
-    cpu::random_normal({}, RandomFill<float>{address, 0, 1, {z.data(), batch, elements, elements}});
-    for (std::int64_t n = 0; n < batch; ++n)
-        for (std::int64_t e = 0; e < elements; ++e) {
-            const float before = start.at(n, e);
-            const float x0 =
-                std::clamp(1.25f * before + -0.75f * eps.at(n * pixels + e / 3, e % 3), -1.0f, 1.0f);
-            const float mean = 0.3f * x0 + 0.65f * before;
-            ASSERT_EQ(x.at(n, e), mean + 0.2f * z[static_cast<std::size_t>(n * elements + e)]);
+TYPED_TEST(ReverseStep, WithoutTheEstimateItIsNotWritten) {
+    const Shape s{3, 49, 3, 3};
+    const auto eps = this->predictions(s);
+    for (const Variant variant : this->variants(cuda::reverse_step_variants))
+        EXPECT_TRUE(std::isnan(
+            this->advance(s, coefficients, eps, State<float>(s), {.x0 = false}, variant).x0.at(0, 0)));
+}
+
+TYPED_TEST(ReverseStep, ASampleDoesNotDependOnItsBatch) {
+    const Shape s{3, on_cuda ? 49 : 7001, 3, 3};
+    const auto eps = this->predictions(s);
+    const State<float> start(s);
+    const auto whole = this->advance(s, coefficients, eps, start, {});
+    for (std::int64_t n = 0; n < s.batch; ++n) {
+        const Shape alone{1, s.pixels, s.channels, s.stride};
+        auto one_eps = this->predictions(alone);
+        State<float> one(alone);
+        for (std::int64_t e = 0; e < s.elements(); ++e) {
+            one_eps.at(e / 3, e % 3) = eps.at(n * s.pixels + e / 3, e % 3);
+            one.x.at(0, e) = start.x.at(n, e);
         }
-}
-
-TEST(ReverseStep, ASampleDoesNotDependOnItsBatch) {
-    const std::int64_t pixels = 7001, channels = 3, elements = pixels * channels;
-    Strided<float> eps(3 * pixels, channels, channels), start(3, elements, elements);
-    eps.fill_normal(1);
-    start.fill_normal(2);
-    auto whole = start;
-    cpu::reverse_step({}, args_of<float>(3, channels, coefficients, eps, whole, nullptr));
-    for (std::int64_t n = 0; n < 3; ++n) {
-        auto alone = start;
-        ReverseStep<float> args{1, pixels, channels, host_value(&coefficients)};
-        args.noise = address;
-        args.noise.first_sample += static_cast<std::uint64_t>(n);
-        args.eps = &eps.at(n * pixels, 0);
-        args.eps_stride = channels;
-        args.x = &alone.at(n, 0);
-        cpu::reverse_step({}, args);
-        EXPECT_TRUE(std::equal(&alone.at(n, 0), &alone.at(n, 0) + elements, &whole.at(n, 0)));
+        const auto got =
+            this->advance(alone, coefficients, one_eps, one,
+                          {.first_sample = address.first_sample + static_cast<std::uint64_t>(n)});
+        for (std::int64_t e = 0; e < s.elements(); ++e) ASSERT_EQ(got.x.at(0, e), whole.x.at(n, e));
     }
 }
 
-TEST(ReverseStep, ANaNIsNotClippedAway) {
-    Strided<float> eps(1, 1, 1), x(1, 1, 1);
-    x.at(0, 0) = 0;
-    eps.at(0, 0) = Strided<float>::poison();
-    cpu::reverse_step({}, args_of<float>(1, 1, coefficients, eps, x, nullptr));
-    EXPECT_TRUE(std::isnan(x.at(0, 0)));
+TYPED_TEST(ReverseStep, ANaNIsNotClippedAway) {
+    const Shape s{1, 3, 1, 1};
+    auto eps = this->predictions(s);
+    eps.at(1, 0) = Strided<TypeParam>::poison();
+    for (const Variant variant : this->variants(cuda::reverse_step_variants)) {
+        const auto got = this->advance(s, coefficients, eps, State<float>(s), {}, variant);
+        EXPECT_FALSE(std::isnan(got.x.at(0, 0)));
+        EXPECT_TRUE(std::isnan(got.x.at(0, 1)));
+        EXPECT_TRUE(std::isnan(got.x0.at(0, 1)));
+    }
 }
+
+#if !ITO_TEST_CUDA
+
+TYPED_TEST(ReverseStep, BitwiseForAnyNumberOfThreads) {
+    for (const Shape& s : shapes())
+        for (const double sigma : {0.0, 0.2})
+            for (const bool x0 : {false, true}) {
+                ReverseStepCoefficients k = coefficients;
+                k.sigma = sigma;
+                const auto eps = this->predictions(s);
+                const State<float> start(s);
+                const auto one = this->advance(s, k, eps, start, {.x0 = x0});
+                for (const int threads : {2, 4})
+                    EXPECT_TRUE(bitwise_equal(
+                        this->advance(s, k, eps, start, {.x0 = x0, .threads = threads}).x, one.x));
+            }
+}
+
+TYPED_TEST(ReverseStep, IsTheFormulaWithTheNoiseOfRandomNormal) {
+    const Shape s{3, 50, 3, 3};
+    const auto eps = this->predictions(s);
+    const State<float> start(s);
+    const auto got = this->advance(s, coefficients, eps, start, {});
+    std::vector<float> z(static_cast<std::size_t>(s.batch * s.elements()));
+    cpu::random_normal({}, RandomFill<float>{address, 0, 1, {z.data(), s.batch, s.elements(), s.elements()}});
+    for (std::int64_t n = 0; n < s.batch; ++n)
+        for (std::int64_t e = 0; e < s.elements(); ++e) {
+            const float before = start.x.at(n, e);
+            const float x0 =
+                std::clamp(1.25f * before + -0.75f * eps.at(n * s.pixels + e / 3, e % 3), -1.0f, 1.0f);
+            const float mean = 0.3f * x0 + 0.65f * before;
+            ASSERT_EQ(got.x.at(n, e), mean + 0.2f * z[static_cast<std::size_t>(n * s.elements() + e)]);
+        }
+}
+
+#else
+
+TYPED_TEST(ReverseStep, MovesTheLeastBytes) {
+    using T = TypeParam;
+    if (!testing::on_virtual_gpu()) GTEST_SKIP() << "only the virtual GPU counts bytes";
+    const Shape s{4, 1024, 3, 3};
+    const auto eps = this->predictions(s);
+    const State<float> start(s);
+    const double count = static_cast<double>(s.batch * s.elements());
+    const auto total = testing::counted_total(
+        [&] { this->advance(s, coefficients, eps, start, {.x0 = false}, Variant::fused); });
+    EXPECT_EQ(total.launches, 1u);
+    // Beyond x and eps: the coefficients once a block, the step once a warp.
+    EXPECT_LE(static_cast<double>(total.unique_bytes_read),
+              count * (4 + sizeof(T)) + sizeof(ReverseStepCoefficients) + 8);
+    EXPECT_EQ(static_cast<double>(total.bytes_written), 4 * count);
+    EXPECT_EQ(static_cast<double>(total.global_store_sectors), 4 * count / 32);
+    EXPECT_EQ(static_cast<double>(total.global_store_requests), 4 * count / 512);
+    EXPECT_LE(static_cast<double>(total.global_load_sectors),
+              count * (4 + sizeof(T)) / 32 + static_cast<double>(6 * total.blocks + total.threads / 32));
+    EXPECT_EQ(total.bank_conflicts, 0u);
+}
+
+TYPED_TEST(ReverseStep, RefusesWhatItDoesNotHave) {
+    const Shape s{1, 4, 3, 3};
+    EXPECT_THROW(this->advance(s, coefficients, this->predictions(s), State<float>(s), {}, Variant::resident),
+                 Error);
+}
+
+#endif
 
 }  // namespace
 }  // namespace ito::kernels

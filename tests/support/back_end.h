@@ -17,6 +17,11 @@
 #include "tests/support/targets.h"
 #endif
 
+namespace ito::kernels {
+namespace cpu {}
+namespace cuda {}
+}  // namespace ito::kernels
+
 namespace ito::testing {
 
 #if ITO_TEST_CUDA
@@ -49,6 +54,7 @@ class BackEnd : public CudaTest {
         on.copy_back();
     }
 };
+namespace back_end = kernels::cuda;
 #define ITO_TEST_LAUNCH(launcher, context, arguments, variant) \
     kernels::cuda::launcher(context, arguments, variant)
 
@@ -91,7 +97,15 @@ class BackEnd : public ::testing::Test {
             return array.data();
         }
         template <class U>
+        U* fresh(std::vector<U>& array) {
+            return array.data();
+        }
+        template <class U>
         kernels::ValuePointer<const U> value(const U& host) {
+            return kernels::host_value(&host);
+        }
+        template <class U>
+        kernels::ValuePointer<U> out_value(U& host) {
             return kernels::host_value(&host);
         }
     };
@@ -104,6 +118,7 @@ class BackEnd : public ::testing::Test {
   private:
     ContextWithScratch context_;
 };
+namespace back_end = kernels::cpu;
 #define ITO_TEST_LAUNCH(launcher, context, arguments, variant) \
     (static_cast<void>(variant), kernels::cpu::launcher(context, arguments))
 

@@ -120,10 +120,24 @@ class DeviceArguments {
         back_.push_back([device, &host] { host = device->to_vector(); });
         return device->data();
     }
+    /// An array that it writes before it reads it: not initialised, so that the virtual GPU would report a read.
+    template <class T>
+    T* fresh(std::vector<T>& host) {
+        const auto device = keep(std::make_shared<DeviceArray<T>>(host.size()));
+        back_.push_back([device, &host] { host = device->to_vector(); });
+        return device->data();
+    }
     /// A value that it reads through a pointer.
     template <class T>
     kernels::ValuePointer<const T> value(const T& host) {
         return kernels::device_value(in(std::vector<T>{host}));
+    }
+    /// One that it writes, or reads and writes.
+    template <class T>
+    kernels::ValuePointer<T> out_value(T& host) {
+        const auto device = keep(std::make_shared<DeviceArray<T>>(&host, 1));
+        back_.push_back([device, &host] { device->download(&host); });
+        return kernels::device_value(device->data());
     }
     /// Waits for the device; what the kernel wrote is in the host matrices afterwards.
     void copy_back() const {
