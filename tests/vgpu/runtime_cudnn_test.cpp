@@ -266,7 +266,7 @@ TEST_F(Cudnn, AGraphFitsTogether) {
                                            tensor(y_id, {1, 1, 2, 2}), convolution())),
               CUDNN_STATUS_BAD_PARAM);
     expect_reported("channels differ");
-    // One id for two tensors; a result that nobody sees.
+    // One id for two tensors; a result that is never read.
     EXPECT_EQ(
         cudnnBackendFinalize(graph_of({final(forward(tensor(x_id, {1, 1, 3, 3}), tensor(x_id, {1, 1, 2, 2}),
                                                      tensor(y_id, {1, 1, 2, 2}), convolution()))})),

@@ -105,7 +105,7 @@ TEST_F(RuntimeMemory, UninitialisedReadIsReportedAndReachesTheHostAsNaN) {
     EXPECT_CUDA(cudaMemcpy(b, a, 32, cudaMemcpyDeviceToDevice));
     const auto host = to_host(b, 8);
     EXPECT_EQ(0.0f, host[3]);
-    EXPECT_TRUE(std::isnan(host[4])) << "the copy carries what is initialised";
+    EXPECT_TRUE(std::isnan(host[4])) << "a copy also copies which bytes are initialised";
     EXPECT_CUDA(affine("scale", nullptr, b, a, 8, 1, 0));
     EXPECT_EQ(cudaErrorLaunchFailure, cudaDeviceSynchronize());
     EXPECT_EQ(reinterpret_cast<std::uint64_t>(a + 4), first(Fault::uninitialised).address);

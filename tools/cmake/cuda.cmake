@@ -5,6 +5,7 @@
 #                                    them for the virtual GPU
 # ito_on_vgpu(executable)            links an executable with the virtual GPU instead of cudart
 include_guard(GLOBAL)
+include("${CMAKE_CURRENT_LIST_DIR}/editors.cmake")
 
 find_program(ITO_NVCC nvcc PATHS /usr/local/cuda/bin)
 find_package(CUDAToolkit)
@@ -68,6 +69,7 @@ target_link_libraries(ito_cuda_runtime INTERFACE
 target_include_directories(ito_cuda_runtime SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS} ${ITO_CUDNN_INCLUDE_DIR})
 
 function(ito_add_cuda target)
+  ito_show_cuda(${ARGN})
   foreach(source ${ARGN})
     get_filename_component(path "${source}" ABSOLUTE)
     get_filename_component(stem "${path}" NAME_WE)

@@ -1,5 +1,5 @@
-// What translated modules offer and how a kernel is run: the seam between the host half (the stand-in runtime) and
-// the device half (ptx2cpp's output and the executor).
+// What translated modules offer and how a kernel is run: the interface between the host half (the stand-in
+// runtime) and the device half (ptx2cpp's output and the executor).
 #pragma once
 
 #include <cstddef>

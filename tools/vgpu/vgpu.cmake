@@ -5,6 +5,7 @@
 # a linker that takes the first out of an archive cannot leave the second behind. Links `target` with the vgpu library.
 include_guard(GLOBAL)
 include(CheckCXXSourceRuns)
+include("${CMAKE_CURRENT_LIST_DIR}/../cmake/editors.cmake")
 
 find_program(VGPU_NVCC nvcc PATHS /usr/local/cuda/bin)
 
@@ -53,6 +54,7 @@ endfunction()
 
 function(vgpu_add_cuda target)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "OPTIONS")
+  ito_show_cuda(${arg_UNPARSED_ARGUMENTS})
   foreach(source ${arg_UNPARSED_ARGUMENTS})
     get_filename_component(path "${source}" ABSOLUTE)
     get_filename_component(stem "${path}" NAME_WE)

@@ -17,7 +17,7 @@ class Fiber {
     Fiber& operator=(const Fiber&) = delete;
 
     void reset();  // forgets what ran on it: the next entry begins main again
-    // Leaves `from` for `to`; returns when somebody enters `from` again. dying: nobody will.
+    // Leaves `from` for `to`; returns when `from` is entered again, which never happens if it is `dying`.
     static void change(Fiber& from, Fiber& to, bool dying = false);
     void arrived();  // to be called first in main
     void* owner() const { return owner_; }

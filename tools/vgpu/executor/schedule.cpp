@@ -123,7 +123,7 @@ void Executor::leave(ThreadState& t) {
         next->fiber = take_fiber();
         assigned_ = next;
     }
-    fiber.reset();  // nobody returns to what is on this stack
+    fiber.reset();  // no thread returns to what is on this stack
     free_fibers_.push_back(&fiber);
     Fiber scratch;
     go(scratch, next, true);

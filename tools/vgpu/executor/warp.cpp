@@ -279,8 +279,8 @@ void bar_warp_sync(Thread& t, U32 mask, U32 site) {
     Executor::of(t).meet(state(t), mask, Meeting::warp_sync, nullptr, complete_sync, site);
 }
 
-// Which lanes are active is what the hardware's convergence makes it. Here the lanes that reach the instruction wait
-// until nobody else can run, and then count as one converged group.
+// On hardware the active lanes depend on how it lets lanes converge. Here the lanes that reach the instruction wait until
+// no other lane can run, and then count as one converged group.
 U32 activemask(Thread& thread) {
     ThreadState& t = state(thread);
     Executor& e = Executor::of(t);

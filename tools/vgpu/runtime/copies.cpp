@@ -127,8 +127,8 @@ void run_copy(const Copy& copy) {
         } else if (shadow != nullptr) {
             std::memset(shadow, 1, copy.width);
         } else if (known != nullptr && std::memchr(known, 0, copy.width) != nullptr) {
-            // What nobody wrote reaches the host as a pattern (a NaN in every float type), not as the zeros
-            // of fresh memory.
+            // Bytes that were never written reach the host as a pattern (a NaN in every float type), not as the
+            // zeros of fresh memory.
             for (std::size_t i = 0; i < copy.width; ++i) {
                 target[i] = known[i] != 0 ? target[i] : std::byte{0xff};
             }

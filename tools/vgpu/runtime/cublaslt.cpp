@@ -223,7 +223,7 @@ std::vector<double> read(const LtDescriptor& l, const void* data, bool tf32) {
     return values;
 }
 
-/// Each element once: what the library itself fetches depends on its tiles, which nobody knows here.
+/// Each element once: what the library really fetches depends on its tiles, which are not known here.
 void count(const Product& p) {
     vgpu::Counters c;
     c.kernel = "cublasLtMatmul";

@@ -122,7 +122,7 @@ std::vector<double> sums(const DnnGraph& g, const std::vector<float>& x, const s
     return sum;
 }
 
-/// Each element once: what an engine itself fetches depends on its tiles, which nobody knows here.
+/// Each element once: what an engine really fetches depends on its tiles, which are not known here.
 void count(const DnnGraph& g) {
     const auto bytes = [](const DnnTensor& t) {
         return static_cast<std::uint64_t>(t.size[0] * t.size[1] * t.size[2] * t.size[3]) * bytes_of(t.type);

@@ -1,6 +1,6 @@
 // What the objects of `nvcc -cudart none` call before main: their fat binaries, kernels and variables.
-// Everything is looked up late, since translated modules register themselves in an order that nobody
-// promises.
+// Everything is looked up late, since the order in which translated modules register themselves is not
+// defined.
 #include "tools/vgpu/runtime/registration.h"
 
 #include <algorithm>

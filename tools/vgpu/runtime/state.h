@@ -91,7 +91,7 @@ struct Event {
     std::vector<std::size_t> nodes;  // recorded during capture
 };
 
-// A handle of a vendor library.
+// A handle of one of NVIDIA's libraries.
 struct LibraryHandle {
     cudaStream_t stream = nullptr;
 };
