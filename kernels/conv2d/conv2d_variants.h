@@ -10,9 +10,13 @@
 namespace ito::kernels::conv2d_detail {
 
 /// The hand-written variants worth timing for a call, the expected fastest first. `best` among them is the linear layer's,
-/// for the weights' gradient of 1x1 filters. Args: Conv2dForward, Conv2dBackwardData, Conv2dBackwardWeights.
-template <class Args>
-std::vector<Variant> hand_written(const Args&);
+/// for the weights' gradient of 1x1 filters.
+template <class T>
+std::vector<Variant> hand_written(const Conv2dForward<T>&);
+template <class T>
+std::vector<Variant> hand_written(const Conv2dBackwardData<T>&);
+template <class T>
+std::vector<Variant> hand_written(const Conv2dBackwardWeights<T>&);
 
 /// The variant naive, or one of hand_written().
 template <class T>
