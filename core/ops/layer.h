@@ -103,7 +103,7 @@ Tensor layer(const char* op, const Tensor& x, const Tensor& weight, const Tensor
     static void run(const Device& device, const Pass<T>& args) { \
         ITO_LAUNCH(device, launcher, context_of(device), args);  \
     }
-/// The struct Stem##Layer of the kernels stem_forward, stem_backward_data and stem_backward_weights.
+/// A struct for the three kernels of a layer: LinearLayer for linear_forward, linear_backward_data, linear_backward_weights.
 #define ITO_LAYER(Stem, stem)                                                           \
     struct Stem##Layer {                                                                \
         static constexpr const char* node_name = #Stem;                                 \

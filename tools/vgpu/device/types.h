@@ -73,56 +73,31 @@ struct ElementOf<BF16X2> {
     using type = BF16;
 };
 
+/// For an integer type: the signed and the unsigned type of its size, and the next wider one.
+template <class S, class U, class W>
+struct IntegerTypes {
+    using s = S;
+    using u = U;
+    using wide = W;
+};
 template <class T>
-struct Integer;  // of the same size: its signed and unsigned kin and the next wider type
+struct Integer;
 template <>
-struct Integer<U8> {
-    using s = S8;
-    using u = U8;
-    using wide = U16;
-};
+struct Integer<U8> : IntegerTypes<S8, U8, U16> {};
 template <>
-struct Integer<S8> {
-    using s = S8;
-    using u = U8;
-    using wide = S16;
-};
+struct Integer<S8> : IntegerTypes<S8, U8, S16> {};
 template <>
-struct Integer<U16> {
-    using s = S16;
-    using u = U16;
-    using wide = U32;
-};
+struct Integer<U16> : IntegerTypes<S16, U16, U32> {};
 template <>
-struct Integer<S16> {
-    using s = S16;
-    using u = U16;
-    using wide = S32;
-};
+struct Integer<S16> : IntegerTypes<S16, U16, S32> {};
 template <>
-struct Integer<U32> {
-    using s = S32;
-    using u = U32;
-    using wide = U64;
-};
+struct Integer<U32> : IntegerTypes<S32, U32, U64> {};
 template <>
-struct Integer<S32> {
-    using s = S32;
-    using u = U32;
-    using wide = S64;
-};
+struct Integer<S32> : IntegerTypes<S32, U32, S64> {};
 template <>
-struct Integer<U64> {
-    using s = S64;
-    using u = U64;
-    using wide = U128;
-};
+struct Integer<U64> : IntegerTypes<S64, U64, U128> {};
 template <>
-struct Integer<S64> {
-    using s = S64;
-    using u = U64;
-    using wide = S128;
-};
+struct Integer<S64> : IntegerTypes<S64, U64, S128> {};
 template <class T>
 using Unsigned = typename Integer<T>::u;
 template <class T>

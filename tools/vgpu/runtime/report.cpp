@@ -63,37 +63,21 @@ cudaError_t error_of(Fault kind) {
 }  // namespace
 
 const char* fault_name(Fault kind) {
-    switch (kind) {
-        case Fault::out_of_bounds:
-            return "out of bounds";
-        case Fault::misaligned:
-            return "misaligned access";
-        case Fault::uninitialised:
-            return "read of uninitialised memory";
-        case Fault::race:
-            return "race in shared memory";
-        case Fault::deadlock:
-            return "deadlock";
-        case Fault::lane_exit:
-            return "lane exited before a warp operation";
-        case Fault::async_not_waited:
-            return "asynchronous copy not waited for";
-        case Fault::launch_limit:
-            return "launch beyond the device's limits";
-        case Fault::host_access:
-            return "host access";
-        case Fault::double_free:
-            return "double free";
-        case Fault::leak:
-            return "leak";
-        case Fault::missing_event:
-            return "missing event between streams";
-        case Fault::bad_handle:
-            return "bad handle";
-        case Fault::unknown:
-            break;
-    }
-    return "fault";
+    constexpr const char* names[] = {"out of bounds",
+                                     "misaligned access",
+                                     "read of uninitialised memory",
+                                     "race in shared memory",
+                                     "deadlock",
+                                     "lane exited before a warp operation",
+                                     "asynchronous copy not waited for",
+                                     "launch beyond the device's limits",
+                                     "host access",
+                                     "double free",
+                                     "leak",
+                                     "missing event between streams",
+                                     "bad handle",
+                                     "fault"};
+    return names[static_cast<int>(kind)];
 }
 
 std::string to_string(const Report& entry) {
