@@ -17,16 +17,16 @@ inline constexpr int column_lanes = 32, column_warps = 8, last_column_threads = 
 /// Rows whose elements are added in float32; their sums are added in float64.
 inline constexpr int short_sum = 16;
 
-/// A block has 32 columns of a piece of rows, a warp every eighth row of it. Writes the piece's sums, or, if there is only one
-/// piece, the result.
+/// A block has 32 columns of a split of rows, a warp every eighth row of it. Writes the split's sums, or, if there is only one
+/// split, the result.
 template <class T>
 __global__ void __launch_bounds__(column_lanes* column_warps)
-    column_sums_pieces(const T* data, std::int64_t stride, std::int64_t rows, std::int64_t columns,
-                       std::int64_t piece_rows, double* partial, float* out, bool accumulate) {
+    column_sums_splits(const T* data, std::int64_t stride, std::int64_t rows, std::int64_t columns,
+                       std::int64_t split_rows, double* partial, float* out, bool accumulate) {
     __shared__ double scratch[column_warps][column_lanes];
     const std::int64_t c = blockIdx.x * static_cast<std::int64_t>(column_lanes) + threadIdx.x;
-    const std::int64_t begin = blockIdx.y * piece_rows;
-    const std::int64_t end = begin + piece_rows < rows ? begin + piece_rows : rows;
+    const std::int64_t begin = blockIdx.y * split_rows;
+    const std::int64_t end = begin + split_rows < rows ? begin + split_rows : rows;
     double sum = 0;
     if (c < columns)
         for (std::int64_t r = begin + threadIdx.y; r < end; r += short_sum * column_warps) {
@@ -51,12 +51,12 @@ __global__ void __launch_bounds__(column_lanes* column_warps)
 /// One thread a column.
 template <class Out>
 __global__ void __launch_bounds__(last_column_threads)
-    column_sums_last(const double* partial, std::int64_t pieces, std::int64_t columns, Out* out,
+    column_sums_last(const double* partial, std::int64_t splits, std::int64_t columns, Out* out,
                      bool accumulate) {
     const std::int64_t c = blockIdx.x * static_cast<std::int64_t>(last_column_threads) + threadIdx.x;
     if (c >= columns) return;
     double sum = 0;
-    for (std::int64_t piece = 0; piece < pieces; ++piece) sum += partial[piece * columns + c];
+    for (std::int64_t split = 0; split < splits; ++split) sum += partial[split * columns + c];
     out[c] = static_cast<Out>(accumulate ? out[c] + sum : sum);
 }
 
@@ -70,26 +70,26 @@ class ColumnSumsCuda {
         const std::int64_t wanted =
             std::clamp<std::int64_t>(wanted_blocks / std::max<std::int64_t>(blocks_, 1), 1,
                                      std::max<std::int64_t>(rows / least_rows, 1));
-        piece_rows_ = std::max<std::int64_t>(blocks_for(rows, wanted), 1);
-        pieces_ = std::max<std::int64_t>(blocks_for(rows, piece_rows_), 1);
-        partial_ = Scratch<double>(context, pieces_ > 1 ? pieces_ * columns : 0);
+        split_rows_ = std::max<std::int64_t>(blocks_for(rows, wanted), 1);
+        splits_ = std::max<std::int64_t>(blocks_for(rows, split_rows_), 1);
+        partial_ = Scratch<double>(context, splits_ > 1 ? splits_ * columns : 0);
     }
 
     template <class T>
     void run(const Context& context, const View<const T>& data, float* out, bool accumulate) const {
-        launch(context, "column_sums_pieces", detail::column_sums_pieces<T>,
-               dim3(static_cast<unsigned>(blocks_), static_cast<unsigned>(pieces_)),
+        launch(context, "column_sums_splits", detail::column_sums_splits<T>,
+               dim3(static_cast<unsigned>(blocks_), static_cast<unsigned>(splits_)),
                dim3(detail::column_lanes, detail::column_warps), 0, data.data, data.stride, rows_, columns_,
-               piece_rows_, partial_, out, accumulate);
-        if (pieces_ > 1)
+               split_rows_, partial_, out, accumulate);
+        if (splits_ > 1)
             launch(context, "column_sums_last", detail::column_sums_last<float>,
                    dim3(static_cast<unsigned>(blocks_for(columns_, detail::last_column_threads))),
-                   dim3(detail::last_column_threads), 0, partial_, pieces_, columns_, out, accumulate);
+                   dim3(detail::last_column_threads), 0, partial_, splits_, columns_, out, accumulate);
     }
 
   private:
     static constexpr std::int64_t wanted_blocks = 256, least_rows = 256;
-    std::int64_t rows_, columns_, blocks_, piece_rows_, pieces_;
+    std::int64_t rows_, columns_, blocks_, split_rows_, splits_;
     Scratch<double> partial_;
 };
 

@@ -36,7 +36,7 @@ struct SharedMemory {
     Coefficients k;
 
     __device__ SharedMemory(uint4* shared, const SlabLayout& t, const Slab& s, int width, int slabs) {
-        const int padded = gn::array_size(s.vectors, width), vectors = t.piece_pixels * s.vectors;
+        const int padded = gn::array_size(s.vectors, width), vectors = t.split_pixels * s.vectors;
         const int parts = s.columns < warp_size ? static_cast<int>(blockDim.x) / warp_size : s.rows;
         grad_y = shared, x = shared + vectors;
         scratch = reinterpret_cast<float*>(shared + slabs * vectors);
@@ -221,16 +221,16 @@ __global__ void __launch_bounds__(gn::max_threads) group_norm_resident_gradient(
 
 // ----------------------------------------------------------------------------------------------------- streamed
 
-/// First of three launches: sums of each piece, [batch, pieces, 3, channels].
+/// First of three launches: sums of each split, [batch, splits, 3, channels].
 template <class T, int width>
 __global__ void __launch_bounds__(gn::streamed_threads)
-    group_norm_piece_gradients(Backward<T> f, float* pieces) {
+    group_norm_split_gradients(Backward<T> f, float* splits) {
     extern __shared__ uint4 shared[];
     const Slab s(f.layout);
     const SharedMemory m(shared, f.layout, s, vector_width<T>, 0);
     gradient_sums<T, width, Keep::nothing>(f, s, m);
     float* const to =
-        pieces + (s.image * f.layout.pieces + s.piece) * 3 * f.layout.channels + s.first_channel;
+        splits + (s.image * f.layout.splits + s.split) * 3 * f.layout.channels + s.first_channel;
     for (int i = static_cast<int>(threadIdx.x); i < s.channels; i += static_cast<int>(blockDim.x)) {
         const int at = s.place<vector_width<T>>(i);
         to[i] = m.dz[at];
@@ -239,23 +239,23 @@ __global__ void __launch_bounds__(gn::streamed_threads)
     }
 }
 
-/// Second: a block for each slice of an image merges its pieces and leaves the five coefficients of grad_x, [batch, 5,
-/// channels]. f.layout has a single piece here.
+/// Second: a block for each slice of an image merges its splits and leaves the five coefficients of grad_x, [batch, 5,
+/// channels]. f.layout has a single split here.
 template <class T>
 __global__ void __launch_bounds__(gn::streamed_threads)
-    group_norm_merge_gradients(Backward<T> f, const float* pieces, int piece_count, float* coefficients) {
+    group_norm_merge_gradients(Backward<T> f, const float* splits, int split_count, float* coefficients) {
     extern __shared__ uint4 shared[];
     constexpr int lanes = vector_width<T>;
     const std::int64_t channels = f.layout.channels;
     const Slab s(f.layout);
     const SharedMemory m(shared, f.layout, s, lanes, 0);
     gn::set_coefficients(f, s, m.k);
-    const float* const from = pieces + s.image * piece_count * 3 * channels + s.first_channel;
+    const float* const from = splits + s.image * split_count * 3 * channels + s.first_channel;
     float* const sums[3] = {m.dz, m.dz_t, m.t};
     for (int k = 0; k < (f.a.grad_shift ? 3 : 2); ++k)
         for (int i = static_cast<int>(threadIdx.x); i < s.channels; i += static_cast<int>(blockDim.x)) {
             double sum = 0;
-            for (int piece = 0; piece < piece_count; ++piece) sum += from[(piece * 3 + k) * channels + i];
+            for (int split = 0; split < split_count; ++split) sum += from[(split * 3 + k) * channels + i];
             sums[k][s.place<lanes>(i)] = static_cast<float>(sum);
         }
     __syncthreads();
@@ -320,19 +320,19 @@ template <class T>
 void launch_streamed(const Context& context, const GroupNormBackward<T>& a, const SlabLayout& t) {
     const std::int64_t batch = a.shape.batch, channels = a.shape.channels;
     const Scratch<float> image_sums(context, batch * 2 * channels);
-    const Scratch<float> pieces(context, batch * t.pieces * 3 * channels);
+    const Scratch<float> splits(context, batch * t.splits * 3 * channels);
     const Scratch<float> coefficients(context, batch * 5 * channels);
     const Backward<T> f{a, t, DropoutMask(a.dropout, a.mask), image_sums};
     Backward<T> whole = f;
-    whole.layout.pieces = 1, whole.layout.piece_pixels = static_cast<int>(t.pixels);
+    whole.layout.splits = 1, whole.layout.split_pixels = static_cast<int>(t.pixels);
     const dim3 grid(static_cast<unsigned>(t.blocks(a.shape.batch))), block(static_cast<unsigned>(t.threads));
     const std::size_t shared = static_cast<std::size_t>(t.shared_bytes(0, SharedMemory::arrays, sizeof(T)));
     with_access_width<T>(width_of(a), [&]<int width>() {
-        launch(context, "group_norm_piece_gradients", group_norm_piece_gradients<T, width>, grid, block,
-               shared, f, pieces);
+        launch(context, "group_norm_split_gradients", group_norm_split_gradients<T, width>, grid, block,
+               shared, f, splits);
         launch(context, "group_norm_merge_gradients", group_norm_merge_gradients<T>,
-               dim3(static_cast<unsigned>(whole.layout.blocks(a.shape.batch))), block, shared, whole, pieces,
-               t.pieces, coefficients);
+               dim3(static_cast<unsigned>(whole.layout.blocks(a.shape.batch))), block, shared, whole, splits,
+               t.splits, coefficients);
         if (a.grad_x)
             launch(context, "group_norm_gradient", group_norm_gradient<T, width>, grid, block, shared, f,
                    coefficients);

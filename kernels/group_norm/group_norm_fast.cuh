@@ -12,7 +12,7 @@ inline constexpr int fast_threads = 256, fast_vectors = 8;
 /// True if the slabs of `t` fit the bfloat16 kernels: whole vectors alone, read by accesses of `width` = 16 bytes, at most one
 /// a thread in every row of threads and at most `fast_vectors` rows.
 inline bool fits_fast(const SlabLayout& t, int width) {
-    return width == 16 && t.channels % 8 == 0 && t.slice_channels() % 8 == 0 && t.pieces == 1 &&
+    return width == 16 && t.channels % 8 == 0 && t.slice_channels() % 8 == 0 && t.splits == 1 &&
            t.threads <= fast_threads && t.vectors <= warp_size &&
            blocks_for(t.pixels, t.threads / t.columns) <= fast_vectors;
 }

@@ -86,7 +86,7 @@ struct SharedMemory {
         const int parts =
             s.columns < warp_size ? static_cast<int>(blockDim.x) / warp_size : static_cast<int>(s.rows);
         slab = shared;
-        scratch = reinterpret_cast<float*>(shared + t.piece_pixels * s.vectors);
+        scratch = reinterpret_cast<float*>(shared + t.split_pixels * s.vectors);
         k.pivot = scratch + parts * s.columns * width;
         k.scale = k.pivot + padded, k.offset = k.scale + padded;
         sum = k.offset + padded, deviations = sum + padded, squares = deviations + padded;
@@ -224,10 +224,10 @@ __global__ void __launch_bounds__(gn::max_threads, 2) group_norm_resident(Forwar
 
 // ----------------------------------------------------------------------------------------------------- streamed
 
-/// First of three launches: the moments of each piece, as exact as resident's.
+/// First of three launches: the moments of each split, as exact as resident's.
 template <class T, int width>
 __global__ void __launch_bounds__(gn::streamed_threads, 3)
-    group_norm_piece_moments(Forward<T> f, Moments* pieces) {
+    group_norm_split_moments(Forward<T> f, Moments* splits) {
     extern __shared__ uint4 shared[];
     const Slab s(f.layout);
     const SharedMemory m(shared, f.layout, s, vector_width<T>);
@@ -236,30 +236,30 @@ __global__ void __launch_bounds__(gn::streamed_threads, 3)
     for (int g = static_cast<int>(threadIdx.x) / warp_size; g < s.groups; g += warps) {
         const Moments of = group_moments<vector_width<T>>(s, m, g);
         if (threadIdx.x % warp_size == 0)
-            pieces[(s.image * f.layout.pieces + s.piece) * f.layout.groups + s.first_group + g] = of;
+            splits[(s.image * f.layout.splits + s.split) * f.layout.groups + s.first_group + g] = of;
     }
 }
 
 constexpr int merge_threads = 128;
 
-/// Second: one warp a group merges its pieces, by the same formula.
+/// Second: one warp a group merges its splits, by the same formula.
 template <class T>
 __global__ void __launch_bounds__(merge_threads)
-    group_norm_merge(Forward<T> f, const Moments* pieces, Moments* groups) {
+    group_norm_merge(Forward<T> f, const Moments* splits, Moments* groups) {
     const SlabLayout& t = f.layout;
     const std::int64_t at = (blockIdx.x * static_cast<std::int64_t>(merge_threads) + threadIdx.x) / warp_size;
     if (at >= f.a.shape.batch * t.groups) return;
     const int lane = static_cast<int>(threadIdx.x) % warp_size;
-    const Moments* const own = pieces + at / t.groups * t.pieces * t.groups + at % t.groups;
-    const auto count_of = [&](int piece) {
-        const std::int64_t left = t.pixels - static_cast<std::int64_t>(piece) * t.piece_pixels;
-        return static_cast<double>(min(left, static_cast<std::int64_t>(t.piece_pixels)) * t.group_channels);
+    const Moments* const own = splits + at / t.groups * t.splits * t.groups + at % t.groups;
+    const auto count_of = [&](int split) {
+        const std::int64_t left = t.pixels - static_cast<std::int64_t>(split) * t.split_pixels;
+        return static_cast<double>(min(left, static_cast<std::int64_t>(t.split_pixels)) * t.group_channels);
     };
     const double count = static_cast<double>(t.pixels * t.group_channels);
     double sum = 0, m2 = 0;
-    for (int i = lane; i < t.pieces; i += warp_size) sum += count_of(i) * own[i * t.groups].x;
+    for (int i = lane; i < t.splits; i += warp_size) sum += count_of(i) * own[i * t.groups].x;
     const double mean = warp_sum(sum) / count;
-    for (int i = lane; i < t.pieces; i += warp_size) {
+    for (int i = lane; i < t.splits; i += warp_size) {
         const double distance = own[i * t.groups].x - mean;
         m2 += own[i * t.groups].y + count_of(i) * distance * distance;
     }
@@ -325,18 +325,18 @@ void launch_resident(const Context& context, const GroupNormForward<T>& a, const
 template <class T>
 void launch_streamed(const Context& context, const GroupNormForward<T>& a, const SlabLayout& t) {
     const Forward<T> f{a, t, DropoutMask(a.dropout, a.mask)};
-    const Scratch<Moments> pieces(context, a.shape.batch * t.pieces * t.groups);  // (mean, M2)
+    const Scratch<Moments> splits(context, a.shape.batch * t.splits * t.groups);  // (mean, M2)
     const Scratch<Moments> groups(context, a.shape.batch * t.groups);             // (mean, rstd)
     const dim3 grid(static_cast<unsigned>(t.blocks(a.shape.batch))), block(static_cast<unsigned>(t.threads));
     const std::size_t shared = static_cast<std::size_t>(t.shared_bytes(1, SharedMemory::arrays, sizeof(T)));
     const std::size_t arrays =
         static_cast<std::size_t>(gn::array_size(t.vectors, vector_width<T>)) * 3 * sizeof(float);
     with_access_width<T>(std::min(access_width(a.x), access_width(a.y)), [&]<int width>() {
-        launch(context, "group_norm_piece_moments", group_norm_piece_moments<T, width>, grid, block, shared,
-               f, pieces);
+        launch(context, "group_norm_split_moments", group_norm_split_moments<T, width>, grid, block, shared,
+               f, splits);
         launch(context, "group_norm_merge", group_norm_merge<T>,
                dim3(static_cast<unsigned>(blocks_for(a.shape.batch * t.groups * warp_size, merge_threads))),
-               dim3(merge_threads), 0, f, pieces, groups);
+               dim3(merge_threads), 0, f, splits, groups);
         launch(context, "group_norm_normalise", group_norm_normalise<T, width>, grid, block, arrays, f,
                groups);
     });

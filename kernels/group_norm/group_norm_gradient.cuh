@@ -73,7 +73,7 @@ struct GroupMeans {
     double dxhat, dxhat_xhat;
 };
 
-/// z's coefficients in shared memory, for a slab of any piece. Begins and ends without a barrier.
+/// z's coefficients in shared memory, for a slab of any split. Begins and ends without a barrier.
 template <class T>
 __device__ void set_coefficients(const Backward<T>& f, const Slab& s, const Coefficients& k) {
     constexpr int lanes = vector_width<T>;

@@ -4,7 +4,7 @@
 //                    channels ->
 //            +--------+--------+--------+     slice: adjacent whole groups, a multiple of 32 bytes a pixel where the
 //   pixels   | slab   |        |        |            shape allows it, so that every sector that is fetched is used
-//     |      +--------+--------+--------+     piece: a run of pixels; one piece holds all of them unless an image is
+//     |      +--------+--------+--------+     split: a run of pixels; one split holds all of them unless an image is
 //     v      |        |        |        |            cut to fit the chip or to fill the GPU (variant `streamed`)
 //            +--------+--------+--------+
 //
@@ -61,14 +61,14 @@ struct SlabLayout {
     std::int64_t pixels = 0, channels = 0;
     int groups = 0, group_channels = 0;
     int slice_groups = 0, slices = 0;
-    int piece_pixels = 0, pieces = 0;
+    int split_pixels = 0, splits = 0;
     int vectors = 0;  ///< sixteen-byte vectors of a slice's pixel
     int columns = 0;  ///< threads across a pixel: a power of two, or a multiple of 32
     int threads = 0;
 
     std::int64_t slice_channels() const { return static_cast<std::int64_t>(slice_groups) * group_channels; }
-    std::int64_t slab_bytes() const { return static_cast<std::int64_t>(piece_pixels) * vectors * 16; }
-    std::int64_t blocks(std::int64_t batch) const { return batch * slices * pieces; }
+    std::int64_t slab_bytes() const { return static_cast<std::int64_t>(split_pixels) * vectors * 16; }
+    std::int64_t blocks(std::int64_t batch) const { return batch * slices * splits; }
     /// Shared memory of a block that keeps `slabs` slabs and `arrays` float32 arrays of one value a channel.
     std::int64_t shared_bytes(int slabs, int arrays, int element_bytes) const {
         const std::int64_t width = 16 / element_bytes;
@@ -90,14 +90,14 @@ inline bool can_cut(const GroupNormShape& shape, int element_bytes) {
 }
 
 inline SlabLayout make_layout(const GroupNormShape& shape, int element_bytes, std::int64_t slice_groups,
-                              std::int64_t pieces, int most_threads) {
+                              std::int64_t splits, int most_threads) {
     SlabLayout t;
     t.pixels = shape.pixels, t.channels = shape.channels;
     t.groups = static_cast<int>(shape.groups), t.group_channels = static_cast<int>(shape.group_channels());
     t.slice_groups = static_cast<int>(slice_groups);
     t.slices = static_cast<int>(blocks_for(shape.groups, slice_groups));
-    t.piece_pixels = static_cast<int>(blocks_for(shape.pixels, pieces));
-    t.pieces = static_cast<int>(blocks_for(shape.pixels, t.piece_pixels));
+    t.split_pixels = static_cast<int>(blocks_for(shape.pixels, splits));
+    t.splits = static_cast<int>(blocks_for(shape.pixels, t.split_pixels));
     t.vectors = static_cast<int>(blocks_for(t.slice_channels() * element_bytes, 16));
     // About four vectors a thread, so that as many loads are under way at a time; in a small slab, no more warps than
     // have a vector or a group to work on.
@@ -145,14 +145,14 @@ inline SlabLayout streamed_layout(const GroupNormShape& shape, int element_bytes
         groups = std::min(2 * groups, shape.groups);
     const std::int64_t blocks = shape.batch * blocks_for(shape.groups, groups);
     const std::int64_t bytes = shape.pixels * groups * shape.group_channels() * element_bytes;
-    const std::int64_t pieces =
+    const std::int64_t splits =
         std::max({blocks_for(bytes, 32768), std::min(blocks_for(wanted_blocks, blocks), bytes / 8192),
                   std::int64_t{1}});
-    return make_layout(shape, element_bytes, groups, std::min(pieces, shape.pixels), streamed_threads);
+    return make_layout(shape, element_bytes, groups, std::min(splits, shape.pixels), streamed_threads);
 }
 
 inline std::int64_t wanted_blocks(const DeviceLimits& limits) {
-    constexpr std::int64_t most = 512;  // more pieces cost the merge more than they gain
+    constexpr std::int64_t most = 512;  // more splits cost the merge more than they gain
     return std::min<std::int64_t>(2 * limits.multiprocessors, most);
 }
 
@@ -195,17 +195,17 @@ struct Forward {
 /// The slab of this block and the column of this thread.
 struct Slab {
     std::int64_t image, first_row;  ///< first_row: of [batch * pixels]
-    int piece, slice, first_pixel, pixels, first_group, groups, group_channels, first_channel, channels;
+    int split, slice, first_pixel, pixels, first_group, groups, group_channels, first_channel, channels;
     int vectors, columns, column, row, rows, tiles;
 
     __device__ explicit Slab(const SlabLayout& t) {
         const unsigned index = blockIdx.x / static_cast<unsigned>(t.slices);
         slice = static_cast<int>(blockIdx.x %
                                  static_cast<unsigned>(t.slices));  // neighbours share sectors' lines
-        piece = static_cast<int>(index % static_cast<unsigned>(t.pieces));
-        image = index / static_cast<unsigned>(t.pieces);
-        first_pixel = piece * t.piece_pixels;
-        pixels = min(t.piece_pixels, static_cast<int>(t.pixels) - first_pixel);
+        split = static_cast<int>(index % static_cast<unsigned>(t.splits));
+        image = index / static_cast<unsigned>(t.splits);
+        first_pixel = split * t.split_pixels;
+        pixels = min(t.split_pixels, static_cast<int>(t.pixels) - first_pixel);
         first_row = image * t.pixels + first_pixel;
         first_group = slice * t.slice_groups;
         groups = min(t.slice_groups, t.groups - first_group);

@@ -13,9 +13,9 @@
 namespace ito::kernels {
 namespace {
 
-constexpr int piece_threads = 256;
+constexpr int split_threads = 256;
 /// Elements of a block; those of a thread are added in float32.
-constexpr int piece = 8192, run = piece / piece_threads;
+constexpr int split = 8192, run = split / split_threads;
 
 constexpr int last_threads = 1024;
 
@@ -56,29 +56,29 @@ __device__ void add(Vector<T>& sums, const Vector<T>& x) {
         sums.v[i] = squares ? __fmaf_rn(x.v[i], x.v[i], sums.v[i]) : sums.v[i] + x.v[i];
 }
 
-/// out[block] = factor * the sum over the block's piece.
+/// out[block] = factor * the sum over the block's split.
 template <class T, bool squares>
-__global__ void __launch_bounds__(piece_threads) reduce_pieces(Input<T> in, double* out, double factor) {
+__global__ void __launch_bounds__(split_threads) reduce_splits(Input<T> in, double* out, double factor) {
     constexpr int width = Vector<T>::width, groups = run / width;
-    __shared__ double scratch[piece_threads / warp_size];
-    const std::int64_t begin = blockIdx.x * static_cast<std::int64_t>(piece);
+    __shared__ double scratch[split_threads / warp_size];
+    const std::int64_t begin = blockIdx.x * static_cast<std::int64_t>(split);
     const std::int64_t first = begin + static_cast<std::int64_t>(threadIdx.x) * width;
     Vector<T> sums{};
-    if (in.vectors && in.x.rows == 1 && begin + piece <= in.elements) {
+    if (in.vectors && in.x.rows == 1 && begin + split <= in.elements) {
         Vector<T> x[groups];  // all on their way before the first is needed
 #pragma unroll
-        for (int k = 0; k < groups; ++k) x[k] = load_vector(in.x.data + first + k * piece_threads * width);
+        for (int k = 0; k < groups; ++k) x[k] = load_vector(in.x.data + first + k * split_threads * width);
 #pragma unroll
         for (int k = 0; k < groups; ++k) add<squares>(sums, x[k]);
     } else {
 #pragma unroll 1
-        for (int k = 0; k < groups; ++k) add<squares>(sums, in.group(first + k * piece_threads * width));
+        for (int k = 0; k < groups; ++k) add<squares>(sums, in.group(first + k * split_threads * width));
     }
 #pragma unroll
     for (int distance = width / 2; distance > 0; distance /= 2)
 #pragma unroll
         for (int i = 0; i < distance; ++i) sums.v[i] += sums.v[i + distance];
-    const double total = block_sum<piece_threads>(static_cast<double>(sums.v[0]), scratch);
+    const double total = block_sum<split_threads>(static_cast<double>(sums.v[0]), scratch);
     if (threadIdx.x == 0) out[blockIdx.x] = factor * total;
 }
 
@@ -110,13 +110,13 @@ void reduce(const Context& context, const Reduce<T>& a, Variant wanted) {
     const Input<T> in(a.x);
     if (variant == Variant::naive)
         return launch(context, name, reduce_naive<T, squares>, 1, last_threads, 0, in, a.out, a.factor);
-    const std::int64_t pieces = std::max<std::int64_t>(blocks_for(in.elements, piece), 1);
-    if (pieces == 1)
-        return launch(context, name, reduce_pieces<T, squares>, 1, piece_threads, 0, in, a.out, a.factor);
-    const Scratch<double> parts(context, pieces);
-    launch(context, name, reduce_pieces<T, squares>, static_cast<unsigned>(pieces), piece_threads, 0, in,
+    const std::int64_t splits = std::max<std::int64_t>(blocks_for(in.elements, split), 1);
+    if (splits == 1)
+        return launch(context, name, reduce_splits<T, squares>, 1, split_threads, 0, in, a.out, a.factor);
+    const Scratch<double> parts(context, splits);
+    launch(context, name, reduce_splits<T, squares>, static_cast<unsigned>(splits), split_threads, 0, in,
            parts, 1.0);
-    launch(context, name, reduce_last, 1, last_threads, 0, parts, pieces, a.out, a.factor);
+    launch(context, name, reduce_last, 1, last_threads, 0, parts, splits, a.out, a.factor);
 }
 
 }  // namespace
