@@ -29,7 +29,7 @@ std::vector<HelpLine> help_lines(const Arguments& command) {
     const auto help = ito(command + Arguments{"--help"});
     expect_success(help);
     static const std::regex form(
-        R"(  ((?:-[a-z],)?(--[a-z-]+)|([A-Z]+))(?: ([A-Z]+)\S*(?: REQUIRED| \.\.\.)*)? +(.*))");
+        R"(  ((?:-[a-z],)?(--[a-z0-9-]+)|([A-Z]+))(?: ([A-Z]+)\S*(?: REQUIRED| \.\.\.)*)? +(.*))");
     std::istringstream in(help.out);
     std::vector<HelpLine> lines;
     for (std::string line; std::getline(in, line);) {

@@ -273,6 +273,20 @@ TEST(Training, TheSecondStepTakesNoMemoryFromTheSystem) {
     EXPECT_EQ(allocator_of(Device::cpu())->stats().slabs, slabs);
 }
 
+TEST(Training, AdamsDecaysTakeEffect) {
+    const auto after_three_steps = [](double beta1, double beta2) {
+        TrainConfig config = tiny_config();
+        config.optimizer.adam_beta1 = beta1;
+        config.optimizer.adam_beta2 = beta2;
+        Trainer trainer(config, blobs());
+        for (int i = 0; i < 3; ++i) trainer.step();
+        return weights_of(trainer);
+    };
+    const auto usual = after_three_steps(0.9, 0.999);
+    EXPECT_NE(after_three_steps(0.95, 0.999), usual);
+    EXPECT_NE(after_three_steps(0.9, 0.99), usual);
+}
+
 TEST(Training, ThePlannedLengthIsValid) {
     // A tiny network and a time limit of years: the run must accept the number of steps that it then keeps.
     Trainer trainer(tiny_config(), blobs());
