@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <cstring>
 
 #include "apps/terminal.h"
 #include "core/error.h"
@@ -68,7 +69,10 @@ std::string in_options(std::string text) {
     for (std::size_t begin = 0, end = 0; (begin = text.find('`', begin)) != std::string::npos; ++begin) {
         if ((end = text.find('`', begin + 1)) == std::string::npos) break;
         const std::string field = text.substr(begin + 1, end - begin - 1);
-        if (field.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") == std::string::npos)
+        // Not part of a path, whose name may have backquotes.
+        const bool alone = (begin == 0 || std::strchr(" (\"", text[begin - 1]) != nullptr) &&
+                           (end + 1 == text.size() || std::strchr(" :,;)", text[end + 1]) != nullptr);
+        if (alone && field.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") == std::string::npos)
             text.replace(begin, end - begin + 1, option_of(field));
     }
     return text;

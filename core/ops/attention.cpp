@@ -37,7 +37,7 @@ struct AttentionNode final : autograd::Node {
     void backward(Gradient gradient, std::span<GradientSlot> inputs) override {
         if (!inputs[0].wanted()) return;
         dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(name(), device(), dtype(), [&]<class T>() {
-            const Tensor dy = gradient.value.has_rows() ? gradient.value : gradient.value.contiguous();
+            const Tensor dy = gradient.value.with_rows();
             const Tensor &in = qkv.get(name()), &out = output.get(name());
             const bool accumulate = inputs[0].accumulates();
             const Tensor d = inputs[0].buffer();
@@ -72,7 +72,7 @@ Tensor attention(const Tensor& qkv, std::int64_t heads) {
             "attention: {} channels cannot be cut into {} heads of equal size", channels, heads);
     const AttentionShape shape{
         .batch = qkv.dim(0), .tokens = qkv.dim(1), .heads = heads, .head_dim = channels / heads};
-    const Tensor input = qkv.has_rows() ? qkv : qkv.contiguous();
+    const Tensor input = qkv.with_rows();
     Tensor y = Tensor::empty({shape.batch, shape.tokens, channels}, qkv.dtype(), qkv.device()), lse;
     dispatch<OnCpu<float, double>,
              OnCuda<float, bfloat16>>("attention", qkv.device(), qkv.dtype(), [&]<class T>() {

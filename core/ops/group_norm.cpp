@@ -21,7 +21,7 @@ struct GroupNormNode final : autograd::Node {
     const char* name() const override { return "GroupNorm"; }
 
     void backward(Gradient gradient, std::span<GradientSlot> inputs) override {
-        const Tensor dy = gradient.value.has_rows() ? gradient.value : gradient.value.contiguous();
+        const Tensor dy = gradient.value.with_rows();
         dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(name(), device(), dtype(), [&]<class T>() {
             using Accum = kernels::accum_t<T>;
             kernels::GroupNormBackward<T> args{
@@ -87,7 +87,7 @@ Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, cons
 
     require_same_device("group_norm", {x, gamma, beta, shift, scale_shift});
 
-    const Tensor input = x.has_rows() ? x : x.contiguous();
+    const Tensor input = x.with_rows();
     const Tensor dense_gamma = gamma.contiguous(), dense_beta = beta.contiguous();
     const GroupNormShape shape{.batch = batch,
                                .pixels = batch && channels ? x.numel() / (batch * channels) : 0,

@@ -24,7 +24,7 @@ struct LayerNode final : autograd::Node {
     template <class T>
     void backward_as(const autograd::Gradient& gradient, std::span<autograd::GradientSlot> inputs) {
         using Sum = kernels::accum_t<T>;
-        const Tensor dy = gradient.value.has_rows() ? gradient.value : gradient.value.contiguous();
+        const Tensor dy = gradient.value.with_rows();
         const Tensor &input = x.get(name()), &w = weight.get(name());
         if (inputs[1].wanted() || inputs[2].wanted()) {
             typename Layer::template BackwardWeights<T> args{
@@ -66,8 +66,7 @@ Tensor layer(const char* op, const Tensor& x, const Tensor& weight, const Tensor
     require(!residual || residual.shape() == out, "{}: residual must have shape {}, it has {}", op, out,
             shape_of(residual));
     require_same_device(op, {x, weight, bias, residual});
-    const auto with_rows = [](const Tensor& t) { return !t || t.has_rows() ? t : t.contiguous(); };
-    const Tensor input = with_rows(x), addend = with_rows(residual),
+    const Tensor input = x.with_rows(), addend = residual ? residual.with_rows() : residual,
                  dense_bias = bias ? bias.contiguous() : bias;
     const Tensor compute_weight = weight.as(x.dtype());
     const Tensor rounded_bias = bias && x.dtype() == DType::bfloat16 ? dense_bias.as(x.dtype()) : Tensor();

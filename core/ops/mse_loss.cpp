@@ -43,7 +43,7 @@ MseLoss launch(const Tensor& prediction, const Tensor& target, const kernels::Ph
     require(!weight || weight.shape() == Shape{batch}, "mse_loss: weight must have shape [{}], it has {}",
             batch, shape_of(weight));
     require_same_device("mse_loss", {prediction, target, weight});
-    const Tensor input = prediction.has_rows() ? prediction : prediction.contiguous();
+    const Tensor input = prediction.with_rows();
     const Tensor dense_weight = weight ? weight.contiguous() : weight;
     const bool record = autograd::recording({prediction});
     MseLoss result;

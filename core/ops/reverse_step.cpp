@@ -15,7 +15,7 @@ void reverse_step(Tensor& x, const Tensor& eps,
             "reverse_step: x0 must be dense of shape {}", x.shape());
     require_same_device("reverse_step", {x, eps, x0});
     require_outside_graph("reverse_step", x);
-    const Tensor input = eps.has_rows() ? eps : eps.contiguous();
+    const Tensor input = eps.with_rows();
     const std::int64_t batch = x.dim(0), channels = x.dim(-1);
     dispatch<OnCpu<float, double>, OnCuda<float, bfloat16>>(
         "reverse_step", x.device(), eps.dtype(), [&]<class T>() {

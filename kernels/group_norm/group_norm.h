@@ -98,7 +98,7 @@ void group_norm_backward(const Context&, const GroupNormBackward<float>&);
 ///   resident   2s       3s      one launch: a slab of x (backward: of x and dy) is read once and kept in shared
 ///                               memory. Backward of a slab too large for two keeps dy and reads x again: 4s
 ///   streamed   3s       5s      images that do not fit, and batches too small to fill the GPU with whole images:
-///                               sums of pieces, merged in fixed order, then the second reading
+///                               sums of splits, merged in fixed order, then the second reading
 ///
 /// Any alignment, row stride and number of channels; `best` falls back to naive only for a group of more than 2048 channels.
 /// An image's mask does not depend on its batch, its sums may (how images are cut depends on how many there are).

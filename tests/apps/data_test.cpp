@@ -95,6 +95,8 @@ TEST_F(Data, Folder) {
     expect_train_refused(at("odd"), {}, {"--channel-mults 1,2", "multiples of 2", "9x12", "--image-size"});
     expect_train_refused(at("wide"), {"--data-dir", at("odd")}, {"--data", "--data-dir", "no meaning"});
     expect_train_refused(at("nowhere"), {}, {"--data", "nowhere: is neither", "folder of images"});
+    expect_train_refused(at("no/`flip`/here"), {},
+                         {"--data", "no/`flip`/here: is neither"});  // a path, no field
     fs::create_directory(folder_ / "empty");
     expect_train_refused(at("empty"), {}, {"empty: holds no PNG, JPEG or WebP file"});
     folder_.write("broken/1.png", "not a png");
@@ -276,6 +278,8 @@ TEST_F(Data, RefusesBadOptions) {
     refused({"--warmup", "-1"}, {"--warmup -1"});
     refused({"--clip", "-1"}, {"--clip -1"});
     refused({"--clip", "inf"}, {"--clip inf"});
+    refused({"--adam-beta1", "-0.1"}, {"--adam-beta1 -0.1", "at least 0"});
+    refused({"--adam-beta2", "1"}, {"--adam-beta2 1", "less than 1"});
     refused({"--weight-decay", "inf"}, {"--weight-decay inf"});
     refused({"--ema", "1"}, {"--ema 1"});
     refused({"--seed", "-1"}, {"--seed"});
