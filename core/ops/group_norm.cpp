@@ -37,15 +37,14 @@ struct GroupNormNode final : autograd::Node {
                 .mean = mean.get(name()).template data<Accum>(),
                 .rstd = rstd.get(name()).template data<Accum>(),
                 .grad_y = dy.rows<const T>()};
-            Tensor kept[5];  // a borrowed gradient is cloned by buffer(), and must outlive the launch
             const auto write_to = [&](std::size_t i, auto& to, bool& accumulate) {
                 if (!inputs[i].wanted()) return;
                 accumulate = inputs[i].accumulates();
-                kept[i] = inputs[i].buffer();
+                const Tensor buffer = inputs[i].buffer();  // kept by the slot
                 if constexpr (std::is_pointer_v<std::remove_reference_t<decltype(to)>>)
-                    to = kept[i].data<Accum>();
+                    to = buffer.data<Accum>();
                 else
-                    to = kept[i].rows<T>();
+                    to = buffer.rows<T>();
             };
             write_to(0, args.grad_x, args.accumulate_x);
             write_to(1, args.grad_gamma, args.accumulate_gamma);

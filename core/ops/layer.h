@@ -1,5 +1,10 @@
 #pragma once
-// What conv2d and linear have in common: y = weight applied to x (+ bias) (+ residual). Their kernels' arguments have the same names.
+// What conv2d and linear have in common: y = weight applied to x (+ bias) (+ residual). Their kernels' arguments have the same
+// names.
+
+#include <memory>
+#include <span>
+#include <type_traits>
 
 #include "core/autograd/node.h"
 #include "core/context.h"

@@ -151,17 +151,20 @@ template <CudaFloat T>
 void attention_backward(const Context& context, const AttentionBackward<T>& a, Variant variant) {
     using namespace attention_detail;
     const AttentionShape& s = a.shape;
-    if (s.batch == 0 || s.tokens == 0 || s.heads == 0 || s.head_dim == 0) return;
+    const bool empty = s.batch == 0 || s.tokens == 0 || s.heads == 0 || s.head_dim == 0;
     constexpr bool tensor = sizeof(T) == 2;
     const bool fits = s.head_dim <= widest_head;
+    const bool wants_mma = variant == Variant::mma || (variant == Variant::best && mma_pays(s));
     const char* needs = "bfloat16";
-    if constexpr (tensor) needs = mma_needs(a);
-    variant =
-        choose_variant("attention_backward", variant,
-                       {{Variant::mma, needs == nullptr && (variant == Variant::mma || mma_pays(s)), needs},
-                        {Variant::tensor, fits && tensor, tensor ? narrow_heads : "bfloat16"},
-                        {Variant::tiled, fits, narrow_heads},
-                        {Variant::naive}});
+    if constexpr (tensor) {
+        if (wants_mma) needs = empty ? nullptr : mma_needs(a);
+    }
+    variant = choose_variant("attention_backward", variant,
+                             {{Variant::mma, wants_mma && needs == nullptr, needs},
+                              {Variant::tensor, fits && tensor, tensor ? narrow_heads : "bfloat16"},
+                              {Variant::tiled, fits, narrow_heads},
+                              {Variant::naive}});
+    if (empty) return;
     if constexpr (tensor) {
         if (variant == Variant::mma) return launch_mma(context, a);
     }

@@ -11,8 +11,8 @@
 namespace ito::kernels {
 
 enum class Variant : std::uint8_t {
-    best,   ///< the fastest at these sizes, as far as the launcher knows
-    naive,  ///< the straightforward version: one element a thread, one launch for each step of the formula
+    best,        ///< the fastest at these sizes, as far as the launcher knows
+    naive,       ///< straightforward: one element a thread, one launch for each step of the formula
     vectorized,  ///< 16 bytes a thread and access
     fused,       ///< everything in one launch, intermediate values in registers or shared memory
     resident,    ///< fused, the data read once and held in shared memory between the passes
@@ -40,13 +40,14 @@ struct Available {
 /// `wanted`; for `best` the first that is possible. Throws Error where the launcher does not have `wanted`, or it does not run.
 inline Variant choose_variant(const char* kernel, Variant wanted,
                               std::initializer_list<Available> available) {
-    std::string names;
     for (const Available& a : available) {
         if (a.possible && (wanted == Variant::best || wanted == a.variant)) return a.variant;
         if (wanted == a.variant)
             throw Error(std::string(kernel) + ": the variant '" + name_of(wanted) + "' needs " + a.needs);
-        names += (names.empty() ? "" : ", ") + std::string(name_of(a.variant));
     }
+    std::string names;
+    for (const Available& a : available)
+        names += (names.empty() ? "" : ", ") + std::string(name_of(a.variant));
     throw Error(std::string(kernel) + ": there is no variant '" + name_of(wanted) + "'; there are: " + names);
 }
 

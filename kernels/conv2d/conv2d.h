@@ -12,7 +12,7 @@
 // is bound by arithmetic, not by bytes.
 //
 // Bitwise: an image's result does not depend on the batch it is in, nor on the number of threads; weight
-// gradients are added over fixed pieces of the batch in a fixed order.
+// gradients are added over parts of the batch that the shape alone decides, in a fixed order.
 
 #include <cstddef>
 #include <cstdint>
@@ -87,7 +87,7 @@ void conv2d_backward_weights(const Context&, const Conv2dBackwardWeights<T>&);
 }  // namespace ref
 
 /// Winograd F(4x4, 3x3) where it is faster (3x3, stride 1, channels in multiples of 32, maps of at least 7x7) unless
-/// context.direct_convolution forbids it, otherwise oneDNN on fixed pieces of the batch; without channels the plain loops.
+/// context.direct_convolution forbids it, otherwise oneDNN on parts of the batch; without channels the plain loops.
 /// The error of Winograd is at most about 5e-5 of the root mean square, ten times that of a direct sum.
 namespace cpu {
 void conv2d_forward(const Context&, const Conv2dForward<float>&);

@@ -7,7 +7,6 @@
 #include <string_view>
 #include <type_traits>
 
-#include "kernels/common/error.h"
 #include "kernels/common/plan_cache.h"
 #include "kernels/common/scratch.h"
 #include "kernels/conv2d/conv2d_cudnn_plan.h"
@@ -105,6 +104,8 @@ class Call {
         if (wanted == Variant::best) return run(best());
         const std::vector<Variant> hand = by_hand();
         const std::vector<Candidate> found = wanted == Variant::cudnn ? plans(1) : std::vector<Candidate>();
+        // Asking for the handle loads the library.
+        const bool no_handle = wanted == Variant::cudnn && cudnn_of(context_) == nullptr;
         const Variant chosen =
             choose_variant(key_of(problem_).c_str(), wanted,
                            {{Variant::naive},
@@ -112,8 +113,8 @@ class Call {
                             {Variant::mma, std::find(hand.begin(), hand.end(), Variant::mma) != hand.end(),
                              "bfloat16, and a shape and an alignment that it takes (conv2d.h)"},
                             {Variant::cudnn, !found.empty(),
-                             cudnn_of(context_) == nullptr ? "cuDNN, of which the context has no handle"
-                                                           : "an engine of cuDNN, which has none here"}});
+                             no_handle ? "cuDNN, of which the context has no handle"
+                                       : "an engine of cuDNN, which has none here"}});
         if (chosen == Variant::cudnn)
             run(found.front());
         else

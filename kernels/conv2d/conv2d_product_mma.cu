@@ -5,7 +5,8 @@
 //   y[n, p, q, k]      = sum over r, s, c of x[n, p + r - pad_top, q + s - pad_left, c] * w[k, r, s, c]
 //   grad_x[n, h, w, c] = sum over r, s, k of grad_y[n, h + r - (2 - pad_top), w + s - (2 - pad_left), k] * w[k, 2 - r, 2 - s, c]
 //
-// An implicit GEMM: a row is a pixel of the result, a column one of its channels, k a channel of the input under a tap. The minimum is arithmetic: 2*9*C*K operations a pixel over the peak rate of the tensor cores.
+// An implicit GEMM: a row is a pixel of the result, a column one of its channels, k a channel of the input
+// under a tap. Minimum time: 2*9*C*K operations a pixel over the peak rate of the tensor cores.
 //
 // The tiled variant fetches an input pixel for each of its nine taps. Here a block keeps the input patch of its pixels, with the
 // border that the taps reach, in shared memory, 32 channels at a time, and goes through the taps on it: a tap is another

@@ -4,9 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <string>
 
-#include "kernels/common/error.h"
 #include "kernels/common/variant.h"
 #include "kernels/common/view.h"
 #include "kernels/cuda/launch.cuh"

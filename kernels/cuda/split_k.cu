@@ -10,8 +10,8 @@ namespace {
 
 constexpr int lanes = 32, most_warps = 8;
 
-/// The first `first_blocks` blocks have the first sum. A block has 128 neighbouring elements, four to a lane; each of its warps adds
-/// every eighth part.
+/// The first `first_blocks` blocks have the first sum. A block has 128 neighbouring elements, four to a lane; its warp w adds the
+/// parts w, w + 8, w + 16, ...
 __global__ void __launch_bounds__(lanes* most_warps)
     split_k_sum(const __grid_constant__ SplitK first, const __grid_constant__ SplitK second,
                 unsigned first_blocks) {

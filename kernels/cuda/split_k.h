@@ -6,8 +6,8 @@
 
 namespace ito::kernels {
 
-/// out[r, c] (+)= sum over i < parts of partial[i * rows + r, c], [rows, columns] of them. Minimum traffic: 4 bytes a part and
-/// element read, 4 written. Summed in float64, in an order that depends on the number of parts alone.
+/// out[r, c] (+)= sum over i < parts of partial[i * rows + r, c], [rows, columns] of them. Minimum traffic: 4 bytes read for
+/// each part of an element, 4 written (and 4 read where it accumulates). Summed in float64, in an order that depends on the number of parts alone.
 struct SplitK {
     View<const float>
         partial;  ///< the first part, the others lie behind it; rows on 16 bytes, to whose end zeros stand

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "kernels/common/error.h"
 #include "kernels/cuda/pointwise.cuh"
 #include "kernels/elementwise/convert.h"
 #include "kernels/elementwise/elementwise.h"

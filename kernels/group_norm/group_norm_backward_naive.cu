@@ -1,4 +1,4 @@
-// GroupNorm backward in CUDA the straightforward version (group_norm_backward.cu has the formulas and the fast variants), and
+// GroupNorm backward in CUDA, the straightforward version (group_norm_backward.cu has the formulas and the fast variants), and
 // the last launch of every variant, the sum over the images.
 
 #include "kernels/common/scratch.h"

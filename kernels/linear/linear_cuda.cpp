@@ -8,7 +8,6 @@
 #include <string_view>
 #include <type_traits>
 
-#include "kernels/common/error.h"
 #include "kernels/common/plan_cache.h"
 #include "kernels/common/scratch.h"
 #include "kernels/cuda/choose.h"
@@ -179,9 +178,10 @@ void run(const Context& context, const Product<T, op>& product, Variant variant,
     // Where there is nothing to compute the library is not asked.
     const auto found =
         variant == Variant::cublaslt && !product.empty() ? call.by_library(false) : std::vector<Candidate>(1);
+    const bool no_handle = found.empty() && context.cublaslt() == nullptr;
     switch (checked(op, variant, !found.empty(),
-                    context.cublaslt() == nullptr ? "cuBLASLt, of which the context has no handle"
-                                                  : "an algorithm of cuBLASLt, which has none here")) {
+                    no_handle ? "cuBLASLt, of which the context has no handle"
+                              : "an algorithm of cuBLASLt, which has none here")) {
         case Variant::naive:
             product_naive(here, product);
             return call.without_vector();
