@@ -6,8 +6,10 @@
 #include <charconv>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 
 #include "apps/terminal.h"
+#include "apps/train_options.h"
 #include "core/error.h"
 
 namespace ito::apps {
@@ -57,6 +59,13 @@ std::string check_text(const std::string& text) {
     return text.empty() ? "the value is empty; give one, or leave the option out" : "";
 }
 
+/// Whether the libraries' messages may name it.
+bool is_field(const std::string& name) {
+    constexpr std::string_view others[] = {"images", "step", "resume"};
+    return find_train_option(option_of(name)) ||
+           std::find(std::begin(others), std::end(others), name) != std::end(others);
+}
+
 }  // namespace
 
 std::string option_of(std::string_view field) {
@@ -69,11 +78,9 @@ std::string in_options(std::string text) {
     for (std::size_t begin = 0, end = 0; (begin = text.find('`', begin)) != std::string::npos; ++begin) {
         if ((end = text.find('`', begin + 1)) == std::string::npos) break;
         const std::string field = text.substr(begin + 1, end - begin - 1);
-        // Not part of a path, whose name may have backquotes.
-        const bool alone = (begin == 0 || std::strchr(" (\"", text[begin - 1]) != nullptr) &&
-                           (end + 1 == text.size() || std::strchr(" :,;)", text[end + 1]) != nullptr);
-        if (alone && field.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") == std::string::npos)
-            text.replace(begin, end - begin + 1, option_of(field));
+        // A path may have backquotes too.
+        const bool in_a_path = begin > 0 && std::strchr(" (\"", text[begin - 1]) == nullptr;
+        if (!in_a_path && is_field(field)) text.replace(begin, end - begin + 1, option_of(field));
     }
     return text;
 }

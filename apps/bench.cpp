@@ -263,7 +263,7 @@ Action add_bench(CLI::App& app) {
     app.add_option("--mode", c.mode, "train, sample or both")->capture_default_str();
     app.add_option("--batch", c.batch, "Images of a step, 0 for 64 (mnist) or 8 (cifar10)")
         ->capture_default_str();
-    app.add_option("--repeats", c.repeats, "Steps that are timed, after two that are not")
+    app.add_option("--repeats", c.repeats, "Measurements: of a step on the CPU, of ten together on CUDA")
         ->capture_default_str();
     app.add_flag("--direct", c.direct, "Convolutions without Winograd: slower, smaller rounding errors");
     app.add_flag("--json", c.json, "Print one JSON object");
@@ -277,8 +277,8 @@ Action add_bench(CLI::App& app) {
     auto options = std::make_shared<kernel_bench::Options>();
     kernels->add_option("--filter", options->filter,
                         "Only names that contain this: float32, bfloat16, mnist, cifar10, silu");
-    kernels->add_option("--device", options->device, "auto, cpu, cuda or cuda:N")->capture_default_str();
-    kernels->add_option("--threads", options->threads, "CPU threads, 0 for all")->capture_default_str();
+    add_train_option(*kernels, "--device", options->device);
+    add_train_option(*kernels, "--threads", options->threads);
     kernels->add_option("--repeats", options->repeats, "Measurements, each of enough launches for its clock")
         ->capture_default_str();
     kernels->add_flag("--json", options->json, "Print one JSON object");

@@ -28,7 +28,8 @@ struct Work {
     double kernels = 0;
 };
 
-/// Several sets of a case's arguments: after a launch with each of them the cache holds nothing of the first set.
+/// Several sets of a case's arguments: after a launch with each of them the cache holds nothing of the first set, unless they are
+/// so small that thousands fit.
 class Prepared {
   public:
     Prepared(const Case& measured, const Device& device, std::size_t cache_bytes);
@@ -49,7 +50,7 @@ class Machine {
 
     const Device& device() const { return device_; }
     const std::string& name() const { return name_; }
-    /// Of the cache that all cores share: L2 of a GPU, the last level of a CPU.
+    /// L2 of a GPU, all third-level caches of a CPU.
     std::size_t cache_bytes() const { return cache_bytes_; }
 
     /// Argument sets of twice `cache_bytes`; 0: one set.

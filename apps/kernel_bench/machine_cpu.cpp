@@ -1,4 +1,8 @@
+#include <fmt/format.h>
+
 #include <chrono>
+#include <map>
+#include <thread>
 
 #include "apps/kernel_bench/machine.h"
 #include "core/io/system.h"
@@ -10,9 +14,19 @@ namespace {
 /// Reading the clock and waking a thread take a thousandth of this.
 constexpr double least_us = 5000;
 
-/// Of this processor: sysconf() may count the caches of all. The file says "32768K".
+/// Of all processors that the system shows, which it lists with those that share a cache; sysconf() may also count others'. Where it
+/// shows none: 32 MiB.
 std::size_t third_level_bytes() {
-    return system::number(system::first_line("/sys/devices/system/cpu/cpu0/cache/index3/size"), 32768) << 10;
+    std::map<std::string, std::size_t> caches;
+    for (unsigned cpu = 0; cpu < std::thread::hardware_concurrency(); ++cpu) {
+        const std::string cache = fmt::format("/sys/devices/system/cpu/cpu{}/cache/index3/", cpu);
+        const std::string shared = system::first_line(cache + "shared_cpu_list");
+        if (!shared.empty())
+            caches[shared] = system::number(system::first_line(cache + "size"), 0) << 10;  // "32768K"
+    }
+    std::size_t bytes = 0;
+    for (const auto& [shared, size] : caches) bytes += size;
+    return bytes > 0 ? bytes : std::size_t{32} << 20;
 }
 
 class CpuMachine final : public Machine {

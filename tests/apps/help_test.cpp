@@ -15,6 +15,7 @@ void expect_options(const std::string& help,
         EXPECT_NE(line.find(text), std::string::npos) << line;
         EXPECT_LE(line.size(), 110u) << line;
     }
+    EXPECT_EQ(help.find('`'), std::string::npos) << "a field that did not become an option";
 }
 
 TEST(Help, OfTrain) {
